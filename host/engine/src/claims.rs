@@ -1,0 +1,88 @@
+//! The plugins' claims held against each other, and the seats that follow from
+//! them.
+
+use std::sync::Arc;
+
+use crate::engine::LoadError;
+use crate::msr::{Claim, Direction, MsrMap, Reason, SeatId};
+use crate::plugin::{Plugin, Scope};
+use crate::seat::SeatPlan;
+
+/// Who answers what.
+pub(crate) struct Answers {
+    pub(crate) map: MsrMap,
+    pub(crate) unknown: Vec<SeatId>,
+    pub(crate) invalid: Vec<SeatId>,
+    /// The plugin in each seat.
+    pub(crate) names: Arc<[Arc<str>]>,
+}
+
+/// Refuses two plugins that claim the same access, unless the later one is a
+/// fallback.
+pub(crate) fn refuse_double_claims(plugins: &[Arc<Plugin>]) -> Result<(), LoadError> {
+    for (position, later) in plugins.iter().enumerate().filter(|(_, p)| !p.config.fallback) {
+        for earlier in plugins.iter().take(position) {
+            for a in &earlier.manifest.msr {
+                for b in &later.manifest.msr {
+                    let direction = [Direction::Read, Direction::Write]
+                        .into_iter()
+                        .find(|&d| a.access.contains(d) && b.access.contains(d));
+                    if let (Some(direction), Some(range)) =
+                        (direction, a.range.intersection(b.range))
+                    {
+                        return Err(LoadError::Claimed {
+                            first: earlier.name.clone(),
+                            second: later.name.clone(),
+                            direction,
+                            range,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A seat for each plugin and scope that it uses.
+pub(crate) fn assign_seats(plugins: &[Arc<Plugin>]) -> (Vec<SeatPlan>, Vec<Claim>, Answers) {
+    let mut seats: Vec<SeatPlan> = Vec::new();
+    let mut seat_of = |plugin: &Arc<Plugin>, scope| {
+        let taken = seats.iter().position(|s| Arc::ptr_eq(&s.plugin, plugin) && s.scope == scope);
+        let position = taken.unwrap_or_else(|| {
+            seats.push(SeatPlan { plugin: plugin.clone(), scope });
+            seats.len() - 1
+        });
+        // At most two seats a plugin, and their number is bounded.
+        SeatId(u16::try_from(position).unwrap_or(u16::MAX))
+    };
+    let mut claims = Vec::new();
+    let (mut unknown, mut invalid) = (Vec::new(), Vec::new());
+    for plugin in plugins {
+        for claim in &plugin.manifest.msr {
+            claims.push(Claim {
+                range: claim.range,
+                directions: claim.access,
+                seat: seat_of(plugin, claim.scope),
+            });
+        }
+        // Unhandled accesses go to the state that the plugin has anyway.
+        let scopes = plugin.manifest.msr.iter().map(|claim| claim.scope);
+        let scope = if scopes.clone().count() > 0 && scopes.into_iter().all(|s| s == Scope::Vm) {
+            Scope::Vm
+        } else {
+            Scope::Vcpu
+        };
+        for &reason in &plugin.manifest.unhandled.reasons {
+            let seat = seat_of(plugin, scope);
+            match Reason::from(reason) {
+                Reason::Unknown => unknown.push(seat),
+                Reason::Invalid => invalid.push(seat),
+                Reason::Filter => {}
+            }
+        }
+    }
+    let names = seats.iter().map(|plan| plan.plugin.name.clone()).collect();
+    let answers = Answers { map: MsrMap::new(&claims), unknown, invalid, names };
+    (seats, claims, answers)
+}

@@ -1,0 +1,16 @@
+//! The seam between a vCPU loop and whoever answers MSRs.
+
+use crate::msr::{MsrAccess, Outcome};
+
+/// Answers the MSR exits of one vCPU, on the thread that runs it.
+///
+/// [`VcpuMsrs`](crate::VcpuMsrs) is the implementation with plugins; a VMM's
+/// tests and benchmarks may put a plain `match` in its place.
+pub trait MsrHandler: Send {
+    /// Answers one access. Must not block for long: the vCPU waits.
+    fn answer(&mut self, access: MsrAccess) -> Outcome;
+
+    /// Called when a time has come that was asked for through
+    /// [`Host::wake_at`](crate::Host::wake_at), with no access pending.
+    fn wake(&mut self) {}
+}

@@ -1,0 +1,127 @@
+//! What the engine asks of the VMM around it.
+
+use std::time::Instant;
+
+use crate::msr::{ExitList, MsrIndex, VcpuId};
+
+/// The virtual machine that a set of plugins serves, as its VMM offers it.
+///
+/// A plugin reaches these only through host calls, each behind a capability.
+/// The engine calls a method with a `vcpu` only on the thread that runs this
+/// vCPU, while the vCPU is out of `KVM_RUN`.
+pub trait Host: Send + Sync {
+    /// The guest's time-stamp counter on `vcpu`, now.
+    fn guest_tsc(&self, vcpu: VcpuId) -> u64;
+
+    /// Frequency of the guest's TSC, in kHz.
+    fn tsc_khz(&self) -> u32;
+
+    /// Nanoseconds of the host's monotonic clock since an arbitrary start.
+    fn monotonic_ns(&self) -> u64;
+
+    /// Copies `out.len()` bytes of guest-physical memory at `gpa`.
+    ///
+    /// # Errors
+    /// [`OutsideMemory`] if any byte is not guest RAM; `out` is then
+    /// unspecified.
+    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory>;
+
+    /// Copies `data` to guest-physical memory at `gpa`.
+    ///
+    /// # Errors
+    /// [`OutsideMemory`] if any byte is not guest RAM; nothing is then
+    /// written.
+    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory>;
+
+    /// KVM's own value of an MSR on `vcpu`; `None` where KVM has none.
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64>;
+
+    /// Sets KVM's own value of an MSR on `vcpu`; `false` where KVM refuses.
+    #[must_use]
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool;
+
+    /// The physical host's value of an MSR, on the CPU that this thread runs
+    /// on; `None` where the host has none or does not let it be read.
+    fn host_msr(&self, index: MsrIndex) -> Option<u64>;
+
+    /// Replaces what exits, at once for all vCPUs.
+    ///
+    /// # Errors
+    /// [`ExitsRefused`] if the VMM's filter cannot hold it; the old one stays.
+    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused>;
+
+    /// Has [`MsrHandler::wake`](crate::MsrHandler::wake) called on the thread
+    /// of `vcpu` when [`monotonic_ns`](Host::monotonic_ns) has reached `at`,
+    /// the vCPU taken out of the guest for it. One time a vCPU is kept: the
+    /// earliest asked for since the last wake.
+    fn wake_at(&self, vcpu: VcpuId, at: u64);
+}
+
+/// A VMM cannot let exit what a plugin wants to exit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the exits do not fit the filter: {0}")]
+pub struct ExitsRefused(pub String);
+
+/// A guest-physical range that is not wholly guest RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("guest-physical range of {len} bytes at {gpa:#x} is outside guest memory")]
+pub struct OutsideMemory {
+    /// First guest-physical address.
+    pub gpa: u64,
+    /// Length in bytes.
+    pub len: usize,
+}
+
+/// No guest at all: what plugins see when a profile is only checked, and
+/// enough for tests and benchmarks of plugins that need none.
+#[derive(Debug)]
+pub struct NoGuest {
+    start: Instant,
+}
+
+impl Default for NoGuest {
+    fn default() -> Self {
+        NoGuest { start: Instant::now() }
+    }
+}
+
+impl Host for NoGuest {
+    fn guest_tsc(&self, _vcpu: VcpuId) -> u64 {
+        self.monotonic_ns()
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        // `guest_tsc` counts nanoseconds.
+        1_000_000
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
+        Err(OutsideMemory { gpa, len: out.len() })
+    }
+
+    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
+        Err(OutsideMemory { gpa, len: data.len() })
+    }
+
+    fn kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex) -> Option<u64> {
+        None
+    }
+
+    fn set_kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex, _value: u64) -> bool {
+        false
+    }
+
+    fn host_msr(&self, _index: MsrIndex) -> Option<u64> {
+        None
+    }
+
+    fn set_exits(&self, _exits: &ExitList) -> Result<(), ExitsRefused> {
+        Ok(())
+    }
+
+    fn wake_at(&self, _vcpu: VcpuId, _at: u64) {}
+}

@@ -1,0 +1,184 @@
+//! Which accesses exit right now: what the manifests claim, as far as their
+//! plugins have not turned it off.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rangemap::RangeInclusiveSet;
+
+use crate::host::Host;
+use crate::msr::{Direction, Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
+use crate::plugin::{Intercept, Manifest};
+use crate::state::SavedIntercepts;
+
+/// Pieces into which a plugin may cut its ranges: each change packs the
+/// filter anew, and a guest waits for it.
+const MOST_PIECES: usize = 1024;
+
+/// The intercepts of one running VM. Changes are rare; the path of an access
+/// looks here only where a plugin can change anything.
+#[derive(Clone)]
+pub(crate) struct Intercepts(Arc<Mutex<BTreeMap<Arc<str>, Switched>>>);
+
+/// What one plugin has turned on.
+#[derive(Debug, Clone, Default)]
+struct Switched {
+    reads: RangeInclusiveSet<u32>,
+    writes: RangeInclusiveSet<u32>,
+}
+
+/// Why an intercept stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Not within the plugin's own claims.
+    NotClaimed,
+    /// The VMM's filter cannot hold the result.
+    DoesNotFit,
+}
+
+impl Intercepts {
+    /// As the manifests have it at the start of a boot.
+    pub(crate) fn new<'a>(plugins: impl IntoIterator<Item = (&'a Arc<str>, &'a Manifest)>) -> Self {
+        let at_start = |manifest: &Manifest| {
+            let mut switched = Switched::default();
+            for claim in manifest.msr.iter().filter(|claim| claim.intercept == Intercept::On) {
+                switched.turn(claim.range, claim.access, true);
+            }
+            switched
+        };
+        let plugins = plugins.into_iter().map(|(name, m)| (name.clone(), at_start(m))).collect();
+        Intercepts(Arc::new(Mutex::new(plugins)))
+    }
+
+    /// Everything that is on.
+    pub(crate) fn exits(&self) -> ExitList {
+        exit_list(&self.lock())
+    }
+
+    /// Whether `plugin` has this access turned on.
+    pub(crate) fn is_on(&self, plugin: &Arc<str>, index: MsrIndex, direction: Direction) -> bool {
+        self.lock().get(plugin).is_some_and(|switched| switched.of(direction).contains(&index.0))
+    }
+
+    /// Turns accesses of `plugin` on or off and has the VMM follow; on a
+    /// refusal everything stays as it was.
+    pub(crate) fn switch(
+        &self,
+        plugin: &Arc<str>,
+        manifest: &Manifest,
+        range: MsrRange,
+        directions: Directions,
+        on: bool,
+        host: &dyn Host,
+    ) -> Result<(), Refusal> {
+        if !claims_all(manifest, range, directions) {
+            return Err(Refusal::NotClaimed);
+        }
+        let mut plugins = self.lock();
+        let before = plugins.get(plugin).cloned().unwrap_or_default();
+        let mut after = before.clone();
+        after.turn(range, directions, on);
+        let pieces = after.reads.iter().count() + after.writes.iter().count();
+        if pieces > MOST_PIECES {
+            return Err(Refusal::DoesNotFit);
+        }
+        plugins.insert(plugin.clone(), after);
+        // Under the lock: two changes reach the VMM in the order in which they
+        // were made.
+        host.set_exits(&exit_list(&plugins)).map_err(|_| {
+            plugins.insert(plugin.clone(), before);
+            Refusal::DoesNotFit
+        })
+    }
+
+    /// What is on, to be kept.
+    pub(crate) fn save(&self) -> Vec<SavedIntercepts> {
+        let ranges = |set: &RangeInclusiveSet<u32>| {
+            set.iter().map(|msrs| (*msrs.start(), *msrs.end())).collect()
+        };
+        let saved = |(plugin, switched): (&Arc<str>, &Switched)| SavedIntercepts {
+            plugin: plugin.to_string(),
+            reads: ranges(&switched.reads),
+            writes: ranges(&switched.writes),
+        };
+        self.lock().iter().map(saved).collect()
+    }
+
+    /// Turns on what was on, within what each plugin may turn on.
+    ///
+    /// # Errors
+    /// The name of a plugin that is not here, or no longer claims it.
+    pub(crate) fn restore<'a>(
+        &self,
+        saved: &[SavedIntercepts],
+        manifest: impl Fn(&str) -> Option<&'a Manifest>,
+    ) -> Result<(), String> {
+        for SavedIntercepts { plugin, reads, writes } in saved {
+            let strange = || plugin.clone();
+            let manifest = manifest(plugin).ok_or_else(strange)?;
+            let mut switched = Switched::default();
+            for (ranges, directions) in [(reads, Directions::Read), (writes, Directions::Write)] {
+                for &(first, last) in ranges {
+                    let range = MsrRange::new(MsrIndex(first), MsrIndex(last));
+                    let range = range.filter(|&range| claims_all(manifest, range, directions));
+                    switched.turn(range.ok_or_else(strange)?, directions, true);
+                }
+            }
+            self.lock().insert(plugin.as_str().into(), switched);
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, Switched>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Switched {
+    fn of(&self, direction: Direction) -> &RangeInclusiveSet<u32> {
+        match direction {
+            Direction::Read => &self.reads,
+            Direction::Write => &self.writes,
+        }
+    }
+
+    fn turn(&mut self, range: MsrRange, directions: Directions, on: bool) {
+        let msrs = range.first().0..=range.last().0;
+        for (direction, set) in
+            [(Direction::Read, &mut self.reads), (Direction::Write, &mut self.writes)]
+        {
+            match (directions.contains(direction), on) {
+                (true, true) => set.insert(msrs.clone()),
+                (true, false) => set.remove(msrs.clone()),
+                (false, _) => {}
+            }
+        }
+    }
+}
+
+fn exit_list(plugins: &BTreeMap<Arc<str>, Switched>) -> ExitList {
+    let mut claims = Vec::new();
+    for (plugin, switched) in plugins {
+        for (set, directions) in
+            [(&switched.reads, Directions::Read), (&switched.writes, Directions::Write)]
+        {
+            claims.extend(set.iter().filter_map(|msrs| {
+                let range = MsrRange::new(MsrIndex(*msrs.start()), MsrIndex(*msrs.end()))?;
+                Some(ExitClaim { plugin: plugin.clone(), range, directions })
+            }));
+        }
+    }
+    ExitList { claims }
+}
+
+/// Whether the manifest claims every MSR of `range` in all `directions`.
+fn claims_all(manifest: &Manifest, range: MsrRange, directions: Directions) -> bool {
+    [Direction::Read, Direction::Write].into_iter().filter(|&d| directions.contains(d)).all(|d| {
+        let mut claimed = RangeInclusiveSet::new();
+        for claim in manifest.msr.iter().filter(|claim| claim.access.contains(d)) {
+            claimed.insert(claim.range.first().0..=claim.range.last().0);
+        }
+        let msrs = range.first().0..=range.last().0;
+        claimed.gaps(&msrs).next().is_none()
+    })
+}

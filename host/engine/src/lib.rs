@@ -1,0 +1,41 @@
+//! Answers a virtual machine's MSR accesses with WebAssembly plugins.
+//!
+//! The engine knows no hypervisor. A VMM reads a [`Profile`], lets
+//! [`Engine::load`] compile and check its plugins, makes its MSR filter from
+//! [`Engine::exits`] and its CPUID from [`Engine::cpuid`], gives
+//! [`Engine::start`] a [`Host`], and then calls [`MsrHandler::answer`] for
+//! every MSR exit of a vCPU, on the thread that runs it.
+//!
+//! Data flows one way: profile, compiled plugins, MSR map, filter, exit,
+//! [`MsrAccess`](msr::MsrAccess), [`Outcome`](msr::Outcome). Neither a guest nor
+//! a plugin can make this crate panic, block, or grow without bound.
+
+mod claims;
+mod cpuid;
+mod engine;
+mod handler;
+mod host;
+mod intercepts;
+mod metrics;
+pub mod msr;
+pub mod plugin;
+pub mod profile;
+mod rate_limit;
+mod seat;
+mod state;
+mod toml_file;
+mod unanswered;
+mod vcpu;
+
+pub use cpuid::{CpuidChange, CpuidConflict, RegisterChange};
+pub use engine::{
+    Engine, LoadError, LoadOptions, MapEntry, PluginInfo, RestoreError, SaveError, StartError,
+    Started, YieldedPlugin,
+};
+pub use handler::MsrHandler;
+pub use host::{ExitsRefused, Host, NoGuest, OutsideMemory};
+pub use metrics::{Metrics, MsrCounts};
+pub use profile::{Profile, ProfileError};
+pub use state::{SavedState, StateError};
+pub use toml_file::TomlError;
+pub use vcpu::VcpuMsrs;

@@ -1,0 +1,140 @@
+//! One access of a guest to an MSR, owned, and what became of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::MsrIndex;
+
+/// Number of a virtual CPU, counted from 0 in the order of creation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VcpuId(pub u32);
+
+impl fmt::Display for VcpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vCPU {}", self.0)
+    }
+}
+
+/// Which instruction the guest executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// `rdmsr`
+    Read,
+    /// `wrmsr`
+    Write,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Read => "read",
+            Direction::Write => "write",
+        })
+    }
+}
+
+/// A set of directions: what a manifest writes as `r`, `w` or `rw`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+pub enum Directions {
+    /// Reads only.
+    #[serde(rename = "r")]
+    Read,
+    /// Writes only.
+    #[serde(rename = "w")]
+    Write,
+    /// Reads and writes.
+    #[serde(rename = "rw")]
+    ReadWrite,
+}
+
+impl Directions {
+    /// Whether the set holds `direction`.
+    pub fn contains(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self != Directions::Write,
+            Direction::Write => self != Directions::Read,
+        }
+    }
+}
+
+impl fmt::Display for Directions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Directions::Read => "r",
+            Directions::Write => "w",
+            Directions::ReadWrite => "rw",
+        })
+    }
+}
+
+/// Why the access left the kernel; the numbers are KVM's and the ABI's
+/// (`KVM_MSR_EXIT_REASON_*`, KVM api section 5, `KVM_EXIT_X86_RDMSR`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// KVM knows the MSR and refuses this access or value.
+    Invalid = 1,
+    /// KVM does not know the MSR.
+    Unknown = 2,
+    /// The MSR filter denies the access.
+    Filter = 4,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reason::Invalid => "invalid",
+            Reason::Unknown => "unknown",
+            Reason::Filter => "filter",
+        })
+    }
+}
+
+/// One `rdmsr` or `wrmsr`, with everything that was known when it left the
+/// kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MsrAccess {
+    /// The guest's ECX.
+    pub index: MsrIndex,
+    /// Read, or write with its value.
+    pub op: MsrOp,
+    /// Why it left the kernel.
+    pub reason: Reason,
+}
+
+/// What the guest asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MsrOp {
+    /// `rdmsr`
+    Read,
+    /// `wrmsr` with the guest's EDX:EAX.
+    Write(u64),
+}
+
+impl MsrOp {
+    /// The direction alone.
+    pub fn direction(self) -> Direction {
+        match self {
+            MsrOp::Read => Direction::Read,
+            MsrOp::Write(_) => Direction::Write,
+        }
+    }
+}
+
+/// What the VMM must do with an access.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// Complete the instruction. For a read, the value becomes EDX:EAX; for a
+    /// write it means nothing.
+    Handled(u64),
+    /// Inject #GP(0); RIP does not advance and no register changes.
+    Fault,
+    /// Give KVM's own answer for this vCPU: `KVM_GET_MSRS` or `KVM_SET_MSRS`,
+    /// a refusal turned into #GP(0).
+    Kernel,
+    /// End the run, without completing the instruction.
+    Stop(Arc<str>),
+}

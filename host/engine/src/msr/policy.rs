@@ -1,0 +1,121 @@
+//! What becomes of an access that no plugin takes.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use super::{Direction, MsrAccess, MsrRange, Outcome, Reason};
+
+/// The profile's `[msr]` table: a per-VM `ignore_msrs`, by reason, MSR and
+/// direction.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// For MSRs that KVM does not know, and for those that every plugin
+    /// which claims them passes on.
+    pub unknown: PolicyAction,
+    /// For MSRs that KVM knows, with a value or in a mode that it refuses.
+    pub invalid: PolicyAction,
+    /// `[[msr.override]]`: exceptions, whatever the reason; the first that
+    /// matches decides.
+    #[serde(rename = "override")]
+    pub overrides: Vec<PolicyOverride>,
+}
+
+/// `[[msr.override]]`: what becomes of unanswered accesses to a range.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyOverride {
+    /// The MSRs.
+    pub range: MsrRange,
+    /// For reads; as without the override if not said.
+    pub read: Option<PolicyAction>,
+    /// For writes; as without the override if not said.
+    pub write: Option<PolicyAction>,
+}
+
+/// One answer of the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyAction {
+    /// #GP in the guest.
+    #[default]
+    Fault,
+    /// Reads are 0, writes are dropped.
+    Ignore,
+    /// End the run.
+    Stop,
+}
+
+impl Policy {
+    /// The action for an access that nobody took, and the key that says so.
+    pub fn action(&self, access: MsrAccess) -> (PolicyAction, &'static str) {
+        let exception = self.overrides.iter().filter(|o| o.range.contains(access.index));
+        let mut exception = exception.filter_map(|o| match access.op.direction() {
+            Direction::Read => o.read.map(|action| (action, "[[msr.override]] read")),
+            Direction::Write => o.write.map(|action| (action, "[[msr.override]] write")),
+        });
+        exception.next().unwrap_or(match access.reason {
+            Reason::Invalid => (self.invalid, "[msr] invalid"),
+            Reason::Unknown | Reason::Filter => (self.unknown, "[msr] unknown"),
+        })
+    }
+
+    /// The outcome for `access`, which nobody took.
+    pub fn decide(&self, access: MsrAccess) -> Outcome {
+        match self.action(access) {
+            (PolicyAction::Fault, _) => Outcome::Fault,
+            (PolicyAction::Ignore, _) => Outcome::Handled(0),
+            (PolicyAction::Stop, key) => {
+                let MsrAccess { index, op, reason } = access;
+                let (direction, msr) = (op.direction(), index.described());
+                Outcome::Stop(
+                    format!(
+                        "nobody answers the {direction} of {msr} (reason {reason}), and the \
+                         profile says {key} = \"stop\""
+                    )
+                    .into(),
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for PolicyAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PolicyAction::Fault => "fault",
+            PolicyAction::Ignore => "ignore",
+            PolicyAction::Stop => "stop",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msr::{MsrIndex, MsrOp};
+
+    fn access(index: u32, op: MsrOp, reason: Reason) -> MsrAccess {
+        MsrAccess { index: MsrIndex(index), op, reason }
+    }
+
+    #[test]
+    fn an_override_decides_its_own_direction_and_the_first_one_wins() {
+        let policy: Policy = crate::toml_file::parse(
+            "unknown = \"stop\"\ninvalid = \"ignore\"\n\
+             [[override]]\nrange = \"0x10\"\nread = \"fault\"\n\
+             [[override]]\nrange = \"0-0x20\"\nread = \"ignore\"\nwrite = \"ignore\"\n",
+        )
+        .unwrap();
+        let action = |index, op, reason| policy.action(access(index, op, reason)).0;
+        for reason in [Reason::Unknown, Reason::Invalid, Reason::Filter] {
+            assert_eq!(action(0x10, MsrOp::Read, reason), PolicyAction::Fault);
+            assert_eq!(action(0x10, MsrOp::Write(0), reason), PolicyAction::Ignore);
+            assert_eq!(action(0x11, MsrOp::Read, reason), PolicyAction::Ignore);
+        }
+        assert_eq!(action(0x21, MsrOp::Read, Reason::Unknown), PolicyAction::Stop);
+        assert_eq!(action(0x21, MsrOp::Read, Reason::Filter), PolicyAction::Stop);
+        assert_eq!(action(0x21, MsrOp::Read, Reason::Invalid), PolicyAction::Ignore);
+    }
+}

@@ -1,0 +1,164 @@
+//! Ranges of MSRs, both ends included, as manifests write them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::MsrIndex;
+
+/// MSRs from `first` to `last`, both included; never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MsrRange {
+    first: u32,
+    last: u32,
+}
+
+impl MsrRange {
+    /// The range from `first` to `last`, or `None` if it runs backwards.
+    pub fn new(first: MsrIndex, last: MsrIndex) -> Option<Self> {
+        (first <= last).then_some(MsrRange { first: first.0, last: last.0 })
+    }
+
+    /// Lowest MSR of the range.
+    pub fn first(self) -> MsrIndex {
+        MsrIndex(self.first)
+    }
+
+    /// Highest MSR of the range.
+    pub fn last(self) -> MsrIndex {
+        MsrIndex(self.last)
+    }
+
+    /// Number of MSRs; at least 1 and at most 2^32.
+    pub fn count(self) -> u64 {
+        u64::from(self.last - self.first) + 1
+    }
+
+    /// Whether `index` lies within.
+    pub fn contains(self, index: MsrIndex) -> bool {
+        (self.first..=self.last).contains(&index.0)
+    }
+
+    /// The MSRs that both ranges hold.
+    pub fn intersection(self, other: MsrRange) -> Option<MsrRange> {
+        let first = self.first.max(other.first);
+        let last = self.last.min(other.last);
+        MsrRange::new(MsrIndex(first), MsrIndex(last))
+    }
+}
+
+impl From<MsrIndex> for MsrRange {
+    fn from(index: MsrIndex) -> Self {
+        MsrRange { first: index.0, last: index.0 }
+    }
+}
+
+impl fmt::Display for MsrRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first())
+        } else {
+            write!(f, "{}-{}", self.first(), self.last())
+        }
+    }
+}
+
+/// Why a text is no range of MSRs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseRangeError {
+    /// Not a number of at most 32 bits.
+    #[error("`{0}` is no MSR index; write a hexadecimal number of at most 32 bits such as 0x10a")]
+    Index(String),
+    /// The first MSR is above the last.
+    #[error("range `{0}` runs backwards; write the lower MSR first")]
+    Backwards(String),
+}
+
+impl FromStr for MsrRange {
+    type Err = ParseRangeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        MsrRange::new(parse_index(first)?, parse_index(last)?)
+            .ok_or_else(|| ParseRangeError::Backwards(text.to_owned()))
+    }
+}
+
+fn parse_index(text: &str) -> Result<MsrIndex, ParseRangeError> {
+    let text = text.trim();
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    let parsed = match digits {
+        // `from_str_radix` takes a sign, an MSR index has none.
+        Some(hex) if !hex.starts_with('+') => u32::from_str_radix(hex, 16).ok(),
+        Some(_) => None,
+        None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
+    };
+    parsed.map(MsrIndex).ok_or_else(|| ParseRangeError::Index(text.to_owned()))
+}
+
+impl<'de> Deserialize<'de> for MsrRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = MsrRange;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an MSR such as \"0x10a\" or a range such as \"0x40000000-0x400000ff\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<MsrRange, E> {
+                text.parse().map_err(E::custom)
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<MsrRange, E> {
+                u32::try_from(number)
+                    .map(|index| MsrRange::from(MsrIndex(index)))
+                    .map_err(|_| E::custom(ParseRangeError::Index(number.to_string())))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<(u32, u32), &str>) {
+        let got = text.parse::<MsrRange>().map(|r| (r.first, r.last)).map_err(|e| e.to_string());
+        match expected {
+            Ok(ends) => assert_eq!(got, Ok(ends), "{text}"),
+            Err(part) => {
+                let error = got.expect_err(text);
+                assert!(error.contains(part), "{text}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn reads_what_manifests_write() {
+        check("0x10a", Ok((0x10a, 0x10a)));
+        check("0x40000000-0x400000ff", Ok((0x4000_0000, 0x4000_00ff)));
+        check("0x40000000 - 0x400000ff", Ok((0x4000_0000, 0x4000_00ff)));
+        check("266", Ok((266, 266)));
+        check("0-0xffffffff", Ok((0, u32::MAX)));
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        check("0x10b-0x10a", Err("runs backwards"));
+        check("0x100000000", Err("at most 32 bits"));
+        check("0x+1", Err("no MSR index"));
+        check("+1", Err("no MSR index"));
+        check("", Err("no MSR index"));
+        check("0x1-0x2-0x3", Err("no MSR index"));
+        check("tsc", Err("`tsc`"));
+    }
+
+    #[test]
+    fn count_of_the_whole_space_does_not_overflow() {
+        assert_eq!("0-0xffffffff".parse::<MsrRange>().unwrap().count(), 1 << 32);
+    }
+}

@@ -1,0 +1,318 @@
+//! The host calls: what a plugin may ask of the engine and its host.
+//!
+//! Every pointer and length comes from the plugin and is checked against its
+//! memory; every byte moved and every trip to the host is paid in fuel, so
+//! that host calls cannot outlast the budget of plain instructions.
+
+use std::fmt::Display;
+
+use wasmtime::{Caller, Linker, Memory};
+
+use super::instance::{Answer, Phase, State};
+use super::manifest::Capability;
+use crate::intercepts::Refusal;
+use crate::msr::{Directions, MsrIndex, MsrRange};
+use crate::state::{InstanceState, MAX_INSTANCE_STATE};
+
+/// One import that ABI 1 offers.
+#[derive(Debug, Clone, Copy)]
+pub struct HostCall {
+    /// Name within the import module `wasmsr`.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: &'static str,
+    /// The capability that it needs; `None` where it is free.
+    pub capability: Option<&'static str>,
+}
+
+/// All of them.
+pub const HOST_CALLS: &[HostCall] = &[
+    free("outcome", "(i32) -> ()"),
+    free("log", "(i32, i32, i32) -> ()"),
+    free("config", "(i32, i32) -> (i32)"),
+    free("tsc", "() -> (i64)"),
+    free("tsc_khz", "() -> (i32)"),
+    free("monotonic_ns", "() -> (i64)"),
+    behind("guest-memory", "guest_read", "(i64, i32, i32) -> (i32)"),
+    behind("guest-memory", "guest_write", "(i64, i32, i32) -> (i32)"),
+    behind("kvm-msr", "kvm_rdmsr", "(i32, i32) -> (i32)"),
+    behind("kvm-msr", "kvm_wrmsr", "(i32, i64) -> (i32)"),
+    behind("host-msr", "host_rdmsr", "(i32, i32) -> (i32)"),
+    behind("intercept", "intercept", "(i32, i32, i32, i32) -> (i32)"),
+    behind("timer", "timer", "(i64) -> (i32)"),
+    free("save_state", "(i32, i32) -> (i32)"),
+    free("saved_state", "(i32, i32) -> (i32)"),
+    free("saved_version", "(i32, i32) -> (i32)"),
+];
+
+const fn free(name: &'static str, ty: &'static str) -> HostCall {
+    HostCall { name, ty, capability: None }
+}
+
+const fn behind(capability: &'static str, name: &'static str, ty: &'static str) -> HostCall {
+    HostCall { name, ty, capability: Some(capability) }
+}
+
+/// The names, for errors.
+pub(super) fn names() -> impl Display {
+    HOST_CALLS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
+}
+
+/// Fuel for a call that only touches memory, beside one for each byte.
+const CHEAP: u64 = 20;
+
+/// Fuel for a call that asks the kernel.
+const SYSTEM_CALL: u64 = 1_000;
+
+/// Fuel for a change of intercepts, which packs the filter anew.
+const REPACK: u64 = 20_000;
+
+/// The soonest that a timer comes, in nanoseconds: each takes the vCPU out of
+/// the guest.
+const SHORTEST_TIMER: u64 = 1_000_000;
+
+/// Most bytes of a log line.
+const LOG_LINE: u32 = 1024;
+
+/// Status codes of host calls.
+const OK: u32 = 0;
+const REFUSED: u32 = 1;
+const DOES_NOT_FIT: u32 = 2;
+
+type Context<'a> = Caller<'a, State>;
+
+/// Defines every host call in `linker`.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let module = "wasmsr";
+    linker.func_wrap(module, "outcome", outcome)?;
+    linker.func_wrap(module, "log", log)?;
+    linker.func_wrap(module, "config", config)?;
+    linker.func_wrap(module, "tsc", tsc)?;
+    linker.func_wrap(module, "tsc_khz", |context: Context<'_>| context.data().vm.host.tsc_khz())?;
+    linker.func_wrap(module, "monotonic_ns", |context: Context<'_>| {
+        context.data().vm.host.monotonic_ns()
+    })?;
+    linker.func_wrap(module, "guest_read", guest_read)?;
+    linker.func_wrap(module, "guest_write", guest_write)?;
+    linker.func_wrap(module, "kvm_rdmsr", kvm_rdmsr)?;
+    linker.func_wrap(module, "kvm_wrmsr", kvm_wrmsr)?;
+    linker.func_wrap(module, "host_rdmsr", host_rdmsr)?;
+    linker.func_wrap(module, "intercept", intercept)?;
+    linker.func_wrap(module, "timer", timer)?;
+    linker.func_wrap(module, "save_state", save_state)?;
+    linker.func_wrap(module, "saved_state", saved_state)?;
+    linker.func_wrap(module, "saved_version", saved_version)?;
+    Ok(())
+}
+
+fn outcome(mut context: Context<'_>, kind: u32) -> wasmtime::Result<()> {
+    let state = context.data_mut();
+    if state.phase != Phase::Access {
+        wasmtime::bail!("`outcome` called outside `rdmsr` and `wrmsr`");
+    }
+    state.outcome = Some(match kind {
+        1 => Answer::Fault,
+        2 => Answer::Pass,
+        3 => Answer::Kernel,
+        _ => wasmtime::bail!("`outcome` called with {kind}; 1 is fault, 2 pass, 3 kernel"),
+    });
+    Ok(())
+}
+
+fn log(mut context: Context<'_>, level: u32, ptr: u32, len: u32) -> wasmtime::Result<()> {
+    let len = len.min(LOG_LINE);
+    charge(&mut context, CHEAP + u64::from(len))?;
+    let (bytes, state) = slice(&mut context, ptr, len)?;
+    let lifecycle_error = level == 1 && state.phase != Phase::Access;
+    let allowed = state.log_limit.allow();
+    if allowed.is_none() && !lifecycle_error {
+        return Ok(());
+    }
+    let line = printable(bytes);
+    let name = &state.plugin.name;
+    if let Some(missed) = allowed {
+        if missed > 0 {
+            tracing::warn!("plugin {name}: {missed} log lines were dropped, it writes too many");
+        }
+        match level {
+            1 => tracing::error!("plugin {name}: {line}"),
+            2 => tracing::warn!("plugin {name}: {line}"),
+            3 => tracing::info!("plugin {name}: {line}"),
+            _ => tracing::debug!("plugin {name}: {line}"),
+        }
+    }
+    if lifecycle_error {
+        state.last_error = line;
+    }
+    Ok(())
+}
+
+/// What a plugin says, fit for a terminal: no control characters.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
+}
+
+fn config(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
+    let plugin = context.data().plugin.clone();
+    hand_over(&mut context, plugin.config.config.as_bytes(), ptr, cap)
+}
+
+fn tsc(mut context: Context<'_>) -> wasmtime::Result<u64> {
+    charge(&mut context, SYSTEM_CALL)?;
+    let state = context.data();
+    Ok(state.vm.host.guest_tsc(state.vcpu))
+}
+
+fn guest_read(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
+    charge(&mut context, CHEAP + u64::from(len))?;
+    let (target, state) = slice(&mut context, ptr, len)?;
+    Ok(state.vm.host.read_memory(gpa, target).map_or(REFUSED, |()| OK))
+}
+
+fn guest_write(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
+    charge(&mut context, CHEAP + u64::from(len))?;
+    let (source, state) = slice(&mut context, ptr, len)?;
+    Ok(state.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| OK))
+}
+
+fn kvm_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    let (target, state) = slice(&mut context, ptr, 8)?;
+    match state.vm.host.kvm_msr(state.vcpu, MsrIndex(index)) {
+        Some(value) => {
+            target.copy_from_slice(&value.to_le_bytes());
+            Ok(OK)
+        }
+        None => Ok(REFUSED),
+    }
+}
+
+fn kvm_wrmsr(mut context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    let state = context.data();
+    Ok(if state.vm.host.set_kvm_msr(state.vcpu, MsrIndex(index), value) { OK } else { REFUSED })
+}
+
+fn host_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    let (target, state) = slice(&mut context, ptr, 8)?;
+    // What was asked for was granted, or the plugin would not be here.
+    let index = MsrIndex(index);
+    let granted = state.plugin.manifest.needs.capabilities.iter().any(
+        |capability| matches!(capability, Capability::HostMsr(range) if range.contains(index)),
+    );
+    match granted.then(|| state.vm.host.host_msr(index)).flatten() {
+        Some(value) => {
+            target.copy_from_slice(&value.to_le_bytes());
+            Ok(OK)
+        }
+        None => Ok(REFUSED),
+    }
+}
+
+fn intercept(
+    mut context: Context<'_>,
+    first: u32,
+    last: u32,
+    directions: u32,
+    on: u32,
+) -> wasmtime::Result<u32> {
+    charge(&mut context, REPACK)?;
+    let directions = match directions {
+        1 => Directions::Read,
+        2 => Directions::Write,
+        3 => Directions::ReadWrite,
+        _ => wasmtime::bail!("`intercept` called for directions {directions}; 1 is read, 2 write"),
+    };
+    let state = context.data();
+    let Some(range) = MsrRange::new(MsrIndex(first), MsrIndex(last)) else { return Ok(REFUSED) };
+    let State { plugin, vm, .. } = state;
+    let switched =
+        vm.intercepts.switch(&plugin.name, &plugin.manifest, range, directions, on != 0, &*vm.host);
+    Ok(match switched {
+        Ok(()) => OK,
+        Err(Refusal::NotClaimed) => REFUSED,
+        Err(Refusal::DoesNotFit) => DOES_NOT_FIT,
+    })
+}
+
+fn timer(mut context: Context<'_>, at: u64) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    let state = context.data_mut();
+    let soonest = state.vm.host.monotonic_ns().saturating_add(SHORTEST_TIMER);
+    let at = at.max(soonest);
+    state.timer = Some((state.vcpu, at));
+    state.vm.host.wake_at(state.vcpu, at);
+    Ok(OK)
+}
+
+fn save_state(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<u32> {
+    charge(&mut context, CHEAP + u64::from(len))?;
+    let (bytes, state) = slice(&mut context, ptr, len)?;
+    if state.phase != Phase::Save {
+        wasmtime::bail!("`save_state` called outside `save`");
+    }
+    if bytes.len() > MAX_INSTANCE_STATE {
+        return Ok(REFUSED);
+    }
+    state.saved = bytes.to_vec();
+    Ok(OK)
+}
+
+fn saved_state(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
+    let bytes = restoring(&context, "saved_state")?.bytes.clone();
+    hand_over(&mut context, &bytes, ptr, cap)
+}
+
+fn saved_version(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
+    let version = restoring(&context, "saved_version")?.version.clone();
+    hand_over(&mut context, version.as_bytes(), ptr, cap)
+}
+
+fn restoring<'a>(context: &'a Context<'_>, call: &str) -> wasmtime::Result<&'a InstanceState> {
+    let state = context.data();
+    let restoring = state.restoring.as_ref().filter(|_| state.phase == Phase::Restore);
+    restoring.ok_or_else(|| wasmtime::Error::msg(format!("`{call}` called outside `restore`")))
+}
+
+/// Copies as much of `bytes` as `cap` allows to the plugin and says how many
+/// there are.
+fn hand_over(context: &mut Context<'_>, bytes: &[u8], ptr: u32, cap: u32) -> wasmtime::Result<u32> {
+    let copied = bytes.len().min(cap as usize);
+    charge(context, CHEAP + copied as u64)?;
+    let (target, _) = slice(context, ptr, u32::try_from(copied)?)?;
+    target.copy_from_slice(bytes.get(..copied).unwrap_or_default());
+    Ok(u32::try_from(bytes.len())?)
+}
+
+/// Takes `fuel` from the call's budget, or ends the call.
+fn charge(context: &mut Context<'_>, fuel: u64) -> wasmtime::Result<()> {
+    match context.get_fuel()?.checked_sub(fuel) {
+        Some(left) => context.set_fuel(left),
+        None => Err(wasmtime::Trap::OutOfFuel.into()),
+    }
+}
+
+/// `len` bytes of the plugin's memory at `ptr`, and the store's state.
+fn slice<'a>(
+    context: &'a mut Context<'_>,
+    ptr: u32,
+    len: u32,
+) -> wasmtime::Result<(&'a mut [u8], &'a mut State)> {
+    let memory: Memory = context
+        .data()
+        .memory
+        .ok_or_else(|| wasmtime::Error::msg("host call before the memory is there"))?;
+    let (bytes, state) = memory.data_and_store_mut(context);
+    let start = ptr as usize;
+    let size = bytes.len();
+    let range = start..start.saturating_add(len as usize);
+    bytes.get_mut(range).map(|bytes| (bytes, state)).ok_or_else(|| {
+        wasmtime::Error::msg(format!(
+            "pointer {ptr:#x} with length {len:#x} is outside the plugin's memory of {size:#x} bytes"
+        ))
+    })
+}

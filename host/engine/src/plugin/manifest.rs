@@ -1,0 +1,462 @@
+//! A plugin's manifest: what it answers and what it asks for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::cpuid::RegisterChange;
+use crate::msr::{Direction, Directions, MsrRange, ParseRangeError, Reason};
+use crate::toml_file::{self, TomlError};
+
+/// Name of the Wasm custom section that holds the manifest.
+pub const MANIFEST_SECTION: &str = "wasmsr.manifest";
+
+/// The ABI version that this engine speaks.
+pub const ABI_VERSION: u32 = 1;
+
+/// The manifest, read and validated.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// `[plugin]`
+    pub plugin: About,
+    /// `[[msr]]`: the claims.
+    #[serde(default)]
+    pub msr: Vec<MsrClaim>,
+    /// `[unhandled]`: the accesses nobody else took.
+    #[serde(default)]
+    pub unhandled: Unhandled,
+    /// `[needs]`
+    #[serde(default)]
+    pub needs: Needs,
+    /// `[[cpuid]]`
+    #[serde(default)]
+    pub cpuid: Vec<CpuidLeaf>,
+}
+
+/// `[plugin]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct About {
+    /// Lower-case letters, digits and `-`.
+    pub name: String,
+    /// The plugin's own version.
+    pub version: semver::Version,
+    /// The ABI it is built for.
+    pub abi: u32,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// `[[msr]]`: a range that the plugin answers.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MsrClaim {
+    /// The MSRs.
+    pub range: MsrRange,
+    /// The directions; both if not said.
+    #[serde(default = "both")]
+    pub access: Directions,
+    /// Whose state it is.
+    #[serde(default)]
+    pub scope: Scope,
+    /// Whether the accesses exit from the start, or are only reserved until
+    /// the plugin turns them on.
+    #[serde(default)]
+    pub intercept: Intercept,
+}
+
+/// How a claim begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Intercept {
+    /// The accesses exit.
+    #[default]
+    On,
+    /// They are KVM's until the plugin's host call `intercept` turns them on.
+    Off,
+}
+
+fn both() -> Directions {
+    Directions::ReadWrite
+}
+
+/// Whose the state of an MSR is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// An instance for each vCPU, without a lock.
+    #[default]
+    Vcpu,
+    /// One instance for the VM.
+    Vm,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Scope::Vcpu => "vcpu",
+            Scope::Vm => "vm",
+        })
+    }
+}
+
+/// `[unhandled]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unhandled {
+    /// Which accesses are offered; empty for none.
+    pub reasons: Vec<UnhandledReason>,
+}
+
+/// A reason for which KVM itself would refuse an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnhandledReason {
+    /// KVM does not know the MSR.
+    Unknown,
+    /// KVM knows it and refuses the access.
+    Invalid,
+}
+
+impl From<UnhandledReason> for Reason {
+    fn from(reason: UnhandledReason) -> Self {
+        match reason {
+            UnhandledReason::Unknown => Reason::Unknown,
+            UnhandledReason::Invalid => Reason::Invalid,
+        }
+    }
+}
+
+/// `[needs]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Asked here, granted only by the profile.
+    #[serde(default)]
+    pub capabilities: Vec<Capability>,
+}
+
+/// What a plugin may do beyond answering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// Read and write guest memory.
+    GuestMemory,
+    /// Read and write KVM's own MSR values.
+    KvmMsr,
+    /// Read these MSRs of the host.
+    HostMsr(MsrRange),
+    /// Change its own intercepts.
+    Intercept,
+    /// Be called at a time.
+    Timer,
+}
+
+impl Capability {
+    /// Whether a grant of `self` gives what `asked` asks for.
+    pub fn gives(self, asked: Capability) -> bool {
+        match (self, asked) {
+            (Capability::HostMsr(granted), Capability::HostMsr(asked)) => {
+                granted.intersection(asked) == Some(asked)
+            }
+            _ => self == asked,
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Capability::GuestMemory => f.write_str("guest-memory"),
+            Capability::KvmMsr => f.write_str("kvm-msr"),
+            Capability::HostMsr(range) => write!(f, "host-msr:{range}"),
+            Capability::Intercept => f.write_str("intercept"),
+            Capability::Timer => f.write_str("timer"),
+        }
+    }
+}
+
+/// Why a text names no capability.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseCapabilityError {
+    /// None of that name.
+    #[error(
+        "unknown capability `{0}`, expected one of `guest-memory`, `kvm-msr`, `host-msr:RANGE`, \
+         `intercept`, `timer`"
+    )]
+    Unknown(String),
+    /// `host-msr` with a bad range.
+    #[error("capability `host-msr` needs the MSRs it covers, as in `host-msr:0x606-0x611`: {0}")]
+    Range(#[from] ParseRangeError),
+}
+
+impl FromStr for Capability {
+    type Err = ParseCapabilityError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "guest-memory" => Ok(Capability::GuestMemory),
+            "kvm-msr" => Ok(Capability::KvmMsr),
+            "intercept" => Ok(Capability::Intercept),
+            "timer" => Ok(Capability::Timer),
+            _ => match text.strip_prefix("host-msr") {
+                Some(rest) => {
+                    Ok(Capability::HostMsr(rest.strip_prefix(':').unwrap_or("").parse()?))
+                }
+                None => Err(ParseCapabilityError::Unknown(text.to_owned())),
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Capability {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// `[[cpuid]]`: what the guest must see in one leaf and subleaf.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuidLeaf {
+    /// EAX on entry.
+    pub leaf: u32,
+    /// ECX on entry.
+    #[serde(default)]
+    pub subleaf: u32,
+    /// Change of EAX.
+    #[serde(default)]
+    pub eax: RegisterSpec,
+    /// Change of EBX.
+    #[serde(default)]
+    pub ebx: RegisterSpec,
+    /// Change of ECX.
+    #[serde(default)]
+    pub ecx: RegisterSpec,
+    /// Change of EDX.
+    #[serde(default)]
+    pub edx: RegisterSpec,
+}
+
+/// A register of a CPUID leaf: bits set and cleared, or the whole value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterSpec {
+    /// Numbers of bits that must be 1.
+    #[serde(default)]
+    pub set: Vec<u8>,
+    /// Numbers of bits that must be 0.
+    #[serde(default)]
+    pub clear: Vec<u8>,
+    /// The whole register.
+    #[serde(default)]
+    pub value: Option<u32>,
+}
+
+impl RegisterSpec {
+    /// The change as masks.
+    ///
+    /// # Errors
+    /// What contradicts itself or is no bit.
+    pub(crate) fn change(&self) -> Result<RegisterChange, String> {
+        if let Some(value) = self.value {
+            if !(self.set.is_empty() && self.clear.is_empty()) {
+                return Err("`value` is the whole register; leave out `set` and `clear`".into());
+            }
+            return Ok(RegisterChange { set: value, clear: !value });
+        }
+        let mask = |bits: &[u8]| {
+            bits.iter().try_fold(0u32, |mask, &bit| {
+                let bit = 1u32.checked_shl(u32::from(bit));
+                bit.map(|bit| mask | bit).ok_or("bits of a CPUID register are 0 to 31")
+            })
+        };
+        let (set, clear) = (mask(&self.set)?, mask(&self.clear)?);
+        match set & clear {
+            0 => Ok(RegisterChange { set, clear }),
+            both => Err(format!("bit {} is both in `set` and in `clear`", both.trailing_zeros())),
+        }
+    }
+}
+
+/// What is wrong with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Not the TOML of a manifest.
+    #[error("{0}")]
+    Toml(#[from] TomlError),
+    /// Not UTF-8.
+    #[error("it is not UTF-8 text")]
+    Utf8,
+    /// A name that is none.
+    #[error("plugin name `{0}` must be 1 to 64 lower-case letters, digits or `-`")]
+    Name(String),
+    /// Built for another ABI.
+    #[error(
+        "it is built for ABI {0}, and this wasmsr speaks ABI {ABI_VERSION}; build the plugin with a matching SDK"
+    )]
+    Abi(u32),
+    /// Nothing to answer.
+    #[error("it names no MSR; add an [[msr]] table or [unhandled] reasons")]
+    Idle,
+    /// A claim that nothing could turn on.
+    #[error(
+        "[[msr]] {0} says intercept = \"off\", but nothing could turn it on; add `intercept` to \
+         [needs] capabilities"
+    )]
+    Reserved(MsrRange),
+    /// A plugin overlaps itself.
+    #[error("[[msr]] ranges {0} and {1} overlap; write each MSR and direction once")]
+    Overlap(MsrRange, MsrRange),
+    /// A CPUID register that contradicts itself.
+    #[error("[[cpuid]] leaf {leaf:#x}, subleaf {subleaf:#x}, {register}: {message}")]
+    Cpuid {
+        /// The leaf.
+        leaf: u32,
+        /// The subleaf.
+        subleaf: u32,
+        /// The register's name.
+        register: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl Manifest {
+    /// Reads and validates the bytes of the custom section.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for the first mistake found.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::Utf8)?;
+        let manifest: Manifest = toml_file::parse(text)?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// Whether the plugin is ever asked for accesses in this direction.
+    pub fn answers(&self, direction: Direction) -> bool {
+        let unhandled = !self.unhandled.reasons.is_empty();
+        unhandled || self.msr.iter().any(|claim| claim.access.contains(direction))
+    }
+
+    fn validate(&self) -> Result<(), ManifestError> {
+        let name = &self.plugin.name;
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) {
+            return Err(ManifestError::Name(name.clone()));
+        }
+        if self.plugin.abi != ABI_VERSION {
+            return Err(ManifestError::Abi(self.plugin.abi));
+        }
+        if self.msr.is_empty() && self.unhandled.reasons.is_empty() {
+            return Err(ManifestError::Idle);
+        }
+        let switches = self.needs.capabilities.contains(&Capability::Intercept);
+        if let Some(claim) = self.msr.iter().find(|c| c.intercept == Intercept::Off && !switches) {
+            return Err(ManifestError::Reserved(claim.range));
+        }
+        self.refuse_overlap()?;
+        for leaf in &self.cpuid {
+            for (register, spec) in leaf.registers() {
+                spec.change().map_err(|message| ManifestError::Cpuid {
+                    leaf: leaf.leaf,
+                    subleaf: leaf.subleaf,
+                    register,
+                    message,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_overlap(&self) -> Result<(), ManifestError> {
+        for direction in [Direction::Read, Direction::Write] {
+            let mut ranges: Vec<MsrRange> = self
+                .msr
+                .iter()
+                .filter(|claim| claim.access.contains(direction))
+                .map(|claim| claim.range)
+                .collect();
+            ranges.sort_unstable();
+            for pair in ranges.windows(2) {
+                if let [a, b] = pair
+                    && a.intersection(*b).is_some()
+                {
+                    return Err(ManifestError::Overlap(*a, *b));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CpuidLeaf {
+    /// The registers with their names.
+    pub(crate) fn registers(&self) -> [(&'static str, &RegisterSpec); 4] {
+        [("eax", &self.eax), ("ebx", &self.ebx), ("ecx", &self.ecx), ("edx", &self.edx)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "[plugin]\nname = \"p\"\nversion = \"1.0.0\"\nabi = 1\n";
+
+    #[track_caller]
+    fn refused(rest: &str, part: &str) {
+        let error = Manifest::parse(format!("{HEAD}{rest}").as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn reads_every_key() {
+        let text = format!(
+            "{HEAD}description = \"d\"\n\
+             [[msr]]\nrange = \"0x10a\"\naccess = \"r\"\nscope = \"vm\"\n\
+             [[msr]]\nrange = \"0x10a\"\naccess = \"w\"\n\
+             [unhandled]\nreasons = [\"unknown\", \"invalid\"]\n\
+             [needs]\ncapabilities = [\"guest-memory\", \"host-msr:0x606-0x611\"]\n\
+             [[cpuid]]\nleaf = 0x7\nsubleaf = 0x0\nedx.set = [29]\n"
+        );
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        assert_eq!(manifest.msr[0].scope, Scope::Vm);
+        assert_eq!(manifest.msr[1].scope, Scope::Vcpu);
+        assert_eq!(manifest.unhandled.reasons.len(), 2);
+        assert_eq!(manifest.needs.capabilities[1].to_string(), "host-msr:0x606-0x611");
+        assert_eq!(manifest.cpuid[0].edx.change().unwrap().set, 1 << 29);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        refused("", "names no MSR");
+        refused("[[msr]]\nrange = \"0x10b-0x10a\"\n", "runs backwards");
+        refused("[[msr]]\nrange = \"0x10a\"\nacess = \"r\"\n", "did you mean `access`?");
+        refused("[[msr]]\nrange = \"0x10a\"\naccess = \"x\"\n", "unknown variant `x`");
+        refused("[[msr]]\nrange = \"0-0x10\"\n[[msr]]\nrange = \"0x10\"\n", "overlap");
+        let msr = "[[msr]]\nrange = \"1\"\n";
+        refused(&format!("{msr}intercept = \"off\"\n"), "nothing could turn it on");
+        refused(&format!("{msr}[needs]\ncapabilities = [\"root\"]\n"), "unknown capability `root`");
+        refused(&format!("{msr}[needs]\ncapabilities = [\"host-msr\"]\n"), "needs the MSRs");
+        refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [32]\n"), "0 to 31");
+        refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [3]\nedx.clear = [3]\n"), "bit 3");
+    }
+
+    #[test]
+    fn another_abi_is_refused() {
+        let text = HEAD.replace("abi = 1", "abi = 2") + "[[msr]]\nrange = \"1\"\n";
+        let error = Manifest::parse(text.as_bytes()).unwrap_err();
+        assert_eq!(error, ManifestError::Abi(2));
+    }
+
+    #[test]
+    fn a_grant_of_host_msrs_gives_what_lies_within() {
+        let granted: Capability = "host-msr:0x600-0x6ff".parse().unwrap();
+        assert!(granted.gives("host-msr:0x606-0x611".parse().unwrap()));
+        assert!(!granted.gives("host-msr:0x606-0x711".parse().unwrap()));
+        assert!(!granted.gives(Capability::KvmMsr));
+    }
+}

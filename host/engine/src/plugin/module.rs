@@ -1,0 +1,387 @@
+//! A plugin's file: read, checked, compiled. Everything in it is hostile.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::Digest;
+use wasmparser::Payload;
+use wasmtime::{Config, Engine, ExternType, InstancePre, Linker, Module, WasmBacktraceDetails};
+
+use super::cache::CodeCache;
+use super::hostcalls::{self, HOST_CALLS};
+use super::instance::State;
+use super::manifest::{ABI_VERSION, Capability, MANIFEST_SECTION, Manifest, ManifestError};
+use crate::msr::Direction;
+use crate::profile::{PluginConfig, Sha256};
+
+/// Most bytes of a `.wasm` file.
+pub const MAX_FILE_SIZE: u64 = 8 << 20;
+
+/// Stack of one call into a plugin, in bytes.
+const WASM_STACK: usize = 128 << 10;
+
+/// Why a file is not a plugin that can be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// The file cannot be read.
+    #[error("cannot read it: {0}; check the path, or build it with `cargo xtask plugins`")]
+    Read(#[from] std::io::Error),
+    /// The file is too large.
+    #[error("it is larger than {} MiB, the most a plugin may have; build it with optimisation and without debug information", MAX_FILE_SIZE >> 20)]
+    Oversized,
+    /// The file is not the one that the profile pins.
+    #[error(
+        "its SHA-256 is {found}, but the profile pins {pinned}; restore the pinned file or change `sha256`"
+    )]
+    Hash {
+        /// What the profile says.
+        pinned: Sha256,
+        /// What the file has.
+        found: Sha256,
+    },
+    /// Not Wasm at all, or damaged.
+    #[error("it is no WebAssembly module, or a damaged one: {0}; build or copy it again")]
+    Malformed(String),
+    /// A component where a core module is wanted.
+    #[error("it is a WebAssembly component; build it as a core module")]
+    Component,
+    /// No manifest.
+    #[error(
+        "it has no custom section `{MANIFEST_SECTION}`, so it is no wasmsr plugin; build it with the SDK's `export!`"
+    )]
+    NoManifest,
+    /// More than one manifest.
+    #[error("it has more than one custom section `{MANIFEST_SECTION}`; keep one")]
+    TwoManifests,
+    /// A bad manifest.
+    #[error("its manifest is wrong: {0}")]
+    Manifest(#[from] ManifestError),
+    /// Compilation failed.
+    #[error("it does not compile: {0}")]
+    Compile(String),
+    /// A missing export.
+    #[error("it has no export `{name}`, which {why}; build it with the SDK's `export!`")]
+    NoExport {
+        /// The export.
+        name: &'static str,
+        /// What asks for it.
+        why: String,
+    },
+    /// An export of another type than the ABI's.
+    #[error("its export `{name}` is {found}, but ABI {ABI_VERSION} has it as {expected}")]
+    ExportType {
+        /// The export.
+        name: &'static str,
+        /// The ABI's type.
+        expected: String,
+        /// The module's type.
+        found: String,
+    },
+    /// An import that the ABI does not have.
+    #[error(
+        "it imports `{module}.{name}`, which ABI {ABI_VERSION} does not have; its host calls are {}",
+        hostcalls::names()
+    )]
+    NoImport {
+        /// Import module.
+        module: String,
+        /// Import name.
+        name: String,
+    },
+    /// An import of another type than the ABI's.
+    #[error("its import `wasmsr.{name}` is {found}, but ABI {ABI_VERSION} has it as {expected}")]
+    ImportType {
+        /// The import.
+        name: &'static str,
+        /// The ABI's type.
+        expected: String,
+        /// The module's type.
+        found: String,
+    },
+    /// An import behind a capability that the manifest does not ask for.
+    #[error(
+        "it imports `wasmsr.{import}`, which needs the capability `{capability}`, but its manifest does not ask for it; add it to [needs] capabilities"
+    )]
+    NotAsked {
+        /// The import.
+        import: &'static str,
+        /// The capability.
+        capability: &'static str,
+    },
+    /// A capability asked and not granted.
+    #[error(
+        "it asks for the capability `{0}`, which the profile does not grant; add it to the plugin's `grant` if you trust the plugin with it"
+    )]
+    NotGranted(Capability),
+}
+
+/// What a file says about itself, without compiling it.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Size of the file in bytes.
+    pub size: u64,
+    /// SHA-256 of the file.
+    pub sha256: Sha256,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The manifest's text.
+    pub manifest_text: String,
+    /// Exports, in order: name and kind.
+    pub exports: Vec<(String, String)>,
+    /// Imports, in order: `module.name` and kind.
+    pub imports: Vec<(String, String)>,
+}
+
+/// Reads the plugin in `path` and says what it is.
+///
+/// # Errors
+/// [`ModuleError`] if it is not Wasm, has no valid manifest, or does not keep
+/// to the ABI.
+pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
+    let bytes = read_file(path)?;
+    let text = manifest_section(&bytes)?.to_vec();
+    let manifest = Manifest::parse(&text)?;
+    let compiler = Compiler::new(None).map_err(ModuleError::Compile)?;
+    let module = compiler.compile(&bytes)?;
+    check_abi(&module, &manifest)?;
+    Ok(Inspection {
+        size: bytes.len() as u64,
+        sha256: sha256(&bytes),
+        manifest,
+        manifest_text: String::from_utf8_lossy(&text).into_owned(),
+        exports: module
+            .exports()
+            .map(|export| (export.name().to_owned(), describe(&export.ty())))
+            .collect(),
+        imports: module
+            .imports()
+            .map(|import| {
+                (format!("{}.{}", import.module(), import.name()), describe(&import.ty()))
+            })
+            .collect(),
+    })
+}
+
+/// A plugin ready to be instantiated: compiled and linked once.
+pub(crate) struct Plugin {
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) sha256: Sha256,
+    pub(crate) manifest: Manifest,
+    pub(crate) config: PluginConfig,
+    pub(crate) name: Arc<str>,
+    pub(crate) from_cache: bool,
+    pub(super) linked: InstancePre<State>,
+}
+
+impl Plugin {
+    /// Whether the manifest asks for `capability`.
+    pub(crate) fn asks_for(&self, capability: Capability) -> bool {
+        self.manifest.needs.capabilities.contains(&capability)
+    }
+}
+
+/// Compiles plugins, all with the same settings.
+pub(crate) struct Compiler {
+    engine: Engine,
+    linker: Linker<State>,
+    cache: Option<CodeCache>,
+}
+
+impl Compiler {
+    pub(crate) fn new(cache: Option<&CodeCache>) -> Result<Self, String> {
+        let engine = Engine::new(&settings()).map_err(|error| format!("{error:#}"))?;
+        let mut linker = Linker::new(&engine);
+        hostcalls::link(&mut linker).map_err(|error| format!("{error:#}"))?;
+        Ok(Compiler { engine, linker, cache: cache.cloned() })
+    }
+
+    /// Reads, checks, compiles and links the plugin that `config` names.
+    pub(crate) fn load(&self, config: &PluginConfig) -> Result<Plugin, ModuleError> {
+        let bytes = read_file(&config.path)?;
+        let sha256 = sha256(&bytes);
+        if let Some(pinned) = config.sha256
+            && pinned != sha256
+        {
+            return Err(ModuleError::Hash { pinned, found: sha256 });
+        }
+        let manifest = Manifest::parse(manifest_section(&bytes)?)?;
+        let (module, from_cache) = self.module(&bytes, sha256)?;
+        check_abi(&module, &manifest)?;
+        for &asked in &manifest.needs.capabilities {
+            if !config.grant.iter().any(|granted| granted.gives(asked)) {
+                return Err(ModuleError::NotGranted(asked));
+            }
+        }
+        let linked = self
+            .linker
+            .instantiate_pre(&module)
+            .map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+        Ok(Plugin {
+            path: config.path.clone(),
+            size: bytes.len() as u64,
+            sha256,
+            name: Arc::from(manifest.plugin.name.as_str()),
+            manifest,
+            config: config.clone(),
+            from_cache,
+            linked,
+        })
+    }
+
+    /// The module, and whether its code came from the cache.
+    fn module(&self, bytes: &[u8], sha256: Sha256) -> Result<(Module, bool), ModuleError> {
+        let Some(cache) = &self.cache else { return Ok((self.compile(bytes)?, false)) };
+        if let Some(module) = cache.load(&self.engine, sha256) {
+            return Ok((module, true));
+        }
+        let module = self.compile(bytes)?;
+        cache.store(&module, sha256);
+        Ok((module, false))
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
+        Module::from_binary(&self.engine, bytes)
+            .map_err(|error| ModuleError::Compile(format!("{error:#}")))
+    }
+}
+
+/// One engine's settings: what is off here is off for every plugin.
+fn settings() -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .max_wasm_stack(WASM_STACK)
+        // The same trace gives the same answers on every machine: NaN bits
+        // are the one thing in core Wasm that hardware may choose.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_tail_call(false)
+        // A failing plugin costs a re-instantiation, not a walk of its stack.
+        .wasm_backtrace_max_frames(None)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_FILE_SIZE {
+        true => Err(ModuleError::Oversized),
+        false => Ok(bytes),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Sha256 {
+    Sha256(sha2::Sha256::digest(bytes).into())
+}
+
+/// The manifest's bytes; also the first look at whether this is Wasm.
+fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
+    let mut found = None;
+    for payload in wasmparser::Parser::new(0).parse_all(bytes) {
+        match payload.map_err(|error| ModuleError::Malformed(error.to_string()))? {
+            Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
+                return Err(ModuleError::Component);
+            }
+            Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
+                if found.replace(section.data()).is_some() {
+                    return Err(ModuleError::TwoManifests);
+                }
+            }
+            _ => {}
+        }
+    }
+    found.ok_or(ModuleError::NoManifest)
+}
+
+/// Holds imports and exports against the ABI.
+fn check_abi(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
+    check_imports(module, manifest)?;
+    let needs_rdmsr = manifest.answers(Direction::Read);
+    let needs_wrmsr = manifest.answers(Direction::Write);
+    let why = |access: &str| format!("the manifest's `{access}` access calls for");
+    let abi = || format!("ABI {ABI_VERSION} asks for");
+    check_export(module, "memory", "memory", Some(abi()))?;
+    check_export(module, "wasmsr_abi_v1", "() -> ()", Some(abi()))?;
+    let rdmsr = needs_rdmsr.then(|| why("r"));
+    check_export(module, "rdmsr", "(i32, i32, i32) -> (i64)", rdmsr)?;
+    let wrmsr = needs_wrmsr.then(|| why("w"));
+    check_export(module, "wrmsr", "(i32, i64, i32, i32) -> ()", wrmsr)?;
+    for (name, expected) in [
+        ("init", "(i32) -> (i32)"),
+        ("reset", "() -> ()"),
+        ("save", "() -> (i32)"),
+        ("restore", "() -> (i32)"),
+        ("timer", "() -> ()"),
+    ] {
+        check_export(module, name, expected, None)?;
+    }
+    Ok(())
+}
+
+/// An export must have the ABI's type; with `why`, it must be there at all.
+fn check_export(
+    module: &Module,
+    name: &'static str,
+    expected: &str,
+    why: Option<String>,
+) -> Result<(), ModuleError> {
+    match (module.get_export(name), why) {
+        (Some(ty), _) => {
+            let found = describe(&ty);
+            match found == expected {
+                true => Ok(()),
+                false => {
+                    Err(ModuleError::ExportType { name, expected: expected.to_owned(), found })
+                }
+            }
+        }
+        (None, Some(why)) => Err(ModuleError::NoExport { name, why }),
+        (None, None) => Ok(()),
+    }
+}
+
+fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
+    for import in module.imports() {
+        let call = HOST_CALLS
+            .iter()
+            .find(|call| import.module() == "wasmsr" && call.name == import.name())
+            .ok_or_else(|| ModuleError::NoImport {
+                module: import.module().to_owned(),
+                name: import.name().to_owned(),
+            })?;
+        let found = describe(&import.ty());
+        if found != call.ty {
+            let expected = call.ty.to_owned();
+            return Err(ModuleError::ImportType { name: call.name, expected, found });
+        }
+        if let Some(capability) = call.capability {
+            let asked = |asked: &Capability| asked.to_string().starts_with(capability);
+            if !manifest.needs.capabilities.iter().any(asked) {
+                return Err(ModuleError::NotAsked { import: call.name, capability });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A type as the ABI's table writes it.
+fn describe(ty: &ExternType) -> String {
+    match ty {
+        ExternType::Func(func) => {
+            let list = |types: &mut dyn Iterator<Item = wasmtime::ValType>| {
+                types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
+            };
+            format!("({}) -> ({})", list(&mut func.params()), list(&mut func.results()))
+        }
+        ExternType::Memory(_) => "memory".to_owned(),
+        ExternType::Global(_) => "global".to_owned(),
+        ExternType::Table(_) => "table".to_owned(),
+        _ => "something else".to_owned(),
+    }
+}

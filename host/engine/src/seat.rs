@@ -1,0 +1,237 @@
+//! Where a plugin sits while a VM runs: its live instance, and what is done
+//! when a call into it fails.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::msr::{MsrAccess, Outcome, VcpuId};
+use crate::plugin::{Answer, Failure, Instance, InstanceError, Plugin, Scope, Surroundings};
+use crate::profile::OnFailure;
+use crate::rate_limit::RateLimit;
+use crate::state::InstanceState;
+
+/// Failures in a row that cost nothing but a fresh instance.
+const FREE_FAILURES: u32 = 3;
+
+/// Most accesses that a failing plugin is not asked after a failure.
+const LONGEST_REST: u32 = 64;
+
+/// Failure messages at once, and per second after that.
+const MESSAGE_BURST: u32 = 10;
+const MESSAGES_PER_SECOND: u32 = 1;
+
+/// One seat in a vCPU's row.
+pub(crate) enum Seat {
+    /// This vCPU's own instance.
+    Own(Sitter),
+    /// The VM's one instance.
+    Shared(Arc<Mutex<Sitter>>),
+}
+
+/// A plugin's answer, or what its failure leads to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Answered(Answer),
+    Failed(Outcome),
+}
+
+impl Seat {
+    #[inline]
+    pub(crate) fn answer(&mut self, access: MsrAccess, vcpu: VcpuId) -> Verdict {
+        match self {
+            Seat::Own(sitter) => sitter.answer(access, vcpu),
+            Seat::Shared(sitter) => lock(sitter).answer(access, vcpu),
+        }
+    }
+
+    /// What of the seat is not on the path of an access: timers, state.
+    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Sitter) -> R) -> R {
+        match self {
+            Seat::Own(sitter) => f(sitter),
+            Seat::Shared(sitter) => f(&mut lock(sitter)),
+        }
+    }
+}
+
+/// A panic elsewhere is a bug of its own; the instance behind the lock is
+/// whole between calls.
+fn lock(sitter: &Mutex<Sitter>) -> MutexGuard<'_, Sitter> {
+    sitter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An instance with its history of failures.
+pub(crate) struct Sitter {
+    plugin: Arc<Plugin>,
+    vm: Surroundings,
+    scope: Option<VcpuId>,
+    live: Option<Instance>,
+    failures_in_a_row: u32,
+    /// Accesses for which the plugin is still not asked.
+    rest: u32,
+    messages: RateLimit,
+}
+
+impl Sitter {
+    pub(crate) fn new(
+        plugin: &Arc<Plugin>,
+        vm: &Surroundings,
+        scope: Option<VcpuId>,
+    ) -> Result<Self, InstanceError> {
+        Ok(Sitter {
+            plugin: plugin.clone(),
+            vm: vm.clone(),
+            scope,
+            live: Some(Instance::new(plugin, vm, scope)?),
+            failures_in_a_row: 0,
+            rest: 0,
+            messages: RateLimit::new(MESSAGE_BURST, MESSAGES_PER_SECOND),
+        })
+    }
+
+    /// The plugin's name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.plugin.name
+    }
+
+    /// Whose instance it is; `None` for the VM's.
+    pub(crate) fn scope(&self) -> Option<VcpuId> {
+        self.scope
+    }
+
+    /// The state after a reset of the guest: by the plugin's own `reset`, or
+    /// else by a fresh instance.
+    pub(crate) fn reset(&mut self) {
+        let reset = self.live.as_mut().map_or(Ok(false), Instance::reset);
+        if !matches!(reset, Ok(true)) {
+            self.live = None;
+        }
+        self.failures_in_a_row = 0;
+        self.rest = 0;
+    }
+
+    /// When the plugin's timer is due on the thread of `vcpu`.
+    pub(crate) fn timer(&self, vcpu: VcpuId) -> Option<u64> {
+        self.live.as_ref()?.timer(vcpu)
+    }
+
+    /// Calls the plugin's timer, if it is due.
+    pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) {
+        if self.timer(vcpu).is_none_or(|at| at > now) {
+            return;
+        }
+        if let Some(Err(failure)) = self.live.as_mut().map(|live| live.fire(vcpu)) {
+            self.note_failure(&format_args!("in its timer on {vcpu}"), &failure);
+        }
+    }
+
+    /// What the plugin wants to keep. One that has just failed keeps nothing.
+    pub(crate) fn save(&mut self) -> Result<Option<InstanceState>, InstanceError> {
+        let Some(live) = &mut self.live else { return Ok(None) };
+        let bytes = live.save()?;
+        Ok(bytes.map(|bytes| InstanceState {
+            plugin: self.plugin.name.to_string(),
+            version: self.plugin.manifest.plugin.version.to_string(),
+            vcpu: self.scope.map(|vcpu| vcpu.0),
+            bytes,
+        }))
+    }
+
+    /// Gives the plugin what it saved.
+    pub(crate) fn restore(&mut self, saved: &InstanceState) -> Result<(), InstanceError> {
+        match &mut self.live {
+            Some(live) => live.restore(saved),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn answer(&mut self, access: MsrAccess, vcpu: VcpuId) -> Verdict {
+        if let Some(live) = &mut self.live {
+            match live.answer(access, vcpu) {
+                Ok(answer) => {
+                    self.failures_in_a_row = 0;
+                    return Verdict::Answered(answer);
+                }
+                Err(failure) => return self.fail(access, vcpu, &failure),
+            }
+        }
+        self.revive(access, vcpu)
+    }
+
+    /// The access after a failure: rest, or a fresh instance.
+    #[cold]
+    fn revive(&mut self, access: MsrAccess, vcpu: VcpuId) -> Verdict {
+        if let Some(left) = self.rest.checked_sub(1) {
+            self.rest = left;
+            return Verdict::Failed(
+                self.on_failure(access, "it is at rest after repeated failures"),
+            );
+        }
+        match Instance::new(&self.plugin, &self.vm, self.scope) {
+            Ok(instance) => {
+                self.live = Some(instance);
+                self.answer(access, vcpu)
+            }
+            Err(error) => {
+                let what = error.to_string();
+                self.fail(access, vcpu, &Failure::Trap { what, ceiling: None })
+            }
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, access: MsrAccess, vcpu: VcpuId, failure: &Failure) -> Verdict {
+        let (direction, msr) = (access.op.direction(), access.index.described());
+        self.note_failure(&format_args!("at the {direction} of {msr} on {vcpu}"), failure);
+        Verdict::Failed(self.on_failure(access, failure))
+    }
+
+    #[cold]
+    fn note_failure(&mut self, place: &dyn fmt::Display, failure: &Failure) {
+        self.live = None;
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        let beyond = self.failures_in_a_row.saturating_sub(FREE_FAILURES);
+        self.rest = match beyond {
+            0 => 0,
+            beyond => 1u32.checked_shl(beyond).unwrap_or(LONGEST_REST).min(LONGEST_REST),
+        };
+        let Some(unsaid) = self.messages.allow() else { return };
+        tracing::warn!(
+            "plugin {} failed {place}: {failure}; on-failure = \"{}\"{}{}",
+            self.plugin.name,
+            self.plugin.config.on_failure,
+            match self.rest {
+                0 => String::new(),
+                rest => format!("; it rests for the next {rest} accesses"),
+            },
+            match unsaid {
+                0 => String::new(),
+                unsaid => format!(" ({unsaid} failures before this one were not reported)"),
+            },
+        );
+    }
+
+    fn on_failure(&self, access: MsrAccess, why: impl fmt::Display) -> Outcome {
+        match self.plugin.config.on_failure {
+            OnFailure::Fault => Outcome::Fault,
+            OnFailure::Kernel => Outcome::Kernel,
+            OnFailure::Ignore => Outcome::Handled(0),
+            OnFailure::Stop => Outcome::Stop(
+                format!(
+                    "plugin {} failed at the {} of {}: {why}; its profile says on-failure = \"stop\"",
+                    self.plugin.name,
+                    access.op.direction(),
+                    access.index.described(),
+                )
+                .into(),
+            ),
+        }
+    }
+}
+
+/// What a seat is for, before anybody sits there.
+#[derive(Clone)]
+pub(crate) struct SeatPlan {
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) scope: Scope,
+}

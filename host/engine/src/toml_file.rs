@@ -1,0 +1,99 @@
+//! TOML as people write it: every error with line and column, an unknown key
+//! with the nearest known one.
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+/// What is wrong in a TOML text, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TomlError {
+    /// Line, from 1; 0 if the text as a whole is meant.
+    pub line: usize,
+    /// Column, in characters from 1.
+    pub column: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
+impl std::error::Error for TomlError {}
+
+impl fmt::Display for TomlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}, column {}: ", self.line, self.column)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Reads `text` as a `T`.
+///
+/// # Errors
+/// [`TomlError`] at the place of the first mistake.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
+    toml::from_str(text).map_err(|error| {
+        let (line, column) = error.span().map_or((0, 0), |span| position(text, span.start));
+        TomlError { line, column, message: with_suggestion(error.message()) }
+    })
+}
+
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
+    (before.matches('\n').count() + 1, column)
+}
+
+/// serde lists the known keys or values behind an unknown one; name the
+/// nearest instead of leaving it to the reader's eyes.
+fn with_suggestion(message: &str) -> String {
+    let message = message.replace("unknown field", "unknown key").replace('\n', "; ");
+    let Some(unknown) = message.split('`').nth(1).filter(|_| message.starts_with("unknown")) else {
+        return message;
+    };
+    let known = message.split('`').skip(3).step_by(2);
+    let nearest = known
+        .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
+        .min()
+        .filter(|(distance, key)| *distance <= 1 + key.len() / 3);
+    match nearest {
+        Some((_, key)) => format!("{message}; did you mean `{key}`?"),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Vm {
+        #[serde(rename = "memory")]
+        _memory: u32,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        #[serde(rename = "vm")]
+        _vm: Vm,
+    }
+
+    #[test]
+    fn an_unknown_key_has_its_place_and_the_nearest_known_one() {
+        let error = parse::<File>("[vm]\n  memroy = 1\n").unwrap_err();
+        assert_eq!((error.line, error.column), (2, 3));
+        assert!(error.message.contains("unknown key `memroy`"), "{error}");
+        assert!(error.message.ends_with("did you mean `memory`?"), "{error}");
+    }
+
+    #[test]
+    fn a_key_like_no_other_gets_no_suggestion() {
+        let error = parse::<File>("[vm]\nxyzzy = 1\n").unwrap_err();
+        assert!(!error.message.contains("did you mean"), "{error}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Answers the MSR accesses of one vCPU: the path that every exit takes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::claims::Answers;
+use crate::handler::MsrHandler;
+use crate::intercepts::Intercepts;
+use crate::metrics::Counters;
+use crate::msr::{MsrAccess, Outcome, Policy, Reason, SeatId, VcpuId};
+use crate::plugin::{Answer, Surroundings};
+use crate::seat::{Seat, Verdict};
+use crate::unanswered::Unanswered;
+
+/// Answers the MSR accesses of one vCPU with the instances that belong to it.
+pub struct VcpuMsrs {
+    pub(crate) vcpu: VcpuId,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) seats: Box<[Seat]>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) unanswered: Unanswered,
+    pub(crate) vm: Surroundings,
+    /// Set where a plugin may change its intercepts.
+    pub(crate) switches: Option<Intercepts>,
+}
+
+impl MsrHandler for VcpuMsrs {
+    #[inline]
+    fn answer(&mut self, access: MsrAccess) -> Outcome {
+        let answers = &*self.answers;
+        let claimed = answers.map.lookup(access.index, access.op.direction());
+        // Timed from here, if the MSR's first claimant has its turn.
+        let row = self.counters.row(access.index, claimed.first().copied());
+        let started = row.wants_time().then(Instant::now);
+        let passing = match &self.switches {
+            Some(switches) => self.turned_on(switches, claimed, access),
+            None => Turns::All,
+        };
+        let unhandled: &[SeatId] = match access.reason {
+            Reason::Filter => &[],
+            Reason::Unknown => &answers.unknown,
+            Reason::Invalid => &answers.invalid,
+        };
+        let claimed = claimed.iter().filter(|&&id| passing.has(id));
+        for &id in claimed.chain(unhandled) {
+            let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
+            let outcome = match seat.answer(access, self.vcpu) {
+                Verdict::Answered(Answer::Pass) => continue,
+                Verdict::Answered(Answer::Handled(value)) => Outcome::Handled(value),
+                Verdict::Answered(Answer::Fault) => Outcome::Fault,
+                Verdict::Answered(Answer::Kernel) => Outcome::Kernel,
+                Verdict::Failed(outcome) => {
+                    self.counters.row(access.index, Some(id)).count_failure();
+                    outcome
+                }
+            };
+            return self.count(access, Some(id), outcome, started);
+        }
+        self.unanswered.tell(access, self.vcpu, &self.policy);
+        let outcome = self.policy.decide(access);
+        self.count(access, None, outcome, started)
+    }
+
+    fn wake(&mut self) {
+        let now = self.vm.host.monotonic_ns();
+        let vcpu = self.vcpu;
+        let mut next: Option<u64> = None;
+        for seat in &mut self.seats {
+            let again = seat.with(|sitter| {
+                sitter.wake(now, vcpu);
+                sitter.timer(vcpu)
+            });
+            next = [next, again].into_iter().flatten().min();
+        }
+        if let Some(at) = next {
+            self.vm.host.wake_at(vcpu, at);
+        }
+    }
+}
+
+/// Whose turn it may be, where intercepts change.
+enum Turns {
+    All,
+    Only(Vec<SeatId>),
+}
+
+impl Turns {
+    #[inline]
+    fn has(&self, seat: SeatId) -> bool {
+        match self {
+            Turns::All => true,
+            Turns::Only(seats) => seats.contains(&seat),
+        }
+    }
+}
+
+impl VcpuMsrs {
+    /// Brings every plugin to its state after a reset of the guest. The VM's
+    /// own instances are reset with vCPU 0.
+    pub fn reset(&mut self) {
+        let first = self.vcpu == VcpuId(0);
+        for seat in &mut self.seats {
+            seat.with(|sitter| {
+                if sitter.scope().is_some() || first {
+                    sitter.reset();
+                }
+            });
+        }
+    }
+
+    /// Those of the claimants that have the access turned on.
+    ///
+    /// An access that the filter sent here, and that nobody has on now, was
+    /// pending when its plugin turned it off: it is still that plugin's.
+    #[cold]
+    fn turned_on(&self, switches: &Intercepts, claimed: &[SeatId], access: MsrAccess) -> Turns {
+        let on = |id: &&SeatId| {
+            let name = self.answers.names.get(usize::from(id.0));
+            name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
+        };
+        let on: Vec<SeatId> = claimed.iter().filter(on).copied().collect();
+        match access.reason == Reason::Filter && on.is_empty() {
+            true => Turns::All,
+            false => Turns::Only(on),
+        }
+    }
+
+    #[inline]
+    fn count(
+        &self,
+        access: MsrAccess,
+        answered_by: Option<SeatId>,
+        outcome: Outcome,
+        started: Option<Instant>,
+    ) -> Outcome {
+        let row = self.counters.row(access.index, answered_by);
+        row.count(access.op);
+        if outcome == Outcome::Fault {
+            row.count_fault();
+        }
+        if let Some(started) = started {
+            row.time(started.elapsed());
+        }
+        outcome
+    }
+}

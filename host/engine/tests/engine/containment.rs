@@ -1,0 +1,139 @@
+//! A plugin that misbehaves hurts only its own accesses.
+
+use wasmsr_engine::msr::Outcome;
+
+use crate::fixture::{Setup, plugin, read, write};
+
+/// Reads of 0x10 misbehave; reads of 0x11 give the number of accesses before
+/// them that this instance has lived through.
+fn misbehaving(body: &str) -> Vec<u8> {
+    plugin(
+        "bad",
+        "[[msr]]\nrange = \"0x10-0x11\"",
+        &format!(
+            "(global $count (mut i64) (i64.const 0))
+             (func $bad {body})
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+               (if (i32.eq (local.get 0) (i32.const 0x10)) (then (call $bad)))
+               (global.get $count)
+               (global.set $count (i64.add (global.get $count) (i64.const 1))))
+             (func (export \"wrmsr\") (param i32 i64 i32 i32) (unreachable))"
+        ),
+    )
+}
+
+const FAILURES: &[(&str, &str)] = &[
+    ("loops for ever", "(loop (br 0))"),
+    (
+        "fills memory for ever",
+        "(loop (memory.fill (i32.const 0) (i32.const 1) (i32.const 65536)) (br 0))",
+    ),
+    ("traps", "(unreachable)"),
+    ("recurses", "(call $bad)"),
+    ("divides by zero", "(drop (i32.div_u (i32.const 1) (i32.const 0)))"),
+    ("reads out of bounds", "(drop (i32.load (i32.const -4)))"),
+    ("allocates for ever", "(loop (drop (memory.grow (i32.const 1))) (br 0))"),
+    (
+        "allocates until it cannot",
+        "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)",
+    ),
+];
+
+#[test]
+fn every_failure_is_a_fault_and_leaves_a_fresh_instance() {
+    for (name, body) in FAILURES {
+        let mut vcpu = Setup::new().with("bad.wasm", misbehaving(body), "").one();
+        assert_eq!(read(&mut vcpu, 0x11), Outcome::Handled(0), "{name}");
+        assert_eq!(read(&mut vcpu, 0x11), Outcome::Handled(1), "{name}");
+        assert_eq!(read(&mut vcpu, 0x10), Outcome::Fault, "{name}");
+        assert_eq!(read(&mut vcpu, 0x11), Outcome::Handled(0), "{name}: the state is fresh");
+    }
+}
+
+#[test]
+fn on_failure_decides_the_outcome() {
+    let outcome = |keys: &str| {
+        let bytes = misbehaving("(unreachable)");
+        read(&mut Setup::new().with("bad.wasm", bytes, keys).one(), 0x10)
+    };
+    assert_eq!(outcome("on-failure = \"fault\""), Outcome::Fault);
+    assert_eq!(outcome("on-failure = \"kernel\""), Outcome::Kernel);
+    assert_eq!(outcome("on-failure = \"ignore\""), Outcome::Handled(0));
+    let Outcome::Stop(text) = outcome("on-failure = \"stop\"") else { panic!("no stop") };
+    for part in ["plugin bad", "read of 0x10", "unreachable"] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn the_memory_ceiling_holds_and_is_named() {
+    let body = "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (unreachable)";
+    let keys = "memory = \"192KiB\"\non-failure = \"stop\"";
+    let mut vcpu = Setup::new().with("bad.wasm", misbehaving(body), keys).one();
+    let Outcome::Stop(text) = read(&mut vcpu, 0x10) else { panic!("no stop") };
+    assert!(text.contains("memory ceiling of 192.0 KiB"), "{text}");
+}
+
+#[test]
+fn the_same_access_costs_the_same_fuel_every_time() {
+    // 1 + 7 * n instructions for n turns: at the edge, one unit decides.
+    let counted = "(local $n i32) (local.set $n (i32.const 100))
+        (loop (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if 0 (local.get $n)))";
+    let fits = |fuel: u32| {
+        let keys = format!("fuel = {fuel}");
+        let mut vcpu = Setup::new().with("bad.wasm", misbehaving(counted), &keys).one();
+        let outcomes: Vec<_> = (0..3).map(|_| read(&mut vcpu, 0x10)).collect();
+        assert!(outcomes.iter().all(|o| *o == outcomes[0] || matches!(o, Outcome::Handled(_))));
+        matches!(outcomes[0], Outcome::Handled(_))
+    };
+    let edge = (1..2000).find(|&fuel| fits(fuel)).unwrap();
+    assert!(edge > 300, "{edge}");
+    assert!(!fits(edge - 1) && fits(edge));
+}
+
+#[test]
+fn a_plugin_that_fails_again_and_again_is_given_a_rest() {
+    let bytes = misbehaving("(unreachable)");
+    let (mut started, _) = Setup::new().with("bad.wasm", bytes, "").start(1);
+    for _ in 0..1000 {
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Fault);
+    }
+    let rows = started.metrics.msrs();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].reads, rows[0].faults, rows[0].failures), (1000, 1000, 1000));
+    // At rest it does not answer; afterwards it does, from a fresh instance.
+    let recovered = (0..100).any(|_| read(&mut started.vcpus[0], 0x11) == Outcome::Handled(0));
+    assert!(recovered);
+}
+
+#[test]
+fn one_plugins_failure_is_no_other_plugins() {
+    let good = plugin(
+        "good",
+        "[[msr]]\nrange = \"0x20\"",
+        "(global $value (mut i64) (i64.const 0))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (global.get $value))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32) (global.set $value (local.get 1)))",
+    );
+    let bad = misbehaving("(unreachable)");
+    let mut vcpu = Setup::new().with("good.wasm", good, "").with("bad.wasm", bad, "").one();
+    assert_eq!(write(&mut vcpu, 0x20, 42), Outcome::Handled(0));
+    assert_eq!(read(&mut vcpu, 0x10), Outcome::Fault);
+    assert_eq!(read(&mut vcpu, 0x20), Outcome::Handled(42));
+}
+
+#[test]
+fn a_start_function_and_init_are_limited_too() {
+    for body in [
+        "(func $spin (loop (br 0))) (start $spin)",
+        "(func (export \"init\") (param i32) (result i32) (loop (br 0)) (i32.const 0))",
+    ] {
+        let body = format!(
+            "{body} (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))"
+        );
+        let bytes = plugin("spins", "[[msr]]\nrange = \"1\"\naccess = \"r\"", &body);
+        let engine = Setup::new().with("spins.wasm", bytes, "").load().unwrap();
+        let error = engine.rehearse().unwrap_err().to_string();
+        assert!(error.contains("fuel of 10000000"), "{error}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Files and profiles that are refused, each with the sentence that says why.
+
+use std::fs;
+
+use wasmsr_engine::{Engine, LoadOptions};
+
+use crate::fixture::{Setup, plugin};
+
+const READS: &str = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"";
+const RDMSR: &str = "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))";
+
+#[track_caller]
+fn refused(setup: &Setup, parts: &[&str]) {
+    let error = match setup.load() {
+        Ok(_) => panic!("loaded"),
+        Err(error) => error,
+    };
+    for part in parts {
+        assert!(error.contains(part), "no `{part}` in: {error}");
+    }
+}
+
+fn good() -> Vec<u8> {
+    plugin("p", READS, RDMSR)
+}
+
+#[test]
+fn a_missing_file() {
+    let setup = Setup::new().with("p.wasm", good(), "");
+    fs::remove_file(setup.directory.path().join("p.wasm")).unwrap();
+    refused(&setup, &["p.wasm", "cannot read it", "check the path"]);
+}
+
+#[test]
+fn a_wrong_hash() {
+    let pin = "0".repeat(64);
+    let setup = Setup::new().with("p.wasm", good(), &format!("sha256 = \"{pin}\""));
+    refused(&setup, &["p.wasm", "SHA-256", &pin]);
+}
+
+#[test]
+fn a_right_hash() {
+    let found = wasmsr_engine::plugin::inspect(
+        &Setup::new().with("p.wasm", good(), "").directory.keep().join("p.wasm"),
+    );
+    let pin = found.unwrap().sha256;
+    Setup::new().with("p.wasm", good(), &format!("sha256 = \"{pin}\"")).load().unwrap();
+}
+
+/// Cut anywhere, a plugin is refused and nothing else happens.
+#[test]
+fn a_truncated_file() {
+    let good = good();
+    for length in 0..good.len() {
+        refused(&Setup::new().with("p.wasm", &good[..length], ""), &["p.wasm"]);
+    }
+    refused(&Setup::new().with("p.wasm", &good[..good.len() / 2], ""), &["damaged"]);
+}
+
+#[test]
+fn an_oversized_file() {
+    let mut big = good();
+    big.resize((8 << 20) + 1, 0);
+    refused(&Setup::new().with("p.wasm", big, ""), &["p.wasm", "larger than 8 MiB"]);
+}
+
+#[test]
+fn not_wasm_at_all() {
+    refused(&Setup::new().with("p.wasm", "#!/bin/sh\n", ""), &["no WebAssembly module"]);
+}
+
+#[test]
+fn a_component() {
+    let component = b"\0asm\x0d\0\x01\0";
+    refused(&Setup::new().with("p.wasm", component, ""), &["component", "core module"]);
+}
+
+#[test]
+fn no_manifest_or_two() {
+    let none = wat::parse_str("(module)").unwrap();
+    refused(&Setup::new().with("p.wasm", none, ""), &["no custom section `wasmsr.manifest`"]);
+    let two = plugin("p", READS, &format!("{RDMSR} (@custom \"wasmsr.manifest\" \"\")"));
+    refused(&Setup::new().with("p.wasm", two, ""), &["more than one custom section"]);
+}
+
+#[test]
+fn no_abi_marker() {
+    let manifest = "[plugin]\nname = \"p\"\nversion = \"1.0.0\"\nabi = 1\n[[msr]]\nrange = \"1\"\n";
+    let text = format!(
+        "(module (memory (export \"memory\") 1) (@custom \"wasmsr.manifest\" {manifest:?}))"
+    );
+    let bytes = wat::parse_str(text).unwrap();
+    refused(&Setup::new().with("p.wasm", bytes, ""), &["no export `wasmsr_abi_v1`"]);
+}
+
+#[test]
+fn exports_of_another_type_or_missing() {
+    let wrong = "(func (export \"rdmsr\") (param i32) (result i64) (i64.const 0))";
+    refused(
+        &Setup::new().with("p.wasm", plugin("p", READS, wrong), ""),
+        &["`rdmsr` is (i32) -> (i64)", "(i32, i32, i32) -> (i64)"],
+    );
+    refused(
+        &Setup::new().with("p.wasm", plugin("p", READS, ""), ""),
+        &["no export `rdmsr`", "`r` access"],
+    );
+    let wrong = format!("{RDMSR} (func (export \"init\"))");
+    refused(&Setup::new().with("p.wasm", plugin("p", READS, &wrong), ""), &["`init` is () -> ()"]);
+}
+
+#[test]
+fn imports_that_the_abi_does_not_have() {
+    for (import, parts) in [
+        ("(import \"wasmsr\" \"reboot\" (func))", &["`wasmsr.reboot`", "outcome, log"][..]),
+        ("(import \"env\" \"log\" (func (param i32 i32 i32)))", &["`env.log`"]),
+        ("(import \"wasmsr\" \"log\" (func (param i64)))", &["`wasmsr.log` is (i64) -> ()"]),
+        ("(import \"wasmsr\" \"log\" (global i32))", &["`wasmsr.log` is global"]),
+    ] {
+        let bytes = plugin("p", READS, &format!("{import} {RDMSR}"));
+        refused(&Setup::new().with("p.wasm", bytes, ""), parts);
+    }
+}
+
+#[test]
+fn capabilities_that_were_not_asked_or_not_granted() {
+    let import = "(import \"wasmsr\" \"guest_read\" (func (param i64 i32 i32) (result i32)))";
+    let bytes = plugin("p", READS, &format!("{import} {RDMSR}"));
+    refused(
+        &Setup::new().with("p.wasm", bytes, "grant = [\"guest-memory\"]"),
+        &["`wasmsr.guest_read`", "capability `guest-memory`", "[needs]"],
+    );
+    let asks = format!("{READS}\n[needs]\ncapabilities = [\"guest-memory\"]");
+    refused(
+        &Setup::new().with("p.wasm", plugin("p", &asks, RDMSR), ""),
+        &["`guest-memory`", "`grant`"],
+    );
+}
+
+#[test]
+fn overlapping_claims_name_both_plugins() {
+    let setup = |keys| {
+        Setup::new().with("a.wasm", plugin("a", READS, RDMSR), "").with(
+            "b.wasm",
+            plugin("b", "[[msr]]\nrange = \"0xe-0x1b\"\naccess = \"r\"", RDMSR),
+            keys,
+        )
+    };
+    refused(
+        &setup(""),
+        &["`a` and `b`", "read of 0x10 (IA32_TIME_STAMP_COUNTER)", "fallback = true"],
+    );
+    setup("fallback = true").load().unwrap();
+}
+
+#[test]
+fn claims_of_different_directions_do_not_overlap() {
+    let writes = "[[msr]]\nrange = \"0x10\"\naccess = \"w\"";
+    let wrmsr = "(func (export \"wrmsr\") (param i32 i64 i32 i32))";
+    Setup::new()
+        .with("a.wasm", plugin("a", READS, RDMSR), "")
+        .with("b.wasm", plugin("b", writes, wrmsr), "")
+        .load()
+        .unwrap();
+}
+
+#[test]
+fn two_plugins_of_one_name() {
+    let setup = Setup::new().with("a.wasm", good(), "").with("b.wasm", good(), "");
+    refused(&setup, &["a.wasm", "b.wasm", "plugin `p`"]);
+}
+
+#[test]
+fn a_refused_configuration_has_the_plugins_own_words() {
+    let body = format!(
+        "(import \"wasmsr\" \"log\" (func $log (param i32 i32 i32)))
+         (data (i32.const 0) \"`value` is missing\")
+         (func (export \"init\") (param i32) (result i32)
+           (call $log (i32.const 1) (i32.const 0) (i32.const 18)) (i32.const 1)) {RDMSR}"
+    );
+    let engine = Setup::new().with("p.wasm", plugin("p", READS, &body), "").load().unwrap();
+    let error = engine.rehearse().unwrap_err().to_string();
+    assert!(error.contains("p.wasm") && error.contains("`value` is missing"), "{error}");
+}
+
+#[test]
+fn more_initial_memory_than_the_ceiling() {
+    let body = format!("{RDMSR} (table 20000 funcref)");
+    let engine = Setup::new().with("p.wasm", plugin("p", READS, &body), "").load().unwrap();
+    assert!(engine.rehearse().is_err(), "a table is memory, too");
+}
+
+#[test]
+fn plugins_yield_to_a_kernel_that_knows_their_msrs() {
+    let setup = Setup::new().with("p.wasm", good(), "kernel-from = \"6.12\"");
+    let load = |kernel: &str| {
+        let options = LoadOptions { host_kernel: kernel.parse().ok(), cache: None };
+        Engine::load(&setup.profile(), &options).unwrap()
+    };
+    assert_eq!(load("6.11").exits().claims.len(), 1);
+    assert_eq!(load("6.12").exits().claims.len(), 0);
+    assert_eq!(&*load("7.0.1-amd64").yielded()[0].name, "p");
+}
