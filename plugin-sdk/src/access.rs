@@ -1,0 +1,82 @@
+//! One access of a guest to an MSR, and the ways not to answer it.
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of an MSR: the guest's ECX. In a configuration, a number or a text
+/// such as `"0x10a"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct MsrIndex(pub u32);
+
+impl fmt::Display for MsrIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// Number of a virtual CPU, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VcpuId(pub u32);
+
+impl fmt::Display for VcpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vCPU {}", self.0)
+    }
+}
+
+/// Why the access left the kernel. The numbers are KVM's (`KVM_MSR_EXIT_REASON_*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// KVM knows the MSR and refuses this access or value.
+    Invalid = 1,
+    /// KVM does not know the MSR.
+    Unknown = 2,
+    /// The MSR filter denies the access: the manifest names this MSR.
+    Filter = 4,
+}
+
+impl Reason {
+    pub(crate) fn from_abi(number: u32) -> Self {
+        match number {
+            1 => Reason::Invalid,
+            2 => Reason::Unknown,
+            _ => Reason::Filter,
+        }
+    }
+}
+
+/// One `rdmsr` or `wrmsr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Access {
+    /// Which MSR.
+    pub index: MsrIndex,
+    /// Which vCPU executes the instruction, in a plugin for the whole VM too.
+    pub vcpu: VcpuId,
+    /// Why the access left the kernel.
+    pub reason: Reason,
+}
+
+impl Access {
+    /// An access as the host reports it; in a plugin, only tests need to make
+    /// one.
+    pub const fn new(index: MsrIndex, vcpu: VcpuId, reason: Reason) -> Self {
+        Access { index, vcpu, reason }
+    }
+}
+
+/// What is to become of an access that the plugin does not answer itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Otherwise {
+    /// #GP(0) in the guest, as hardware does for an MSR it does not have or a
+    /// value it does not take.
+    Fault = 1,
+    /// Not this plugin's business: the next plugin that claims the MSR decides,
+    /// and after the last one the profile's policy.
+    Pass = 2,
+    /// KVM's own answer for this vCPU, #GP(0) where it has none.
+    Kernel = 3,
+}

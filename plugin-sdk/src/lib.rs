@@ -1,0 +1,68 @@
+//! What an author of a wasmsr plugin writes against.
+//!
+//! A plugin is a type that answers a guest's `rdmsr` and `wrmsr`:
+//!
+//! ```
+//! use wasmsr_sdk::{Access, Error, Otherwise, Plugin, Setup};
+//!
+//! struct Counter(u64);
+//!
+//! impl Plugin for Counter {
+//!     fn new(_: &Setup) -> Result<Self, Error> {
+//!         Ok(Counter(0))
+//!     }
+//!
+//!     fn rdmsr(&mut self, _: Access) -> Result<u64, Otherwise> {
+//!         self.0 = self.0.wrapping_add(1);
+//!         Ok(self.0)
+//!     }
+//! }
+//! ```
+//!
+//! [`export!`] turns it into a module of ABI version 1, with the `plugin.toml`
+//! beside the crate's `Cargo.toml` as its manifest. On a target other than
+//! Wasm the same crate is an ordinary library, in which [`native`] stands in
+//! for the host, so `cargo test` tests it.
+//!
+//! - Lifecycle: [`Plugin`], and the hooks [`Reset`], [`Persist`] and [`Timer`].
+//! - Configuration: [`Setup::config`], with [`Bits64`] and [`MsrIndex`] for
+//!   numbers that TOML cannot write or people would rather see in hex.
+//! - Host calls without a capability: [`log`], [`time`].
+//! - Host calls behind one: [`memory`], [`kvm`], [`host`], [`intercept`],
+//!   [`timer`].
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(not(target_arch = "wasm32"))]
+extern crate std;
+
+mod abi;
+mod access;
+mod error;
+#[doc(hidden)]
+pub mod export;
+mod hostcalls;
+#[cfg(target_arch = "wasm32")]
+mod imports;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
+mod number;
+mod plugin;
+#[cfg(target_arch = "wasm32")]
+mod runtime;
+mod saved;
+mod setup;
+
+pub use access::{Access, MsrIndex, Otherwise, Reason, VcpuId};
+pub use error::Error;
+pub use hostcalls::{Refused, host, intercept, kvm, log, memory, time, timer};
+pub use number::Bits64;
+pub use plugin::{Persist, Plugin, Reset, Timer};
+pub use saved::Saved;
+pub use setup::Setup;
+
+#[cfg(target_arch = "wasm32")]
+use imports as raw;
+#[cfg(not(target_arch = "wasm32"))]
+use native::imports as raw;

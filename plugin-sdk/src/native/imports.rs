@@ -1,0 +1,102 @@
+//! The host calls, answered from the script. The functions are those of
+//! `imports.rs`, which has them on Wasm.
+
+use super::script::with;
+use super::{AnsweredBy, Intercept};
+use crate::intercept::Directions;
+use crate::log::Level;
+use crate::{MsrIndex, abi};
+
+pub(crate) fn outcome(kind: u32) {
+    with(|script| script.outcome = Some(kind));
+}
+
+pub(crate) fn log(level: u32, text: &str) {
+    let level = match level {
+        1 => Level::Error,
+        2 => Level::Warn,
+        3 => Level::Info,
+        _ => Level::Debug,
+    };
+    with(|script| script.logged.push((level, text.into())));
+}
+
+pub(crate) fn config(out: &mut [u8]) -> usize {
+    with(|script| copy(script.config.as_bytes(), out))
+}
+
+pub(crate) fn tsc() -> u64 {
+    with(|script| script.tsc)
+}
+
+pub(crate) fn tsc_khz() -> u32 {
+    with(|script| script.tsc_khz)
+}
+
+pub(crate) fn monotonic_ns() -> u64 {
+    with(|script| script.monotonic_ns)
+}
+
+pub(crate) fn guest_read(gpa: u64, out: &mut [u8]) -> u32 {
+    with(|script| status(script.memory_mut(gpa, out.len()).map(|ram| out.copy_from_slice(ram))))
+}
+
+pub(crate) fn guest_write(gpa: u64, data: &[u8]) -> u32 {
+    with(|script| status(script.memory_mut(gpa, data.len()).map(|ram| ram.copy_from_slice(data))))
+}
+
+pub(crate) fn kvm_rdmsr(index: u32, value: &mut u64) -> u32 {
+    with(|script| status(script.kvm_msrs.get(&index).map(|held| *value = *held)))
+}
+
+pub(crate) fn kvm_wrmsr(index: u32, value: u64) -> u32 {
+    with(|script| status(script.kvm_msrs.get_mut(&index).map(|held| *held = value)))
+}
+
+pub(crate) fn host_rdmsr(index: u32, value: &mut u64) -> u32 {
+    with(|script| status(script.host_msrs.get(&index).map(|held| *value = *held)))
+}
+
+pub(crate) fn intercept(first: u32, last: u32, directions: u32, on: u32) -> u32 {
+    let change = Intercept {
+        first: MsrIndex(first),
+        last: MsrIndex(last),
+        directions: match directions {
+            abi::DIRECTION_READ => Directions::Read,
+            abi::DIRECTION_WRITE => Directions::Write,
+            _ => Directions::ReadWrite,
+        },
+        answered_by: if on == 0 { AnsweredBy::Kvm } else { AnsweredBy::Plugin },
+    };
+    with(|script| script.intercepts.push(change));
+    abi::OK
+}
+
+pub(crate) fn timer(at_ns: u64) -> u32 {
+    with(|script| script.timer = Some(at_ns));
+    abi::OK
+}
+
+pub(crate) fn save_state(state: &[u8]) -> u32 {
+    with(|script| script.saved_state = state.into());
+    abi::OK
+}
+
+pub(crate) fn saved_state(out: &mut [u8]) -> usize {
+    with(|script| copy(&script.saved_state, out))
+}
+
+pub(crate) fn saved_version(out: &mut [u8]) -> usize {
+    with(|script| copy(script.saved_version.as_bytes(), out))
+}
+
+fn copy(from: &[u8], out: &mut [u8]) -> usize {
+    for (to, from) in out.iter_mut().zip(from) {
+        *to = *from;
+    }
+    from.len()
+}
+
+fn status(done: Option<()>) -> u32 {
+    if done.is_some() { abi::OK } else { 1 }
+}

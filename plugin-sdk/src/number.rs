@@ -1,0 +1,121 @@
+//! Numbers in configurations. TOML's integers are signed and of 64 bits, so
+//! the upper half of an MSR's values can only be written as text.
+
+use core::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use crate::MsrIndex;
+
+/// A value of 64 bits. In a configuration, a number or a text such as
+/// `"0xffffffffffffffff"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize)]
+pub struct Bits64(pub u64);
+
+impl fmt::Display for Bits64 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bits64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Number { bits: 64 }).map(Bits64)
+    }
+}
+
+impl<'de> Deserialize<'de> for MsrIndex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = deserializer.deserialize_any(Number { bits: 32 })?;
+        u32::try_from(number).map(MsrIndex).map_err(de::Error::custom)
+    }
+}
+
+/// Reads a number from 0 to `2^bits - 1`.
+struct Number {
+    bits: u32,
+}
+
+impl Number {
+    fn check<E: de::Error>(&self, number: u64, unexpected: de::Unexpected<'_>) -> Result<u64, E> {
+        if number.checked_shr(self.bits).unwrap_or(0) == 0 {
+            Ok(number)
+        } else {
+            Err(E::invalid_value(unexpected, self))
+        }
+    }
+}
+
+impl de::Visitor<'_> for Number {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a number from 0 of at most {} bits, or one as text such as \"0x2b\"", self.bits)
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        self.check(number, de::Unexpected::Unsigned(number))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+        let unexpected = de::Unexpected::Signed(number);
+        match u64::try_from(number) {
+            Ok(number) => self.check(number, unexpected),
+            Err(_) => Err(E::invalid_value(unexpected, &self)),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
+        let unexpected = de::Unexpected::Str(text);
+        match parse(text) {
+            Some(number) => self.check(number, unexpected),
+            None => Err(E::invalid_value(unexpected, &self)),
+        }
+    }
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (text, 10),
+    };
+    // `from_str_radix` takes a sign, a register has none.
+    if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(json: &str, bits64: Option<u64>, index: Option<u32>) {
+        assert_eq!(serde_json::from_str(json).ok(), bits64.map(Bits64), "{json} of 64 bits");
+        assert_eq!(serde_json::from_str(json).ok(), index.map(MsrIndex), "{json} as an MSR");
+    }
+
+    #[test]
+    fn numbers_and_texts_are_read_up_to_their_width() {
+        check("43", Some(43), Some(43));
+        check("\"43\"", Some(43), Some(43));
+        check("\"0x2b\"", Some(43), Some(43));
+        check("4294967295", Some(0xffff_ffff), Some(u32::MAX));
+        check("\"0x100000000\"", Some(1 << 32), None);
+        check("\"0xffffffffffffffff\"", Some(u64::MAX), None);
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for json in ["-1", "1.5", "true", "\"\"", "\"0x\"", "\"0x+1\"", "\"+1\"", "\"ten\"", "[]"] {
+            check(json, None, None);
+        }
+        check("\"0x10000000000000000\"", None, None);
+    }
+
+    #[test]
+    fn the_refusal_shows_the_value_and_what_would_do() {
+        let error = serde_json::from_str::<MsrIndex>("-1").unwrap_err().to_string();
+        assert!(error.contains("`-1`") && error.contains("at most 32 bits"), "{error}");
+    }
+}

@@ -1,0 +1,67 @@
+//! The traits that a plugin implements. One is enough; the others are hooks,
+//! each named in [`export!`](crate::export!) by the plugin that has it.
+
+use serde::Serialize;
+
+use crate::{Access, Error, Otherwise, Saved, Setup};
+
+/// Answers the MSR accesses that the manifest names.
+///
+/// With `scope = "vcpu"` in the manifest each vCPU has an instance of its own,
+/// with `scope = "vm"` all share one. Calls to an instance never overlap.
+pub trait Plugin: Sized {
+    /// Makes the instance from its configuration, before the guest starts.
+    ///
+    /// # Errors
+    /// A configuration that the plugin cannot serve, see
+    /// [`Error::in_config`]. The VM then does not start.
+    fn new(setup: &Setup) -> Result<Self, Error>;
+
+    /// Answers `rdmsr`; the value becomes the guest's EDX:EAX.
+    ///
+    /// # Errors
+    /// What is to become of the access instead; by default a fault.
+    fn rdmsr(&mut self, access: Access) -> Result<u64, Otherwise> {
+        let _ = access;
+        Err(Otherwise::Fault)
+    }
+
+    /// Takes `wrmsr` with the guest's EDX:EAX.
+    ///
+    /// # Errors
+    /// What is to become of the access instead; by default a fault.
+    fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
+        let _ = (access, value);
+        Err(Otherwise::Fault)
+    }
+}
+
+/// Hook of a plugin whose registers a reset of the machine changes.
+pub trait Reset: Plugin {
+    /// Puts the registers into the state they have after a reset.
+    fn reset(&mut self);
+}
+
+/// Hook of a plugin whose state outlives the instance: a newer version of the
+/// plugin takes it over while the guest runs.
+pub trait Persist: Plugin {
+    /// The state to hand over. A newer version must be able to read it; as
+    /// JSON it may hold at most 64 KiB.
+    fn save(&self) -> impl Serialize;
+
+    /// Takes over a saved state, in an instance that [`Plugin::new`] has just
+    /// made.
+    ///
+    /// # Errors
+    /// A state that this version cannot take over. The old instance then
+    /// stays in charge.
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error>;
+}
+
+/// Hook of a plugin that asks to be called at a time with
+/// [`timer::call_at`](crate::timer::call_at). The manifest must ask for the
+/// capability `timer`.
+pub trait Timer: Plugin {
+    /// The time has come.
+    fn timer(&mut self);
+}

@@ -1,0 +1,39 @@
+//! A state that an earlier instance handed over.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+/// A saved state, and the version of the plugin that saved it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    state: Vec<u8>,
+    version: String,
+}
+
+impl Saved {
+    pub(crate) fn new(state: Vec<u8>, version: String) -> Self {
+        Saved { state, version }
+    }
+
+    /// The state as [`Persist::save`](crate::Persist::save) returned it.
+    ///
+    /// # Errors
+    /// A state that is no `T`.
+    pub fn state<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.state).map_err(|error| {
+            Error::new(format_args!(
+                "state saved by version {} does not fit: {error}",
+                self.version
+            ))
+        })
+    }
+
+    /// Version of the plugin that saved the state, from its manifest.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}

@@ -1,0 +1,114 @@
+//! What a plugin is made from.
+
+use alloc::vec::Vec;
+use core::cell::Cell;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{Error, VcpuId};
+
+/// What the host tells a plugin at its start.
+#[derive(Debug)]
+pub struct Setup {
+    vcpu: Option<VcpuId>,
+    config: Vec<u8>,
+    config_was_read: Cell<bool>,
+}
+
+impl Setup {
+    pub(crate) fn new(vcpu: Option<VcpuId>, config: Vec<u8>) -> Self {
+        Setup { vcpu, config, config_was_read: Cell::new(false) }
+    }
+
+    /// The vCPU that this instance serves; `None` with `scope = "vm"`.
+    pub fn vcpu(&self) -> Option<VcpuId> {
+        self.vcpu
+    }
+
+    /// The table `config` of the plugin's entry in the profile. A plugin that
+    /// does not ask for it refuses every configuration but an empty one.
+    ///
+    /// # Errors
+    /// A missing key or an unsuitable value, by name. An unknown key too,
+    /// where `T` has `#[serde(deny_unknown_fields)]`, which it should have.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.config_was_read.set(true);
+        let config: Value = serde_json::from_slice(&self.config)
+            .map_err(|error| Error::new(format_args!("config is not JSON: {error}")))?;
+        serde_path_to_error::deserialize(config).map_err(|error| {
+            let key = error.path();
+            match key.iter().next() {
+                Some(_) => Error::in_config(key, error.inner()),
+                None => Error::new(format_args!("config: {}", error.inner())),
+            }
+        })
+    }
+
+    /// Refuses a configuration that nobody asked for.
+    pub(crate) fn check_unread(&self) -> Result<(), Error> {
+        if self.config_was_read.get() || self.config == b"{}" {
+            Ok(())
+        } else {
+            Err(Error::new("this plugin takes no config; remove `config` from its profile entry"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::{Bits64, MsrIndex};
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Config {
+        registers: Vec<Register>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Register {
+        msr: MsrIndex,
+        #[serde(default)]
+        mask: Bits64,
+    }
+
+    #[track_caller]
+    fn check_refused(config: &str, parts: &[&str]) {
+        let setup = Setup::new(None, config.as_bytes().to_vec());
+        let error = setup.config::<Config>().unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{config}: {error}");
+    }
+
+    #[test]
+    fn a_configuration_becomes_the_plugins_own_type() {
+        let config = br#"{"registers": [{"msr": "0x10a", "mask": 255}]}"#;
+        let config: Config = Setup::new(None, config.to_vec()).config().unwrap();
+        assert_eq!(config.registers[0].msr, MsrIndex(0x10a));
+        assert_eq!(config.registers[0].mask, Bits64(255));
+    }
+
+    #[test]
+    fn a_refusal_names_the_key() {
+        check_refused("{}", &["config: ", "missing field `registers`"]);
+        check_refused(r#"{"registers": [{}]}"#, &["`registers[0]`", "missing field `msr`"]);
+        check_refused(
+            r#"{"registers": [{"msr": 1}, {"msr": 2, "mask": true}]}"#,
+            &["`registers[1].mask`", "boolean `true`", "at most 64 bits"],
+        );
+        check_refused(r#"{"registers": [], "vaule": 1}"#, &["unknown field `vaule`"]);
+        check_refused("nonsense", &["not JSON"]);
+    }
+
+    #[test]
+    fn a_configuration_that_nobody_reads_is_refused() {
+        assert_eq!(Setup::new(None, b"{}".to_vec()).check_unread(), Ok(()));
+        let unread = Setup::new(None, br#"{"value": 1}"#.to_vec());
+        assert!(unread.check_unread().unwrap_err().to_string().contains("takes no config"));
+    }
+}
