@@ -92,7 +92,7 @@ pub enum LoadError {
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
     /// One plugin's file.
-    #[error("plugin {}: {source}", .path.display())]
+    #[error("plugin {}", .path.display())]
     Module {
         /// The file.
         path: PathBuf,

@@ -130,7 +130,9 @@ pub(crate) struct Counters {
     other: Row,
 }
 
+/// A cache line of its own.
 #[derive(Default)]
+#[repr(align(64))]
 pub(crate) struct Row {
     key: AtomicU64,
     reads: AtomicU64,
@@ -156,6 +158,15 @@ impl Counters {
         let key = Key { index, seat }.bits();
         // Fibonacci hashing: neighbouring MSRs spread over the table.
         let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        match self.rows.get(hash as usize % ROWS) {
+            Some(row) if row.key.load(Relaxed) == key => row,
+            _ => self.probe(key, hash),
+        }
+    }
+
+    /// The row of an MSR that is new, or displaced by another.
+    #[cold]
+    fn probe(&self, key: u64, hash: u64) -> &Row {
         for probe in 0..ROWS as u64 {
             let Some(row) = self.rows.get((hash.wrapping_add(probe)) as usize % ROWS) else {
                 break;

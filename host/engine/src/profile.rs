@@ -182,15 +182,15 @@ impl fmt::Display for Sha256 {
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The file cannot be read.
-    #[error("cannot read profile {}: {source}; check the path and its permissions", .path.display())]
+    #[error("cannot read profile {}: {error}; check the path and its permissions", .path.display())]
     Read {
         /// The profile.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The file is not a profile.
-    #[error("profile {}: {source}", .path.display())]
+    #[error("profile {}", .path.display())]
     Toml {
         /// The profile.
         path: PathBuf,
@@ -214,7 +214,7 @@ impl Profile {
     /// [`ProfileError`], naming file, place and remedy.
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
         let text = fs::read_to_string(path)
-            .map_err(|source| ProfileError::Read { path: path.to_owned(), source })?;
+            .map_err(|error| ProfileError::Read { path: path.to_owned(), error })?;
         Self::parse(path, &text)
     }
 
@@ -244,6 +244,7 @@ impl Profile {
 struct File {
     #[serde(default)]
     vm: VmTable,
+    #[serde(default)]
     boot: BootTable,
     #[serde(default)]
     msr: Policy,
@@ -254,6 +255,7 @@ struct File {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct VmTable {
+    #[serde(deserialize_with = "size")]
     memory: ByteSize,
     vcpus: u32,
 }
@@ -264,7 +266,7 @@ impl Default for VmTable {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BootTable {
     guest: Option<String>,
@@ -303,7 +305,7 @@ struct PluginTable {
     on_failure: OnFailure,
     #[serde(default = "default_fuel")]
     fuel: u64,
-    #[serde(default = "default_plugin_memory")]
+    #[serde(default = "default_plugin_memory", deserialize_with = "size")]
     memory: ByteSize,
     #[serde(default)]
     fallback: bool,
@@ -327,6 +329,28 @@ const WASM_PAGE: u64 = 64 << 10;
 
 /// What 32-bit Wasm can address.
 const MAX_PLUGIN_MEMORY: u64 = 4 << 30;
+
+/// A size with its unit; a bare number counts bytes.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    struct Size;
+    impl de::Visitor<'_> for Size {
+        type Value = ByteSize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as \"256MiB\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+
+        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+            let bytes = u64::try_from(bytes);
+            bytes.map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
+        }
+    }
+    deserializer.deserialize_any(Size)
+}
 
 fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -475,7 +499,10 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Profile, String> {
-        Profile::parse(Path::new("dir/vm.toml"), text).map_err(|error| error.to_string())
+        Profile::parse(Path::new("dir/vm.toml"), text).map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", source.unwrap_or_default())
+        })
     }
 
     #[track_caller]
@@ -522,7 +549,8 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_place() {
         let boot = "[boot]\nguest = \"hello\"\n";
-        refused("[vm]\n", &["missing field `boot`"]);
+        refused("[vm]\n", &["[boot] says nothing to boot"]);
+        refused("[vm]\nmemory = \"much\"\n", &["line 2", "a size such as \"256MiB\""]);
         refused("[boot]\n", &["nothing to boot"]);
         refused("[boot]\nguest = \"a\"\nimage = \"b\"\n", &["more than one"]);
         refused("[boot]\nguest = \"a\"\ninitrd = \"b\"\n", &["`initrd` goes with `kernel`"]);

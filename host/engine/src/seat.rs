@@ -21,6 +21,7 @@ const MESSAGE_BURST: u32 = 10;
 const MESSAGES_PER_SECOND: u32 = 1;
 
 /// One seat in a vCPU's row.
+#[expect(clippy::large_enum_variant, reason = "a box would be one more step on every access")]
 pub(crate) enum Seat {
     /// This vCPU's own instance.
     Own(Sitter),

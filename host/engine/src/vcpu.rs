@@ -26,40 +26,42 @@ pub struct VcpuMsrs {
 }
 
 impl MsrHandler for VcpuMsrs {
-    #[inline]
     fn answer(&mut self, access: MsrAccess) -> Outcome {
-        let answers = &*self.answers;
-        let claimed = answers.map.lookup(access.index, access.op.direction());
+        let claimed = self.answers.map.lookup(access.index, access.op.direction());
+        let first = claimed.first().copied();
+        let mut row = self.counters.row(access.index, first);
         // Timed from here, if the MSR's first claimant has its turn.
-        let row = self.counters.row(access.index, claimed.first().copied());
         let started = row.wants_time().then(Instant::now);
-        let passing = match &self.switches {
-            Some(switches) => self.turned_on(switches, claimed, access),
-            None => Turns::All,
+        // Nearly every access ends with the first claimant's answer; this path
+        // asks nobody else, and finds its row once.
+        let asked = match &self.switches {
+            None => first.and_then(|id| self.seats.get_mut(usize::from(id.0))),
+            Some(_) => None,
         };
-        let unhandled: &[SeatId] = match access.reason {
-            Reason::Filter => &[],
-            Reason::Unknown => &answers.unknown,
-            Reason::Invalid => &answers.invalid,
+        let verdict = asked.map(|seat| seat.answer(access, self.vcpu));
+        let outcome = match verdict.unwrap_or(Verdict::Answered(Answer::Pass)) {
+            Verdict::Answered(Answer::Handled(value)) => Outcome::Handled(value),
+            Verdict::Answered(Answer::Fault) => Outcome::Fault,
+            Verdict::Answered(Answer::Kernel) => Outcome::Kernel,
+            Verdict::Failed(outcome) => {
+                row.count_failure();
+                outcome
+            }
+            Verdict::Answered(Answer::Pass) => {
+                let already_asked = usize::from(self.switches.is_none());
+                let (answered_by, outcome) = self.ask_others(access, already_asked);
+                row = self.counters.row(access.index, answered_by);
+                outcome
+            }
         };
-        let claimed = claimed.iter().filter(|&&id| passing.has(id));
-        for &id in claimed.chain(unhandled) {
-            let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
-            let outcome = match seat.answer(access, self.vcpu) {
-                Verdict::Answered(Answer::Pass) => continue,
-                Verdict::Answered(Answer::Handled(value)) => Outcome::Handled(value),
-                Verdict::Answered(Answer::Fault) => Outcome::Fault,
-                Verdict::Answered(Answer::Kernel) => Outcome::Kernel,
-                Verdict::Failed(outcome) => {
-                    self.counters.row(access.index, Some(id)).count_failure();
-                    outcome
-                }
-            };
-            return self.count(access, Some(id), outcome, started);
+        row.count(access.op);
+        if matches!(outcome, Outcome::Fault) {
+            row.count_fault();
         }
-        self.unanswered.tell(access, self.vcpu, &self.policy);
-        let outcome = self.policy.decide(access);
-        self.count(access, None, outcome, started)
+        if let Some(started) = started {
+            row.time(started.elapsed());
+        }
+        outcome
     }
 
     fn wake(&mut self) {
@@ -126,22 +128,37 @@ impl VcpuMsrs {
         }
     }
 
-    #[inline]
-    fn count(
-        &self,
-        access: MsrAccess,
-        answered_by: Option<SeatId>,
-        outcome: Outcome,
-        started: Option<Instant>,
-    ) -> Outcome {
-        let row = self.counters.row(access.index, answered_by);
-        row.count(access.op);
-        if outcome == Outcome::Fault {
-            row.count_fault();
+    /// Asks all but the first `already_asked` claimants in turn, then those who
+    /// want what is unhandled, then the policy.
+    #[cold]
+    fn ask_others(&mut self, access: MsrAccess, already_asked: usize) -> (Option<SeatId>, Outcome) {
+        let answers = &*self.answers;
+        let claimed = answers.map.lookup(access.index, access.op.direction());
+        let passing = match &self.switches {
+            Some(switches) => self.turned_on(switches, claimed, access),
+            None => Turns::All,
+        };
+        let unhandled: &[SeatId] = match access.reason {
+            Reason::Filter => &[],
+            Reason::Unknown => &answers.unknown,
+            Reason::Invalid => &answers.invalid,
+        };
+        let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));
+        for &id in claimed.chain(unhandled) {
+            let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
+            let outcome = match seat.answer(access, self.vcpu) {
+                Verdict::Answered(Answer::Pass) => continue,
+                Verdict::Answered(Answer::Handled(value)) => Outcome::Handled(value),
+                Verdict::Answered(Answer::Fault) => Outcome::Fault,
+                Verdict::Answered(Answer::Kernel) => Outcome::Kernel,
+                Verdict::Failed(outcome) => {
+                    self.counters.row(access.index, Some(id)).count_failure();
+                    outcome
+                }
+            };
+            return (Some(id), outcome);
         }
-        if let Some(started) = started {
-            row.time(started.elapsed());
-        }
-        outcome
+        self.unanswered.tell(access, self.vcpu, &self.policy);
+        (None, self.policy.decide(access))
     }
 }

@@ -137,7 +137,7 @@ impl MsrMap {
                     .filter(|claim| claim.directions.contains(direction))
                     .map(|claim| claim.seat)
                     .collect();
-                *known.entry(seats).or_insert_with_key(|seats: &Box<[SeatId]>| {
+                *known.entry(seats).or_insert_with_key(|seats| {
                     self.chains.push(seats.clone());
                     self.chains.len() - 1
                 })
@@ -169,10 +169,10 @@ impl MsrMap {
         let base = inner & !((1u64 << bits) - 1);
         for branch in 0..FAN_OUT {
             let low = base + branch as u64 * width;
-            let from = from + self.segments[from..to].partition_point(|s| u64::from(s.last) < low);
-            let to = from
-                + self.segments[from..to].partition_point(|s| u64::from(s.first) < low + width);
-            let subtree = self.subtree(from, to, bits - BITS);
+            let within = self.segments.get(from..to).unwrap_or_default();
+            let first = from + within.partition_point(|s| u64::from(s.last) < low);
+            let end = from + within.partition_point(|s| u64::from(s.first) < low + width);
+            let subtree = self.subtree(first, end, bits - BITS);
             if let Some(entry) = self.nodes.get_mut(node).and_then(|node| node.get_mut(branch)) {
                 *entry = subtree;
             }

@@ -123,26 +123,11 @@ fn log(mut context: Context<'_>, level: u32, ptr: u32, len: u32) -> wasmtime::Re
     let len = len.min(LOG_LINE);
     charge(&mut context, CHEAP + u64::from(len))?;
     let (bytes, state) = slice(&mut context, ptr, len)?;
-    let lifecycle_error = level == 1 && state.phase != Phase::Access;
-    let allowed = state.log_limit.allow();
-    if allowed.is_none() && !lifecycle_error {
-        return Ok(());
-    }
-    let line = printable(bytes);
-    let name = &state.plugin.name;
-    if let Some(missed) = allowed {
-        if missed > 0 {
-            tracing::warn!("plugin {name}: {missed} log lines were dropped, it writes too many");
-        }
-        match level {
-            1 => tracing::error!("plugin {name}: {line}"),
-            2 => tracing::warn!("plugin {name}: {line}"),
-            3 => tracing::info!("plugin {name}: {line}"),
-            _ => tracing::debug!("plugin {name}: {line}"),
-        }
-    }
-    if lifecycle_error {
-        state.last_error = line;
+    if level == 1 && state.phase != Phase::Access {
+        // Why the call will refuse, most likely: it goes into that error.
+        state.last_error = printable(bytes);
+    } else {
+        state.say(level, || printable(bytes));
     }
     Ok(())
 }

@@ -133,6 +133,24 @@ pub(super) enum Phase {
     Restore,
 }
 
+impl State {
+    /// Writes a line of the plugin's to the log, as far as its limit allows.
+    pub(super) fn say(&mut self, level: u32, line: impl FnOnce() -> String) {
+        let Some(missed) = self.log_limit.allow() else { return };
+        let name = &self.plugin.name;
+        if missed > 0 {
+            tracing::warn!("plugin {name}: {missed} log lines were dropped, it writes too many");
+        }
+        let line = line();
+        match level {
+            1 => tracing::error!("plugin {name}: {line}"),
+            2 => tracing::warn!("plugin {name}: {line}"),
+            3 => tracing::info!("plugin {name}: {line}"),
+            _ => tracing::debug!("plugin {name}: {line}"),
+        }
+    }
+}
+
 impl ResourceLimiter for State {
     fn memory_growing(
         &mut self,
@@ -240,16 +258,17 @@ impl Instance {
                 code => return Err(InstanceError::Refused(instance.why_refused("init", code))),
             }
         }
+        instance.say_last_error();
         Ok(instance)
     }
 
     /// Brings the plugin to its state after a reset of the guest; `false` if
     /// it has no `reset` of its own.
     pub(crate) fn reset(&mut self) -> Result<bool, Failure> {
-        match self.lifecycle.reset.clone() {
-            Some(reset) => self.enter(Phase::Lifecycle, &reset, ()).map(|()| true),
-            None => Ok(false),
-        }
+        let Some(reset) = self.lifecycle.reset.clone() else { return Ok(false) };
+        self.enter(Phase::Lifecycle, &reset, ())?;
+        self.say_last_error();
+        Ok(true)
     }
 
     /// What the plugin wants to keep; `None` if it keeps nothing.
@@ -290,6 +309,7 @@ impl Instance {
         refuel(&mut self.store, self.fuel);
         let called = timer.call(&mut self.store, ());
         self.store.data_mut().phase = Phase::Access;
+        self.say_last_error();
         called.map_err(|error| failure(&error, self.store.data(), self.fuel))
     }
 
@@ -305,6 +325,15 @@ impl Instance {
         let called = f.call(&mut self.store, params);
         self.store.data_mut().phase = Phase::Access;
         called.map_err(|error| failure(&error, self.store.data(), fuel))
+    }
+
+    /// An error that the plugin logged, and then did not refuse.
+    fn say_last_error(&mut self) {
+        let state = self.store.data_mut();
+        let said = std::mem::take(&mut state.last_error);
+        if !said.is_empty() {
+            state.say(1, || said);
+        }
     }
 
     /// The plugin's own words, if it logged an error before it refused.

@@ -285,7 +285,7 @@ impl RegisterSpec {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
     /// Not the TOML of a manifest.
-    #[error("{0}")]
+    #[error(transparent)]
     Toml(#[from] TomlError),
     /// Not UTF-8.
     #[error("it is not UTF-8 text")]

@@ -27,7 +27,7 @@ const WASM_STACK: usize = 128 << 10;
 pub enum ModuleError {
     /// The file cannot be read.
     #[error("cannot read it: {0}; check the path, or build it with `cargo xtask plugins`")]
-    Read(#[from] std::io::Error),
+    Read(std::io::Error),
     /// The file is too large.
     #[error("it is larger than {} MiB, the most a plugin may have; build it with optimisation and without debug information", MAX_FILE_SIZE >> 20)]
     Oversized,
@@ -56,7 +56,7 @@ pub enum ModuleError {
     #[error("it has more than one custom section `{MANIFEST_SECTION}`; keep one")]
     TwoManifests,
     /// A bad manifest.
-    #[error("its manifest is wrong: {0}")]
+    #[error("its manifest is wrong")]
     Manifest(#[from] ManifestError),
     /// Compilation failed.
     #[error("it does not compile: {0}")]
@@ -269,7 +269,9 @@ fn settings() -> Config {
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
+        .map_err(ModuleError::Read)?;
     match bytes.len() as u64 > MAX_FILE_SIZE {
         true => Err(ModuleError::Oversized),
         false => Ok(bytes),
@@ -282,21 +284,32 @@ fn sha256(bytes: &[u8]) -> Sha256 {
 
 /// The manifest's bytes; also the first look at whether this is Wasm.
 fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
-    let mut found = None;
+    if !bytes.starts_with(b"\0asm") {
+        return Err(ModuleError::Malformed("it does not begin with `\\0asm`".to_owned()));
+    }
+    let mut found = Vec::new();
     for payload in wasmparser::Parser::new(0).parse_all(bytes) {
-        match payload.map_err(|error| ModuleError::Malformed(error.to_string()))? {
+        match payload.map_err(|error| malformed(&error))? {
             Payload::Version { encoding: wasmparser::Encoding::Component, .. } => {
                 return Err(ModuleError::Component);
             }
             Payload::CustomSection(section) if section.name() == MANIFEST_SECTION => {
-                if found.replace(section.data()).is_some() {
-                    return Err(ModuleError::TwoManifests);
-                }
+                found.push(section.data());
             }
             _ => {}
         }
     }
-    found.ok_or(ModuleError::NoManifest)
+    match found.as_slice() {
+        [] => Err(ModuleError::NoManifest),
+        [manifest] => Ok(manifest),
+        _ => Err(ModuleError::TwoManifests),
+    }
+}
+
+/// wasmparser's errors can have several lines.
+fn malformed(error: &wasmparser::BinaryReaderError) -> ModuleError {
+    let what: Vec<&str> = error.message().split_whitespace().collect();
+    ModuleError::Malformed(format!("{} at offset {:#x}", what.join(" "), error.offset()))
 }
 
 /// Holds imports and exports against the ABI.

@@ -1,6 +1,7 @@
 //! Plugins as Wasm text, a profile around them, and a host that remembers.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -58,7 +59,13 @@ impl Setup {
     }
 
     pub(crate) fn load(&self) -> Result<Engine, String> {
-        Engine::load(&self.profile(), &LoadOptions::default()).map_err(|error| error.to_string())
+        Engine::load(&self.profile(), &LoadOptions::default()).map_err(|error| {
+            let source = error.source().map_or(String::new(), |source| {
+                let deeper = source.source().map_or(String::new(), ToString::to_string);
+                format!(": {source}: {deeper}")
+            });
+            format!("{error}{source}")
+        })
     }
 
     pub(crate) fn start(&self, vcpus: u32) -> (Started, Arc<TestHost>) {
