@@ -1,0 +1,51 @@
+//! Loads a Linux kernel.
+//!
+//! A bzImage is entered by the 64-bit boot protocol; an ELF vmlinux by PVH or,
+//! if it has no PVH entry, like a bzImage. The kernel lies where it wants to
+//! be, the initial RAM disk as high as the kernel reads it, and what the
+//! kernel is told in low memory.
+
+mod kernel;
+mod long_mode;
+mod pvh;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::path::Path;
+
+pub use kernel::KernelError;
+
+use super::file::GuestFile;
+use super::space::{Prefer, Space};
+use super::{BootError, Entry};
+use kernel::KernelEntry;
+
+/// Loads the kernel at `path`.
+pub(super) fn load(
+    space: &mut Space<'_>,
+    path: &Path,
+    initrd: Option<&Path>,
+    cmdline: &str,
+) -> Result<Entry, BootError> {
+    let file = GuestFile::open(path)?;
+    let kernel = kernel::load(space, file, cmdline)
+        .map_err(|problem| BootError::Kernel { path: path.to_owned(), problem })?;
+    let initrd = match initrd {
+        None => None,
+        Some(path) => {
+            Some(space.place_file(GuestFile::open(path)?, &kernel.initrd, Prefer::Highest)?)
+        }
+    };
+    let told = Told { cmdline: space.place_string(cmdline)?, initrd };
+    match kernel.entry {
+        KernelEntry::Long { rip, header } => long_mode::enter(space, rip, header, &told),
+        KernelEntry::Pvh { eip } => pvh::enter(space, eip, &told),
+    }
+}
+
+/// What a kernel is told, whatever the protocol: where things lie.
+struct Told {
+    cmdline: u32,
+    initrd: Option<Range<u32>>,
+}

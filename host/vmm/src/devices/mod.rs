@@ -1,0 +1,23 @@
+//! The machine's devices, behind I/O ports. What the guest needs beyond them
+//! (PIC, IOAPIC, local APICs, PIT) is in the kernel.
+
+mod console;
+mod fw_cfg;
+mod ports;
+mod power;
+
+pub(crate) use console::Console;
+pub(crate) use fw_cfg::FwCfg;
+pub(crate) use ports::Devices;
+pub(crate) use power::{PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5};
+
+/// What the guest asks of the whole machine through a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// End with this value, written to the debug-exit port.
+    DebugExit(u32),
+    /// Power off.
+    PowerOff,
+    /// Reset.
+    Reset,
+}

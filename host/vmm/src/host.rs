@@ -1,0 +1,129 @@
+//! What the plugins' host calls reach: guest memory, time and KVM's own MSRs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use wasmsr_engine::msr::{MsrIndex, VcpuId};
+use wasmsr_engine::{Host, OutsideMemory};
+
+use crate::kernel_msrs::{KernelMsrs, VcpuMsrs};
+
+/// The VM as the engine sees it.
+pub(crate) struct VmHost {
+    memory: GuestMemoryMmap,
+    /// In the order of vCPUs.
+    msrs: Vec<Arc<VcpuMsrs>>,
+    tsc_khz: u32,
+    start: Instant,
+}
+
+impl VmHost {
+    pub(crate) fn new(memory: GuestMemoryMmap, msrs: Vec<Arc<VcpuMsrs>>, tsc_khz: u32) -> Self {
+        VmHost { memory, msrs, tsc_khz, start: Instant::now() }
+    }
+
+    fn msrs(&self, vcpu: VcpuId) -> Option<&VcpuMsrs> {
+        self.msrs.get(usize::try_from(vcpu.0).ok()?).map(Arc::as_ref)
+    }
+
+    fn check(&self, gpa: u64, len: usize) -> Result<GuestAddress, OutsideMemory> {
+        let address = GuestAddress(gpa);
+        match len == 0 || self.memory.check_range(address, len) {
+            true => Ok(address),
+            false => Err(OutsideMemory { gpa, len }),
+        }
+    }
+}
+
+impl Host for VmHost {
+    /// Asks KVM each time: the guest may write its TSC.
+    fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
+        self.kvm_msr(vcpu, IA32_TSC).unwrap_or(0)
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        self.tsc_khz
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
+        let len = out.len();
+        let address = self.check(gpa, len)?;
+        self.memory.read_slice(out, address).map_err(|_| OutsideMemory { gpa, len })
+    }
+
+    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
+        let len = data.len();
+        let address = self.check(gpa, len)?;
+        self.memory.write_slice(data, address).map_err(|_| OutsideMemory { gpa, len })
+    }
+
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
+        self.msrs(vcpu)?.read(index)
+    }
+
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
+        self.msrs(vcpu).is_some_and(|msrs| msrs.write(index, value))
+    }
+
+    fn host_msr(&self, _: MsrIndex) -> Option<u64> {
+        None
+    }
+
+    fn set_exits(&self, _: &wasmsr_engine::msr::ExitList) -> Result<(), wasmsr_engine::ExitsRefused> {
+        Err(wasmsr_engine::ExitsRefused("stub".into()))
+    }
+
+    fn wake_at(&self, _: VcpuId, _: u64) {}
+}
+
+const IA32_TSC: MsrIndex = MsrIndex(0x10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RAM: u64 = 0x2000;
+
+    fn host() -> VmHost {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap();
+        VmHost::new(memory, Vec::new(), 1_000_000)
+    }
+
+    #[test]
+    fn memory_is_read_as_written() {
+        let host = host();
+        assert_eq!(host.write_memory(RAM - 4, b"abcd"), Ok(()));
+        let mut out = [0; 4];
+        assert_eq!(host.read_memory(RAM - 4, &mut out), Ok(()));
+        assert_eq!(&out, b"abcd");
+    }
+
+    #[test]
+    fn a_range_that_leaves_ram_writes_nothing() {
+        let host = host();
+        let outside = OutsideMemory { gpa: RAM - 2, len: 4 };
+        assert_eq!(host.write_memory(RAM - 2, b"abcd"), Err(outside));
+        let mut out = [0xff; 2];
+        assert_eq!(host.read_memory(RAM - 2, &mut out), Ok(()));
+        assert_eq!(out, [0, 0]);
+    }
+
+    #[test]
+    fn addresses_do_not_wrap() {
+        let mut out = [0; 8];
+        assert!(host().read_memory(u64::MAX - 3, &mut out).is_err());
+        assert!(host().read_memory(u64::MAX, &mut []).is_ok(), "nothing is nowhere");
+    }
+
+    #[test]
+    fn a_vcpu_that_does_not_exist_has_no_msrs() {
+        assert_eq!(host().kvm_msr(VcpuId(0), IA32_TSC), None);
+        assert!(!host().set_kvm_msr(VcpuId(7), IA32_TSC, 1));
+        assert_eq!(host().guest_tsc(VcpuId(7)), 0);
+    }
+}

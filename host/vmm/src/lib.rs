@@ -1,0 +1,52 @@
+//! The KVM side of wasmsr: builds a virtual machine, lets the MSRs that
+//! plugins name leave the kernel, and turns the vCPUs. It knows no plugin: who
+//! answers an MSR is a [`MsrHandler`](wasmsr_engine::MsrHandler) a vCPU.
+//!
+//! The path of an exit: `exits` makes it an owned value, `vcpu` hands it to
+//! the handler or to the devices, `apply` writes the answer back.
+//!
+//! ```no_run
+//! # use wasmsr_engine::profile::{Boot, VmConfig};
+//! # use wasmsr_vmm::{Vm, VmSpec, control, filter::KvmFilter};
+//! # fn handlers() -> Vec<Box<dyn wasmsr_engine::MsrHandler>> { Vec::new() }
+//! # fn main() -> Result<(), wasmsr_vmm::BuildError> {
+//! let (control, events) = control();
+//! let vm = Vm::build(VmSpec {
+//!     vm: &VmConfig { memory: 128 << 20, vcpus: 1 },
+//!     boot: &Boot::Guest("hello".to_owned()),
+//!     filter: &KvmFilter::default(),
+//!     cpuid: &[],
+//!     output: Box::new(std::io::stdout()),
+//! })?;
+//! let end = vm.run(handlers(), &events);
+//! println!("{end}");
+//! # Ok(())
+//! # }
+//! ```
+
+mod apply;
+mod boot;
+mod control;
+mod cpuid;
+mod devices;
+mod end;
+mod exits;
+pub mod filter;
+mod halt;
+mod host;
+mod input;
+mod kernel_msrs;
+mod kvm;
+mod lifecycle;
+mod memory;
+mod run;
+mod thread;
+mod vcpu;
+mod vm;
+
+pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
+pub use control::{Control, Events, control};
+pub use end::{At, InternalErrorReport, RunEnd};
+pub use kvm::{KvmError, open as open_kvm};
+pub use memory::MemoryError;
+pub use vm::{BuildError, Vm, VmSpec};

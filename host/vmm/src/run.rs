@@ -1,0 +1,98 @@
+//! Runs a VM: a thread a vCPU, and the main loop that waits for the end.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use wasmsr_engine::MsrHandler;
+use wasmsr_engine::msr::VcpuId;
+
+use crate::control::{Event, Events};
+use crate::end::{At, RunEnd};
+use crate::halt::{HaltWatch, Verdict};
+use crate::lifecycle::{Action, State};
+use crate::thread::{self, VcpuThread};
+use crate::vm::Vm;
+
+impl Vm {
+    /// Runs the VM to its end: a thread a vCPU, each with its handler, in the
+    /// order of vCPUs. When this returns, all threads have been joined and
+    /// every handler is dropped.
+    pub fn run(self, handlers: Vec<Box<dyn MsrHandler>>, events: &Events) -> RunEnd {
+        if handlers.len() != self.vcpus.len() {
+            return RunEnd::HostError(format!(
+                "{} MSR handlers for {} vCPUs",
+                handlers.len(),
+                self.vcpus.len()
+            ));
+        }
+        if let Err(error) = thread::prepare_kicks() {
+            return RunEnd::HostError(format!("cannot set a handler for SIGRTMIN: {error}"));
+        }
+        self.devices.connect_console(events.input());
+
+        let mut state = State::Running { threads: self.vcpus.len() };
+        let mut threads = Vec::new();
+        for (vcpu, handler) in self.vcpus.into_iter().zip(handlers) {
+            let id = vcpu.id;
+            match VcpuThread::start(vcpu, handler, events.sender()) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    let end = RunEnd::HostError(format!("no thread for {id}: {error}"));
+                    let at = At { vcpu: id, rip: None };
+                    state = state.step(Event::Left(at, Some(end))).0;
+                }
+            }
+        }
+
+        let mut watch = HaltWatch::default();
+        let mut tick = Instant::now();
+        let end = loop {
+            let event = match state {
+                State::Ended(end) => break end,
+                _ => events.next(tick + state.tick()),
+            };
+            if matches!(event, Event::Tick) {
+                tick = Instant::now();
+            }
+            let action;
+            (state, action) = state.step(event);
+            match action {
+                Action::Nothing => {}
+                Action::FeedConsole => self.devices.feed_console(),
+                Action::StopVcpus => {
+                    self.stopping.store(true, Ordering::Relaxed);
+                    threads.iter().for_each(VcpuThread::kick);
+                }
+                Action::LookAround => {
+                    self.devices.feed_console();
+                    if let Some(at) = look_for_halts(&mut watch, &threads) {
+                        state = state.step(Event::AllHalted(at)).0;
+                    }
+                }
+            }
+        };
+
+        threads.into_iter().for_each(VcpuThread::join);
+        let (ports, mmio) = self.devices.strays();
+        tracing::debug!(ports, mmio, "accesses that met no device");
+        end
+    }
+}
+
+/// Where vCPU 0 is, if no vCPU can ever run again.
+fn look_for_halts(watch: &mut HaltWatch, threads: &[VcpuThread]) -> Option<At> {
+    let signs: Vec<_> = threads.iter().map(VcpuThread::sign).collect();
+    match watch.look(&signs) {
+        Verdict::Alive => None,
+        Verdict::Kick => {
+            for thread in threads {
+                thread.forget_sleep();
+                thread.kick();
+            }
+            None
+        }
+        Verdict::Dead => {
+            Some(At { vcpu: VcpuId(0), rip: signs.first().and_then(|sign| sign.asleep) })
+        }
+    }
+}

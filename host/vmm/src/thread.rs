@@ -1,0 +1,121 @@
+//! The thread of a vCPU: how it starts and leaves, what it tells meanwhile,
+//! and how others get its vCPU out of the guest.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::thread::{self, JoinHandle};
+
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use wasmsr_engine::MsrHandler;
+use wasmsr_engine::msr::VcpuId;
+
+use crate::control::Event;
+use crate::end::{At, RunEnd};
+use crate::halt::Sign;
+use crate::vcpu::Vcpu;
+
+/// The thread of a vCPU, as the VM's main loop sees it.
+pub(crate) struct VcpuThread {
+    thread: JoinHandle<()>,
+    progress: Arc<Progress>,
+}
+
+impl VcpuThread {
+    /// Starts `vcpu`. As its very last act the thread sends
+    /// [`Event::Left`], whatever happens in it.
+    pub(crate) fn start(
+        vcpu: Vcpu,
+        mut handler: Box<dyn MsrHandler>,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
+        let progress = Arc::new(Progress::default());
+        let own = Arc::clone(&progress);
+        let thread =
+            thread::Builder::new().name(format!("vcpu{}", vcpu.id.0)).spawn(move || {
+                let mut leaving = Leaving::new(vcpu.id, events);
+                (leaving.at, leaving.end) = vcpu.run(&mut *handler, &own);
+                drop(handler);
+            })?;
+        Ok(VcpuThread { thread, progress })
+    }
+
+    /// Gets the vCPU out of the guest, once: a kick that comes just before an
+    /// entry is lost.
+    pub(crate) fn kick(&self) {
+        // It fails for a thread that has already gone.
+        let _ = self.thread.kill(SIGRTMIN());
+    }
+
+    /// What the vCPU has said about itself since [`Self::forget_sleep`].
+    pub(crate) fn sign(&self) -> Sign {
+        self.progress.sign()
+    }
+
+    pub(crate) fn forget_sleep(&self) {
+        self.progress.note_asleep(None);
+    }
+
+    /// Waits for the thread's end, after its [`Event::Left`].
+    pub(crate) fn join(self) {
+        // A panic has been told by then.
+        let _ = self.thread.join();
+    }
+}
+
+/// Makes kicks harmless to everything but `KVM_RUN`, which they interrupt.
+pub(crate) fn prepare_kicks() -> Result<(), kvm_ioctls::Error> {
+    extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    register_signal_handler(SIGRTMIN(), nothing)
+}
+
+/// What a vCPU's thread tells without being asked.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    exits: AtomicU64,
+    asleep: AtomicBool,
+    rip: AtomicU64,
+}
+
+impl Progress {
+    /// Only the vCPU's own thread counts, so this needs no locked instruction.
+    pub(crate) fn count_exit(&self) {
+        self.exits.store(self.exits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Where the vCPU sleeps, as [`halt::asleep`](crate::halt::asleep) found.
+    pub(crate) fn note_asleep(&self, rip: Option<u64>) {
+        self.rip.store(rip.unwrap_or_default(), Ordering::Relaxed);
+        self.asleep.store(rip.is_some(), Ordering::Release);
+    }
+
+    fn sign(&self) -> Sign {
+        let asleep = self.asleep.load(Ordering::Acquire);
+        Sign {
+            exits: self.exits.load(Ordering::Relaxed),
+            asleep: asleep.then(|| self.rip.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Sends [`Event::Left`] when dropped, so also when the thread panics.
+struct Leaving {
+    at: At,
+    events: Sender<Event>,
+    end: Option<RunEnd>,
+}
+
+impl Leaving {
+    fn new(id: VcpuId, events: Sender<Event>) -> Self {
+        let panicked = RunEnd::HostError(format!("the thread of {id} panicked"));
+        Leaving { at: At { vcpu: id, rip: None }, events, end: Some(panicked) }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        // Without a receiver nobody waits for this thread.
+        let _ = self.events.send(Event::Left(self.at, self.end.take()));
+    }
+}

@@ -1,0 +1,173 @@
+//! One vCPU: enter the guest, see why it left, answer, enter again. The loop
+//! holds no knowledge of any MSR, device or plugin.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kvm_ioctls::VcpuFd;
+use wasmsr_engine::msr::VcpuId;
+use wasmsr_engine::{Host, MsrHandler};
+
+use crate::devices::{Devices, Request};
+use crate::end::{At, InternalErrorReport, RunEnd};
+use crate::exits::{self, Exit, InternalError, IoDirection};
+use crate::halt;
+use crate::host::VmHost;
+use crate::kernel_msrs::VcpuMsrs;
+use crate::thread::Progress;
+use crate::{apply, kvm};
+
+/// One vCPU with all that its exits can reach.
+pub(crate) struct Vcpu {
+    pub(crate) id: VcpuId,
+    pub(crate) fd: VcpuFd,
+    pub(crate) msrs: Arc<VcpuMsrs>,
+    pub(crate) devices: Arc<Devices>,
+    pub(crate) host: Arc<VmHost>,
+    /// Set once for all vCPUs, when they shall leave.
+    pub(crate) stopping: Arc<AtomicBool>,
+}
+
+impl Vcpu {
+    /// Turns the vCPU on the calling thread until the run ends, or until it is
+    /// told to stop (`None`). Tells where that was.
+    pub(crate) fn run(
+        mut self,
+        handler: &mut dyn MsrHandler,
+        progress: &Progress,
+    ) -> (At, Option<RunEnd>) {
+        let end = self.turn(handler, progress);
+        (self.at(), end)
+    }
+
+    fn turn(&mut self, handler: &mut dyn MsrHandler, progress: &Progress) -> Option<RunEnd> {
+        while !self.stopping.load(Ordering::Relaxed) {
+            match exits::run(&mut self.fd) {
+                Ok(exit) => {
+                    progress.count_exit();
+                    if let ControlFlow::Break(end) = self.serve(exit, handler) {
+                        return Some(end);
+                    }
+                }
+                // A kick; or (EAGAIN) a vCPU that waited for its start and
+                // has been started.
+                Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    match halt::asleep(&self.fd) {
+                        Ok(asleep) => progress.note_asleep(asleep),
+                        Err(error) => return Some(self.host_error("look at", error)),
+                    }
+                }
+                Err(error) => return Some(self.host_error("run", error)),
+            }
+        }
+        self.complete_access();
+        None
+    }
+
+    /// Dispatches one exit and applies the answer to it.
+    fn serve(&mut self, exit: Exit, handler: &mut dyn MsrHandler) -> ControlFlow<RunEnd> {
+        match exit {
+            Exit::Msr(access) => {
+                let outcome = handler.answer(access);
+                apply::outcome(outcome, access, &*self.msrs, self.fd.get_kvm_run())
+                    .map_break(|text| RunEnd::Stopped { at: self.at(), text })
+            }
+            Exit::Port(io) => self
+                .devices
+                .access(io, exits::port_data(&mut self.fd))
+                .map_break(|request| self.requested(request)),
+            Exit::Mmio(direction) => {
+                self.devices.count_stray_mmio();
+                if direction == IoDirection::In {
+                    apply::all_ones(self.fd.get_kvm_run());
+                }
+                ControlFlow::Continue(())
+            }
+            Exit::Shutdown => {
+                let mut at = self.at();
+                at.rip = at.rip.filter(|&rip| rip != RESET_VECTOR);
+                ControlFlow::Break(RunEnd::TripleFault(at))
+            }
+            Exit::PowerOff => ControlFlow::Break(RunEnd::PowerOff(self.at())),
+            Exit::Reset => ControlFlow::Break(RunEnd::Reset(self.at())),
+            Exit::InternalError(error) => ControlFlow::Break(self.internal_error(*error)),
+            Exit::FailEntry { reason, cpu } => {
+                ControlFlow::Break(RunEnd::FailEntry { at: self.at(), reason, cpu })
+            }
+            Exit::Other(reason) => ControlFlow::Break(RunEnd::HostError(format!(
+                "KVM exit {reason}, which a VM like this never has ({})",
+                self.at()
+            ))),
+        }
+    }
+
+    /// Lets KVM complete an access that it has got an answer to but not yet
+    /// acted on, without going on in the guest (KVM api 5, `KVM_EXIT_IO`).
+    fn complete_access(&mut self) {
+        self.fd.set_kvm_immediate_exit(1);
+        // EINTR by design; any other error will show at the next entry.
+        let _ = self.fd.run();
+        self.fd.set_kvm_immediate_exit(0);
+    }
+
+    fn requested(&self, request: Request) -> RunEnd {
+        let at = self.at();
+        match request {
+            Request::DebugExit(value) => RunEnd::DebugExit { at, value },
+            Request::PowerOff => RunEnd::PowerOff(at),
+            Request::Reset => RunEnd::Reset(at),
+        }
+    }
+
+    fn at(&self) -> At {
+        At { vcpu: self.id, rip: self.fd.get_regs().ok().map(|regs| regs.rip) }
+    }
+
+    fn host_error(&self, verb: &str, error: kvm_ioctls::Error) -> RunEnd {
+        RunEnd::HostError(format!("cannot {verb} {}: {error}", self.id))
+    }
+
+    fn internal_error(&self, error: InternalError) -> RunEnd {
+        let InternalError { suberror, data, mut instruction } = error;
+        let mut registers = Vec::new();
+        if let Ok(regs) = self.fd.get_regs() {
+            registers.extend([("RSP", regs.rsp), ("RFLAGS", regs.rflags)]);
+            if instruction.is_empty() {
+                instruction = self.bytes_at(regs.rip);
+            }
+        }
+        if let Ok(sregs) = self.fd.get_sregs() {
+            registers.extend([
+                ("CS", sregs.cs.selector.into()),
+                ("CR0", sregs.cr0),
+                ("CR2", sregs.cr2),
+                ("CR3", sregs.cr3),
+                ("CR4", sregs.cr4),
+                ("EFER", sregs.efer),
+            ]);
+        }
+        RunEnd::InternalError(Box::new(InternalErrorReport {
+            at: self.at(),
+            suberror,
+            data,
+            instruction,
+            registers,
+            interprets_ring0: kvm::interprets_ring0(),
+        }))
+    }
+
+    /// The guest's bytes at a linear address: as many as an instruction has,
+    /// or nothing where they cannot be read.
+    fn bytes_at(&self, linear: u64) -> Vec<u8> {
+        let mut bytes = [0; 15];
+        let read = self.fd.translate_gva(linear).is_ok_and(|page| {
+            page.valid != 0 && self.host.read_memory(page.physical_address, &mut bytes).is_ok()
+        });
+        if read { bytes.to_vec() } else { Vec::new() }
+    }
+}
+
+/// RIP after a reset. KVM's SVM code resets a vCPU that shuts down, since the
+/// processor leaves its state undefined (APM volume 2, 15.14.3).
+const RESET_VECTOR: u64 = 0xfff0;

@@ -1,0 +1,336 @@
+//! What only this crate's interface can show on real KVM: that a VM ends
+//! wherever its vCPUs are, and that it leaves nothing behind. What guests see
+//! is tested with the command, in the workspace's `tests/`.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+#![expect(
+    unsafe_code,
+    reason = "an assembled guest is reached through the symbols at its two ends"
+)]
+
+use std::arch::global_asm;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+use tempfile::NamedTempFile;
+use wasmsr_engine::MsrHandler;
+use wasmsr_engine::msr::{MsrAccess, MsrOp, Outcome};
+use wasmsr_engine::profile::{Boot, VmConfig};
+use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_vmm::{BuildError, RunEnd, Vm, VmSpec, control, open_kvm};
+
+fn main() -> std::process::ExitCode {
+    let tests: &[(&str, fn())] = &[
+        ("a_vm_ends_wherever_its_vcpus_are", a_vm_ends_wherever_its_vcpus_are),
+        ("a_vm_ends_though_nobody_reads_its_console", a_vm_ends_though_nobody_reads_its_console),
+        ("fifty_boots_leave_nothing_behind", fifty_boots_leave_nothing_behind),
+        ("input_longer_than_the_fifo_is_echoed", input_longer_than_the_fifo_is_echoed),
+        ("outcomes_reach_the_guest", outcomes_reach_the_guest),
+        ("too_many_vcpus_are_refused", too_many_vcpus_are_refused),
+    ];
+    let missing = open_kvm().err();
+    let trials = tests.iter().map(|&(name, test)| match &missing {
+        None => Trial::test(name, move || {
+            test();
+            Ok(())
+        }),
+        // The name is all that the report shows of a skipped test.
+        Some(reason) => {
+            Trial::test(format!("{name} (skipped: {reason})"), || Ok(())).with_ignored_flag(true)
+        }
+    });
+    // They count threads and descriptors of the process.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn a_vm_ends_wherever_its_vcpus_are() {
+    for (name, guest) in [("spin", SPIN), ("wait", WAIT), ("msrs", MSRS), ("ports", PORTS)] {
+        let (control, events) = control();
+        let vm = build(guest, 3, Box::new(io::sink())).unwrap();
+        let start = Instant::now();
+        let terminator = after(Duration::from_millis(50), move || control.signal(15));
+        let end = vm.run(handlers(3), &events);
+        assert!(matches!(end, RunEnd::Signal { number: 15, at: Some(_) }), "{name}: {end:?}");
+        assert!(start.elapsed() < Duration::from_secs(2), "{name}: {:?}", start.elapsed());
+        terminator.join().unwrap();
+    }
+}
+
+fn a_vm_ends_though_nobody_reads_its_console() {
+    const ROOM: usize = 100;
+    let (control, events) = control();
+    let (mut reader, mut writer) = io::pipe().unwrap();
+    writer.write_all(&[b'-'; 65536 - ROOM]).unwrap();
+    let vm = build(ECHO, 1, Box::new(writer)).unwrap();
+    let typist = thread::spawn({
+        let control = control.clone();
+        move || while control.input(&[b'x'; 4096]) {}
+    });
+    let quitter = after(Duration::from_millis(500), move || control.quit());
+    assert!(matches!(vm.run(handlers(1), &events), RunEnd::Quit { at: Some(_) }));
+    drop(events);
+    typist.join().unwrap();
+    quitter.join().unwrap();
+    let mut printed = String::new();
+    reader.read_to_string(&mut printed).unwrap();
+    assert_eq!(printed.trim_start_matches('-'), "x".repeat(ROOM));
+}
+
+fn fifty_boots_leave_nothing_behind() {
+    let (_control, events) = control();
+    let boot = |guest| {
+        let vm = build(guest, 4, Box::new(io::sink())).unwrap();
+        vm.run(handlers(4), &events)
+    };
+    assert!(matches!(boot(RESET), RunEnd::Reset(_)));
+    let before = Possessions::now();
+    for _ in 0..50 {
+        assert!(matches!(boot(RESET), RunEnd::Reset(_)));
+    }
+    assert_eq!(Possessions::now(), before);
+}
+
+fn input_longer_than_the_fifo_is_echoed() {
+    let sent: Vec<u8> = (0..10_000_u32).map(|i| b'a' + (i % 26) as u8).collect();
+    let (control, events) = control();
+    let (sender, printed) = mpsc::channel();
+    let vm = build(ECHO, 1, Box::new(Channel(sender))).unwrap();
+    let typed = sent.clone();
+    let typist = thread::spawn(move || {
+        assert!(control.input(&typed));
+        assert!(control.input(b"!"));
+    });
+    let end = vm.run(handlers(1), &events);
+    assert!(matches!(end, RunEnd::PowerOff(_)), "{end}");
+    typist.join().unwrap();
+    assert!(printed.into_iter().eq(sent));
+}
+
+fn outcomes_reach_the_guest() {
+    struct Answers;
+    impl MsrHandler for Answers {
+        fn answer(&mut self, access: MsrAccess) -> Outcome {
+            match (access.index.0, access.op) {
+                (0xdead_0001, MsrOp::Read) => Outcome::Handled(0x1111_1111_2222_2222),
+                (0xdead_0002, MsrOp::Write(0x3333_3333_4444_4444)) => Outcome::Handled(0),
+                (0xdead_0003, _) => Outcome::Stop("enough".into()),
+                _ => Outcome::Fault,
+            }
+        }
+    }
+    let (_control, events) = control();
+    let vm = build(OUTCOMES, 1, Box::new(io::sink())).unwrap();
+    match vm.run(vec![Box::new(Answers)], &events) {
+        RunEnd::Stopped { text, .. } => assert_eq!(&*text, "enough"),
+        other => panic!("{other}"),
+    }
+}
+
+fn too_many_vcpus_are_refused() {
+    for asked in [0, 256, u32::MAX] {
+        match build(SPIN, asked, Box::new(io::sink())) {
+            Err(BuildError::Vcpus { .. }) => {}
+            Err(other) => panic!("{asked} vCPUs: {other}"),
+            Ok(_) => panic!("{asked} vCPUs are taken"),
+        }
+    }
+}
+
+fn after(delay: Duration, act: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::spawn(move || {
+        thread::sleep(delay);
+        act();
+    })
+}
+
+/// Descriptors, threads and mappings of this process.
+#[derive(Debug, PartialEq, Eq)]
+struct Possessions {
+    descriptors: usize,
+    threads: usize,
+    kvm_mappings: usize,
+}
+
+impl Possessions {
+    fn now() -> Self {
+        let entries = |directory| fs::read_dir(directory).unwrap().count();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        Possessions {
+            descriptors: entries("/proc/self/fd"),
+            threads: entries("/proc/self/task"),
+            kvm_mappings: maps.lines().filter(|line| line.contains("kvm-vcpu")).count(),
+        }
+    }
+}
+
+/// Sends what is printed, a byte at a time.
+struct Channel(Sender<u8>);
+
+impl Write for Channel {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        bytes.iter().try_for_each(|&byte| self.0.send(byte)).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn handlers(vcpus: u32) -> Vec<Box<dyn MsrHandler>> {
+    struct Zero;
+    impl MsrHandler for Zero {
+        fn answer(&mut self, _: MsrAccess) -> Outcome {
+            Outcome::Handled(0)
+        }
+    }
+    (0..vcpus).map(|_| Box::new(Zero) as Box<dyn MsrHandler>).collect()
+}
+
+fn build(guest: Guest, vcpus: u32, output: Box<dyn Write + Send>) -> Result<Vm, BuildError> {
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    file.write_all(&multiboot_image(guest())).expect("room for a guest");
+    let boot =
+        Boot::Image { path: file.path().to_owned(), cmdline: String::new(), modules: Vec::new() };
+    Vm::build(VmSpec {
+        vm: &VmConfig { memory: 4 << 20, vcpus },
+        boot: &boot,
+        filter: &KvmFilter::default(),
+        cpuid: &[],
+        output,
+    })
+}
+
+/// An ELF32 file with a multiboot header and `code` behind it.
+fn multiboot_image(code: &[u8]) -> Vec<u8> {
+    const LOAD: u32 = 0x10_0000;
+    const ELF_HEADER: u32 = 52;
+    const PROGRAM_HEADER: u32 = 32;
+    const MAGIC: u32 = 0x1bad_b002;
+
+    let headers = ELF_HEADER + PROGRAM_HEADER;
+    let size = headers + 12 + u32::try_from(code.len()).expect("a small guest");
+    let mut image = b"\x7fELF\x01\x01\x01".to_vec();
+    image.resize(16, 0);
+    let mut put = |words: &[u32]| {
+        image.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    };
+    // Executable for i386; version, entry, program headers; sizes and counts.
+    put(&[3 << 16 | 2, 1, LOAD + headers + 12, ELF_HEADER, 0, 0]);
+    put(&[PROGRAM_HEADER << 16 | ELF_HEADER, 40 << 16 | 1, 0]);
+    // One segment: the whole file.
+    put(&[1, 0, LOAD, LOAD, size, size, 7, 4096]);
+    put(&[MAGIC, 0, MAGIC.wrapping_neg()]);
+    image.extend(code);
+    image
+}
+
+type Guest = fn() -> &'static [u8];
+
+/// A guest in 32-bit protected mode without a stack, as AT&T assembly.
+macro_rules! guest {
+    ($name:ident, $label:literal, $($line:literal)+) => {
+        global_asm!(
+            ".pushsection .rodata",
+            ".code32",
+            concat!("guest_", $label, ":"),
+            $($line,)+
+            concat!("guest_", $label, "_end:"),
+            ".code64",
+            ".popsection",
+            options(att_syntax)
+        );
+        const $name: Guest = || {
+            unsafe extern "C" {
+                #[link_name = concat!("guest_", $label)]
+                static START: u8;
+                #[link_name = concat!("guest_", $label, "_end")]
+                static END: u8;
+            }
+            let (start, end) = (&raw const START, &raw const END);
+            // SAFETY: both symbols lie around one run of bytes in a read-only
+            // section, so they belong to one object that never changes.
+            unsafe { std::slice::from_raw_parts(start, end.offset_from_unsigned(start)) }
+        };
+    };
+}
+
+// Computes for ever, without an exit.
+guest!(SPIN, "spin", "1: jmp 1b");
+
+// Waits for an interrupt that does not come.
+guest!(WAIT, "wait",
+    "movb $0xff, %al"
+    "outb %al, $0x21"
+    "outb %al, $0xa1"
+    "sti"
+    "1: hlt"
+    "jmp 1b"
+);
+
+// Reads an MSR that nobody knows, for ever.
+guest!(MSRS, "msrs",
+    "movl $0xdead0001, %ecx"
+    "1: rdmsr"
+    "jmp 1b"
+);
+
+// Prints for ever.
+guest!(PORTS, "ports",
+    "movw $0x3f8, %dx"
+    "movb $'x', %al"
+    "1: outb %al, %dx"
+    "jmp 1b"
+);
+
+// Prints what is typed, and powers off at a `!`.
+guest!(ECHO, "echo",
+    "1: movw $0x3fd, %dx"
+    "inb %dx, %al"
+    "testb $1, %al"
+    "jz 1b"
+    "movw $0x3f8, %dx"
+    "inb %dx, %al"
+    "cmpb $'!', %al"
+    "je 2f"
+    "outb %al, %dx"
+    "jmp 1b"
+    "2: movw $0x604, %dx"
+    "movw $0x2000, %ax"
+    "outw %ax, %dx"
+    "hlt"
+);
+
+guest!(RESET, "reset",
+    "movb $0xfe, %al"
+    "outb %al, $0x64"
+    "hlt"
+);
+
+// Checks a value read, writes one, and meets `stop`. Anything wrong is a
+// triple fault, since there is no IDT.
+guest!(OUTCOMES, "outcomes",
+    "movl $0xdead0001, %ecx"
+    "rdmsr"
+    "cmpl $0x22222222, %eax"
+    "jne 1f"
+    "cmpl $0x11111111, %edx"
+    "jne 1f"
+    "movl $0xdead0002, %ecx"
+    "movl $0x44444444, %eax"
+    "movl $0x33333333, %edx"
+    "wrmsr"
+    "movl $0xdead0003, %ecx"
+    "rdmsr"
+    "1: ud2"
+);
