@@ -157,20 +157,18 @@ impl Counters {
     pub(crate) fn row(&self, index: MsrIndex, seat: Option<SeatId>) -> &Row {
         let key = Key { index, seat }.bits();
         // Fibonacci hashing: neighbouring MSRs spread over the table.
-        let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        match self.rows.get(hash as usize % ROWS) {
+        let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % ROWS;
+        match self.rows.get(home) {
             Some(row) if row.key.load(Relaxed) == key => row,
-            _ => self.probe(key, hash),
+            _ => self.probe(key, home),
         }
     }
 
     /// The row of an MSR that is new, or displaced by another.
     #[cold]
-    fn probe(&self, key: u64, hash: u64) -> &Row {
-        for probe in 0..ROWS as u64 {
-            let Some(row) = self.rows.get((hash.wrapping_add(probe)) as usize % ROWS) else {
-                break;
-            };
+    fn probe(&self, key: u64, home: usize) -> &Row {
+        for probe in 0..ROWS {
+            let Some(row) = self.rows.get((home + probe) % ROWS) else { break };
             match row.key.load(Relaxed) {
                 found if found == key => return row,
                 0 if self.used.load(Relaxed) < FULL as u64 => {

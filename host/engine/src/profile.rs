@@ -38,7 +38,7 @@ pub struct VmConfig {
 }
 
 /// Most vCPUs of a VM: xAPIC ids are 8 bits wide, 0xff is the broadcast.
-pub const MAX_VCPUS: u32 = 254;
+pub const MAX_VCPUS: u32 = 255;
 
 /// `[boot]`: what the VM runs. Paths are absolute or relative to the current
 /// directory (the profile's own directory has been put before them).

@@ -29,10 +29,13 @@ pub(crate) enum Seat {
     Shared(Arc<Mutex<Sitter>>),
 }
 
-/// A plugin's answer, or what its failure leads to.
+/// What came of asking a plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    Answered(Answer),
+    Answered(Outcome),
+    /// Not this plugin's access: whoever comes next decides.
+    Passed,
+    /// What its failure leads to.
     Failed(Outcome),
 }
 
@@ -151,7 +154,12 @@ impl Sitter {
             match live.answer(access, vcpu) {
                 Ok(answer) => {
                     self.failures_in_a_row = 0;
-                    return Verdict::Answered(answer);
+                    return match answer {
+                        Answer::Handled(value) => Verdict::Answered(Outcome::Handled(value)),
+                        Answer::Fault => Verdict::Answered(Outcome::Fault),
+                        Answer::Kernel => Verdict::Answered(Outcome::Kernel),
+                        Answer::Pass => Verdict::Passed,
+                    };
                 }
                 Err(failure) => return self.fail(access, vcpu, &failure),
             }

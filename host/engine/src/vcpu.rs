@@ -8,7 +8,7 @@ use crate::handler::MsrHandler;
 use crate::intercepts::Intercepts;
 use crate::metrics::Counters;
 use crate::msr::{MsrAccess, Outcome, Policy, Reason, SeatId, VcpuId};
-use crate::plugin::{Answer, Surroundings};
+use crate::plugin::Surroundings;
 use crate::seat::{Seat, Verdict};
 use crate::unanswered::Unanswered;
 
@@ -38,16 +38,13 @@ impl MsrHandler for VcpuMsrs {
             None => first.and_then(|id| self.seats.get_mut(usize::from(id.0))),
             Some(_) => None,
         };
-        let verdict = asked.map(|seat| seat.answer(access, self.vcpu));
-        let outcome = match verdict.unwrap_or(Verdict::Answered(Answer::Pass)) {
-            Verdict::Answered(Answer::Handled(value)) => Outcome::Handled(value),
-            Verdict::Answered(Answer::Fault) => Outcome::Fault,
-            Verdict::Answered(Answer::Kernel) => Outcome::Kernel,
+        let outcome = match asked.map_or(Verdict::Passed, |seat| seat.answer(access, self.vcpu)) {
+            Verdict::Answered(outcome) => outcome,
             Verdict::Failed(outcome) => {
                 row.count_failure();
                 outcome
             }
-            Verdict::Answered(Answer::Pass) => {
+            Verdict::Passed => {
                 let already_asked = usize::from(self.switches.is_none());
                 let (answered_by, outcome) = self.ask_others(access, already_asked);
                 row = self.counters.row(access.index, answered_by);
@@ -147,10 +144,8 @@ impl VcpuMsrs {
         for &id in claimed.chain(unhandled) {
             let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
             let outcome = match seat.answer(access, self.vcpu) {
-                Verdict::Answered(Answer::Pass) => continue,
-                Verdict::Answered(Answer::Handled(value)) => Outcome::Handled(value),
-                Verdict::Answered(Answer::Fault) => Outcome::Fault,
-                Verdict::Answered(Answer::Kernel) => Outcome::Kernel,
+                Verdict::Passed => continue,
+                Verdict::Answered(outcome) => outcome,
                 Verdict::Failed(outcome) => {
                     self.counters.row(access.index, Some(id)).count_failure();
                     outcome

@@ -1,0 +1,103 @@
+//! What the user typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs a virtual machine whose MSR accesses are answered by WebAssembly
+/// plugins.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// Say more on standard error; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Kept beside the arguments so that `--help` says it.
+const EXIT_CODES: &str = "\
+Exit codes of `run`: odd ones are the guest's own, (n << 1) | 1 for the n that it \
+writes to its debug-exit port 0xf4. Even ones are wasmsr's: 0 the guest powered \
+off, 2 bad input, 4 triple fault, 6 halted for ever, 8 KVM internal error, \
+10 stopped by a plugin or the policy, 12 KVM is missing or failed, 14 the guest \
+reset and was not to boot again, 16 quit from the console. 128 + n is signal n: \
+130 for Ctrl-C.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the virtual machine that a profile describes
+    Run(Run),
+    /// Check everything about a profile that can be known without a guest
+    Check(Check),
+    /// Look at plugins
+    #[command(subcommand)]
+    Plugin(Plugin),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The profile, a TOML file
+    pub(crate) profile: PathBuf,
+
+    /// Boot at most this many times
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_boots: Option<u64>,
+
+    /// What to do when the guest resets
+    #[arg(long, value_name = "WHAT", default_value = "boot")]
+    pub(crate) on_reboot: OnReboot,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnReboot {
+    /// End the run
+    Exit,
+    /// Boot again, with the plugins that lie on disk then
+    Boot,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// The profile, a TOML file
+    pub(crate) profile: PathBuf,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cache {
+    /// Keep compiled plugins here, not in wasmsr/ in $XDG_CACHE_HOME or ~/.cache
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Compile every plugin anew, and keep nothing
+    #[arg(long, conflicts_with = "cache_dir")]
+    pub(crate) no_cache: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Plugin {
+    /// Show a plugin's manifest, ABI version, exports, imports, size and hash
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The plugin, a .wasm file
+    pub(crate) file: PathBuf,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}

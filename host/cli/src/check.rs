@@ -1,0 +1,347 @@
+//! `wasmsr check`: what a profile means, without a guest and without KVM.
+
+use bytesize::ByteSize;
+use serde::Serialize;
+use wasmsr_engine::profile::Boot;
+use wasmsr_vmm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
+
+use crate::args;
+use crate::console::print;
+use crate::exit::{Code, Failure};
+use crate::loaded::{Loaded, load_options};
+use crate::tables::{range_name, table};
+
+/// Checks a profile and prints what follows from it.
+pub(crate) fn check(args: &args::Check) -> Result<Code, Failure> {
+    let options = load_options(&args.cache);
+    let loaded = Loaded::load_and_check(&args.profile, &options).map_err(Failure::input)?;
+    let report = Report::new(&loaded);
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
+        false => report.for_people(),
+    };
+    print(&text).map_err(Failure::host)?;
+    Ok(Code::SUCCESS)
+}
+
+/// Everything `check` says; its JSON is for programs.
+#[derive(Serialize)]
+struct Report {
+    profile: String,
+    memory: u64,
+    vcpus: u32,
+    boot: String,
+    policy: PolicyReport,
+    plugins: Vec<PluginReport>,
+    yielded: Vec<YieldedReport>,
+    msrs: Vec<MsrReport>,
+    cpuid: Vec<CpuidReport>,
+    filter: Vec<FilterReport>,
+}
+
+#[derive(Serialize)]
+struct PolicyReport {
+    unknown: String,
+    invalid: String,
+    overrides: Vec<OverrideReport>,
+}
+
+#[derive(Serialize)]
+struct OverrideReport {
+    range: String,
+    read: Option<String>,
+    write: Option<String>,
+}
+
+#[derive(Serialize)]
+struct PluginReport {
+    name: String,
+    version: String,
+    path: String,
+    sha256: String,
+    size: u64,
+    fuel: u64,
+    memory: u64,
+    on_failure: String,
+    asks: Vec<String>,
+    granted: Vec<String>,
+    unhandled: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct YieldedReport {
+    name: String,
+    kernel_from: String,
+    host_kernel: String,
+}
+
+#[derive(Serialize)]
+struct MsrReport {
+    range: String,
+    first: u32,
+    last: u32,
+    name: Option<&'static str>,
+    access: String,
+    scope: String,
+    plugin: String,
+    fallback: bool,
+    #[serde(skip)]
+    title: String,
+}
+
+#[derive(Serialize)]
+struct CpuidReport {
+    leaf: u32,
+    subleaf: u32,
+    register: &'static str,
+    set: u32,
+    clear: u32,
+    plugins: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FilterReport {
+    first: u32,
+    last: u32,
+    access: String,
+    msrs: u32,
+    exiting: usize,
+}
+
+impl Report {
+    fn new(loaded: &Loaded) -> Self {
+        let Loaded { profile, engine, filter } = loaded;
+        let policy = &profile.policy;
+        Report {
+            profile: profile.path.display().to_string(),
+            memory: profile.vm.memory,
+            vcpus: profile.vm.vcpus,
+            boot: boot_sentence(&profile.boot),
+            policy: PolicyReport {
+                unknown: policy.unknown.to_string(),
+                invalid: policy.invalid.to_string(),
+                overrides: policy
+                    .overrides
+                    .iter()
+                    .map(|exception| OverrideReport {
+                        range: exception.range.to_string(),
+                        read: exception.read.map(|action| action.to_string()),
+                        write: exception.write.map(|action| action.to_string()),
+                    })
+                    .collect(),
+            },
+            plugins: engine.plugins().map(|info| plugin_report(&info)).collect(),
+            yielded: engine
+                .yielded()
+                .iter()
+                .map(|yielded| YieldedReport {
+                    name: yielded.name.to_string(),
+                    kernel_from: yielded.from.to_string(),
+                    host_kernel: yielded.host.to_string(),
+                })
+                .collect(),
+            msrs: engine
+                .map()
+                .iter()
+                .map(|entry| MsrReport {
+                    range: entry.range.to_string(),
+                    first: entry.range.first().0,
+                    last: entry.range.last().0,
+                    name: entry.range.first().name(),
+                    access: entry.directions.to_string(),
+                    scope: entry.scope.to_string(),
+                    plugin: entry.plugin.to_string(),
+                    fallback: entry.fallback,
+                    title: range_name(entry.range),
+                })
+                .collect(),
+            cpuid: engine.cpuid().iter().flat_map(cpuid_reports).collect(),
+            filter: filter
+                .ranges()
+                .iter()
+                .map(|range| FilterReport {
+                    first: range.base.0,
+                    last: range.last().0,
+                    access: range.directions.to_string(),
+                    msrs: range.count,
+                    exiting: range.denied(),
+                })
+                .collect(),
+        }
+    }
+
+    fn for_people(&self) -> String {
+        let mut text = format!(
+            "profile {}: {}, {} vCPU{}, {}\npolicy: unknown = {}, invalid = {}\n",
+            self.profile,
+            ByteSize(self.memory).display().iec(),
+            self.vcpus,
+            if self.vcpus == 1 { "" } else { "s" },
+            self.boot,
+            self.policy.unknown,
+            self.policy.invalid,
+        );
+        for exception in &self.policy.overrides {
+            let action = |action: &Option<String>| action.clone().unwrap_or("as above".to_owned());
+            text += &format!(
+                "  {}: read = {}, write = {}\n",
+                exception.range,
+                action(&exception.read),
+                action(&exception.write)
+            );
+        }
+        for yielded in &self.yielded {
+            text += &format!(
+                "plugin {} yields its MSRs to this host's kernel {} (kernel-from = {})\n",
+                yielded.name, yielded.host_kernel, yielded.kernel_from
+            );
+        }
+        for section in [self.plugin_table(), self.msr_table(), self.cpuid_table()] {
+            text += &section;
+        }
+        text + &self.filter_table()
+    }
+
+    fn plugin_table(&self) -> String {
+        if self.plugins.is_empty() {
+            return "\nno plugins\n".to_owned();
+        }
+        let mut table = table(
+            ["PLUGIN", "VERSION", "SIZE", "SHA-256", "FUEL", "MEMORY", "ON FAILURE", "GRANTED"],
+            &[2, 4, 5],
+        );
+        for plugin in &self.plugins {
+            table.add_row([
+                plugin.name.clone(),
+                plugin.version.clone(),
+                ByteSize(plugin.size).display().iec().to_string(),
+                plugin.sha256.chars().take(12).collect(),
+                plugin.fuel.to_string(),
+                ByteSize(plugin.memory).display().iec().to_string(),
+                plugin.on_failure.clone(),
+                // What was granted beyond what is asked is worth seeing.
+                match plugin.granted.is_empty() {
+                    true => "-".to_owned(),
+                    false => plugin.granted.join(", "),
+                },
+            ]);
+        }
+        format!("\n{}\n", table.trim_fmt())
+    }
+
+    fn msr_table(&self) -> String {
+        let mut table = table(["MSR", "NAME", "ACCESS", "SCOPE", "PLUGIN"], &[]);
+        for msr in &self.msrs {
+            let fallback = if msr.fallback { " (fallback)" } else { "" };
+            table.add_row([
+                msr.range.clone(),
+                msr.title.clone(),
+                msr.access.clone(),
+                msr.scope.clone(),
+                format!("{}{fallback}", msr.plugin),
+            ]);
+        }
+        let asks = self.plugins.iter().filter(|plugin| !plugin.unhandled.is_empty());
+        for plugin in asks {
+            table.add_row([
+                "any other".to_owned(),
+                format!("reason {}", plugin.unhandled.join(", ")),
+                "rw".to_owned(),
+                "-".to_owned(),
+                plugin.name.clone(),
+            ]);
+        }
+        match table.row_count() {
+            0 => String::new(),
+            _ => format!("\n{}\n", table.trim_fmt()),
+        }
+    }
+
+    fn cpuid_table(&self) -> String {
+        if self.cpuid.is_empty() {
+            return String::new();
+        }
+        let mut table = table(["CPUID", "REGISTER", "SET", "CLEAR", "PLUGIN"], &[]);
+        for change in &self.cpuid {
+            table.add_row([
+                format!("{:#x}.{:#x}", change.leaf, change.subleaf),
+                change.register.to_owned(),
+                format!("{:#010x}", change.set),
+                format!("{:#010x}", change.clear),
+                change.plugins.join(", "),
+            ]);
+        }
+        format!("\n{}\n", table.trim_fmt())
+    }
+
+    fn filter_table(&self) -> String {
+        let mut text = format!(
+            "\nKVM filter: {} of {MAX_RANGES} ranges, each of at most {MAX_MSRS_PER_RANGE} MSRs\n",
+            self.filter.len()
+        );
+        if !self.filter.is_empty() {
+            let mut table = table(["RANGE", "ACCESS", "MSRS", "EXITING"], &[2, 3]);
+            for range in &self.filter {
+                table.add_row([
+                    format!("{:#x}-{:#x}", range.first, range.last),
+                    range.access.clone(),
+                    range.msrs.to_string(),
+                    range.exiting.to_string(),
+                ]);
+            }
+            text += &table.trim_fmt();
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
+    let strings = |capabilities: &[wasmsr_engine::plugin::Capability]| {
+        capabilities.iter().map(ToString::to_string).collect()
+    };
+    PluginReport {
+        name: info.manifest.plugin.name.clone(),
+        version: info.manifest.plugin.version.to_string(),
+        path: info.config.path.display().to_string(),
+        sha256: info.sha256.to_string(),
+        size: info.size,
+        fuel: info.config.fuel,
+        memory: info.config.memory,
+        on_failure: info.config.on_failure.to_string(),
+        asks: strings(&info.manifest.needs.capabilities),
+        granted: strings(&info.config.grant),
+        unhandled: info
+            .manifest
+            .unhandled
+            .reasons
+            .iter()
+            .map(|&reason| wasmsr_engine::msr::Reason::from(reason).to_string())
+            .collect(),
+    }
+}
+
+fn cpuid_reports(change: &wasmsr_engine::CpuidChange) -> Vec<CpuidReport> {
+    [("eax", change.eax), ("ebx", change.ebx), ("ecx", change.ecx), ("edx", change.edx)]
+        .into_iter()
+        .filter(|(_, register)| register.set | register.clear != 0)
+        .map(|(name, register)| CpuidReport {
+            leaf: change.leaf,
+            subleaf: change.subleaf,
+            register: name,
+            set: register.set,
+            clear: register.clear,
+            plugins: change.plugins.iter().map(ToString::to_string).collect(),
+        })
+        .collect()
+}
+
+fn boot_sentence(boot: &Boot) -> String {
+    match boot {
+        Boot::Guest(name) => format!("boots the built-in guest `{name}`"),
+        Boot::Image { path, modules, .. } => {
+            format!("boots the multiboot image {} with {} modules", path.display(), modules.len())
+        }
+        Boot::Kernel { path, .. } => format!("boots the kernel {}", path.display()),
+    }
+}

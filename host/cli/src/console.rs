@@ -1,0 +1,192 @@
+//! The user's terminal: what the guest prints and reads, and the terminal's
+//! own settings, which are always put back.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tracing_subscriber::fmt::MakeWriter;
+use wasmsr_engine::profile::Boot;
+use wasmsr_vmm::Control;
+
+/// Prints a command's result on standard output; a reader that has gone away
+/// is no error.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// Where the guest's serial console prints: standard output, unbuffered, so
+/// that a prompt without a line end is seen.
+pub(crate) fn guest_output() -> io::Result<Box<dyn Write + Send>> {
+    Ok(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
+}
+
+/// Whether people look at standard error, and like colours.
+pub(crate) fn stderr_is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !refused
+}
+
+/// Standard error for the log; lines that cannot be written are lost.
+pub(crate) struct Stderr;
+
+impl<'a> MakeWriter<'a> for Stderr {
+    type Writer = io::Stderr;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        io::stderr()
+    }
+}
+
+/// Standard input as the guest's keyboard, until the process ends.
+///
+/// A kernel gets a terminal of its own: every key goes to it, Ctrl-C too, and
+/// Ctrl-A x quits. Smaller guests leave the terminal as it is. A built-in
+/// guest reads nothing, so nothing is read for it.
+pub(crate) fn attach_input(boot: &Boot, control: &Control) -> io::Result<Option<RawTerminal>> {
+    let raw = match boot {
+        Boot::Guest(_) => return Ok(None),
+        Boot::Image { .. } => None,
+        Boot::Kernel { .. } => RawTerminal::enter()?,
+    };
+    let mut keys = raw.is_some().then(Keys::default);
+    let control = control.clone();
+    thread::Builder::new().name("console-input".into()).spawn(move || {
+        let mut stdin = io::stdin().lock();
+        let mut buffer = [0; 256];
+        loop {
+            let typed = match stdin.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => buffer.get(..count).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return,
+            };
+            let (bytes, quit) = match &mut keys {
+                Some(keys) => keys.typed(typed),
+                None => (typed.to_vec(), false),
+            };
+            if quit {
+                control.quit();
+            }
+            if !control.input(&bytes) {
+                return;
+            }
+        }
+    })?;
+    Ok(raw)
+}
+
+/// Keeps the terminal raw while it lives.
+pub(crate) struct RawTerminal;
+
+/// The settings to put back; global, since a second signal ends the process
+/// from a thread that has no guard at hand.
+static COOKED: Mutex<Option<Termios>> = Mutex::new(None);
+
+impl RawTerminal {
+    /// Makes standard input raw, if it is a terminal.
+    fn enter() -> io::Result<Option<Self>> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(None);
+        }
+        let cooked = tcgetattr(&stdin)?;
+        let mut raw = cooked.clone();
+        raw.local_modes -=
+            LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
+        // Output stays cooked: log lines share the terminal, and a guest's
+        // own carriage returns do no harm.
+        raw.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IXON;
+        *COOKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(cooked);
+        let guard = RawTerminal;
+        tcsetattr(&stdin, OptionalActions::Now, &raw)?;
+        eprintln!(
+            "wasmsr: the terminal is the guest's; Ctrl-A x quits, Ctrl-A Ctrl-A types Ctrl-A"
+        );
+        Ok(Some(guard))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Puts the terminal's settings back, if they were changed.
+pub(crate) fn restore() {
+    let cooked = COOKED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(cooked) = cooked {
+        // Nobody is left to be told if the terminal has gone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &cooked);
+    }
+}
+
+const ESCAPE: u8 = 0x01;
+
+/// Tells the guest's keys from ours, as QEMU's `-nographic` does.
+#[derive(Debug, Default)]
+struct Keys {
+    escaped: bool,
+}
+
+impl Keys {
+    /// What goes to the guest, and whether the user wants to quit.
+    fn typed(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut guest = Vec::new();
+        for &byte in bytes {
+            match (std::mem::take(&mut self.escaped), byte) {
+                (false, ESCAPE) => self.escaped = true,
+                (false, key) => guest.push(key),
+                (true, b'x' | b'X') => return (guest, true),
+                (true, ESCAPE) => guest.push(ESCAPE),
+                // Not an escape after all: both keys were meant.
+                (true, key) => guest.extend([ESCAPE, key]),
+            }
+        }
+        (guest, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(typed: &[&[u8]], expected: &[u8], quits: bool) {
+        let mut keys = Keys::default();
+        let mut guest = Vec::new();
+        let mut quit = false;
+        for bytes in typed {
+            let (more, now) = keys.typed(bytes);
+            guest.extend(more);
+            quit |= now;
+        }
+        assert_eq!((guest.as_slice(), quit), (expected, quits));
+    }
+
+    #[test]
+    fn keys_go_to_the_guest() {
+        check(&[b"ls\r\x03"], b"ls\r\x03", false);
+    }
+
+    #[test]
+    fn the_escape_quits_even_when_typed_slowly() {
+        check(&[b"ls\x01x"], b"ls", true);
+        check(&[b"\x01", b"x"], b"", true);
+    }
+
+    #[test]
+    fn an_escaped_escape_reaches_the_guest() {
+        check(&[b"\x01\x01"], b"\x01", false);
+        check(&[b"\x01b"], b"\x01b", false);
+    }
+}

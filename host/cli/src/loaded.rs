@@ -1,0 +1,78 @@
+//! A profile with everything that follows from it. `check` shows one, `run`
+//! boots one.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use wasmsr_engine::plugin::CodeCache;
+use wasmsr_engine::profile::KernelVersion;
+use wasmsr_engine::{Engine, LoadOptions, Profile};
+use wasmsr_vmm::filter::KvmFilter;
+
+use crate::args;
+
+/// One set of profile, plugins and filter that belong together.
+pub(crate) struct Loaded {
+    pub(crate) profile: Profile,
+    pub(crate) engine: Engine,
+    pub(crate) filter: KvmFilter,
+}
+
+impl Loaded {
+    /// Reads the profile and its plugins, and holds them against each other,
+    /// the ABI, and KVM's limits. A boot finds what is wrong beyond that.
+    pub(crate) fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
+        let profile = Profile::read(path)?;
+        let in_profile = || format!("profile {}", path.display());
+        let engine = Engine::load(&profile, options).with_context(in_profile)?;
+        let filter = KvmFilter::pack(engine.exits()).with_context(in_profile)?;
+        Ok(Loaded { profile, engine, filter })
+    }
+
+    /// As [`load`](Self::load), and finds without a guest what a boot would
+    /// find.
+    pub(crate) fn load_and_check(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
+        let loaded = Self::load(path, options)?;
+        let in_profile = || format!("profile {}", path.display());
+        let Profile { boot, vm, .. } = &loaded.profile;
+        loaded.engine.rehearse().with_context(in_profile)?;
+        wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
+        Ok(loaded)
+    }
+}
+
+/// What loading depends on beside the profile. Without a cache everything
+/// works, so one that cannot be used is no error.
+pub(crate) fn load_options(args: &args::Cache) -> LoadOptions {
+    let directory = match args.no_cache {
+        true => None,
+        false => args.cache_dir.clone().or_else(default_cache),
+    };
+    let cache = directory.and_then(|directory| {
+        CodeCache::open(&directory)
+            .inspect_err(|error| {
+                tracing::warn!(
+                    "{error} with --cache-dir; every start compiles its plugins meanwhile"
+                );
+            })
+            .ok()
+    });
+    LoadOptions { host_kernel: host_kernel(), cache }
+}
+
+/// As the XDG base directory specification says, which ignores relative paths.
+fn default_cache() -> Option<PathBuf> {
+    env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(|| Some(env::home_dir()?.join(".cache")))
+        .map(|caches| caches.join("wasmsr"))
+}
+
+/// The running kernel's version; `None` where the system does not say, and
+/// then no plugin yields.
+fn host_kernel() -> Option<KernelVersion> {
+    fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.parse().ok()
+}

@@ -1,0 +1,54 @@
+//! The command `wasmsr`: arguments to calls, errors to exit codes.
+
+mod args;
+mod check;
+mod console;
+mod exit;
+mod inspect;
+mod loaded;
+mod run;
+mod signals;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+
+use args::{Cli, Plugin, Verb};
+use exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    match perform(cli.verb) {
+        Ok(code) => code.into(),
+        Err(Failure { code, error }) => {
+            eprintln!("error: {error:#}");
+            code.into()
+        }
+    }
+}
+
+fn perform(verb: Verb) -> Result<exit::Code, Failure> {
+    match verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Plugin(Plugin::Inspect(args)) => inspect::inspect(&args),
+    }
+}
+
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(console::Stderr)
+        .with_ansi(console::stderr_is_coloured())
+        .with_target(false)
+        .without_time()
+        .init();
+}

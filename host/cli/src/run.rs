@@ -1,0 +1,113 @@
+//! `wasmsr run`: boot after boot until the guest or the user ends it.
+
+use std::path::Path;
+
+use anyhow::Context;
+use wasmsr_engine::{Engine, LoadOptions, MsrHandler};
+use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
+
+use crate::args::{self, OnReboot};
+use crate::console;
+use crate::exit::{Code, Failure};
+use crate::loaded::{Loaded, load_options};
+use crate::signals;
+use crate::tables;
+
+/// Runs the VM that a profile describes.
+pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
+    let options = load_options(&args.cache);
+    let mut set = Loaded::load(&args.profile, &options).map_err(Failure::input)?;
+    let (control, events) = control();
+    signals::forward(&control).context("cannot listen to signals").map_err(Failure::host)?;
+    let _terminal = console::attach_input(&set.profile.boot, &control)
+        .context("cannot set up the terminal")
+        .map_err(Failure::host)?;
+    let mut end = boot(&set, &events)?;
+    let mut boots = 1;
+    while boots_again(&end, boots, args) {
+        boots += 1;
+        tracing::info!("boot {boots}");
+        end = match candidate(&args.profile, &options, &set) {
+            Some(new) => match boot(&new, &events) {
+                Ok(end) => {
+                    set = new;
+                    end
+                }
+                Err(failure) => {
+                    tracing::warn!("{:#}; the last good set boots instead", failure.error);
+                    boot(&set, &events)?
+                }
+            },
+            None => boot(&set, &events)?,
+        };
+    }
+    Ok(Code::of(&end))
+}
+
+/// Whether an end is followed by another boot.
+fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
+    matches!(end, RunEnd::Reset(_))
+        && args.on_reboot == OnReboot::Boot
+        && args.max_boots.is_none_or(|most| boots < most)
+}
+
+/// One boot: a fresh VM, fresh plugins, from power-on to the end of the run.
+fn boot(set: &Loaded, events: &Events) -> Result<RunEnd, Failure> {
+    let in_profile = || format!("profile {}", set.profile.path.display());
+    let output = console::guest_output().context("no standard output").map_err(Failure::host)?;
+    let vm = Vm::build(VmSpec {
+        vm: &set.profile.vm,
+        boot: &set.profile.boot,
+        filter: &set.filter,
+        cpuid: set.engine.cpuid(),
+        output,
+    })
+    .map_err(|error| match error {
+        BuildError::Kvm(_) | BuildError::Step { .. } => Failure::host(error),
+        _ => Failure::input(anyhow::Error::new(error).context(in_profile())),
+    })?;
+    let started = set.engine.start(&vm.host(), set.profile.vm.vcpus);
+    let started = started.with_context(in_profile).map_err(Failure::input)?;
+    let handlers: Vec<Box<dyn MsrHandler>> =
+        started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
+    let end = vm.run(handlers, events);
+    eprintln!("wasmsr: {end}\n{}", tables::accesses(&started.metrics));
+    Ok(end)
+}
+
+/// What lies on disk now, if it can be loaded, with what changed said.
+fn candidate(profile: &Path, options: &LoadOptions, old: &Loaded) -> Option<Loaded> {
+    match Loaded::load_and_check(profile, options) {
+        Ok(new) => {
+            tell_changes(&old.engine, &new.engine);
+            Some(new)
+        }
+        Err(error) => {
+            tracing::warn!("{error:#}; the last good set boots instead");
+            None
+        }
+    }
+}
+
+fn tell_changes(old: &Engine, new: &Engine) {
+    for now in new.plugins() {
+        let name = &now.manifest.plugin.name;
+        let version = &now.manifest.plugin.version;
+        match old.plugins().find(|before| before.manifest.plugin.name == *name) {
+            None => tracing::info!("plugin {name}: new, version {version} ({})", now.sha256),
+            Some(before) if before.sha256 != now.sha256 => tracing::info!(
+                "plugin {name}: from version {} ({}) to version {version} ({})",
+                before.manifest.plugin.version,
+                before.sha256,
+                now.sha256
+            ),
+            Some(_) => {}
+        }
+    }
+    for before in old.plugins() {
+        let about = &before.manifest.plugin;
+        if !new.plugins().any(|now| now.manifest.plugin.name == about.name) {
+            tracing::info!("plugin {}: gone, was version {}", about.name, about.version);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Tables for people.
+
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use wasmsr_engine::Metrics;
+use wasmsr_engine::msr::{MsrIndex, MsrRange};
+
+/// A plain table: a head, aligned columns, no lines.
+pub(crate) fn table<const N: usize>(head: [&str; N], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(head);
+    for (number, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&number) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// A range's name: that of its only MSR, or of its first and what follows.
+pub(crate) fn range_name(range: MsrRange) -> String {
+    match (range.first().name(), range.count()) {
+        (Some(name), 1) => name.to_owned(),
+        (Some(name), _) => format!("{name} …"),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// Rows shown for MSRs that no plugin answered: a guest that probes hundreds
+/// of them must not bury the plugins' rows.
+const POLICY_ROWS: usize = 16;
+
+/// What became of the guest's MSR accesses.
+pub(crate) fn accesses(metrics: &Metrics) -> String {
+    let mut rows = metrics.msrs();
+    if rows.is_empty() {
+        return "no MSR access left the kernel".to_owned();
+    }
+    let mut policy_rows = 0;
+    let all = rows.len();
+    rows.retain(|row| {
+        policy_rows += usize::from(row.plugin.is_none());
+        row.plugin.is_some() || policy_rows <= POLICY_ROWS
+    });
+    let unshown = all - rows.len();
+    let head = ["MSR", "NAME", "PLUGIN", "READS", "WRITES", "FAULTS", "FAILURES", "MEAN TIME"];
+    let mut table = table(head, &[3, 4, 5, 6, 7]);
+    for row in rows {
+        table.add_row([
+            row.index.map_or("others".to_owned(), |index| index.to_string()),
+            row.index.and_then(MsrIndex::name).unwrap_or("-").to_owned(),
+            row.plugin.map_or("(policy)".to_owned(), |plugin| plugin.to_string()),
+            row.reads.to_string(),
+            row.writes.to_string(),
+            row.faults.to_string(),
+            row.failures.to_string(),
+            row.mean.map_or("-".to_owned(), duration),
+        ]);
+    }
+    match unshown {
+        0 => table.trim_fmt(),
+        _ => format!("{}\n and {unshown} more MSRs that were left to the policy", table.trim_fmt()),
+    }
+}
+
+fn duration(time: Duration) -> String {
+    match time.as_nanos() {
+        nanos @ 0..10_000 => format!("{nanos} ns"),
+        nanos @ 10_000..10_000_000 => format!("{} µs", nanos / 1_000),
+        nanos => format!("{} ms", nanos / 1_000_000),
+    }
+}
