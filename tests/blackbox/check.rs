@@ -1,0 +1,101 @@
+//! `wasmsr check`: all that can be known of a profile before a guest starts.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::fixture::{Outcome, Plugin, Workdir, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_table_for_people,
+        json_for_programs,
+        no_plugins_at_all,
+        paths_are_relative_to_the_profile,
+        a_hash_that_is_right,
+        a_grant_that_is_asked_for,
+    ]
+}
+
+/// Claims a named MSR and an unnamed range.
+const CLAIMS: Plugin = Plugin {
+    name: "claims",
+    manifest: r#"
+        msr = [
+            { range = "0x10a", access = "r" },
+            { range = "0x40001000-0x40001003", access = "rw", scope = "vm" },
+        ]
+        needs.capabilities = ["guest-memory"]"#,
+    code: r#"
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))
+        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+};
+
+const PROFILE: &str = r#"
+    [boot]
+    guest = "hello"
+    [[plugin]]
+    path = "claims.wasm"
+    grant = ["guest-memory"]
+"#;
+
+fn workdir() -> Workdir {
+    let workdir = Workdir::new();
+    workdir.put("claims.wasm", CLAIMS.wasm());
+    workdir.put("vm.toml", PROFILE);
+    workdir
+}
+
+fn a_table_for_people() -> Outcome {
+    let run = workdir().wasmsr(&["check", "vm.toml"]).exited(0);
+    for part in ["claims", "1.0.0", "0x10a", "IA32_ARCH_CAPABILITIES", "0x40001000-0x40001003"] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    let narrow = run.stdout.lines().all(|line| line.chars().count() <= 120);
+    assert!(narrow, "a line is wider than a screen:\n{run}");
+    Ok(())
+}
+
+fn json_for_programs() -> Outcome {
+    let run = workdir().wasmsr(&["check", "vm.toml", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    for (pointer, expected) in [
+        ("/plugins/0/name", Value::from("claims")),
+        ("/msrs/0/first", Value::from(0x10a)),
+        ("/msrs/1/last", Value::from(0x4000_1003)),
+        ("/msrs/1/plugin", Value::from("claims")),
+        ("/filter/0/first", Value::from(0x10a)),
+    ] {
+        assert_eq!(report.pointer(pointer), Some(&expected), "{pointer} of {report:#}");
+    }
+    Ok(())
+}
+
+fn no_plugins_at_all() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("vm.toml", "[boot]\nguest = \"hello\"\n");
+    workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    Ok(())
+}
+
+fn paths_are_relative_to_the_profile() -> Outcome {
+    let workdir = workdir();
+    let profile = workdir.path().join("vm.toml");
+    Workdir::new().wasmsr(&["check", profile.to_str().expect("the path is text")]).exited(0);
+    Ok(())
+}
+
+fn a_hash_that_is_right() -> Outcome {
+    use sha2::{Digest as _, Sha256};
+    let workdir = workdir();
+    let hash: String =
+        Sha256::digest(CLAIMS.wasm()).iter().map(|byte| format!("{byte:02x}")).collect();
+    workdir.put("vm.toml", format!("{PROFILE}sha256 = \"{hash}\"\n"));
+    workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    Ok(())
+}
+
+fn a_grant_that_is_asked_for() -> Outcome {
+    let run = workdir().wasmsr(&["check", "vm.toml"]).exited(0);
+    assert!(run.stdout.contains("guest-memory"), "{run}");
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The built-in guest and the first example.
+
+use std::path::Path;
+
+use libtest_mimic::Trial;
+
+use crate::fixture::{
+    Outcome, Plugin, Running, Vm, cannot_run_here, guest_exit, require_kvm, trials, wasmsr,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_first_example,
+        a_table_after_the_run,
+        the_table_has_no_empty_rows,
+        nothing_but_the_guest_on_standard_output
+    ]
+}
+
+fn the_first_example() -> Outcome {
+    require_kvm()?;
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples").join("hello");
+    if !examples.join("vm.toml").exists() {
+        return cannot_run_here("the examples are not here");
+    }
+    let run = Running::start(wasmsr(&["run", "vm.toml"]).current_dir(examples)).finish();
+    assert!(run.code.is_some_and(|code| code & 1 == 1), "the exit code is not the guest's:\n{run}");
+    assert!(run.stdout.contains("#GP"), "{run}");
+    run.said(&["arch-capabilities", "vendor-range", "0x10a", "IA32_ARCH_CAPABILITIES"]);
+    Ok(())
+}
+
+/// Answers reads, and refuses writes.
+const PLUGIN: Plugin = Plugin {
+    name: "measured",
+    manifest: r#"msr = [{ range = "0x10a" }]"#,
+    code: r#"
+        (import "wasmsr" "outcome" (func $outcome (param i32)))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0x2b))
+        (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+};
+
+fn a_table_after_the_run() -> Outcome {
+    let run = Vm::new().plugin(&PLUGIN).run("times 11 r 10a \n times 7 w 10a 1")?;
+    let row = run.stderr.lines().find(|line| line.contains("0x10a")).unwrap_or_default();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    for cell in ["0x10a", "IA32_ARCH_CAPABILITIES", "measured", "17", "7"] {
+        assert!(cells.contains(&cell), "no `{cell}` in the row of 0x10a:\n{run}");
+    }
+    Ok(())
+}
+
+fn the_table_has_no_empty_rows() -> Outcome {
+    let offered = Plugin {
+        name: "offered",
+        manifest: r#"
+            msr = [{ range = "0x1000-0x10ff" }]
+            unhandled.reasons = ["unknown"]"#,
+        ..PLUGIN
+    };
+    let run = Vm::new().plugin(&offered).run("r deadbeef")?;
+    let rows: Vec<_> = run.stderr.lines().filter(|line| line.trim().starts_with("0x")).collect();
+    let alone = matches!(rows.as_slice(), [row] if row.contains("offered"));
+    assert!(alone, "rows for accesses that never were:\n{run}");
+    Ok(())
+}
+
+fn nothing_but_the_guest_on_standard_output() -> Outcome {
+    let run = Vm::new().plugin(&PLUGIN).run("r 10a")?.exited(guest_exit(0));
+    assert_eq!(run.stdout, "r 10a -> 2b\n", "{run}");
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Guests and plugins that mean harm: the log stays short, and the run goes
+//! on.
+
+use libtest_mimic::Trial;
+
+use crate::fixture::{Outcome, Plugin, Run, Vm, guest_exit, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        a_flood_of_unknown_ports,
+        a_flood_of_unknown_memory,
+        a_flood_of_unknown_msrs,
+        a_flood_of_refused_msrs,
+        a_flood_of_different_msrs,
+        a_flood_of_failures,
+        a_flood_of_log_lines,
+        a_log_line_without_end,
+        a_log_line_that_forges_others,
+    ]
+}
+
+/// The most that a run may say, whatever happens in it.
+const LONGEST_LOG: usize = 64 << 10;
+
+/// The run must end well, having said little.
+#[track_caller]
+fn bounded(run: Run, transcript: &str) -> Outcome {
+    let run = run.printed(transcript).exited(guest_exit(0));
+    let length = run.stderr.len();
+    assert!(length < LONGEST_LOG, "{length} bytes on standard error:\n{run}");
+    Ok(())
+}
+
+/// `vm` must take all of `transcript` with little to say.
+#[track_caller]
+fn takes(vm: Vm, transcript: &str) -> Outcome {
+    bounded(vm.run(transcript)?, transcript)
+}
+
+fn a_flood_of_unknown_ports() -> Outcome {
+    takes(
+        Vm::new(),
+        "
+        times 400 inb 5555       -> ff
+        times 400 inl 5555       -> ffffffff
+        times 400 outb 5555 1    -> ok
+        times 400 outl 5555 1    -> ok
+        inb ffff                  -> ff
+        ",
+    )
+}
+
+fn a_flood_of_unknown_memory() -> Outcome {
+    takes(
+        Vm::new(),
+        "
+        times 400 peek e0000000   -> ffffffffffffffff
+        times 400 poke e0000000 1 -> ok
+        ",
+    )
+}
+
+fn a_flood_of_unknown_msrs() -> Outcome {
+    takes(
+        Vm::new().policy(r#"unknown = "ignore""#),
+        "
+        times 400 r deadbeef   -> 0
+        times 400 w deadbeef 1 -> ok
+        ",
+    )
+}
+
+fn a_flood_of_refused_msrs() -> Outcome {
+    takes(
+        Vm::new(),
+        "
+        times 400 r deadbeef   -> fault
+        times 400 w deadbeef 1 -> fault
+        times 400 w 2ff 2      -> fault
+        ",
+    )
+}
+
+fn a_flood_of_different_msrs() -> Outcome {
+    let collects = Plugin {
+        name: "collects",
+        manifest: r#"unhandled.reasons = ["unknown"]"#,
+        code: r#"
+            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 7))
+            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+    };
+    takes(Vm::new().plugin(&collects), "sweep 10000000 4000 -> 7")?;
+    takes(Vm::new().policy(r#"unknown = "ignore""#), "sweep 10000000 4000 -> 0")
+}
+
+fn a_flood_of_failures() -> Outcome {
+    let traps = Plugin {
+        name: "traps",
+        manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
+        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (unreachable))"#,
+    };
+    takes(Vm::new().plugin(&traps), "times 400 r 1000 -> fault")
+}
+
+fn a_flood_of_log_lines() -> Outcome {
+    let talks = Plugin {
+        name: "talks",
+        manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
+        code: r#"
+            (import "wasmsr" "log" (func $log (param i32 i32 i32)))
+            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+                (local $lines i32)
+                (loop $more
+                    (call $log (i32.const 1) (i32.const 0) (i32.const 80))
+                    (local.set $lines (i32.add (local.get $lines) (i32.const 1)))
+                    (br_if $more (i32.lt_u (local.get $lines) (i32.const 100))))
+                (i64.const 1))"#,
+    };
+    takes(Vm::new().plugin(&talks), "times 1000 r 1000 -> 1")
+}
+
+fn a_log_line_without_end() -> Outcome {
+    let talks = Plugin {
+        name: "talks",
+        manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
+        code: r#"
+            (import "wasmsr" "log" (func $log (param i32 i32 i32)))
+            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+                (memory.fill (i32.const 0) (i32.const 0x78) (i32.const 0x10000))
+                (call $log (i32.const 1) (i32.const 0) (i32.const 0x10000))
+                (i64.const 1))"#,
+    };
+    takes(Vm::new().plugin(&talks), "r 1000 -> 1")
+}
+
+fn a_log_line_that_forges_others() -> Outcome {
+    let forges = Plugin {
+        name: "forges",
+        manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
+        code: r#"
+            (import "wasmsr" "log" (func $log (param i32 i32 i32)))
+            (data (i32.const 0) "one\nwasmsr: all is well\r\1b[2J\ff")
+            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+                (call $log (i32.const 1) (i32.const 0) (i32.const 29))
+                (i64.const 1))"#,
+    };
+    let run = Vm::new().plugin(&forges).run("r 1000")?.exited(guest_exit(0)).said(&["one"]);
+    let forged = run.stderr.lines().any(|line| line.starts_with("wasmsr: all is well"));
+    assert!(!forged, "a plugin wrote a line of its own:\n{run}");
+    assert!(!run.stderr.contains(['\x1b', '\r']), "a plugin steers the terminal:\n{run}");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! `wasmsr plugin inspect`: one plugin file, read and explained.
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::fixture::{Outcome, Plugin, Workdir, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![a_page_for_people, json_for_programs, a_missing_file, a_folder, no_plugin_at_all]
+}
+
+const PLUGIN: Plugin = Plugin {
+    name: "inspected",
+    manifest: r#"
+        msr = [{ range = "0x10a", access = "r" }]
+        needs.capabilities = ["guest-memory"]"#,
+    code: r#"
+        (import "wasmsr" "guest_read" (func (param i64 i32 i32) (result i32)))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#,
+};
+
+fn workdir() -> Workdir {
+    let workdir = Workdir::new();
+    workdir.put("x.wasm", PLUGIN.wasm());
+    workdir
+}
+
+fn hash() -> String {
+    Sha256::digest(PLUGIN.wasm()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn a_page_for_people() -> Outcome {
+    let run = workdir().wasmsr(&["plugin", "inspect", "x.wasm"]).exited(0);
+    let parts = [
+        "inspected",
+        "1.0.0",
+        "0x10a",
+        "guest-memory",
+        "guest_read",
+        "rdmsr",
+        "wasmsr_abi_v1",
+        &hash(),
+    ];
+    for part in parts {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    Ok(())
+}
+
+fn json_for_programs() -> Outcome {
+    let run = workdir().wasmsr(&["plugin", "inspect", "x.wasm", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    assert_eq!(report.get("sha256"), Some(&hash().into()), "{report:#}");
+    assert_eq!(report.get("size"), Some(&PLUGIN.wasm().len().into()), "{report:#}");
+    Ok(())
+}
+
+fn a_missing_file() -> Outcome {
+    let run = Workdir::new().wasmsr(&["plugin", "inspect", "x.wasm"]);
+    run.refused(&["x.wasm", "No such file"]);
+    Ok(())
+}
+
+fn a_folder() -> Outcome {
+    Workdir::new().wasmsr(&["plugin", "inspect", "."]).refused(&["Is a directory"]);
+    Ok(())
+}
+
+fn no_plugin_at_all() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("x.wasm", "plain text");
+    workdir.wasmsr(&["plugin", "inspect", "x.wasm"]).refused(&["x.wasm", "WebAssembly"]);
+    Ok(())
+}

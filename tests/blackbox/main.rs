@@ -1,0 +1,55 @@
+//! Black-box tests of the `wasmsr` command; how to write one is in
+//! `tests/README.md`.
+
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod boots;
+mod chains;
+mod check;
+mod containment;
+mod ends;
+mod fixture;
+mod hello;
+mod hostcalls;
+mod hostile;
+mod inspect;
+mod msr_contract;
+mod multiboot;
+mod no_kvm;
+mod policy;
+mod scope;
+mod shipped;
+
+use std::env;
+use std::path::Path;
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    if let Some(directory) = env::var_os("WASMSR_ASSEMBLE") {
+        fixture::assemble_all(Path::new(&directory));
+        return ExitCode::SUCCESS;
+    }
+    let trials = [
+        bad_input::trials(),
+        boots::trials(),
+        chains::trials(),
+        check::trials(),
+        containment::trials(),
+        ends::trials(),
+        hello::trials(),
+        hostcalls::trials(),
+        hostile::trials(),
+        inspect::trials(),
+        msr_contract::trials(),
+        multiboot::trials(),
+        no_kvm::trials(),
+        policy::trials(),
+        scope::trials(),
+        shipped::trials(),
+    ];
+    let trials = trials.into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
