@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::LoadError;
+use crate::error::LoadError;
 use crate::msr::{Claim, Direction, MsrMap, Reason, SeatId};
 use crate::plugin::{Plugin, Scope};
 use crate::seat::SeatPlan;

@@ -13,6 +13,7 @@
 mod claims;
 mod cpuid;
 mod engine;
+mod error;
 mod handler;
 mod host;
 mod intercepts;
@@ -28,10 +29,8 @@ mod unanswered;
 mod vcpu;
 
 pub use cpuid::{CpuidChange, CpuidConflict, RegisterChange};
-pub use engine::{
-    Engine, LoadError, LoadOptions, MapEntry, PluginInfo, RestoreError, SaveError, StartError,
-    Started, YieldedPlugin,
-};
+pub use engine::{Engine, LoadOptions, MapEntry, PluginInfo, Started, YieldedPlugin};
+pub use error::{LoadError, RestoreError, SaveError, StartError};
 pub use handler::MsrHandler;
 pub use host::{ExitsRefused, Host, NoGuest, OutsideMemory};
 pub use metrics::{Metrics, MsrCounts};

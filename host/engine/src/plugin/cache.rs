@@ -17,13 +17,14 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use sha2::Digest;
 use wasmtime::{Engine, Module};
 
+use super::module::read_at_most;
 use crate::profile::Sha256;
 
 /// A directory of compiled plugins that belongs to this user alone.
@@ -85,7 +86,7 @@ impl CodeCache {
     pub(super) fn load(&self, engine: &Engine, file: Sha256) -> Option<Module> {
         let key = Key::new(engine, file);
         let path = self.directory.join(key.file_name());
-        match read(&path, &key).and_then(|code| deserialize(engine, &code)) {
+        match read(&path).and_then(|entry| deserialize(engine, key.code_in(&entry)?)) {
             Ok(module) => Some(module),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -127,9 +128,6 @@ const HEADER: usize = MAGIC.len() + 32 + 8 + 8 + 32;
 /// Most bytes of all entries together. The code of a plugin has tens of KiB.
 const MAX_SIZE: u64 = 256 << 20;
 
-/// Most bytes of one entry; compiled code is a few times as long as Wasm.
-const MAX_ENTRY: u64 = 16 * super::MAX_FILE_SIZE;
-
 /// What code was made from, and how.
 struct Key {
     file: Sha256,
@@ -149,6 +147,14 @@ impl Key {
         format!("{}-{:016x}{SUFFIX}", self.file, self.settings)
     }
 
+    /// The code in an entry that is exactly as it was written.
+    fn code_in<'e>(&self, entry: &'e [u8]) -> io::Result<&'e [u8]> {
+        match entry.split_at_checked(HEADER) {
+            Some((header, code)) if header == self.header(code) => Ok(code),
+            _ => Err(io::Error::other("it is damaged")),
+        }
+    }
+
     fn header(&self, code: &[u8]) -> Vec<u8> {
         let mut header = MAGIC.to_vec();
         header.extend(self.file.0);
@@ -159,20 +165,12 @@ impl Key {
     }
 }
 
-/// The code in an entry that is exactly as this user wrote it.
-fn read(path: &Path, key: &Key) -> io::Result<Vec<u8>> {
+/// An entry that nobody but this user can have written.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let entry = File::open(path)?;
-    if let Some(why) = exposure(&entry)? {
-        return Err(io::Error::other(why));
-    }
-    let mut header = vec![0; HEADER];
-    let mut code = Vec::new();
-    let mut entry = entry.take(MAX_ENTRY);
-    entry.read_exact(&mut header)?;
-    entry.read_to_end(&mut code)?;
-    match header == key.header(&code) {
-        true => Ok(code),
-        false => Err(io::Error::other("it is damaged")),
+    match exposure(&entry)? {
+        Some(why) => Err(io::Error::other(why)),
+        None => read_at_most(MAX_SIZE, &entry)?.ok_or_else(|| io::Error::other("it is too long")),
     }
 }
 

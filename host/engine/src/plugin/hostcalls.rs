@@ -4,8 +4,6 @@
 //! memory; every byte moved and every trip to the host is paid in fuel, so
 //! that host calls cannot outlast the budget of plain instructions.
 
-use std::fmt::Display;
-
 use wasmtime::{Caller, Linker, Memory};
 
 use super::instance::{Answer, Phase, State};
@@ -13,50 +11,6 @@ use super::manifest::Capability;
 use crate::intercepts::Refusal;
 use crate::msr::{Directions, MsrIndex, MsrRange};
 use crate::state::{InstanceState, MAX_INSTANCE_STATE};
-
-/// One import that ABI 1 offers.
-#[derive(Debug, Clone, Copy)]
-pub struct HostCall {
-    /// Name within the import module `wasmsr`.
-    pub name: &'static str,
-    /// Its type.
-    pub ty: &'static str,
-    /// The capability that it needs; `None` where it is free.
-    pub capability: Option<&'static str>,
-}
-
-/// All of them.
-pub const HOST_CALLS: &[HostCall] = &[
-    free("outcome", "(i32) -> ()"),
-    free("log", "(i32, i32, i32) -> ()"),
-    free("config", "(i32, i32) -> (i32)"),
-    free("tsc", "() -> (i64)"),
-    free("tsc_khz", "() -> (i32)"),
-    free("monotonic_ns", "() -> (i64)"),
-    behind("guest-memory", "guest_read", "(i64, i32, i32) -> (i32)"),
-    behind("guest-memory", "guest_write", "(i64, i32, i32) -> (i32)"),
-    behind("kvm-msr", "kvm_rdmsr", "(i32, i32) -> (i32)"),
-    behind("kvm-msr", "kvm_wrmsr", "(i32, i64) -> (i32)"),
-    behind("host-msr", "host_rdmsr", "(i32, i32) -> (i32)"),
-    behind("intercept", "intercept", "(i32, i32, i32, i32) -> (i32)"),
-    behind("timer", "timer", "(i64) -> (i32)"),
-    free("save_state", "(i32, i32) -> (i32)"),
-    free("saved_state", "(i32, i32) -> (i32)"),
-    free("saved_version", "(i32, i32) -> (i32)"),
-];
-
-const fn free(name: &'static str, ty: &'static str) -> HostCall {
-    HostCall { name, ty, capability: None }
-}
-
-const fn behind(capability: &'static str, name: &'static str, ty: &'static str) -> HostCall {
-    HostCall { name, ty, capability: Some(capability) }
-}
-
-/// The names, for errors.
-pub(super) fn names() -> impl Display {
-    HOST_CALLS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
-}
 
 /// Fuel for a call that only touches memory, beside one for each byte.
 const CHEAP: u64 = 20;

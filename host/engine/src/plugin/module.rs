@@ -1,19 +1,22 @@
 //! A plugin's file: read, checked, compiled. Everything in it is hostile.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, ScopedJoinHandle};
 
 use sha2::Digest;
 use wasmparser::Payload;
-use wasmtime::{Config, Engine, ExternType, InstancePre, Linker, Module, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, InstancePre, Linker, Module, WasmBacktraceDetails};
 
+use super::abi;
 use super::cache::CodeCache;
-use super::hostcalls::{self, HOST_CALLS};
+use super::hostcalls;
 use super::instance::State;
 use super::manifest::{ABI_VERSION, Capability, MANIFEST_SECTION, Manifest, ManifestError};
-use crate::msr::Direction;
 use crate::profile::{PluginConfig, Sha256};
 
 /// Most bytes of a `.wasm` file.
@@ -82,7 +85,7 @@ pub enum ModuleError {
     /// An import that the ABI does not have.
     #[error(
         "it imports `{module}.{name}`, which ABI {ABI_VERSION} does not have; its host calls are {}",
-        hostcalls::names()
+        abi::names()
     )]
     NoImport {
         /// Import module.
@@ -145,7 +148,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
     let manifest = Manifest::parse(&text)?;
     let compiler = Compiler::new(None).map_err(ModuleError::Compile)?;
     let module = compiler.compile(&bytes)?;
-    check_abi(&module, &manifest)?;
+    abi::check(&module, &manifest)?;
     Ok(Inspection {
         size: bytes.len() as u64,
         sha256: sha256(&bytes),
@@ -153,12 +156,12 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
         manifest_text: String::from_utf8_lossy(&text).into_owned(),
         exports: module
             .exports()
-            .map(|export| (export.name().to_owned(), describe(&export.ty())))
+            .map(|export| (export.name().to_owned(), abi::describe(&export.ty())))
             .collect(),
         imports: module
             .imports()
             .map(|import| {
-                (format!("{}.{}", import.module(), import.name()), describe(&import.ty()))
+                (format!("{}.{}", import.module(), import.name()), abi::describe(&import.ty()))
             })
             .collect(),
     })
@@ -199,7 +202,7 @@ impl Compiler {
     }
 
     /// Reads, checks, compiles and links the plugin that `config` names.
-    pub(crate) fn load(&self, config: &PluginConfig) -> Result<Plugin, ModuleError> {
+    fn load(&self, config: &PluginConfig) -> Result<Plugin, ModuleError> {
         let bytes = read_file(&config.path)?;
         let sha256 = sha256(&bytes);
         if let Some(pinned) = config.sha256
@@ -209,7 +212,7 @@ impl Compiler {
         }
         let manifest = Manifest::parse(manifest_section(&bytes)?)?;
         let (module, from_cache) = self.module(&bytes, sha256)?;
-        check_abi(&module, &manifest)?;
+        abi::check(&module, &manifest)?;
         for &asked in &manifest.needs.capabilities {
             if !config.grant.iter().any(|granted| granted.gives(asked)) {
                 return Err(ModuleError::NotGranted(asked));
@@ -228,6 +231,22 @@ impl Compiler {
             config: config.clone(),
             from_cache,
             linked,
+        })
+    }
+
+    /// Loads plugins, on as many threads as there are CPUs: compiling takes
+    /// long.
+    pub(crate) fn load_all(&self, configs: &[PluginConfig]) -> Vec<Result<Plugin, ModuleError>> {
+        let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+        let share = configs.len().div_ceil(cpus).max(1);
+        let load_share = |share: &[PluginConfig]| -> Vec<_> {
+            share.iter().map(|config| self.load(config)).collect()
+        };
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                configs.chunks(share).map(|share| scope.spawn(move || load_share(share))).collect();
+            let shares = threads.into_iter().map(ScopedJoinHandle::join);
+            shares.flat_map(|share| share.unwrap_or_else(|panic| resume_unwind(panic))).collect()
         })
     }
 
@@ -263,19 +282,23 @@ fn settings() -> Config {
         .wasm_tail_call(false)
         // A failing plugin costs a re-instantiation, not a walk of its stack.
         .wasm_backtrace_max_frames(None)
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .generate_address_map(false);
     config
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes))
-        .map_err(ModuleError::Read)?;
-    match bytes.len() as u64 > MAX_FILE_SIZE {
-        true => Err(ModuleError::Oversized),
-        false => Ok(bytes),
-    }
+    let read = File::open(path).and_then(|file| read_at_most(MAX_FILE_SIZE, &file));
+    read.map_err(ModuleError::Read)?.ok_or(ModuleError::Oversized)
+}
+
+/// The content of a file; `None` if that is more than `limit` bytes.
+pub(super) fn read_at_most(limit: u64, file: &File) -> io::Result<Option<Vec<u8>>> {
+    // Its size is a hint only: it may change, and a pipe has none.
+    let size = file.metadata()?.len().min(limit);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
 fn sha256(bytes: &[u8]) -> Sha256 {
@@ -310,91 +333,4 @@ fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
 fn malformed(error: &wasmparser::BinaryReaderError) -> ModuleError {
     let what: Vec<&str> = error.message().split_whitespace().collect();
     ModuleError::Malformed(format!("{} at offset {:#x}", what.join(" "), error.offset()))
-}
-
-/// Holds imports and exports against the ABI.
-fn check_abi(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
-    check_imports(module, manifest)?;
-    let needs_rdmsr = manifest.answers(Direction::Read);
-    let needs_wrmsr = manifest.answers(Direction::Write);
-    let why = |access: &str| format!("the manifest's `{access}` access calls for");
-    let abi = || format!("ABI {ABI_VERSION} asks for");
-    check_export(module, "memory", "memory", Some(abi()))?;
-    check_export(module, "wasmsr_abi_v1", "() -> ()", Some(abi()))?;
-    let rdmsr = needs_rdmsr.then(|| why("r"));
-    check_export(module, "rdmsr", "(i32, i32, i32) -> (i64)", rdmsr)?;
-    let wrmsr = needs_wrmsr.then(|| why("w"));
-    check_export(module, "wrmsr", "(i32, i64, i32, i32) -> ()", wrmsr)?;
-    for (name, expected) in [
-        ("init", "(i32) -> (i32)"),
-        ("reset", "() -> ()"),
-        ("save", "() -> (i32)"),
-        ("restore", "() -> (i32)"),
-        ("timer", "() -> ()"),
-    ] {
-        check_export(module, name, expected, None)?;
-    }
-    Ok(())
-}
-
-/// An export must have the ABI's type; with `why`, it must be there at all.
-fn check_export(
-    module: &Module,
-    name: &'static str,
-    expected: &str,
-    why: Option<String>,
-) -> Result<(), ModuleError> {
-    match (module.get_export(name), why) {
-        (Some(ty), _) => {
-            let found = describe(&ty);
-            match found == expected {
-                true => Ok(()),
-                false => {
-                    Err(ModuleError::ExportType { name, expected: expected.to_owned(), found })
-                }
-            }
-        }
-        (None, Some(why)) => Err(ModuleError::NoExport { name, why }),
-        (None, None) => Ok(()),
-    }
-}
-
-fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
-    for import in module.imports() {
-        let call = HOST_CALLS
-            .iter()
-            .find(|call| import.module() == "wasmsr" && call.name == import.name())
-            .ok_or_else(|| ModuleError::NoImport {
-                module: import.module().to_owned(),
-                name: import.name().to_owned(),
-            })?;
-        let found = describe(&import.ty());
-        if found != call.ty {
-            let expected = call.ty.to_owned();
-            return Err(ModuleError::ImportType { name: call.name, expected, found });
-        }
-        if let Some(capability) = call.capability {
-            let asked = |asked: &Capability| asked.to_string().starts_with(capability);
-            if !manifest.needs.capabilities.iter().any(asked) {
-                return Err(ModuleError::NotAsked { import: call.name, capability });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A type as the ABI's table writes it.
-fn describe(ty: &ExternType) -> String {
-    match ty {
-        ExternType::Func(func) => {
-            let list = |types: &mut dyn Iterator<Item = wasmtime::ValType>| {
-                types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
-            };
-            format!("({}) -> ({})", list(&mut func.params()), list(&mut func.results()))
-        }
-        ExternType::Memory(_) => "memory".to_owned(),
-        ExternType::Global(_) => "global".to_owned(),
-        ExternType::Table(_) => "table".to_owned(),
-        _ => "something else".to_owned(),
-    }
 }
