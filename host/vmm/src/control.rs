@@ -103,6 +103,8 @@ pub(crate) enum Event {
     Quit,
     /// Console input waits.
     Input,
+    /// A vCPU has a time to be woken at, or one has come.
+    Alarm,
     /// Time has passed.
     Tick,
 }

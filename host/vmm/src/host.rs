@@ -1,13 +1,19 @@
 //! What the plugins' host calls reach: guest memory, time and KVM's own MSRs.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
-use wasmsr_engine::msr::{MsrIndex, VcpuId};
-use wasmsr_engine::{Host, OutsideMemory};
+use wasmsr_engine::msr::{ExitList, MsrIndex, VcpuId};
+use wasmsr_engine::{ExitsRefused, Host, OutsideMemory};
 
+use crate::alarms::Alarms;
+use crate::filter::KvmFilter;
+use crate::host_msrs::HostMsrs;
 use crate::kernel_msrs::{KernelMsrs, VcpuMsrs};
+
+/// Puts a filter in the place of the VM's present one.
+pub(crate) type InstallFilter =
+    Box<dyn Fn(&KvmFilter) -> Result<(), kvm_ioctls::Error> + Send + Sync>;
 
 /// The VM as the engine sees it.
 pub(crate) struct VmHost {
@@ -15,12 +21,25 @@ pub(crate) struct VmHost {
     /// In the order of vCPUs.
     msrs: Vec<Arc<VcpuMsrs>>,
     tsc_khz: u32,
-    start: Instant,
+    install_filter: InstallFilter,
+    alarms: Alarms,
+    host_msrs: HostMsrs,
 }
 
 impl VmHost {
-    pub(crate) fn new(memory: GuestMemoryMmap, msrs: Vec<Arc<VcpuMsrs>>, tsc_khz: u32) -> Self {
-        VmHost { memory, msrs, tsc_khz, start: Instant::now() }
+    pub(crate) fn new(
+        install_filter: InstallFilter,
+        memory: GuestMemoryMmap,
+        msrs: Vec<Arc<VcpuMsrs>>,
+        tsc_khz: u32,
+    ) -> Self {
+        let alarms = Alarms::new(msrs.len());
+        VmHost { memory, msrs, tsc_khz, install_filter, alarms, host_msrs: HostMsrs::new() }
+    }
+
+    /// When plugins want to be called.
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     fn msrs(&self, vcpu: VcpuId) -> Option<&VcpuMsrs> {
@@ -47,7 +66,7 @@ impl Host for VmHost {
     }
 
     fn monotonic_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.alarms.now()
     }
 
     fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
@@ -70,15 +89,18 @@ impl Host for VmHost {
         self.msrs(vcpu).is_some_and(|msrs| msrs.write(index, value))
     }
 
-    fn host_msr(&self, _: MsrIndex) -> Option<u64> {
-        None
+    fn host_msr(&self, index: MsrIndex) -> Option<u64> {
+        self.host_msrs.read(index)
     }
 
-    fn set_exits(&self, _: &wasmsr_engine::msr::ExitList) -> Result<(), wasmsr_engine::ExitsRefused> {
-        Err(wasmsr_engine::ExitsRefused("stub".into()))
+    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+        let filter = KvmFilter::pack(exits).map_err(|error| ExitsRefused(error.to_string()))?;
+        (self.install_filter)(&filter).map_err(|error| ExitsRefused(error.to_string()))
     }
 
-    fn wake_at(&self, _: VcpuId, _: u64) {}
+    fn wake_at(&self, vcpu: VcpuId, at: u64) {
+        self.alarms.set(vcpu, at);
+    }
 }
 
 const IA32_TSC: MsrIndex = MsrIndex(0x10);
@@ -91,7 +113,7 @@ mod tests {
 
     fn host() -> VmHost {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap();
-        VmHost::new(memory, Vec::new(), 1_000_000)
+        VmHost::new(Box::new(|_| Ok(())), memory, Vec::new(), 1_000_000)
     }
 
     #[test]
@@ -118,6 +140,15 @@ mod tests {
         let mut out = [0; 8];
         assert!(host().read_memory(u64::MAX - 3, &mut out).is_err());
         assert!(host().read_memory(u64::MAX, &mut []).is_ok(), "nothing is nowhere");
+    }
+
+    #[test]
+    fn exits_that_no_filter_holds_are_refused_with_the_reason() {
+        let range = "0x10000-0x100000".parse().unwrap();
+        let directions = wasmsr_engine::msr::Directions::Read;
+        let claims = vec![wasmsr_engine::msr::ExitClaim { plugin: "p".into(), range, directions }];
+        let error = host().set_exits(&ExitList { claims }).unwrap_err();
+        assert!(error.to_string().contains("plugin `p`"), "{error}");
     }
 
     #[test]

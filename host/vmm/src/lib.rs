@@ -24,16 +24,19 @@
 //! # }
 //! ```
 
+mod alarms;
 mod apply;
 mod boot;
 mod control;
 mod cpuid;
+mod cpuid_promises;
 mod devices;
 mod end;
 mod exits;
 pub mod filter;
 mod halt;
 mod host;
+mod host_msrs;
 mod input;
 mod kernel_msrs;
 mod kvm;

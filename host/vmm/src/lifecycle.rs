@@ -27,6 +27,8 @@ pub(crate) enum Action {
     LookAround,
     /// Get every vCPU out of the guest for good.
     StopVcpus,
+    /// Get the vCPUs out of the guest whose time has come.
+    RingAlarms,
     /// Hand waiting input to the console.
     FeedConsole,
 }
@@ -46,6 +48,7 @@ impl State {
     pub(crate) fn step(self, event: Event) -> (State, Action) {
         match (self, event) {
             (state, Event::Input) => (state, Action::FeedConsole),
+            (state @ State::Running { .. }, Event::Alarm) => (state, Action::RingAlarms),
             (State::Running { threads }, Event::Left(at, end)) => {
                 let end = end.unwrap_or_else(|| {
                     RunEnd::HostError(format!("{} left without a reason", at.vcpu))
@@ -142,10 +145,17 @@ mod tests {
         let (state, action) = State::Running { threads: 2 }.step(Event::Signal(15));
         assert_eq!(
             (&state, action),
-            (&State::Stopping { end: RunEnd::Signal { number: 15, at: None }, threads: 2 }, Action::StopVcpus)
+            (
+                &State::Stopping { end: RunEnd::Signal { number: 15, at: None }, threads: 2 },
+                Action::StopVcpus
+            )
         );
         assert_eq!(state.step(Event::Tick).1, Action::StopVcpus, "a kick may be lost");
-        check(2, vec![Event::Signal(15), left(0, None), left(1, None)], &RunEnd::Signal { number: 15, at: Some(AT) });
+        check(
+            2,
+            vec![Event::Signal(15), left(0, None), left(1, None)],
+            &RunEnd::Signal { number: 15, at: Some(AT) },
+        );
     }
 
     #[test]
@@ -162,6 +172,14 @@ mod tests {
         let running = State::Running { threads: 1 };
         assert_eq!(running.step(Event::Tick).1, Action::LookAround);
         check(1, vec![Event::AllHalted(AT), left(0, None)], &RunEnd::HaltedForever(AT));
+    }
+
+    #[test]
+    fn alarms_ring_while_running_only() {
+        let (state, action) = State::Running { threads: 1 }.step(Event::Alarm);
+        assert_eq!((&state, action), (&State::Running { threads: 1 }, Action::RingAlarms));
+        let (state, _) = state.step(Event::Signal(15));
+        assert_eq!(state.step(Event::Alarm).1, Action::Nothing);
     }
 
     #[test]

@@ -29,6 +29,8 @@ impl Vm {
             return RunEnd::HostError(format!("cannot set a handler for SIGRTMIN: {error}"));
         }
         self.devices.connect_console(events.input());
+        let alarms = self.host.alarms();
+        alarms.connect(events.sender());
 
         let mut state = State::Running { threads: self.vcpus.len() };
         let mut threads = Vec::new();
@@ -49,7 +51,13 @@ impl Vm {
         let end = loop {
             let event = match state {
                 State::Ended(end) => break end,
-                _ => events.next(tick + state.tick()),
+                _ => {
+                    let due = tick + state.tick();
+                    match events.next(alarms.next_look(due)) {
+                        Event::Tick if Instant::now() < due => Event::Alarm,
+                        event => event,
+                    }
+                }
             };
             if matches!(event, Event::Tick) {
                 tick = Instant::now();
@@ -62,6 +70,10 @@ impl Vm {
                 Action::StopVcpus => {
                     self.stopping.store(true, Ordering::Relaxed);
                     threads.iter().for_each(VcpuThread::kick);
+                }
+                Action::RingAlarms => {
+                    let due = threads.iter().filter(|thread| alarms.is_due(thread.vcpu()));
+                    due.for_each(VcpuThread::kick);
                 }
                 Action::LookAround => {
                     self.devices.feed_console();

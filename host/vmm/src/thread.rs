@@ -18,6 +18,7 @@ use crate::vcpu::Vcpu;
 
 /// The thread of a vCPU, as the VM's main loop sees it.
 pub(crate) struct VcpuThread {
+    vcpu: VcpuId,
     thread: JoinHandle<()>,
     progress: Arc<Progress>,
 }
@@ -32,13 +33,19 @@ impl VcpuThread {
     ) -> io::Result<Self> {
         let progress = Arc::new(Progress::default());
         let own = Arc::clone(&progress);
+        let id = vcpu.id;
         let thread =
             thread::Builder::new().name(format!("vcpu{}", vcpu.id.0)).spawn(move || {
                 let mut leaving = Leaving::new(vcpu.id, events);
                 (leaving.at, leaving.end) = vcpu.run(&mut *handler, &own);
                 drop(handler);
             })?;
-        Ok(VcpuThread { thread, progress })
+        Ok(VcpuThread { vcpu: id, thread, progress })
+    }
+
+    /// Whose thread it is.
+    pub(crate) fn vcpu(&self) -> VcpuId {
+        self.vcpu
     }
 
     /// Gets the vCPU out of the guest, once: a kick that comes just before an

@@ -53,6 +53,10 @@ impl Vcpu {
                 // A kick; or (EAGAIN) a vCPU that waited for its start and
                 // has been started.
                 Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => {
+                    // Here KVM has completed what the last exit asked for.
+                    if self.host.alarms().take(self.id) {
+                        handler.wake();
+                    }
                     match halt::asleep(&self.fd) {
                         Ok(asleep) => progress.note_asleep(asleep),
                         Err(error) => return Some(self.host_error("look at", error)),

@@ -18,6 +18,7 @@ use wasmsr_engine::{CpuidChange, Host};
 
 use crate::boot::{self, BootError, Entry};
 use crate::cpuid;
+use crate::cpuid_promises::empty_promises;
 use crate::devices::{Console, Devices, FwCfg};
 use crate::filter::KvmFilter;
 use crate::host::VmHost;
@@ -48,9 +49,9 @@ pub struct Vm {
     pub(crate) devices: Arc<Devices>,
     /// Set once, when all vCPUs shall leave.
     pub(crate) stopping: Arc<AtomicBool>,
-    host: Arc<VmHost>,
+    pub(crate) host: Arc<VmHost>,
     /// The console's interrupt is connected as long as this is open.
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
     /// Keeps mapped what the VM has as memory.
     _memory: GuestMemoryMmap,
 }
@@ -108,7 +109,16 @@ impl Vm {
         let vcpus = checked_vcpus(&kvm, spec.vm.vcpus)?;
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
 
+        // Exits first: a filter without them would turn accesses into #GP. And
+        // both before any device: a filter that is replaced waits for what
+        // devices have left to the kernel to be freed, 15 ms on Linux 6.18.
+        vm.enable_cap(&msr_exits()).map_err(refused("let MSR accesses exit"))?;
+        spec.filter.install(&vm).map_err(refused("install the MSR filter"))?;
+
         let cpuid = supported_cpuid(&kvm)?;
+        for promise in empty_promises(&cpuid, spec.cpuid) {
+            tracing::warn!("{promise}");
+        }
         let memory = memory::allocate(spec.vm.memory, cpuid::physical_address_bits(&cpuid))?;
         memory::give_to(&vm, &memory)?;
 
@@ -120,10 +130,6 @@ impl Vm {
         vm.create_irq_chip().map_err(refused("create the interrupt controllers"))?;
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
         vm.create_pit2(pit).map_err(refused("create the PIT"))?;
-
-        // Exits first: a filter without them would turn accesses into #GP.
-        vm.enable_cap(&msr_exits()).map_err(refused("let MSR accesses exit"))?;
-        spec.filter.install(&vm).map_err(refused("install the MSR filter"))?;
 
         let stopping = Arc::new(AtomicBool::new(false));
         let serial_interrupt = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
@@ -150,7 +156,10 @@ impl Vm {
             tsc_khz = first.get_tsc_khz().map_err(refused("tell the frequency of the TSC"))?;
         }
 
-        let host = Arc::new(VmHost::new(memory.clone(), msrs.clone(), tsc_khz));
+        let vm = Arc::new(vm);
+        let own_vm = Arc::clone(&vm);
+        let install = Box::new(move |filter: &KvmFilter| filter.install(&own_vm));
+        let host = Arc::new(VmHost::new(install, memory.clone(), msrs.clone(), tsc_khz));
         let vcpus = vcpus.into_iter().zip(fds).zip(msrs).map(|((id, fd), msrs)| Vcpu {
             id,
             fd,
