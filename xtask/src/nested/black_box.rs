@@ -1,0 +1,53 @@
+//! The black-box tests, made ready to run where there is no toolchain.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::image::Image;
+use crate::process;
+use crate::workspace::Workspace;
+
+const PACKAGE: &str = "wasmsr-tests";
+
+/// Puts the tests into the image; returns the command that runs them.
+pub(super) fn add(workspace: &Workspace, image: &mut Image) -> Result<Vec<String>> {
+    let tests = build(workspace)?;
+    let guests = assemble_guests(workspace, &tests)?;
+    image.add_program(&tests)?;
+    image.add(&guests)?;
+    image.add(&workspace.root.join("tests"))?;
+    image.set_variable("WASMSR_GUESTS", &guests);
+    // Inside, its output is a terminal.
+    Ok(vec![tests.display().to_string(), "--color=never".to_owned()])
+}
+
+fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let messages = process::output_of(
+        process::cargo()
+            .current_dir(&workspace.root)
+            .args(["test", "--package", PACKAGE, "--tests", "--no-run"])
+            .arg("--message-format=json-render-diagnostics"),
+    )?;
+    // The harness is the integration test; unit tests of the fixture need no
+    // KVM and have run outside.
+    let executable = |line: &str| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let kind = message.pointer("/target/kind/0")?;
+        let path = message.get("executable")?.as_str()?;
+        (kind == "test").then(|| PathBuf::from(path))
+    };
+    messages.lines().find_map(executable).with_context(|| format!("{PACKAGE} has no test binary"))
+}
+
+/// Assembles all guests with the tests' own assembler call.
+fn assemble_guests(workspace: &Workspace, tests: &Path) -> Result<PathBuf> {
+    let guests = workspace.root.join("target/nested/guests");
+    fs::create_dir_all(&guests)?;
+    process::run(Command::new(tests).current_dir(&workspace.root).env("WASMSR_ASSEMBLE", &guests))
+        .context("assembling the tests' guests")?;
+    Ok(guests)
+}

@@ -1,0 +1,87 @@
+//! Where things lie in the workspace, as cargo tells it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::process;
+
+/// The workspace that this chore belongs to.
+pub(crate) struct Workspace {
+    /// The folder of the workspace's `Cargo.toml`.
+    pub(crate) root: PathBuf,
+    target: PathBuf,
+    packages: Vec<Value>,
+}
+
+/// A package of the workspace that becomes a plugin.
+pub(crate) struct PluginCrate {
+    /// What cargo calls the package.
+    pub(crate) package: String,
+    /// What the file is called, without `.wasm`.
+    pub(crate) file_stem: String,
+}
+
+impl Workspace {
+    /// Asks cargo.
+    pub(crate) fn load() -> Result<Self> {
+        // `cargo run` sets the variable; the binary may be older than a move
+        // of the checkout.
+        let xtask = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = xtask.parent().context("xtask lies in no folder")?.to_path_buf();
+        let metadata = process::output_of(process::cargo().current_dir(&root).args([
+            "metadata",
+            "--no-deps",
+            "--format-version=1",
+        ]))?;
+        let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata")?;
+        let target = text(&metadata, "target_directory").context("cargo names no target folder")?;
+        Ok(Self { target: target.into(), packages: list(&metadata, "packages").to_vec(), root })
+    }
+
+    /// Builds the command as tests, demo and nested host use it.
+    pub(crate) fn build_wasmsr(&self) -> Result<()> {
+        let mut cargo = process::cargo();
+        process::run(cargo.current_dir(&self.root).args(["build", "--package", "wasmsr"]))
+    }
+
+    /// The command `wasmsr`, once it is built.
+    pub(crate) fn wasmsr(&self) -> PathBuf {
+        self.target.join("debug/wasmsr")
+    }
+
+    /// Where built plugins lie. Profiles name this folder, so it does not
+    /// follow `CARGO_TARGET_DIR`.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.root.join("target/plugins")
+    }
+
+    /// The members under `plugins/` and `examples/` that are a `cdylib`.
+    pub(crate) fn plugin_crates(&self) -> Vec<PluginCrate> {
+        let folders = [self.root.join("plugins"), self.root.join("examples")];
+        let is_there = |package: &&Value| {
+            let manifest = Path::new(text(package, "manifest_path").unwrap_or_default());
+            folders.iter().any(|folder| manifest.starts_with(folder))
+        };
+        self.packages.iter().filter(is_there).filter_map(plugin_crate).collect()
+    }
+}
+
+fn plugin_crate(package: &Value) -> Option<PluginCrate> {
+    let is_cdylib = |target: &&Value| list(target, "crate_types").iter().any(|t| t == "cdylib");
+    let target = list(package, "targets").iter().find(is_cdylib)?;
+    Some(PluginCrate {
+        package: text(package, "name")?.to_owned(),
+        file_stem: text(target, "name")?.replace('-', "_"),
+    })
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get(key)?.as_str()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
