@@ -101,8 +101,8 @@ impl Engine {
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut yielded = Vec::new();
         for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
-            let plugin = loaded
-                .map_err(|source| LoadError::Module { path: config.path.clone(), source })?;
+            let plugin =
+                loaded.map_err(|source| LoadError::Module { path: config.path.clone(), source })?;
             if let Some(twin) = plugins.iter().find(|other| other.name == plugin.name) {
                 return Err(LoadError::SameName {
                     name: plugin.name,

@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 
 use wasmsr_sdk::MsrIndex;
 
-use crate::register::Register;
+use crate::register::{Kept, Register};
 
 /// Lowest MSR of the range in `plugin.toml`.
 pub(crate) const FIRST: MsrIndex = MsrIndex(0x5644_0000);
@@ -32,6 +33,12 @@ impl Bank {
     /// The register of an MSR, if it has one.
     pub(crate) fn get_mut(&mut self, msr: MsrIndex) -> Option<&mut Register> {
         self.slot(msr)?.as_mut()
+    }
+
+    /// What all registers keep, lowest MSR first.
+    pub(crate) fn keep(&self) -> Vec<(MsrIndex, Kept)> {
+        let msrs = (FIRST.0..).map(MsrIndex);
+        msrs.zip(&self.0).filter_map(|(msr, slot)| Some((msr, slot.as_ref()?.keep()))).collect()
     }
 
     /// All registers, lowest MSR first.

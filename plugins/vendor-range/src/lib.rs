@@ -9,10 +9,13 @@ mod bank;
 mod config;
 mod register;
 
-use wasmsr_sdk::{Access, Error, Otherwise, Plugin, Reset, Setup, export};
+use alloc::vec::Vec;
+
+use serde::Serialize;
+use wasmsr_sdk::{Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reset, Saved, Setup, export};
 
 use bank::Bank;
-use register::Register;
+use register::{Kept, Register};
 
 struct VendorRange {
     bank: Bank,
@@ -41,7 +44,24 @@ impl Reset for VendorRange {
     }
 }
 
-export!(VendorRange: Reset);
+impl Persist for VendorRange {
+    fn save(&self) -> impl Serialize {
+        self.bank.keep()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
+        let kept: Vec<(MsrIndex, Kept)> = saved.state()?;
+        for (msr, kept) in kept {
+            let taken = self.bank.get_mut(msr).and_then(|register| register.take_over(kept));
+            taken.ok_or_else(|| {
+                Error::new(format_args!("register {msr} is no longer configured to hold its value"))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+export!(VendorRange: Reset, Persist);
 
 #[cfg(test)]
 mod tests {
@@ -96,5 +116,24 @@ mod tests {
         assert_eq!(plugin.rdmsr(SCRATCH), Ok(0));
         assert_eq!(plugin.rdmsr(FUSE), Ok(0));
         assert_eq!(plugin.wrmsr(FUSE, 2), Ok(()));
+    }
+
+    #[test]
+    fn a_newer_instance_takes_values_and_blown_fuses_over() {
+        let host = Host::fresh();
+        let mut old: VendorRange = host.load_for(None, CONFIG).unwrap();
+        old.wrmsr(SCRATCH, 0x1234).unwrap();
+        old.wrmsr(FUSE, 7).unwrap();
+        let saved = host.save(&old, "0.1.0").unwrap();
+        let mut new: VendorRange = host.load_for(None, CONFIG).unwrap();
+        new.restore(&saved).unwrap();
+        assert_eq!(new.rdmsr(SCRATCH), Ok(0x1234));
+        assert_eq!(new.rdmsr(FUSE), Ok(7));
+        assert_eq!(new.wrmsr(FUSE, 8), Err(Otherwise::Fault));
+
+        let other = CONFIG.replace("0x56440001", "0x56440003");
+        let mut other: VendorRange = host.load_for(None, &other).unwrap();
+        let error = other.restore(&saved).unwrap_err();
+        assert!(alloc::format!("{error}").contains("register 0x56440001"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! One register: its value and what a guest may do to it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use wasmsr_sdk::Bits64;
 
 /// What a guest may do to a register beside reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -28,6 +29,13 @@ pub(crate) struct Register {
     locked: bool,
 }
 
+/// What a register keeps when its plugin is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    value: Bits64,
+    locked: bool,
+}
+
 impl Register {
     /// A register after reset. `mask` has a 1 for each bit that a write may
     /// change.
@@ -47,6 +55,27 @@ impl Register {
         }
         self.value = value;
         self.locked = self.writable == Writable::Once;
+        Some(())
+    }
+
+    pub(crate) fn keep(&self) -> Kept {
+        Kept { value: Bits64(self.value), locked: self.locked }
+    }
+
+    /// Takes over what a register kept: `None` if this one could never have
+    /// come to hold it.
+    pub(crate) fn take_over(&mut self, kept: Kept) -> Option<()> {
+        let locks = match self.writable {
+            Writable::Never => kept.locked,
+            Writable::Once => kept.locked || kept.value.0 == self.initial,
+            Writable::Always => !kept.locked,
+        };
+        let reachable = if self.writable == Writable::Never { 0 } else { self.mask };
+        if !locks || (kept.value.0 ^ self.initial) & !reachable != 0 {
+            return None;
+        }
+        self.value = kept.value.0;
+        self.locked = kept.locked;
         Some(())
     }
 
@@ -122,6 +151,10 @@ mod tests {
                         taken.clear();
                     }
                 }
+                // Whatever the history, another register takes it over.
+                let mut heir = Register::new(writable, initial, mask);
+                prop_assert_eq!(heir.take_over(register.keep()), Some(()));
+                prop_assert_eq!(&heir, &register);
             }
         }
     }

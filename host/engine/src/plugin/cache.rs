@@ -46,8 +46,8 @@ pub enum CacheError {
     },
     /// Somebody else could put code there.
     #[error(
-        "cache directory {}: {why}, but what lies there is run as code; `chmod 700` it as user \
-         {user}, or choose another", .path.display()
+        "cache directory {}: {why}, but what lies there is run as code; `chown {user}` and \
+         `chmod 700` it, or choose another", .path.display()
     )]
     Exposed {
         /// The directory.
