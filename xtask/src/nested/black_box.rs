@@ -13,6 +13,9 @@ use crate::workspace::Workspace;
 
 const PACKAGE: &str = "wasmsr-tests";
 
+/// Its tests that run the command; the others need no KVM and have run outside.
+const TARGET: &str = "blackbox";
+
 /// Puts the tests into the image; returns the command that runs them.
 pub(super) fn add(workspace: &Workspace, image: &mut Image) -> Result<Vec<String>> {
     let tests = build(workspace)?;
@@ -29,18 +32,16 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
     let messages = process::output_of(
         process::cargo()
             .current_dir(&workspace.root)
-            .args(["test", "--package", PACKAGE, "--tests", "--no-run"])
+            .args(["test", "--package", PACKAGE, "--test", TARGET, "--no-run"])
             .arg("--message-format=json-render-diagnostics"),
     )?;
-    // The harness is the integration test; unit tests of the fixture need no
-    // KVM and have run outside.
     let executable = |line: &str| {
         let message: Value = serde_json::from_str(line).ok()?;
-        let kind = message.pointer("/target/kind/0")?;
+        let name = message.pointer("/target/name")?;
         let path = message.get("executable")?.as_str()?;
-        (kind == "test").then(|| PathBuf::from(path))
+        (name == TARGET).then(|| PathBuf::from(path))
     };
-    messages.lines().find_map(executable).with_context(|| format!("{PACKAGE} has no test binary"))
+    messages.lines().find_map(executable).with_context(|| format!("{PACKAGE} has no test binary {TARGET}"))
 }
 
 /// Assembles all guests with the tests' own assembler call.
