@@ -18,8 +18,9 @@ const CHEAP: u64 = 20;
 /// Fuel for a call that asks the kernel.
 const SYSTEM_CALL: u64 = 1_000;
 
-/// Fuel for a change of intercepts, which packs the filter anew.
-const REPACK: u64 = 20_000;
+/// Fuel for a change of intercepts: the filter is packed anew, and the kernel
+/// may need milliseconds to replace the old one.
+const REPACK: u64 = 50_000;
 
 /// The soonest that a timer comes, in nanoseconds: each takes the vCPU out of
 /// the guest.
@@ -43,9 +44,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap(module, "config", config)?;
     linker.func_wrap(module, "tsc", tsc)?;
     linker.func_wrap(module, "tsc_khz", |context: Context<'_>| context.data().vm.host.tsc_khz())?;
-    linker.func_wrap(module, "monotonic_ns", |context: Context<'_>| {
-        context.data().vm.host.monotonic_ns()
-    })?;
+    linker.func_wrap(module, "monotonic_ns", monotonic_ns)?;
     linker.func_wrap(module, "guest_read", guest_read)?;
     linker.func_wrap(module, "guest_write", guest_write)?;
     linker.func_wrap(module, "kvm_rdmsr", kvm_rdmsr)?;
@@ -103,6 +102,11 @@ fn tsc(mut context: Context<'_>) -> wasmtime::Result<u64> {
     charge(&mut context, SYSTEM_CALL)?;
     let state = context.data();
     Ok(state.vm.host.guest_tsc(state.vcpu))
+}
+
+fn monotonic_ns(mut context: Context<'_>) -> wasmtime::Result<u64> {
+    charge(&mut context, CHEAP)?;
+    Ok(context.data().vm.host.monotonic_ns())
 }
 
 fn guest_read(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
