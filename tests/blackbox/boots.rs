@@ -84,7 +84,7 @@ fn version_2() -> Vec<u8> {
 }
 
 /// Puts a whole file in the place of another, as deployments do.
-fn replace(path: &Path, contents: impl AsRef<[u8]>) {
+pub(crate) fn replace(path: &Path, contents: impl AsRef<[u8]>) {
     let new = path.with_extension("new");
     fs::write(&new, contents).expect("a temporary file can be written");
     fs::rename(&new, path).expect("a temporary file can be renamed");

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::fixture::{Outcome, Plugin, Vm, guest_exit, trials};
+use crate::fixture::{Outcome, Plugin, Vm, guest_exit, has_host_msrs, trials};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         guest_memory,
         guest_memory_ends,
         kvm_msr,
+        host_msr,
         clocks_go_forward,
         the_clock_is_the_guests,
         a_pointer_outside_the_plugin_is_a_failure,
@@ -150,6 +151,32 @@ fn kvm_msr() -> Outcome {
         r c0000102   -> 1
         ",
     )
+}
+
+fn host_msr() -> Outcome {
+    // 0x1b is IA32_APIC_BASE, never 0. A read of the plugin's own MSR says
+    // what came of reading the physical CPU's: the value is none of the test's.
+    let plugin = Plugin {
+        name: "asks",
+        manifest: r#"
+            msr = [{ range = "0x1b-0x1c", access = "r" }]
+            needs.capabilities = ["host-msr:0x1b"]"#,
+        code: r#"
+            (import "wasmsr" "host_rdmsr" (func $read (param i32 i32) (result i32)))
+            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+                (if (call $read (local.get $msr) (i32.const 16))
+                    (then (return (i64.const 1))))
+                (i64.extend_i32_u (i64.eqz (i64.load (i32.const 16)))))"#,
+    };
+    let granted = if has_host_msrs() { "0" } else { "1" };
+    Vm::new()
+        .plugin_with(&plugin, r#"grant = ["host-msr:0x1b-0x20"]"#)
+        .prints(&format!("r 1b -> {granted} \n r 1c -> 1"))?;
+    Vm::new()
+        .plugin_with(&plugin, r#"grant = ["host-msr:0x1c"]"#)
+        .run("r 1b")?
+        .refused(&["asks", "host-msr:0x1b"]);
+    Ok(())
 }
 
 fn clocks_go_forward() -> Outcome {

@@ -16,6 +16,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_flood_of_log_lines,
         a_log_line_without_end,
         a_log_line_that_forges_others,
+        intercepts_that_never_rest,
+        intercepts_in_ever_smaller_pieces,
+        a_timer_that_never_rests,
     ]
 }
 
@@ -149,4 +152,89 @@ fn a_log_line_that_forges_others() -> Outcome {
     assert!(!forged, "a plugin wrote a line of its own:\n{run}");
     assert!(!run.stderr.contains(['\x1b', '\r']), "a plugin steers the terminal:\n{run}");
     Ok(())
+}
+
+fn intercepts_that_never_rest() -> Outcome {
+    let toggles = Plugin {
+        name: "toggles",
+        manifest: r#"
+            needs.capabilities = ["intercept"]
+            msr = [
+                { range = "0x1000", access = "r" },
+                { range = "0xc0000102", intercept = "off" },
+            ]"#,
+        code: r#"
+            (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
+            (global $on (mut i32) (i32.const 0))
+            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+                (global.set $on (i32.eqz (global.get $on)))
+                (i64.extend_i32_u (call $intercept
+                    (i32.const 0xc0000102) (i32.const 0xc0000102)
+                    (i32.const 3) (global.get $on))))
+            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+    };
+    takes(
+        Vm::new().vcpus(2).plugin_with(&toggles, r#"grant = ["intercept"]"#),
+        "
+        aside 1 times 400 r c0000102 -> ok
+        times 400 r 1000             -> 0
+        join                         -> 0
+        times 400 r 1000             -> 0
+        ",
+    )
+}
+
+fn intercepts_in_ever_smaller_pieces() -> Outcome {
+    // Every other MSR of its range, until it is refused (2).
+    let splits = Plugin {
+        name: "splits",
+        manifest: r#"
+            needs.capabilities = ["intercept"]
+            msr = [
+                { range = "0x1000", access = "r" },
+                { range = "0x10000-0x1ffff", access = "r", intercept = "off" },
+            ]"#,
+        code: r#"
+            (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
+            (global $next (mut i32) (i32.const 0x10000))
+            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+                (if (i32.ne (local.get $msr) (i32.const 0x1000))
+                    (then (return (i64.const 0xa))))
+                (global.set $next (i32.add (global.get $next) (i32.const 2)))
+                (i64.extend_i32_u (call $intercept
+                    (global.get $next) (global.get $next) (i32.const 1) (i32.const 1))))"#,
+    };
+    takes(
+        Vm::new().plugin_with(&splits, r#"grant = ["intercept"]"#),
+        "
+        times 200 r 1000 -> 0
+        r 10002          -> a
+        times 400 r 1000 -> 2
+        r 10002          -> a
+        r 10003          -> fault
+        ",
+    )
+}
+
+fn a_timer_that_never_rests() -> Outcome {
+    let restless = Plugin {
+        name: "restless",
+        manifest: r#"
+            needs.capabilities = ["timer"]
+            msr = [{ range = "0x1000", access = "r" }]"#,
+        code: r#"
+            (import "wasmsr" "timer" (func $timer (param i64) (result i32)))
+            (func (export "timer") (drop (call $timer (i64.const 0))))
+            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+                (i64.extend_i32_u (call $timer (i64.const 0))))"#,
+    };
+    takes(
+        Vm::new().vcpus(2).plugin_with(&restless, r#"grant = ["timer"]"#),
+        "
+        r 1000            -> 0
+        cpu 1             -> ok
+        times 400 r 1000  -> 0
+        times 4000 inb 80 -> ff
+        ",
+    )
 }

@@ -7,6 +7,7 @@ mod bad_input;
 mod boots;
 mod chains;
 mod check;
+mod conformance;
 mod containment;
 mod ends;
 mod fixture;
@@ -14,12 +15,15 @@ mod hello;
 mod hostcalls;
 mod hostile;
 mod inspect;
+mod intercepts;
+mod linux;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
 mod policy;
 mod scope;
 mod shipped;
+mod timers;
 
 use std::env;
 use std::path::Path;
@@ -37,18 +41,22 @@ fn main() -> ExitCode {
         boots::trials(),
         chains::trials(),
         check::trials(),
+        conformance::trials(),
         containment::trials(),
         ends::trials(),
         hello::trials(),
         hostcalls::trials(),
         hostile::trials(),
         inspect::trials(),
+        intercepts::trials(),
+        linux::trials(),
         msr_contract::trials(),
         multiboot::trials(),
         no_kvm::trials(),
         policy::trials(),
         scope::trials(),
         shipped::trials(),
+        timers::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

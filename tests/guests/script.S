@@ -6,6 +6,9 @@
  *      times 64 r 10a -> 2b    a directive many times; shows the last result
  *      sweep 10a 64 -> 0       read MSRs from 10a on; shows the last result
  *      cpu 1 -> ok             the lines from here on run on this CPU
+ *      aside 1 r 10a -> ok     this CPU, which waits for its turn, does it
+ *                              while the next lines run
+ *      join -> 2b              waits for that, and shows its result
  *      cpuid 7 0 d 1d -> 1     leaf, subleaf, register (a to d), bit
  *      inb 3fd -> 60           port, 8 bits
  *      outb 80 1 -> ok
@@ -15,6 +18,7 @@
  *      key -> 61               the next byte typed on the serial console
  *      peek 200000 -> 0        64 bits of memory
  *      poke 200000 1 -> ok
+ *      await 200000 -> 1       reads it until it is not 0
  *      cx16 -> ok              `cmpxchg16b`, which not every KVM executes
  *      halt ->                 for ever, interrupts off
  *      spin ->                 for ever
@@ -30,6 +34,7 @@
 #include "smp.inc"
 
 #define MULTIBOOT_MODULES 24            /* offset of mods_addr */
+#define NOBODY -1
 
 /* EBP: the number of this CPU. Only the one that `turn` names goes on. */
 main:
@@ -45,7 +50,17 @@ main:
 take_turn:
         cmp     %ebp, turn
         je      next_line
+        cmp     %ebp, aside_cpu
+        je      go_aside
         pause
+        jmp     take_turn
+
+go_aside:
+        mov     aside_cursor, %esi
+        call    execute
+        mov     %rax, aside_number
+        mov     %edi, aside_text
+        movl    $NOBODY, aside_cpu      /* last: `join` waits for it */
         jmp     take_turn
 
 next_line:
@@ -181,6 +196,26 @@ do_cpu:
         call    start_cpu
         jmp     ok
 
+do_aside:
+        call    number
+        push    %rsi
+        push    %rax
+        call    start_cpu
+        pop     %rax
+        pop     %rsi
+        inc     %esi
+        mov     %esi, aside_cursor
+        mov     %eax, aside_cpu         /* last: that CPU waits for it */
+        jmp     ok
+
+do_join:
+        pause
+        cmpl    $NOBODY, aside_cpu
+        jne     do_join
+        mov     aside_number, %rax
+        mov     aside_text, %edi
+        ret
+
 do_cpuid:
         push    %rbx
         call    number
@@ -262,6 +297,16 @@ do_poke:
         mov     %rax, (%rcx)
         jmp     ok
 
+do_await:
+        call    number
+        mov     %rax, %rcx
+1:      pause
+        mov     (%rcx), %rax
+        test    %rax, %rax
+        jz      1b
+        xor     %edi, %edi
+        ret
+
 do_cx16:
         push    %rbx
         xor     %eax, %eax
@@ -306,6 +351,8 @@ directives:
         directive times
         directive sweep
         directive cpu
+        directive aside
+        directive join
         directive cpuid
         directive inb
         directive outb
@@ -315,12 +362,15 @@ directives:
         directive key
         directive peek
         directive poke
+        directive await
         directive cx16
         directive halt
         directive spin
         directive triple
         directive exit
 directives_end:
+
+aside_cpu: .long NOBODY
 
 no_idt: .word   0
         .quad   0
@@ -334,3 +384,6 @@ cursor:     .skip 4
 script_end: .skip 4
 turn:       .skip 4
 next_turn:  .skip 4
+aside_cursor: .skip 4
+aside_text: .skip 4
+aside_number: .skip 8
