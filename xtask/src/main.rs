@@ -52,7 +52,7 @@ const CHORES: &[Chore] = &[
     },
     Chore {
         name: "bench",
-        arguments: "[--json] [NAME...]",
+        arguments: "[--nested] [--json] [NAME...]",
         summary: "measure how fast wasmsr is, each figure against a reference",
         run: bench::run,
     },

@@ -1,6 +1,7 @@
 //! Running other programs.
 
 use std::ffi::OsStr;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,8 +83,13 @@ pub(crate) fn run_within(limit: Duration, command: &mut Command) -> Result<()> {
 
 /// Whether a program of that name is on PATH.
 pub(crate) fn is_installed(program: &str) -> bool {
+    installed(program).is_some()
+}
+
+/// The program of that name on PATH.
+pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {

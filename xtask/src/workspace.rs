@@ -13,6 +13,14 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     target: PathBuf,
     packages: Vec<Value>,
+    build: Build,
+}
+
+/// How `wasmsr` is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Build {
+    Debug,
+    Release,
 }
 
 /// A package of the workspace that becomes a plugin.
@@ -38,18 +46,49 @@ impl Workspace {
         ]))?;
         let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata")?;
         let target = text(&metadata, "target_directory").context("cargo names no target folder")?;
-        Ok(Self { target: target.into(), packages: list(&metadata, "packages").to_vec(), root })
+        let packages = list(&metadata, "packages").to_vec();
+        Ok(Self { target: target.into(), packages, root, build: Build::Debug })
     }
 
-    /// Builds the command as tests, demo and nested host use it.
+    /// The same with the release build of `wasmsr`; tests and demo do without.
+    pub(crate) fn in_release(self) -> Self {
+        Self { build: Build::Release, ..self }
+    }
+
+    /// Builds the command.
     pub(crate) fn build_wasmsr(&self) -> Result<()> {
         let mut cargo = process::cargo();
-        process::run(cargo.current_dir(&self.root).args(["build", "--package", "wasmsr"]))
+        cargo.current_dir(&self.root).args(["build", "--package", "wasmsr"]);
+        if self.build == Build::Release {
+            cargo.arg("--release");
+        }
+        process::run(&mut cargo)
     }
 
     /// The command `wasmsr`, once it is built.
     pub(crate) fn wasmsr(&self) -> PathBuf {
-        self.target.join("debug/wasmsr")
+        self.target.join(match self.build {
+            Build::Debug => "debug/wasmsr",
+            Build::Release => "release/wasmsr",
+        })
+    }
+
+    /// Builds a target of a package, of the kind `test` or `bench`; returns the
+    /// program that cargo's command of that name would run.
+    pub(crate) fn build_harness(&self, kind: &str, package: &str, target: &str) -> Result<PathBuf> {
+        let messages = process::output_of(
+            process::cargo()
+                .current_dir(&self.root)
+                .args([kind, "--package", package, &format!("--{kind}"), target, "--no-run"])
+                .arg("--message-format=json-render-diagnostics"),
+        )?;
+        let executable = |line: &str| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            let path = text(&message, "executable")?;
+            (message.pointer("/target/name")? == target).then(|| PathBuf::from(path))
+        };
+        let mut lines = messages.lines();
+        lines.find_map(executable).with_context(|| format!("{package} has no {kind} {target}"))
     }
 
     /// Where built plugins lie. Profiles name this folder, so it does not

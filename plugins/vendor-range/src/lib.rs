@@ -12,7 +12,9 @@ mod register;
 use alloc::vec::Vec;
 
 use serde::Serialize;
-use wasmsr_sdk::{Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reset, Saved, Setup, export};
+use wasmsr_sdk::{
+    Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reset, Saved, Setup, export,
+};
 
 use bank::Bank;
 use register::{Kept, Register};

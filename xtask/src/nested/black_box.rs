@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::image::Image;
 use crate::process;
@@ -18,7 +17,7 @@ const TARGET: &str = "blackbox";
 
 /// Puts the tests into the image; returns the command that runs them.
 pub(super) fn add(workspace: &Workspace, image: &mut Image) -> Result<Vec<String>> {
-    let tests = build(workspace)?;
+    let tests = workspace.build_harness("test", PACKAGE, TARGET)?;
     let guests = assemble_guests(workspace, &tests)?;
     image.add_program(&tests)?;
     image.add(&guests)?;
@@ -26,22 +25,6 @@ pub(super) fn add(workspace: &Workspace, image: &mut Image) -> Result<Vec<String
     image.set_variable("WASMSR_GUESTS", &guests);
     // Inside, its output is a terminal.
     Ok(vec![tests.display().to_string(), "--color=never".to_owned()])
-}
-
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let messages = process::output_of(
-        process::cargo()
-            .current_dir(&workspace.root)
-            .args(["test", "--package", PACKAGE, "--test", TARGET, "--no-run"])
-            .arg("--message-format=json-render-diagnostics"),
-    )?;
-    let executable = |line: &str| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let name = message.pointer("/target/name")?;
-        let path = message.get("executable")?.as_str()?;
-        (name == TARGET).then(|| PathBuf::from(path))
-    };
-    messages.lines().find_map(executable).with_context(|| format!("{PACKAGE} has no test binary {TARGET}"))
 }
 
 /// Assembles all guests with the tests' own assembler call.

@@ -15,7 +15,8 @@ use super::options::Options;
 use crate::workspace::Workspace;
 use crate::{apt, process};
 
-const QEMU: &str = "qemu-system-x86_64";
+/// The program.
+pub(super) const QEMU: &str = "qemu-system-x86_64";
 const QEMU_PACKAGE: &str = "qemu-system-x86";
 
 /// A periodic timer: now and then QEMU 7.2 loses the wake-up of an interrupt
@@ -37,9 +38,7 @@ pub(super) fn run(
     command: &[String],
     on_line: &mut (dyn FnMut(&str) + Send),
 ) -> Result<i32> {
-    if !process::is_installed(QEMU) {
-        apt::install(&[QEMU_PACKAGE]).context("the nested host needs QEMU")?;
-    }
+    install()?;
     let files = Files::create(&workspace.root.join("target/nested"))?;
     fs::write(&files.initramfs, image.into_bytes(command)?)
         .with_context(|| format!("cannot write {}", files.initramfs.display()))?;
@@ -50,6 +49,14 @@ pub(super) fn run(
     })?;
     files.remove();
     Ok(code)
+}
+
+/// Installs QEMU where it is not.
+pub(super) fn install() -> Result<()> {
+    if process::is_installed(QEMU) {
+        return Ok(());
+    }
+    apt::install(&[QEMU_PACKAGE]).context("the nested host needs QEMU")
 }
 
 /// The files of one run.

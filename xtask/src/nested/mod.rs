@@ -4,6 +4,7 @@
 //! loads `kvm-amd` and offers the same KVM as a server does, only slower.
 //! Files lie inside at the paths they have outside.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -16,6 +17,7 @@ use crate::plugins;
 use crate::tally::Tally;
 use crate::workspace::Workspace;
 
+mod benchmarks;
 mod black_box;
 mod cpio;
 mod debian;
@@ -74,6 +76,25 @@ pub(crate) fn run_tests(
         tally.harness_failed();
     }
     Ok(tally)
+}
+
+/// Runs the benchmarks inside; `arguments` go to them.
+pub(crate) fn run_benchmarks(
+    workspace: &Workspace,
+    options: &Options,
+    arguments: &[String],
+) -> Result<i32> {
+    machine::install()?;
+    let debian = Debian::fetch(workspace)?;
+    let mut image = host_image(workspace, options, &debian)?;
+    let mut command = benchmarks::add(workspace, &mut image)?;
+    command.extend_from_slice(arguments);
+    machine::run(workspace, options, &debian, image, &command, &mut |line| println!("{line}"))
+}
+
+/// Builds the stock Linux guest, for a KVM outside that can run it.
+pub(crate) fn build_linux_guest(workspace: &Workspace) -> Result<PathBuf> {
+    linux_guest::build(workspace, &Debian::fetch(workspace)?)
 }
 
 /// What every command may need inside.

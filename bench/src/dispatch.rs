@@ -1,0 +1,112 @@
+//! An access through the engine and a plugin, as the vCPU loop puts it.
+
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason};
+use wasmsr_engine::{Engine, Host, LoadOptions, MsrHandler, NoGuest};
+
+use crate::figure::{Bench, Measured};
+use crate::measure::{in_turn, nanos_each};
+use crate::plugins::{ARCH_CAPABILITIES, Setup, VALUE};
+
+pub(crate) const READ: Bench = Bench {
+    name: "dispatch_over_native",
+    about: "a read: a plugin through the engine / a native match",
+    unit: "ns",
+    run: || dispatch(MsrOp::Read),
+};
+
+pub(crate) const WRITE: Bench = Bench {
+    name: "dispatch_write_over_native",
+    about: "a write that faults: a plugin through the engine / a native match",
+    unit: "ns",
+    run: || dispatch(MsrOp::Write(0)),
+};
+
+pub(crate) const SCALING: Bench = Bench {
+    name: "vcpu_scaling_2",
+    about: "reads of two vCPUs on two cores / of one",
+    unit: "million/s",
+    run: scaling,
+};
+
+/// What a VMM would write by hand.
+struct Native;
+
+impl MsrHandler for Native {
+    fn answer(&mut self, access: MsrAccess) -> Outcome {
+        match (access.index, access.op) {
+            (ARCH_CAPABILITIES, MsrOp::Read) => Outcome::Handled(VALUE),
+            (MsrIndex(0x1b0), MsrOp::Read) => Outcome::Handled(6),
+            _ => Outcome::Fault,
+        }
+    }
+}
+
+fn dispatch(op: MsrOp) -> Result<Measured> {
+    let setup = match Setup::of_one() {
+        Ok(setup) => setup,
+        Err(reason) => return Ok(Measured::Skipped(reason)),
+    };
+    let mut ours = handlers(&setup, 1)?.pop().context("no handler")?;
+    let mut native: Box<dyn MsrHandler> = Box::new(Native);
+    let accesses = vec![access(op); 10_000];
+    in_turn(
+        1001,
+        || Ok(nanos_each(&accesses, |access| ours.answer(access))),
+        || Ok(nanos_each(&accesses, |access| native.answer(access))),
+    )
+    .map(Measured::Pair)
+}
+
+fn scaling() -> Result<Measured> {
+    if thread::available_parallelism()?.get() < 2 {
+        return Ok(Measured::Skipped("there is one core only".into()));
+    }
+    let setup = match Setup::of_one() {
+        Ok(setup) => setup,
+        Err(reason) => return Ok(Measured::Skipped(reason)),
+    };
+    let (mut one, mut two) = (handlers(&setup, 1)?, handlers(&setup, 2)?);
+    in_turn(31, || Ok(throughput(&mut two)), || Ok(throughput(&mut one))).map(Measured::Pair)
+}
+
+/// Million reads a second, of all handlers together, each on its thread.
+fn throughput(handlers: &mut [Box<dyn MsrHandler>]) -> f64 {
+    const READS: usize = 1_000;
+    const REPEAT: usize = 300;
+    let accesses = vec![access(MsrOp::Read); READS];
+    let barrier = Barrier::new(handlers.len());
+    let count = handlers.len();
+    let slowest = thread::scope(|scope| {
+        let threads: Vec<_> = handlers
+            .iter_mut()
+            .map(|handler| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    let start = Instant::now();
+                    for _ in 0..REPEAT {
+                        nanos_each(&accesses, |access| handler.answer(access));
+                    }
+                    start.elapsed().as_secs_f64()
+                })
+            })
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).fold(0.0, f64::max)
+    });
+    (count * READS * REPEAT) as f64 / slowest / 1e6
+}
+
+fn access(op: MsrOp) -> MsrAccess {
+    MsrAccess { index: ARCH_CAPABILITIES, op, reason: Reason::Filter }
+}
+
+fn handlers(setup: &Setup, vcpus: u32) -> Result<Vec<Box<dyn MsrHandler>>> {
+    let engine = Engine::load(&setup.profile()?, &LoadOptions::default())?;
+    let host: Arc<dyn Host> = Arc::new(NoGuest::default());
+    let started = engine.start(&host, vcpus)?;
+    Ok(started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect())
+}
