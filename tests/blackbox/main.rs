@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod boots;
+mod cache;
 mod chains;
 mod check;
 mod conformance;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let trials = [
         bad_input::trials(),
         boots::trials(),
+        cache::trials(),
         chains::trials(),
         check::trials(),
         conformance::trials(),
