@@ -33,11 +33,13 @@ impl MsrHandler for VcpuMsrs {
         // Timed from here, if the MSR's first claimant has its turn.
         let started = row.wants_time().then(Instant::now);
         // Nearly every access ends with the first claimant's answer; this path
-        // asks nobody else, and finds its row once.
-        let asked = match &self.switches {
-            None => first.and_then(|id| self.seats.get_mut(usize::from(id.0))),
-            Some(_) => None,
-        };
+        // asks nobody else, and finds its row once. Where intercepts change, it
+        // is for the only claimant of an access that the filter sent: either it
+        // has the access on, or it was pending.
+        let straight =
+            self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
+        let first_seat = first.filter(|_| straight);
+        let asked = first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0)));
         let outcome = match asked.map_or(Verdict::Passed, |seat| seat.answer(access, self.vcpu)) {
             Verdict::Answered(outcome) => outcome,
             Verdict::Failed(outcome) => {
@@ -45,7 +47,7 @@ impl MsrHandler for VcpuMsrs {
                 outcome
             }
             Verdict::Passed => {
-                let already_asked = usize::from(self.switches.is_none());
+                let already_asked = usize::from(straight);
                 let (answered_by, outcome) = self.ask_others(access, already_asked);
                 row = self.counters.row(access.index, answered_by);
                 outcome
