@@ -13,7 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials![
         four_cpus_and_the_tools_of_people,
         memory_above_the_hole,
-        a_panic_is_a_reset,
+        a_panic_is_reported_and_a_reset,
         a_reboot_takes_the_new_plugin_unless_it_is_broken,
         arch_capabilities_change_vulnerabilities,
     ]
@@ -81,13 +81,14 @@ fn memory_above_the_hole() -> Outcome {
     Ok(())
 }
 
-fn a_panic_is_a_reset() -> Outcome {
+fn a_panic_is_reported_and_a_reset() -> Outcome {
     let vm = Vm::new().memory("256MiB").arguments(&["--on-reboot", "exit"]);
     let (_workdir, mut running) = vm.start_linux()?;
     reaches_shell(&mut running, 1);
     types(&mut running, "echo cpus: $(nproc)", "cpus: 1");
     types(&mut running, "echo c >/proc/sysrq-trigger", "Kernel panic - not syncing");
-    running.finish().exited(14).said(&["wasmsr: ", "reset", "vCPU 0"]);
+    let panicked = "the guest's kernel has panicked";
+    running.finish().exited(14).said(&["wasmsr: ", "reset", "vCPU 0", panicked]);
     Ok(())
 }
 

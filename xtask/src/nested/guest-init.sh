@@ -7,7 +7,9 @@
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox --install -s /bin
 export PATH=/bin
-insmod /modules/msr.ko
+for module in msr pvpanic pvpanic-mmio; do
+    insmod /modules/$module.ko
+done
 
 # The kernel hands what it does not know on its command line to init as
 # variables.

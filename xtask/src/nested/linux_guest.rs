@@ -15,6 +15,13 @@ use crate::workspace::Workspace;
 
 const INIT: &str = include_str!("guest-init.sh");
 
+/// What a distribution's udev would load; init does, in this order.
+const MODULES: &[(&str, &str)] = &[
+    ("msr", "arch/x86/kernel/msr.ko"),
+    ("pvpanic", "drivers/misc/pvpanic/pvpanic.ko"),
+    ("pvpanic-mmio", "drivers/misc/pvpanic/pvpanic-mmio.ko"),
+];
+
 /// Builds a folder with `vmlinuz` and `initrd.gz`.
 pub(super) fn build(workspace: &Workspace, debian: &Debian) -> Result<PathBuf> {
     let folder = workspace.root.join("target/nested/linux");
@@ -31,7 +38,9 @@ fn initramfs(debian: &Debian) -> Result<Vec<u8>> {
     }
     archive.add_program("init", INIT.into());
     archive.add_program("bin/busybox", read(&debian.busybox)?);
-    archive.add_file("modules/msr.ko", debian.module("arch/x86/kernel/msr.ko")?);
+    for (name, path) in MODULES {
+        archive.add_file(&format!("modules/{name}.ko"), debian.module(path)?);
+    }
     for tool in &debian.msr_tools {
         let name = tool.file_name().unwrap_or_default().to_string_lossy();
         archive.add_program(&format!("bin/{name}"), read(tool)?);

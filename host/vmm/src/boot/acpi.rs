@@ -17,7 +17,9 @@ use acpi_tables::xsdt::XSDT;
 
 use super::BootError;
 use super::space::Space;
-use crate::devices::{PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5};
+use crate::devices::{
+    PANIC_ACPI_ID, PANIC_PORT, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5,
+};
 
 /// Where the root pointer is: at the first place of those where a guest looks
 /// for it if nobody tells, ACPI 5.2.5.1.
@@ -117,20 +119,32 @@ fn dsdt() -> Sdt {
     let mut dsdt = Sdt::new(*b"DSDT", HEADER_BYTES, 6, OEM, OEM_TABLE, OEM_REVISION);
     aml::Scope::new(
         "_SB_".into(),
-        vec![&aml::Device::new(
-            "COM1".into(),
-            vec![
-                &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0501")),
-                &aml::Name::new("_UID".into(), &aml::ONE),
-                &aml::Name::new(
-                    "_CRS".into(),
-                    &ResourceTemplate::new(vec![
-                        &aml::IO::new(0x3f8, 0x3f8, 1, 8),
-                        &aml::Interrupt::new(true, true, false, false, 4),
-                    ]),
-                ),
-            ],
-        )],
+        vec![
+            &aml::Device::new(
+                "COM1".into(),
+                vec![
+                    &aml::Name::new("_HID".into(), &aml::EISAName::new("PNP0501")),
+                    &aml::Name::new("_UID".into(), &aml::ONE),
+                    &aml::Name::new(
+                        "_CRS".into(),
+                        &ResourceTemplate::new(vec![
+                            &aml::IO::new(0x3f8, 0x3f8, 1, 8),
+                            &aml::Interrupt::new(true, true, false, false, 4),
+                        ]),
+                    ),
+                ],
+            ),
+            &aml::Device::new(
+                "PEVT".into(),
+                vec![
+                    &aml::Name::new("_HID".into(), &PANIC_ACPI_ID),
+                    &aml::Name::new(
+                        "_CRS".into(),
+                        &ResourceTemplate::new(vec![&aml::IO::new(PANIC_PORT, PANIC_PORT, 1, 1)]),
+                    ),
+                ],
+            ),
+        ],
     )
     .to_aml_bytes(&mut dsdt);
     let no_pm1b = 0_u8;

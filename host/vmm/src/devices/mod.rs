@@ -5,11 +5,13 @@ mod console;
 mod fw_cfg;
 mod ports;
 mod power;
+mod pvpanic;
 
 pub(crate) use console::Console;
 pub(crate) use fw_cfg::FwCfg;
 pub(crate) use ports::Devices;
 pub(crate) use power::{PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5};
+pub(crate) use pvpanic::{PANIC_ACPI_ID, PANIC_PORT};
 
 /// What the guest asks of the whole machine through a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

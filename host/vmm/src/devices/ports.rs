@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::power::{self, PowerEvents};
-use super::{Console, FwCfg, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, Request};
+use super::pvpanic::PvPanic;
+use super::{Console, FwCfg, PANIC_PORT, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, Request};
 use crate::exits::{IoDirection, PortIo};
 use crate::input::InputQueue;
 
@@ -15,6 +16,7 @@ const PORTS: &[(u16, u16, Device)] = &[
     (0x64, 1, Device::KeyboardCommand),
     (0xf4, 4, Device::DebugExit),
     (0x3f8, 8, Device::Console),
+    (PANIC_PORT, 1, Device::PvPanic),
     (0x510, 2, Device::FwCfg),
     (PM1A_EVENT, 4, Device::PowerEvents),
     (PM1A_CONTROL, 2, Device::PowerControl),
@@ -32,6 +34,7 @@ enum Device {
     KeyboardData,
     PowerControl,
     PowerEvents,
+    PvPanic,
     Reset,
 }
 
@@ -40,6 +43,7 @@ pub(crate) struct Devices {
     console: Mutex<Console>,
     fw_cfg: Mutex<FwCfg>,
     power_events: Mutex<PowerEvents>,
+    panic: PvPanic,
     stray_ports: AtomicU64,
     stray_mmio: AtomicU64,
 }
@@ -50,6 +54,7 @@ impl Devices {
             console: Mutex::new(console),
             fw_cfg: Mutex::new(fw_cfg),
             power_events: Mutex::default(),
+            panic: PvPanic::new(),
             stray_ports: AtomicU64::new(0),
             stray_mmio: AtomicU64::new(0),
         }
@@ -104,6 +109,7 @@ impl Devices {
             Device::FwCfg => lock(&self.fw_cfg).read(offset, unit),
             Device::PowerControl => put(unit, power::pm1a_control()),
             Device::PowerEvents => lock(&self.power_events).read(offset, unit),
+            Device::PvPanic => put(unit, PvPanic::read()),
             // A keyboard controller with nothing to say and nothing to wait for.
             Device::KeyboardCommand | Device::KeyboardData | Device::Reset => unit.fill(0),
             Device::DebugExit => unit.fill(0xff),
@@ -124,6 +130,10 @@ impl Devices {
             Device::PowerControl => power::write_pm1a_control(offset, value(unit)),
             Device::PowerEvents => {
                 lock(&self.power_events).write(offset, unit);
+                None
+            }
+            Device::PvPanic => {
+                self.panic.write(value(unit));
                 None
             }
             Device::KeyboardData => None,
