@@ -21,6 +21,12 @@ pub enum KvmError {
     /// Something else keeps it from opening.
     #[error("cannot open /dev/kvm: {0}")]
     Open(kvm_ioctls::Error),
+    /// Something else lies there.
+    #[error(
+        "/dev/kvm is not KVM's device; restore it (`mknod /dev/kvm c 10 232`, or load kvm-intel \
+         or kvm-amd anew), or use the software host: `cargo xtask nested`"
+    )]
+    NotKvm,
     /// Not the stable API, which has been version 12 since Linux 2.6.22.
     #[error("/dev/kvm speaks API version {0}, wasmsr needs version 12; use a current kernel")]
     ApiVersion(i32),
@@ -45,6 +51,7 @@ pub fn open() -> Result<Kvm, KvmError> {
     let kvm = Kvm::new().map_err(cannot_open)?;
     match kvm.get_api_version() {
         12 => {}
+        ..0 => return Err(KvmError::NotKvm),
         version => return Err(KvmError::ApiVersion(version)),
     }
     for &(cap, name, since) in REQUIRED {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) const HELP: &str = "\
 Options of `nested`:
   --cpus N                CPUs of the software host (default 1; they take turns)
-  --memory MIB            its memory (default 2048)
+  --memory MIB            its memory (default 5120)
   --timeout SECONDS       when to give up (default 1800)
   --file OUTSIDE[:INSIDE] a file or folder to take along, by default to the
                           same path; programs bring their libraries
@@ -43,7 +43,7 @@ pub(super) enum Verb {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cpus: 1, memory_mib: 2048, timeout: Duration::from_secs(30 * 60), files: Vec::new() }
+        Self { cpus: 1, memory_mib: 5120, timeout: Duration::from_secs(30 * 60), files: Vec::new() }
     }
 }
 
