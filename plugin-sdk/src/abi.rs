@@ -13,6 +13,9 @@ pub(crate) const DIRECTION_WRITE: u32 = 1 << 1;
 /// The vCPU that `init` gets in an instance for the whole VM: -1.
 pub(crate) const NO_VCPU: u32 = u32::MAX;
 
+/// `host_file`: there is no such file to be read.
+pub(crate) const NO_FILE: u32 = u32::MAX;
+
 /// Longest line that `log` takes, in bytes.
 pub(crate) const LOG_LINE: usize = 1024;
 

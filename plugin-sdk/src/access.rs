@@ -15,6 +15,32 @@ impl fmt::Display for MsrIndex {
     }
 }
 
+/// Consecutive MSRs, both ends included. In a configuration, a number or a text
+/// such as `"0x10a"` or `"0xc0010200-0xc001020b"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MsrRange {
+    /// Lowest MSR.
+    pub first: MsrIndex,
+    /// Highest MSR, not below `first`.
+    pub last: MsrIndex,
+}
+
+impl MsrRange {
+    /// Whether the MSR is one of these.
+    pub fn contains(self, msr: MsrIndex) -> bool {
+        (self.first..=self.last).contains(&msr)
+    }
+}
+
+impl fmt::Display for MsrRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
 /// Number of a virtual CPU, counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct VcpuId(pub u32);

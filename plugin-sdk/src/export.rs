@@ -8,8 +8,8 @@ use core::cell::Cell;
 use core::fmt;
 
 use crate::{
-    Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reason, Reset, Saved, Setup, Timer,
-    VcpuId, abi, log, raw,
+    Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reason, Report, Reset, Saved, Setup,
+    Timer, VcpuId, abi, log, raw,
 };
 
 /// Makes the crate a plugin: `export!(MyPlugin);`, once, in a crate of type
@@ -91,6 +91,13 @@ macro_rules! __export_hook {
         #[unsafe(no_mangle)]
         extern "C" fn restore() -> u32 {
             INSTANCE.restore()
+        }
+    };
+    (Report) => {
+        #[cfg(target_arch = "wasm32")]
+        #[unsafe(no_mangle)]
+        extern "C" fn report() {
+            INSTANCE.report()
         }
     };
     (Timer) => {
@@ -193,6 +200,16 @@ impl<P: Timer> Instance<P> {
     /// Export `timer`.
     pub fn timer(&self) {
         self.with(P::timer);
+    }
+}
+
+impl<P: Report> Instance<P> {
+    /// Export `report`.
+    pub fn report(&self) {
+        let text = self.with(|plugin| plugin.report());
+        if !text.is_empty() {
+            raw::report_text(&text);
+        }
     }
 }
 

@@ -10,9 +10,15 @@ unsafe extern "C" {
     pub(crate) safe fn tsc() -> u64;
     pub(crate) safe fn tsc_khz() -> u32;
     pub(crate) safe fn monotonic_ns() -> u64;
+    pub(crate) safe fn realtime_ns() -> u64;
+    pub(crate) safe fn tsc_is_stable() -> u32;
+    pub(crate) safe fn vcpus() -> u32;
+    pub(crate) safe fn vcpu_times(vcpu: u32, times: &mut [u64; 2]) -> u32;
+    pub(crate) safe fn host_cpus() -> u32;
     pub(crate) safe fn kvm_rdmsr(index: u32, value: &mut u64) -> u32;
     pub(crate) safe fn kvm_wrmsr(index: u32, value: u64) -> u32;
     pub(crate) safe fn host_rdmsr(index: u32, value: &mut u64) -> u32;
+    pub(crate) safe fn host_rdmsr_on(cpu: u32, index: u32, value: &mut u64) -> u32;
     pub(crate) safe fn intercept(first: u32, last: u32, directions: u32, on: u32) -> u32;
     pub(crate) safe fn timer(at_ns: u64) -> u32;
 }
@@ -25,6 +31,13 @@ mod ranges {
         pub(super) fn config(out: *mut u8, capacity: usize) -> usize;
         pub(super) fn guest_read(gpa: u64, out: *mut u8, len: usize) -> u32;
         pub(super) fn guest_write(gpa: u64, data: *const u8, len: usize) -> u32;
+        pub(super) fn host_file(
+            name: *const u8,
+            name_len: usize,
+            out: *mut u8,
+            capacity: usize,
+        ) -> u32;
+        pub(super) fn report_text(text: *const u8, len: usize);
         pub(super) fn save_state(state: *const u8, len: usize) -> u32;
         pub(super) fn saved_state(out: *mut u8, capacity: usize) -> usize;
         pub(super) fn saved_version(out: *mut u8, capacity: usize) -> usize;
@@ -49,6 +62,17 @@ pub(crate) fn guest_read(gpa: u64, out: &mut [u8]) -> u32 {
 pub(crate) fn guest_write(gpa: u64, data: &[u8]) -> u32 {
     // SAFETY: the host only reads, and only the range of `data`.
     unsafe { ranges::guest_write(gpa, data.as_ptr(), data.len()) }
+}
+
+pub(crate) fn host_file(name: &str, out: &mut [u8]) -> u32 {
+    // SAFETY: the host reads only the range of `name` and writes at most the
+    // range of `out`.
+    unsafe { ranges::host_file(name.as_ptr(), name.len(), out.as_mut_ptr(), out.len()) }
+}
+
+pub(crate) fn report_text(text: &str) {
+    // SAFETY: the host only reads, and only the range of `text`.
+    unsafe { ranges::report_text(text.as_ptr(), text.len()) }
 }
 
 pub(crate) fn save_state(state: &[u8]) -> u32 {

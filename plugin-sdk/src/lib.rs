@@ -24,12 +24,14 @@
 //! Wasm the same crate is an ordinary library, in which [`native`] stands in
 //! for the host, so `cargo test` tests it.
 //!
-//! - Lifecycle: [`Plugin`], and the hooks [`Reset`], [`Persist`] and [`Timer`].
-//! - Configuration: [`Setup::config`], with [`Bits64`] and [`MsrIndex`] for
-//!   numbers that TOML cannot write or people would rather see in hex.
-//! - Host calls without a capability: [`log`], [`time`].
+//! - Lifecycle: [`Plugin`], and the hooks [`Reset`], [`Persist`], [`Timer`] and
+//!   [`Report`].
+//! - Configuration: [`Setup::config`], with [`Bits64`], [`MsrIndex`] and
+//!   [`MsrRange`] for numbers that TOML cannot write or people would rather see in hex.
+//! - Host calls without a capability: [`log`], [`time`], [`vcpus`].
 //! - Host calls behind one: [`memory`], [`kvm`], [`host`], [`intercept`],
 //!   [`timer`].
+//! - For clocks that the guest computes from its time-stamp counter: [`clock`].
 
 #![no_std]
 
@@ -39,6 +41,7 @@ extern crate std;
 
 mod abi;
 mod access;
+pub mod clock;
 mod error;
 #[doc(hidden)]
 pub mod export;
@@ -54,11 +57,11 @@ mod runtime;
 mod saved;
 mod setup;
 
-pub use access::{Access, MsrIndex, Otherwise, Reason, VcpuId};
+pub use access::{Access, MsrIndex, MsrRange, Otherwise, Reason, VcpuId};
 pub use error::Error;
-pub use hostcalls::{Refused, host, intercept, kvm, log, memory, time, timer};
+pub use hostcalls::{Refused, host, intercept, kvm, log, memory, time, timer, vcpus};
 pub use number::Bits64;
-pub use plugin::{Persist, Plugin, Reset, Timer};
+pub use plugin::{Persist, Plugin, Report, Reset, Timer};
 pub use saved::Saved;
 pub use setup::Setup;
 

@@ -3,9 +3,9 @@
 
 use core::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::MsrIndex;
+use crate::{MsrIndex, MsrRange};
 
 /// A value of 64 bits. In a configuration, a number or a text such as
 /// `"0xffffffffffffffff"`.
@@ -28,6 +28,58 @@ impl<'de> Deserialize<'de> for MsrIndex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = deserializer.deserialize_any(Number { bits: 32 })?;
         u32::try_from(number).map(MsrIndex).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for MsrRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Range)
+    }
+}
+
+impl Serialize for MsrRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Reads one MSR or two with a `-` between them.
+struct Range;
+
+impl Range {
+    fn single<E: de::Error>(number: u64, unexpected: de::Unexpected<'_>) -> Result<MsrRange, E> {
+        let msr = u32::try_from(number).map(MsrIndex);
+        let msr = msr.map_err(|_| E::invalid_value(unexpected, &Range))?;
+        Ok(MsrRange { first: msr, last: msr })
+    }
+}
+
+impl de::Visitor<'_> for Range {
+    type Value = MsrRange;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an MSR, or a range of them such as \"0xc0010200-0xc001020b\"")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<MsrRange, E> {
+        Range::single(number, de::Unexpected::Unsigned(number))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<MsrRange, E> {
+        let unexpected = de::Unexpected::Signed(number);
+        match u64::try_from(number) {
+            Ok(number) => Range::single(number, unexpected),
+            Err(_) => Err(E::invalid_value(unexpected, &self)),
+        }
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<MsrRange, E> {
+        let msr = |text: &str| parse(text.trim()).and_then(|n| u32::try_from(n).ok()).map(MsrIndex);
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (msr(first), msr(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(MsrRange { first, last }),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        }
     }
 }
 
@@ -111,6 +163,21 @@ mod tests {
             check(json, None, None);
         }
         check("\"0x10000000000000000\"", None, None);
+    }
+
+    #[test]
+    fn ranges_have_one_end_or_two() {
+        let read = |json| serde_json::from_str::<MsrRange>(json).ok();
+        let range = |first, last| MsrRange { first: MsrIndex(first), last: MsrIndex(last) };
+        assert_eq!(read("266"), Some(range(0x10a, 0x10a)));
+        assert_eq!(read("\"0x10a\""), Some(range(0x10a, 0x10a)));
+        assert_eq!(read("\"0x10 - 0x1f\""), Some(range(0x10, 0x1f)));
+        for json in ["\"0x1f-0x10\"", "\"0x10-\"", "\"-\"", "-1", "4294967296", "true"] {
+            assert_eq!(read(json), None, "{json}");
+        }
+        let range = range(0x10, 0x1f);
+        assert_eq!(read(&serde_json::to_string(&range).unwrap()), Some(range));
+        assert!(range.contains(MsrIndex(0x1f)) && !range.contains(MsrIndex(0x20)));
     }
 
     #[test]

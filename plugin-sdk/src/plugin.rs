@@ -1,6 +1,8 @@
 //! The traits that a plugin implements. One is enough; the others are hooks,
 //! each named in [`export!`](crate::export!) by the plugin that has it.
 
+use alloc::string::String;
+
 use serde::Serialize;
 
 use crate::{Access, Error, Otherwise, Saved, Setup};
@@ -64,4 +66,11 @@ pub trait Persist: Plugin {
 pub trait Timer: Plugin {
     /// The time has come.
     fn timer(&mut self);
+}
+
+/// Hook of a plugin that has something to tell when the run has ended.
+pub trait Report: Plugin {
+    /// What people are shown, in lines, after the run; nothing if empty. The
+    /// host takes at most 64 KiB.
+    fn report(&self) -> String;
 }

@@ -9,10 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use wasmsr_engine::msr::{ExitList, MsrAccess, MsrIndex, MsrOp, Outcome, Reason, VcpuId};
+use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason, VcpuId};
 use wasmsr_engine::{
-    Engine, ExitsRefused, Host, LoadOptions, MsrHandler, OutsideMemory, Profile, SavedState,
-    VcpuMsrs,
+    Engine, Host, LoadOptions, MsrHandler, NoGuest, Profile, SavedState, VcpuMsrs,
 };
 
 fn main() -> ExitCode {
@@ -119,49 +118,6 @@ fn not_built() -> Completion {
     ))
 }
 
-/// A VMM that offers nothing: these plugins ask for nothing.
-struct NoHost;
-
 fn host() -> Arc<dyn Host> {
-    Arc::new(NoHost)
-}
-
-impl Host for NoHost {
-    fn guest_tsc(&self, _: VcpuId) -> u64 {
-        0
-    }
-
-    fn tsc_khz(&self) -> u32 {
-        0
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        0
-    }
-
-    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory { gpa, len: out.len() })
-    }
-
-    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory { gpa, len: data.len() })
-    }
-
-    fn kvm_msr(&self, _: VcpuId, _: MsrIndex) -> Option<u64> {
-        None
-    }
-
-    fn set_kvm_msr(&self, _: VcpuId, _: MsrIndex, _: u64) -> bool {
-        false
-    }
-
-    fn host_msr(&self, _: MsrIndex) -> Option<u64> {
-        None
-    }
-
-    fn set_exits(&self, _: &ExitList) -> Result<(), ExitsRefused> {
-        Err(ExitsRefused("there is no filter".to_owned()))
-    }
-
-    fn wake_at(&self, _: VcpuId, _: u64) {}
+    Arc::new(NoGuest::default())
 }

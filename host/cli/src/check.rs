@@ -64,6 +64,7 @@ struct PluginReport {
     memory: u64,
     on_failure: String,
     asks: Vec<String>,
+    asks_optionally: Vec<String>,
     granted: Vec<String>,
     unhandled: Vec<String>,
 }
@@ -297,9 +298,6 @@ impl Report {
 }
 
 fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
-    let strings = |capabilities: &[wasmsr_engine::plugin::Capability]| {
-        capabilities.iter().map(ToString::to_string).collect()
-    };
     PluginReport {
         name: info.manifest.plugin.name.clone(),
         version: info.manifest.plugin.version.to_string(),
@@ -309,8 +307,9 @@ fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
         fuel: info.config.fuel,
         memory: info.config.memory,
         on_failure: info.config.on_failure.to_string(),
-        asks: strings(&info.manifest.needs.capabilities),
-        granted: strings(&info.config.grant),
+        asks: info.manifest.needs.capabilities.iter().map(ToString::to_string).collect(),
+        asks_optionally: info.manifest.needs.optional.iter().map(ToString::to_string).collect(),
+        granted: info.config.grant.iter().map(ToString::to_string).collect(),
         unhandled: info
             .manifest
             .unhandled
@@ -338,7 +337,7 @@ fn cpuid_reports(change: &wasmsr_engine::CpuidChange) -> Vec<CpuidReport> {
 
 fn boot_sentence(boot: &Boot) -> String {
     match boot {
-        Boot::Guest(name) => format!("boots the built-in guest `{name}`"),
+        Boot::Guest { name, .. } => format!("boots the built-in guest `{name}`"),
         Boot::Image { path, modules, .. } => {
             format!("boots the multiboot image {} with {} modules", path.display(), modules.len())
         }

@@ -53,7 +53,7 @@ impl<'a> MakeWriter<'a> for Stderr {
 /// guest reads nothing, so nothing is read for it.
 pub(crate) fn attach_input(boot: &Boot, control: &Control) -> io::Result<Option<RawTerminal>> {
     let raw = match boot {
-        Boot::Guest(_) => return Ok(None),
+        Boot::Guest { .. } => return Ok(None),
         Boot::Image { .. } => None,
         Boot::Kernel { .. } => RawTerminal::enter()?,
     };

@@ -33,6 +33,7 @@ struct Report<'a> {
     name: &'a str,
     version: String,
     capabilities: Vec<String>,
+    optional_capabilities: Vec<String>,
     manifest: &'a str,
     exports: Vec<Item<'a>>,
     imports: Vec<Item<'a>>,
@@ -48,7 +49,7 @@ struct Item<'a> {
 impl<'a> Report<'a> {
     fn new(args: &args::Inspect, inspection: &'a plugin::Inspection) -> Self {
         let about = &inspection.manifest.plugin;
-        let capabilities = &inspection.manifest.needs.capabilities;
+        let needs = &inspection.manifest.needs;
         Report {
             path: args.file.display().to_string(),
             size: inspection.size,
@@ -56,7 +57,8 @@ impl<'a> Report<'a> {
             abi: about.abi,
             name: &about.name,
             version: about.version.to_string(),
-            capabilities: capabilities.iter().map(ToString::to_string).collect(),
+            capabilities: needs.capabilities.iter().map(ToString::to_string).collect(),
+            optional_capabilities: needs.optional.iter().map(ToString::to_string).collect(),
             manifest: &inspection.manifest_text,
             exports: items(&inspection.exports),
             imports: items(&inspection.imports),

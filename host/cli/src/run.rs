@@ -72,6 +72,10 @@ fn boot(set: &Loaded, events: &Events) -> Result<RunEnd, Failure> {
         started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
     let end = vm.run(handlers, events);
     eprintln!("wasmsr: {end}\n{}", tables::accesses(&started.metrics));
+    for report in started.reports.take() {
+        let whose = report.vcpu.map_or(String::new(), |vcpu| format!(", {vcpu}"));
+        eprintln!("\nplugin {}{whose} reports:\n{}", report.plugin, report.text);
+    }
     Ok(end)
 }
 

@@ -66,13 +66,16 @@ pub(crate) fn assign_seats(plugins: &[Arc<Plugin>]) -> (Vec<SeatPlan>, Vec<Claim
                 seat: seat_of(plugin, claim.scope),
             });
         }
+        // A plugin whose profile lists nothing that exits lives all the same:
+        // it may refuse that, or have its work done when it starts.
+        for listed in &plugin.manifest.listed {
+            seat_of(plugin, listed.scope);
+        }
         // Unhandled accesses go to the state that the plugin has anyway.
         let scopes = plugin.manifest.msr.iter().map(|claim| claim.scope);
-        let scope = if scopes.clone().count() > 0 && scopes.into_iter().all(|s| s == Scope::Vm) {
-            Scope::Vm
-        } else {
-            Scope::Vcpu
-        };
+        let only_vm = scopes.clone().count() > 0 && scopes.into_iter().all(|s| s == Scope::Vm);
+        let own = if only_vm { Scope::Vm } else { Scope::Vcpu };
+        let scope = plugin.manifest.unhandled.scope.unwrap_or(own);
         for &reason in &plugin.manifest.unhandled.reasons {
             let seat = seat_of(plugin, scope);
             match Reason::from(reason) {

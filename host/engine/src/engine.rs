@@ -10,8 +10,9 @@ use crate::host::{Host, NoGuest};
 use crate::intercepts::Intercepts;
 use crate::metrics::{Counters, Metrics};
 use crate::msr::{Claim, Directions, ExitList, MsrRange, Policy, VcpuId};
-use crate::plugin::{Capability, CodeCache, Compiler, Manifest, Plugin, Scope, Surroundings};
+use crate::plugin::{CodeCache, Compiler, Manifest, Plugin, Scope, Surroundings};
 use crate::profile::{KernelVersion, PluginConfig, Profile, Sha256};
+use crate::report::Reports;
 use crate::seat::{Seat, SeatPlan, Sitter};
 use crate::state::{InstanceState, SavedState};
 use crate::unanswered::Unanswered;
@@ -88,6 +89,8 @@ pub struct Started {
     pub vcpus: Vec<VcpuMsrs>,
     /// What they count.
     pub metrics: Metrics,
+    /// What they tell after the run.
+    pub reports: Reports,
 }
 
 impl Engine {
@@ -192,7 +195,8 @@ impl Engine {
     /// [`StartError`] for the first plugin that refuses its configuration,
     /// traps in `init`, or does not fit its limits.
     pub fn start(&self, host: &Arc<dyn Host>, vcpus: u32) -> Result<Started, StartError> {
-        let vm = Surroundings { host: host.clone(), intercepts: intercepts(&self.plugins) };
+        let intercepts = intercepts(&self.plugins);
+        let vm = Surroundings { host: host.clone(), intercepts, vcpus };
         let sitter = |plan: &SeatPlan, scope| {
             Sitter::new(&plan.plugin, &vm, scope)
                 .map_err(|error| StartError::of(&plan.plugin, &error))
@@ -204,11 +208,11 @@ impl Engine {
                 Scope::Vcpu => None,
             });
         }
-        let asks = |plugin: &Arc<Plugin>| plugin.asks_for(Capability::Intercept);
-        let switches = self.plugins.iter().any(asks).then(|| vm.intercepts.clone());
+        let switches =
+            self.plugins.iter().any(|plugin| plugin.held.intercept).then(|| vm.intercepts.clone());
         let unanswered = Unanswered::new();
         let metrics = Metrics { vcpus: Vec::new(), plugins: self.answers.names.clone() };
-        let mut started = Started { vcpus: Vec::new(), metrics };
+        let mut started = Started { vcpus: Vec::new(), metrics, reports: Reports::default() };
         for vcpu in (0..vcpus).map(VcpuId) {
             let mut seats = Vec::new();
             for (plan, shared) in self.seats.iter().zip(&shared) {
@@ -228,19 +232,20 @@ impl Engine {
                 unanswered: unanswered.clone(),
                 vm: vm.clone(),
                 switches: switches.clone(),
+                reports: started.reports.clone(),
             });
         }
         Ok(started)
     }
 
-    /// Brings every plugin to life once, with no guest behind it, to learn
-    /// whether it takes its configuration.
+    /// Brings every plugin to life for a VM of `vcpus` vCPUs with no guest in
+    /// it, to learn whether it takes its configuration.
     ///
     /// # Errors
     /// As [`start`](Engine::start).
-    pub fn rehearse(&self) -> Result<(), StartError> {
+    pub fn rehearse(&self, vcpus: u32) -> Result<(), StartError> {
         let host: Arc<dyn Host> = Arc::new(NoGuest::default());
-        self.start(&host, 1).map(drop)
+        self.start(&host, vcpus).map(drop)
     }
 
     /// Saves the plugins of a VM. Its vCPUs must be out of the guest, with no
@@ -269,7 +274,7 @@ impl Engine {
             // Those of all others are their manifests'.
             let asks = |name: &str| {
                 let mut plugins = self.plugins.iter();
-                plugins.any(|p| *p.name == *name && p.asks_for(Capability::Intercept))
+                plugins.any(|p| *p.name == *name && p.held.intercept)
             };
             saved.intercepts = vcpu.vm.intercepts.save();
             saved.intercepts.retain(|switched| asks(&switched.plugin));

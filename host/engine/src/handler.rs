@@ -13,4 +13,7 @@ pub trait MsrHandler: Send {
     /// Called when a time has come that was asked for through
     /// [`Host::wake_at`](crate::Host::wake_at), with no access pending.
     fn wake(&mut self) {}
+
+    /// Called once, when no vCPU runs any more.
+    fn end(&mut self) {}
 }

@@ -1,6 +1,7 @@
 //! What the engine asks of the VMM around it.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Instant, SystemTime};
 
 use crate::msr::{ExitList, MsrIndex, VcpuId};
 
@@ -18,6 +19,18 @@ pub trait Host: Send + Sync {
 
     /// Nanoseconds of the host's monotonic clock since an arbitrary start.
     fn monotonic_ns(&self) -> u64;
+
+    /// Nanoseconds of the host's clock of the time of day since 1970, UTC.
+    fn realtime_ns(&self) -> u64;
+
+    /// Whether the TSCs of all vCPUs agree and will go on so, as
+    /// `KVM_CLOCK_TSC_STABLE` says (KVM api 4.29).
+    fn tsc_is_stable(&self) -> bool;
+
+    /// What the host's scheduler has given the thread of `vcpu`, which may be
+    /// another than the calling one; `None` where it has not started or the
+    /// host does not count.
+    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes>;
 
     /// Copies `out.len()` bytes of guest-physical memory at `gpa`.
     ///
@@ -40,9 +53,17 @@ pub trait Host: Send + Sync {
     #[must_use]
     fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool;
 
-    /// The physical host's value of an MSR, on the CPU that this thread runs
-    /// on; `None` where the host has none or does not let it be read.
-    fn host_msr(&self, index: MsrIndex) -> Option<u64>;
+    /// The physical host's value of an MSR on one of its CPUs, or on the CPU
+    /// that this thread runs on; `None` where the host has none or does not let
+    /// it be read.
+    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64>;
+
+    /// How many CPUs the physical host has online.
+    fn host_cpus(&self) -> u32;
+
+    /// The beginning of a file of the host, as much as `out` holds; how much
+    /// that is, or `None` if it cannot be read. Must not block.
+    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize>;
 
     /// Replaces what exits, at once for all vCPUs.
     ///
@@ -55,6 +76,15 @@ pub trait Host: Send + Sync {
     /// the vCPU taken out of the guest for it. One time a vCPU is kept: the
     /// earliest asked for since the last wake.
     fn wake_at(&self, vcpu: VcpuId, at: u64);
+}
+
+/// A vCPU's thread in the eyes of the host's scheduler, since its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VcpuTimes {
+    /// Nanoseconds on a CPU.
+    pub ran_ns: u64,
+    /// Nanoseconds ready to run, with no CPU to run on.
+    pub waited_ns: u64,
 }
 
 /// A VMM cannot let exit what a plugin wants to exit.
@@ -74,6 +104,10 @@ pub struct OutsideMemory {
 
 /// No guest at all: what plugins see when a profile is only checked, and
 /// enough for tests and benchmarks of plugins that need none.
+///
+/// Every MSR of KVM's and of the host's is 0, so that a plugin which looks at
+/// them when it starts does not fail for that; KVM's take any value, and forget
+/// it. There is no memory and no file.
 #[derive(Debug)]
 pub struct NoGuest {
     start: Instant,
@@ -99,6 +133,19 @@ impl Host for NoGuest {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    fn realtime_ns(&self) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        true
+    }
+
+    fn vcpu_times(&self, _vcpu: VcpuId) -> Option<VcpuTimes> {
+        None
+    }
+
     fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
         Err(OutsideMemory { gpa, len: out.len() })
     }
@@ -108,14 +155,22 @@ impl Host for NoGuest {
     }
 
     fn kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex) -> Option<u64> {
-        None
+        Some(0)
     }
 
     fn set_kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex, _value: u64) -> bool {
-        false
+        true
     }
 
-    fn host_msr(&self, _index: MsrIndex) -> Option<u64> {
+    fn host_msr(&self, _cpu: Option<u32>, _index: MsrIndex) -> Option<u64> {
+        Some(0)
+    }
+
+    fn host_cpus(&self) -> u32 {
+        1
+    }
+
+    fn read_host_file(&self, _path: &Path, _out: &mut [u8]) -> Option<usize> {
         None
     }
 

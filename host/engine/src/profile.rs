@@ -9,7 +9,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::msr::Policy;
-use crate::plugin::Capability;
+use crate::plugin::Grant;
 use crate::toml_file::{self, TomlError};
 
 /// A VM's description, read and validated; what it names on disk is not yet
@@ -45,7 +45,12 @@ pub const MAX_VCPUS: u32 = 255;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
     /// `guest = "NAME"`: a guest built into the VMM.
-    Guest(String),
+    Guest {
+        /// Its name.
+        name: String,
+        /// Its command line, without the name.
+        cmdline: String,
+    },
     /// `image = "FILE"`: a multiboot 1 ELF32 image.
     Image {
         /// The image.
@@ -85,7 +90,7 @@ pub struct PluginConfig {
     /// What the plugin reads through its host call, as JSON text.
     pub config: String,
     /// Capabilities granted.
-    pub grant: Vec<Capability>,
+    pub grant: Vec<Grant>,
     /// What becomes of an access when the plugin traps or overruns.
     pub on_failure: OnFailure,
     /// Fuel for one access, in Wasm instructions.
@@ -300,7 +305,7 @@ struct PluginTable {
     #[serde(default)]
     config: toml::Table,
     #[serde(default)]
-    grant: Vec<Capability>,
+    grant: Vec<Grant>,
     #[serde(default)]
     on_failure: OnFailure,
     #[serde(default = "default_fuel")]
@@ -414,8 +419,7 @@ impl BootTable {
             (Some(guest), None, None) => {
                 only_for("initrd", self.initrd.is_some(), "kernel")?;
                 only_for("modules", self.modules.is_some(), "image")?;
-                only_for("cmdline", !cmdline.is_empty(), "image` or `kernel")?;
-                Ok(Boot::Guest(guest))
+                Ok(Boot::Guest { name: guest, cmdline })
             }
             (None, Some(image), None) => {
                 only_for("initrd", self.initrd.is_some(), "kernel")?;
@@ -484,7 +488,7 @@ impl PluginTable {
             path,
             sha256: self.sha256,
             config,
-            grant: self.grant,
+            grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
             on_failure: self.on_failure,
             fuel,
             memory,

@@ -128,6 +128,15 @@ impl Sitter {
         }
     }
 
+    /// What the plugin has to tell after the run.
+    pub(crate) fn report(&mut self) -> String {
+        let Some(live) = &mut self.live else { return String::new() };
+        live.report().unwrap_or_else(|failure| {
+            self.note_failure(&"in its report", &failure);
+            String::new()
+        })
+    }
+
     /// What the plugin wants to keep. One that has just failed keeps nothing.
     pub(crate) fn save(&mut self) -> Result<Option<InstanceState>, InstanceError> {
         let Some(live) = &mut self.live else { return Ok(None) };

@@ -9,6 +9,7 @@ use crate::intercepts::Intercepts;
 use crate::metrics::Counters;
 use crate::msr::{MsrAccess, Outcome, Policy, Reason, SeatId, VcpuId};
 use crate::plugin::Surroundings;
+use crate::report::{Report, Reports};
 use crate::seat::{Seat, Verdict};
 use crate::unanswered::Unanswered;
 
@@ -23,6 +24,7 @@ pub struct VcpuMsrs {
     pub(crate) vm: Surroundings,
     /// Set where a plugin may change its intercepts.
     pub(crate) switches: Option<Intercepts>,
+    pub(crate) reports: Reports,
 }
 
 impl MsrHandler for VcpuMsrs {
@@ -76,6 +78,22 @@ impl MsrHandler for VcpuMsrs {
         }
         if let Some(at) = next {
             self.vm.host.wake_at(vcpu, at);
+        }
+    }
+
+    fn end(&mut self) {
+        let first = self.vcpu == VcpuId(0);
+        for seat in &mut self.seats {
+            let report = seat.with(|sitter| {
+                let vcpu = sitter.scope();
+                // The VM's own instances report with vCPU 0.
+                let due = vcpu.is_some() || first;
+                let text = if due { sitter.report() } else { String::new() };
+                Report { plugin: sitter.name().clone(), vcpu, text }
+            });
+            if !report.text.is_empty() {
+                self.reports.add(report);
+            }
         }
     }
 }

@@ -1,40 +1,79 @@
-//! What the plugins' host calls reach: guest memory, time and KVM's own MSRs.
+//! What the plugins' host calls reach: guest memory, time, KVM's own MSRs and
+//! the physical host.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use kvm_bindings::KVM_CLOCK_TSC_STABLE;
+use kvm_ioctls::VmFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use wasmsr_engine::msr::{ExitList, MsrIndex, VcpuId};
-use wasmsr_engine::{ExitsRefused, Host, OutsideMemory};
+use wasmsr_engine::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
 
 use crate::alarms::Alarms;
 use crate::filter::KvmFilter;
 use crate::host_msrs::HostMsrs;
 use crate::kernel_msrs::{KernelMsrs, VcpuMsrs};
+use crate::scheduler::{self, VcpuThreads};
 
-/// Puts a filter in the place of the VM's present one.
-pub(crate) type InstallFilter =
-    Box<dyn Fn(&KvmFilter) -> Result<(), kvm_ioctls::Error> + Send + Sync>;
+/// What a running VM is asked for.
+pub(crate) trait VmCalls: Send + Sync {
+    /// Puts a filter in the place of the VM's present one.
+    fn install(&self, filter: &KvmFilter) -> Result<(), kvm_ioctls::Error>;
+
+    /// Whether KVM's own clock would be the same on all vCPUs.
+    fn tsc_is_stable(&self) -> bool;
+}
+
+impl VmCalls for VmFd {
+    fn install(&self, filter: &KvmFilter) -> Result<(), kvm_ioctls::Error> {
+        filter.install(self)
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        self.get_clock().is_ok_and(|clock| clock.flags & KVM_CLOCK_TSC_STABLE != 0)
+    }
+}
 
 /// The VM as the engine sees it.
 pub(crate) struct VmHost {
+    vm: Arc<dyn VmCalls>,
     memory: GuestMemoryMmap,
     /// In the order of vCPUs.
     msrs: Vec<Arc<VcpuMsrs>>,
     tsc_khz: u32,
-    install_filter: InstallFilter,
     alarms: Alarms,
+    threads: VcpuThreads,
     host_msrs: HostMsrs,
+    host_cpus: u32,
 }
 
 impl VmHost {
     pub(crate) fn new(
-        install_filter: InstallFilter,
+        vm: Arc<dyn VmCalls>,
         memory: GuestMemoryMmap,
         msrs: Vec<Arc<VcpuMsrs>>,
         tsc_khz: u32,
     ) -> Self {
-        let alarms = Alarms::new(msrs.len());
-        VmHost { memory, msrs, tsc_khz, install_filter, alarms, host_msrs: HostMsrs::new() }
+        VmHost {
+            vm,
+            memory,
+            tsc_khz,
+            alarms: Alarms::new(msrs.len()),
+            threads: VcpuThreads::new(msrs.len()),
+            msrs,
+            host_msrs: HostMsrs::new(),
+            host_cpus: scheduler::online_cpus(),
+        }
+    }
+
+    /// The threads that run the vCPUs.
+    pub(crate) fn threads(&self) -> &VcpuThreads {
+        &self.threads
     }
 
     /// When plugins want to be called.
@@ -69,6 +108,19 @@ impl Host for VmHost {
         self.alarms.now()
     }
 
+    fn realtime_ns(&self) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        self.vm.tsc_is_stable()
+    }
+
+    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
+        self.threads.times(vcpu)
+    }
+
     fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
         let len = out.len();
         let address = self.check(gpa, len)?;
@@ -89,13 +141,31 @@ impl Host for VmHost {
         self.msrs(vcpu).is_some_and(|msrs| msrs.write(index, value))
     }
 
-    fn host_msr(&self, index: MsrIndex) -> Option<u64> {
-        self.host_msrs.read(index)
+    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
+        self.host_msrs.read(cpu, index)
+    }
+
+    fn host_cpus(&self) -> u32 {
+        self.host_cpus
+    }
+
+    /// A pipe that nobody writes to, or a terminal, reads as empty or not at
+    /// all: it must not hold the vCPU.
+    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
+        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+        let mut filled = 0;
+        while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest).ok()? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Some(filled)
     }
 
     fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
         let filter = KvmFilter::pack(exits).map_err(|error| ExitsRefused(error.to_string()))?;
-        (self.install_filter)(&filter).map_err(|error| ExitsRefused(error.to_string()))
+        self.vm.install(&filter).map_err(|error| ExitsRefused(error.to_string()))
     }
 
     fn wake_at(&self, vcpu: VcpuId, at: u64) {
@@ -111,9 +181,21 @@ mod tests {
 
     const RAM: u64 = 0x2000;
 
+    struct NoVm;
+
+    impl VmCalls for NoVm {
+        fn install(&self, _: &KvmFilter) -> Result<(), kvm_ioctls::Error> {
+            Ok(())
+        }
+
+        fn tsc_is_stable(&self) -> bool {
+            false
+        }
+    }
+
     fn host() -> VmHost {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap();
-        VmHost::new(Box::new(|_| Ok(())), memory, Vec::new(), 1_000_000)
+        VmHost::new(Arc::new(NoVm), memory, Vec::new(), 1_000_000)
     }
 
     #[test]
@@ -140,6 +222,28 @@ mod tests {
         let mut out = [0; 8];
         assert!(host().read_memory(u64::MAX - 3, &mut out).is_err());
         assert!(host().read_memory(u64::MAX, &mut []).is_ok(), "nothing is nowhere");
+    }
+
+    #[test]
+    fn a_file_is_read_from_its_beginning() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("energy_uj");
+        std::fs::write(&path, "12345\n").unwrap();
+        let mut out = [0; 8];
+        assert_eq!(host().read_host_file(&path, &mut out), Some(6));
+        assert_eq!(&out, b"12345\n\0\0");
+        assert_eq!(host().read_host_file(&path, &mut out[..3]), Some(3));
+        assert_eq!(host().read_host_file(directory.path(), &mut out), None, "a folder");
+        assert_eq!(host().read_host_file(&directory.path().join("none"), &mut out), None);
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_holds_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert_eq!(host().read_host_file(&path, &mut [0; 8]), Some(0));
     }
 
     #[test]

@@ -27,10 +27,13 @@ impl HostMsrs {
         HostMsrs { directory, files: Mutex::default(), told: Once::new() }
     }
 
-    /// The value on the CPU that runs this thread; `None` where there is none
-    /// to be had.
-    pub(crate) fn read(&self, index: MsrIndex) -> Option<u64> {
-        let cpu = rustix::thread::sched_getcpu();
+    /// The value on this CPU, or on the one that runs this thread; `None` where
+    /// there is none to be had.
+    pub(crate) fn read(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
+        let cpu = match cpu {
+            Some(cpu) => usize::try_from(cpu).ok()?,
+            None => rustix::thread::sched_getcpu(),
+        };
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match files.entry(cpu) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
@@ -77,15 +80,17 @@ mod tests {
             fs::write(cpu.join("msr"), content).unwrap();
         }
         let msrs = HostMsrs::in_directory(directory.path().into());
-        assert_eq!(msrs.read(MsrIndex(0x606)), Some(0x1122_3344_5566_7788));
-        assert_eq!(msrs.read(MsrIndex(0x607)), None, "there are not eight bytes");
-        assert_eq!(msrs.read(MsrIndex(u32::MAX)), None);
+        assert_eq!(msrs.read(None, MsrIndex(0x606)), Some(0x1122_3344_5566_7788));
+        assert_eq!(msrs.read(Some(1), MsrIndex(0x606)), Some(0x1122_3344_5566_7788));
+        assert_eq!(msrs.read(Some(u32::MAX), MsrIndex(0x606)), None, "no such CPU");
+        assert_eq!(msrs.read(None, MsrIndex(0x607)), None, "there are not eight bytes");
+        assert_eq!(msrs.read(None, MsrIndex(u32::MAX)), None);
     }
 
     #[test]
     fn without_the_module_there_is_no_value() {
         let msrs = HostMsrs::in_directory("/nonexistent".into());
-        assert_eq!(msrs.read(MsrIndex(0x10)), None);
-        assert_eq!(msrs.read(MsrIndex(0x10)), None);
+        assert_eq!(msrs.read(None, MsrIndex(0x10)), None);
+        assert_eq!(msrs.read(None, MsrIndex(0x10)), None);
     }
 }

@@ -13,7 +13,7 @@
 //! let (control, events) = control();
 //! let vm = Vm::build(VmSpec {
 //!     vm: &VmConfig { memory: 128 << 20, vcpus: 1 },
-//!     boot: &Boot::Guest("hello".to_owned()),
+//!     boot: &Boot::Guest { name: "hello".to_owned(), cmdline: String::new() },
 //!     filter: &KvmFilter::default(),
 //!     cpuid: &[],
 //!     output: Box::new(std::io::stdout()),
@@ -43,6 +43,7 @@ mod kvm;
 mod lifecycle;
 mod memory;
 mod run;
+mod scheduler;
 mod thread;
 mod vcpu;
 mod vm;

@@ -15,8 +15,8 @@ use crate::vm::Vm;
 
 impl Vm {
     /// Runs the VM to its end: a thread a vCPU, each with its handler, in the
-    /// order of vCPUs. When this returns, all threads have been joined and
-    /// every handler is dropped.
+    /// order of vCPUs. When this returns, all threads have been joined, and then
+    /// every handler was told the end and dropped.
     pub fn run(self, handlers: Vec<Box<dyn MsrHandler>>, events: &Events) -> RunEnd {
         if handlers.len() != self.vcpus.len() {
             return RunEnd::HostError(format!(
@@ -84,7 +84,10 @@ impl Vm {
             }
         };
 
-        threads.into_iter().for_each(VcpuThread::join);
+        let handlers: Vec<_> = threads.into_iter().filter_map(VcpuThread::join).collect();
+        for mut handler in handlers {
+            handler.end();
+        }
         let (ports, mmio) = self.devices.strays();
         tracing::debug!(ports, mmio, "accesses that met no device");
         end

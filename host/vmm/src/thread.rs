@@ -19,7 +19,7 @@ use crate::vcpu::Vcpu;
 /// The thread of a vCPU, as the VM's main loop sees it.
 pub(crate) struct VcpuThread {
     vcpu: VcpuId,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Box<dyn MsrHandler>>,
     progress: Arc<Progress>,
 }
 
@@ -37,8 +37,9 @@ impl VcpuThread {
         let thread =
             thread::Builder::new().name(format!("vcpu{}", vcpu.id.0)).spawn(move || {
                 let mut leaving = Leaving::new(vcpu.id, events);
+                vcpu.host.threads().started(vcpu.id);
                 (leaving.at, leaving.end) = vcpu.run(&mut *handler, &own);
-                drop(handler);
+                handler
             })?;
         Ok(VcpuThread { vcpu: id, thread, progress })
     }
@@ -64,10 +65,10 @@ impl VcpuThread {
         self.progress.note_asleep(None);
     }
 
-    /// Waits for the thread's end, after its [`Event::Left`].
-    pub(crate) fn join(self) {
-        // A panic has been told by then.
-        let _ = self.thread.join();
+    /// Waits for the thread's end, after its [`Event::Left`], and gives the
+    /// handler back, unless the thread has panicked, which it has told.
+    pub(crate) fn join(self) -> Option<Box<dyn MsrHandler>> {
+        self.thread.join().ok()
     }
 }
 

@@ -157,9 +157,8 @@ impl Vm {
         }
 
         let vm = Arc::new(vm);
-        let own_vm = Arc::clone(&vm);
-        let install = Box::new(move |filter: &KvmFilter| filter.install(&own_vm));
-        let host = Arc::new(VmHost::new(install, memory.clone(), msrs.clone(), tsc_khz));
+        let host = VmHost::new(Arc::clone(&vm) as _, memory.clone(), msrs.clone(), tsc_khz);
+        let host = Arc::new(host);
         let vcpus = vcpus.into_iter().zip(fds).zip(msrs).map(|((id, fd), msrs)| Vcpu {
             id,
             fd,

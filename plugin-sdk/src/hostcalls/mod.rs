@@ -7,6 +7,7 @@ pub mod log;
 pub mod memory;
 pub mod time;
 pub mod timer;
+pub mod vcpus;
 
 use core::fmt;
 

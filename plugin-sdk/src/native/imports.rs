@@ -37,6 +37,26 @@ pub(crate) fn monotonic_ns() -> u64 {
     with(|script| script.monotonic_ns)
 }
 
+pub(crate) fn realtime_ns() -> u64 {
+    with(|script| script.realtime_ns)
+}
+
+pub(crate) fn tsc_is_stable() -> u32 {
+    with(|script| script.tsc_is_stable.into())
+}
+
+pub(crate) fn vcpus() -> u32 {
+    with(|script| script.vcpus)
+}
+
+pub(crate) fn vcpu_times(vcpu: u32, times: &mut [u64; 2]) -> u32 {
+    with(|script| status(script.vcpu_times.get(&vcpu).map(|held| *times = *held)))
+}
+
+pub(crate) fn host_cpus() -> u32 {
+    with(|script| script.host_cpus)
+}
+
 pub(crate) fn guest_read(gpa: u64, out: &mut [u8]) -> u32 {
     with(|script| status(script.memory_mut(gpa, out.len()).map(|ram| out.copy_from_slice(ram))))
 }
@@ -57,6 +77,24 @@ pub(crate) fn host_rdmsr(index: u32, value: &mut u64) -> u32 {
     with(|script| status(script.host_msrs.get(&index).map(|held| *value = *held)))
 }
 
+pub(crate) fn host_rdmsr_on(cpu: u32, index: u32, value: &mut u64) -> u32 {
+    with(|script| {
+        let everywhere = script.host_msrs.get(&index).filter(|_| cpu < script.host_cpus);
+        let held = script.host_msrs_on.get(&(cpu, index)).or(everywhere);
+        status(held.map(|held| *value = *held))
+    })
+}
+
+pub(crate) fn host_file(name: &str, out: &mut [u8]) -> u32 {
+    with(|script| match script.host_files.get(name) {
+        Some(contents) => {
+            let copied = copy(contents, out).min(out.len());
+            u32::try_from(copied).unwrap_or(abi::NO_FILE)
+        }
+        None => abi::NO_FILE,
+    })
+}
+
 pub(crate) fn intercept(first: u32, last: u32, directions: u32, on: u32) -> u32 {
     let change = Intercept {
         first: MsrIndex(first),
@@ -75,6 +113,10 @@ pub(crate) fn intercept(first: u32, last: u32, directions: u32, on: u32) -> u32 
 pub(crate) fn timer(at_ns: u64) -> u32 {
     with(|script| script.timer = Some(at_ns));
     abi::OK
+}
+
+pub(crate) fn report_text(text: &str) {
+    with(|script| script.report = text.into());
 }
 
 pub(crate) fn save_state(state: &[u8]) -> u32 {

@@ -32,6 +32,7 @@ use core::marker::PhantomData;
 use crate::intercept::Directions;
 use crate::log::Level;
 use crate::memory::GuestAddress;
+use crate::vcpus::Times;
 use crate::{Access, Error, MsrIndex, Persist, Plugin, Reason, Saved, VcpuId, export};
 
 use script::{Script, with};
@@ -114,6 +115,41 @@ impl Host {
     /// KVM's value of an MSR.
     pub fn kvm_msr(&self, index: MsrIndex) -> Option<u64> {
         with(|script| script.kvm_msrs.get(&index.0).copied())
+    }
+
+    /// Sets the host's clock of the time of day.
+    pub fn set_realtime_ns(&self, ns: u64) {
+        with(|script| script.realtime_ns = ns);
+    }
+
+    /// Says whether the time-stamp counters can be trusted to agree.
+    pub fn set_tsc_is_stable(&self, stable: bool) {
+        with(|script| script.tsc_is_stable = stable);
+    }
+
+    /// Sets how many vCPUs the VM has; one if not said.
+    pub fn set_vcpus(&self, count: u32) {
+        with(|script| script.vcpus = count);
+    }
+
+    /// Sets what a vCPU has run and waited. The host counts for no other.
+    pub fn set_vcpu_times(&self, vcpu: VcpuId, times: Times) {
+        with(|script| script.vcpu_times.insert(vcpu.0, [times.ran_ns, times.waited_ns]));
+    }
+
+    /// Sets how many CPUs the host has; one if not said.
+    pub fn set_host_cpus(&self, count: u32) {
+        with(|script| script.host_cpus = count);
+    }
+
+    /// Gives one CPU of the host a value of its own.
+    pub fn set_host_msr_on(&self, cpu: u32, index: MsrIndex, value: u64) {
+        with(|script| script.host_msrs_on.insert((cpu, index.0), value));
+    }
+
+    /// Puts a file under a name that the profile grants.
+    pub fn set_host_file(&self, name: &str, contents: &[u8]) {
+        with(|script| script.host_files.insert(name.into(), contents.into()));
     }
 
     /// Gives the physical CPU an MSR, within the granted ranges.

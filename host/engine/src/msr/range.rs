@@ -111,6 +111,12 @@ impl<'de> Deserialize<'de> for MsrRange {
                 text.parse().map_err(E::custom)
             }
 
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<MsrRange, E> {
+                u32::try_from(number)
+                    .map(|index| MsrRange::from(MsrIndex(index)))
+                    .map_err(|_| E::custom(ParseRangeError::Index(number.to_string())))
+            }
+
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<MsrRange, E> {
                 u32::try_from(number)
                     .map(|index| MsrRange::from(MsrIndex(index)))

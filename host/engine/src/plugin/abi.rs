@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use wasmtime::{ExternType, Module};
 
-use super::manifest::{ABI_VERSION, Capability, Manifest};
+use super::manifest::{ABI_VERSION, Manifest};
 use super::module::ModuleError;
 use crate::msr::Direction;
 
@@ -27,16 +27,24 @@ pub const HOST_CALLS: &[HostCall] = &[
     free("tsc", "() -> (i64)"),
     free("tsc_khz", "() -> (i32)"),
     free("monotonic_ns", "() -> (i64)"),
+    free("realtime_ns", "() -> (i64)"),
+    free("tsc_is_stable", "() -> (i32)"),
+    free("vcpus", "() -> (i32)"),
+    free("vcpu_times", "(i32, i32) -> (i32)"),
+    free("host_cpus", "() -> (i32)"),
     behind("guest-memory", "guest_read", "(i64, i32, i32) -> (i32)"),
     behind("guest-memory", "guest_write", "(i64, i32, i32) -> (i32)"),
     behind("kvm-msr", "kvm_rdmsr", "(i32, i32) -> (i32)"),
     behind("kvm-msr", "kvm_wrmsr", "(i32, i64) -> (i32)"),
     behind("host-msr", "host_rdmsr", "(i32, i32) -> (i32)"),
+    behind("host-msr", "host_rdmsr_on", "(i32, i32, i32) -> (i32)"),
+    behind("host-file", "host_file", "(i32, i32, i32, i32) -> (i32)"),
     behind("intercept", "intercept", "(i32, i32, i32, i32) -> (i32)"),
     behind("timer", "timer", "(i64) -> (i32)"),
     free("save_state", "(i32, i32) -> (i32)"),
     free("saved_state", "(i32, i32) -> (i32)"),
     free("saved_version", "(i32, i32) -> (i32)"),
+    free("report_text", "(i32, i32) -> ()"),
 ];
 
 const fn free(name: &'static str, ty: &'static str) -> HostCall {
@@ -71,6 +79,7 @@ pub(super) fn check(module: &Module, manifest: &Manifest) -> Result<(), ModuleEr
         ("save", "() -> (i32)"),
         ("restore", "() -> (i32)"),
         ("timer", "() -> ()"),
+        ("report", "() -> ()"),
     ] {
         check_export(module, name, expected, None)?;
     }
@@ -114,8 +123,7 @@ fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError
             return Err(ModuleError::ImportType { name: call.name, expected, found });
         }
         if let Some(capability) = call.capability {
-            let asked = |asked: &Capability| asked.to_string().starts_with(capability);
-            if !manifest.needs.capabilities.iter().any(asked) {
+            if !manifest.needs.all().any(|asked| asked.to_string().starts_with(capability)) {
                 return Err(ModuleError::NotAsked { import: call.name, capability });
             }
         }

@@ -7,9 +7,8 @@
 use wasmtime::{Caller, Linker, Memory};
 
 use super::instance::{Answer, Phase, State};
-use super::manifest::Capability;
 use crate::intercepts::Refusal;
-use crate::msr::{Directions, MsrIndex, MsrRange};
+use crate::msr::{Directions, MsrIndex, MsrRange, VcpuId};
 use crate::state::{InstanceState, MAX_INSTANCE_STATE};
 
 /// Fuel for a call that only touches memory, beside one for each byte.
@@ -29,10 +28,17 @@ const SHORTEST_TIMER: u64 = 1_000_000;
 /// Most bytes of a log line.
 const LOG_LINE: u32 = 1024;
 
+/// Most bytes that a plugin reads of a host's file.
+const HOST_FILE: u32 = 4096;
+
+/// Most bytes of a report.
+const MAX_REPORT: usize = 64 << 10;
+
 /// Status codes of host calls.
 const OK: u32 = 0;
 const REFUSED: u32 = 1;
 const DOES_NOT_FIT: u32 = 2;
+const NO_FILE: u32 = u32::MAX;
 
 type Context<'a> = Caller<'a, State>;
 
@@ -45,16 +51,24 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.func_wrap(module, "tsc", tsc)?;
     linker.func_wrap(module, "tsc_khz", |context: Context<'_>| context.data().vm.host.tsc_khz())?;
     linker.func_wrap(module, "monotonic_ns", monotonic_ns)?;
+    linker.func_wrap(module, "realtime_ns", realtime_ns)?;
+    linker.func_wrap(module, "tsc_is_stable", tsc_is_stable)?;
+    linker.func_wrap(module, "vcpus", |context: Context<'_>| context.data().vm.vcpus)?;
+    linker.func_wrap(module, "vcpu_times", vcpu_times)?;
+    linker.func_wrap(module, "host_cpus", host_cpus)?;
     linker.func_wrap(module, "guest_read", guest_read)?;
     linker.func_wrap(module, "guest_write", guest_write)?;
     linker.func_wrap(module, "kvm_rdmsr", kvm_rdmsr)?;
     linker.func_wrap(module, "kvm_wrmsr", kvm_wrmsr)?;
     linker.func_wrap(module, "host_rdmsr", host_rdmsr)?;
+    linker.func_wrap(module, "host_rdmsr_on", host_rdmsr_on)?;
+    linker.func_wrap(module, "host_file", host_file)?;
     linker.func_wrap(module, "intercept", intercept)?;
     linker.func_wrap(module, "timer", timer)?;
     linker.func_wrap(module, "save_state", save_state)?;
     linker.func_wrap(module, "saved_state", saved_state)?;
     linker.func_wrap(module, "saved_version", saved_version)?;
+    linker.func_wrap(module, "report_text", report_text)?;
     Ok(())
 }
 
@@ -109,51 +123,102 @@ fn monotonic_ns(mut context: Context<'_>) -> wasmtime::Result<u64> {
     Ok(context.data().vm.host.monotonic_ns())
 }
 
+fn realtime_ns(mut context: Context<'_>) -> wasmtime::Result<u64> {
+    charge(&mut context, CHEAP)?;
+    Ok(context.data().vm.host.realtime_ns())
+}
+
+fn tsc_is_stable(mut context: Context<'_>) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    Ok(context.data().vm.host.tsc_is_stable().into())
+}
+
+fn vcpu_times(mut context: Context<'_>, vcpu: u32, ptr: u32) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    let (target, state) = slice(&mut context, ptr, 16)?;
+    let times = state.vm.host.vcpu_times(VcpuId(vcpu));
+    let times = times.map(|times| [times.ran_ns.to_le_bytes(), times.waited_ns.to_le_bytes()]);
+    Ok(give(times.as_ref().map(|times| times.as_flattened()), target))
+}
+
+fn host_cpus(mut context: Context<'_>) -> wasmtime::Result<u32> {
+    charge(&mut context, SYSTEM_CALL)?;
+    Ok(context.data().vm.host.host_cpus())
+}
+
 fn guest_read(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
     charge(&mut context, CHEAP + u64::from(len))?;
     let (target, state) = slice(&mut context, ptr, len)?;
+    if !state.plugin.held.guest_memory {
+        return Ok(REFUSED);
+    }
     Ok(state.vm.host.read_memory(gpa, target).map_or(REFUSED, |()| OK))
 }
 
 fn guest_write(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
     charge(&mut context, CHEAP + u64::from(len))?;
     let (source, state) = slice(&mut context, ptr, len)?;
+    if !state.plugin.held.guest_memory {
+        return Ok(REFUSED);
+    }
     Ok(state.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| OK))
 }
 
 fn kvm_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
     charge(&mut context, SYSTEM_CALL)?;
     let (target, state) = slice(&mut context, ptr, 8)?;
-    match state.vm.host.kvm_msr(state.vcpu, MsrIndex(index)) {
-        Some(value) => {
-            target.copy_from_slice(&value.to_le_bytes());
-            Ok(OK)
-        }
-        None => Ok(REFUSED),
-    }
+    let held = state.plugin.held.kvm_msr;
+    let value = held.then(|| state.vm.host.kvm_msr(state.vcpu, MsrIndex(index))).flatten();
+    Ok(give(value.map(u64::to_le_bytes), target))
 }
 
 fn kvm_wrmsr(mut context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
     charge(&mut context, SYSTEM_CALL)?;
     let state = context.data();
-    Ok(if state.vm.host.set_kvm_msr(state.vcpu, MsrIndex(index), value) { OK } else { REFUSED })
+    let done =
+        state.plugin.held.kvm_msr && state.vm.host.set_kvm_msr(state.vcpu, MsrIndex(index), value);
+    Ok(if done { OK } else { REFUSED })
 }
 
-fn host_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+fn host_rdmsr(context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+    read_host_msr(context, None, index, ptr)
+}
+
+fn host_rdmsr_on(context: Context<'_>, cpu: u32, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+    read_host_msr(context, Some(cpu), index, ptr)
+}
+
+fn read_host_msr(
+    mut context: Context<'_>,
+    cpu: Option<u32>,
+    index: u32,
+    ptr: u32,
+) -> wasmtime::Result<u32> {
     charge(&mut context, SYSTEM_CALL)?;
     let (target, state) = slice(&mut context, ptr, 8)?;
-    // What was asked for was granted, or the plugin would not be here.
     let index = MsrIndex(index);
-    let granted = state.plugin.manifest.needs.capabilities.iter().any(
-        |capability| matches!(capability, Capability::HostMsr(range) if range.contains(index)),
-    );
-    match granted.then(|| state.vm.host.host_msr(index)).flatten() {
-        Some(value) => {
-            target.copy_from_slice(&value.to_le_bytes());
-            Ok(OK)
-        }
-        None => Ok(REFUSED),
-    }
+    let held = state.plugin.held.host_msr(index);
+    let value = held.then(|| state.vm.host.host_msr(cpu, index)).flatten();
+    Ok(give(value.map(u64::to_le_bytes), target))
+}
+
+fn host_file(
+    mut context: Context<'_>,
+    name: u32,
+    name_len: u32,
+    ptr: u32,
+    cap: u32,
+) -> wasmtime::Result<u32> {
+    let cap = cap.min(HOST_FILE);
+    charge(&mut context, SYSTEM_CALL + u64::from(name_len) + u64::from(cap))?;
+    let (name, state) = slice(&mut context, name, name_len)?;
+    let plugin = state.plugin.clone();
+    let Some(path) = str::from_utf8(name).ok().and_then(|name| plugin.held.host_file(name)) else {
+        return Ok(NO_FILE);
+    };
+    let (target, state) = slice(&mut context, ptr, cap)?;
+    let read = state.vm.host.read_host_file(path, target);
+    Ok(read.and_then(|len| u32::try_from(len).ok()).unwrap_or(NO_FILE))
 }
 
 fn intercept(
@@ -171,6 +236,9 @@ fn intercept(
         _ => wasmtime::bail!("`intercept` called for directions {directions}; 1 is read, 2 write"),
     };
     let state = context.data();
+    if !state.plugin.held.intercept {
+        return Ok(REFUSED);
+    }
     let Some(range) = MsrRange::new(MsrIndex(first), MsrIndex(last)) else { return Ok(REFUSED) };
     let State { plugin, vm, .. } = state;
     let switched =
@@ -185,6 +253,9 @@ fn intercept(
 fn timer(mut context: Context<'_>, at: u64) -> wasmtime::Result<u32> {
     charge(&mut context, SYSTEM_CALL)?;
     let state = context.data_mut();
+    if !state.plugin.held.timer {
+        return Ok(REFUSED);
+    }
     let soonest = state.vm.host.monotonic_ns().saturating_add(SHORTEST_TIMER);
     let at = at.max(soonest);
     state.timer = Some((state.vcpu, at));
@@ -215,6 +286,18 @@ fn saved_version(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Resu
     hand_over(&mut context, version.as_bytes(), ptr, cap)
 }
 
+fn report_text(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<()> {
+    charge(&mut context, CHEAP + u64::from(len))?;
+    let (bytes, state) = slice(&mut context, ptr, len)?;
+    if state.phase != Phase::Report {
+        wasmtime::bail!("`report_text` called outside `report`");
+    }
+    let bytes = bytes.get(..MAX_REPORT).unwrap_or(bytes);
+    let lines: Vec<String> = bytes.split(|&byte| byte == b'\n').map(printable).collect();
+    state.report = lines.join("\n");
+    Ok(())
+}
+
 fn restoring<'a>(context: &'a Context<'_>, call: &str) -> wasmtime::Result<&'a InstanceState> {
     let state = context.data();
     let restoring = state.restoring.as_ref().filter(|_| state.phase == Phase::Restore);
@@ -229,6 +312,17 @@ fn hand_over(context: &mut Context<'_>, bytes: &[u8], ptr: u32, cap: u32) -> was
     let (target, _) = slice(context, ptr, u32::try_from(copied)?)?;
     target.copy_from_slice(bytes.get(..copied).unwrap_or_default());
     Ok(u32::try_from(bytes.len())?)
+}
+
+/// Copies what there is to the plugin, or refuses.
+fn give(value: Option<impl AsRef<[u8]>>, target: &mut [u8]) -> u32 {
+    match value {
+        Some(value) => {
+            target.copy_from_slice(value.as_ref());
+            OK
+        }
+        None => REFUSED,
+    }
 }
 
 /// Takes `fuel` from the call's budget, or ends the call.

@@ -96,6 +96,8 @@ pub(crate) enum InstanceError {
 pub(crate) struct Surroundings {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) intercepts: Intercepts,
+    /// How many vCPUs the VM has.
+    pub(crate) vcpus: u32,
 }
 
 /// What a store carries beside the plugin's own memory.
@@ -119,6 +121,8 @@ pub(super) struct State {
     pub(super) saved: Vec<u8>,
     /// What `restore` takes in.
     pub(super) restoring: Option<InstanceState>,
+    /// What `report` hands out.
+    pub(super) report: String,
     ceiling_hit: bool,
 }
 
@@ -131,6 +135,7 @@ pub(super) enum Phase {
     Access,
     Save,
     Restore,
+    Report,
 }
 
 impl State {
@@ -203,6 +208,7 @@ struct Lifecycle {
     save: Option<TypedFunc<(), i32>>,
     restore: Option<TypedFunc<(), i32>>,
     timer: Option<TypedFunc<(), ()>>,
+    report: Option<TypedFunc<(), ()>>,
 }
 
 impl Instance {
@@ -224,6 +230,7 @@ impl Instance {
             timer: None,
             saved: Vec::new(),
             restoring: None,
+            report: String::new(),
             ceiling_hit: false,
         };
         let mut store = Store::new(plugin.linked.module().engine(), state);
@@ -247,6 +254,7 @@ impl Instance {
             save: instance.get_typed_func(&mut store, "save").ok(),
             restore: instance.get_typed_func(&mut store, "restore").ok(),
             timer: instance.get_typed_func(&mut store, "timer").ok(),
+            report: instance.get_typed_func(&mut store, "report").ok(),
         };
         let init = instance.get_typed_func::<u32, i32>(&mut store, "init").ok();
         let mut instance = Instance { store, fuel, rdmsr, wrmsr, lifecycle };
@@ -291,6 +299,14 @@ impl Instance {
             0 => Ok(()),
             code => Err(InstanceError::NotRestored(self.why_refused("restore", code))),
         }
+    }
+
+    /// What the plugin has to tell after the run; empty for nothing.
+    pub(crate) fn report(&mut self) -> Result<String, Failure> {
+        let Some(report) = self.lifecycle.report.clone() else { return Ok(String::new()) };
+        self.enter(Phase::Report, &report, ())?;
+        self.say_last_error();
+        Ok(std::mem::take(&mut self.store.data_mut().report))
     }
 
     /// When the plugin wants to be called on the thread of `vcpu`.

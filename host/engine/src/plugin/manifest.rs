@@ -1,12 +1,13 @@
 //! A plugin's manifest: what it answers and what it asks for.
 
 use std::fmt;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 
+use super::capability::Capability;
+use super::listed::{ListedClaim, ListedError};
 use crate::cpuid::RegisterChange;
-use crate::msr::{Direction, Directions, MsrRange, ParseRangeError, Reason};
+use crate::msr::{Direction, Directions, MsrRange, Reason};
 use crate::toml_file::{self, TomlError};
 
 /// Name of the Wasm custom section that holds the manifest.
@@ -16,23 +17,51 @@ pub const MANIFEST_SECTION: &str = "wasmsr.manifest";
 pub const ABI_VERSION: u32 = 1;
 
 /// The manifest, read and validated.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Manifest {
     /// `[plugin]`
     pub plugin: About,
-    /// `[[msr]]`: the claims.
-    #[serde(default)]
+    /// `[[msr]]` with a range: the claims. In a loaded plugin, also those that
+    /// its profile lists.
     pub msr: Vec<MsrClaim>,
+    /// `[[msr]]` with a key of the configuration, where the profile lists the
+    /// MSRs.
+    pub listed: Vec<ListedClaim>,
     /// `[unhandled]`: the accesses nobody else took.
-    #[serde(default)]
     pub unhandled: Unhandled,
     /// `[needs]`
-    #[serde(default)]
     pub needs: Needs,
     /// `[[cpuid]]`
-    #[serde(default)]
     pub cpuid: Vec<CpuidLeaf>,
+}
+
+/// The manifest as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    plugin: About,
+    #[serde(default)]
+    msr: Vec<MsrTable>,
+    #[serde(default)]
+    unhandled: Unhandled,
+    #[serde(default)]
+    needs: Needs,
+    #[serde(default)]
+    cpuid: Vec<CpuidLeaf>,
+}
+
+/// `[[msr]]` as it is written: with `range` or with `config`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MsrTable {
+    range: Option<MsrRange>,
+    config: Option<String>,
+    #[serde(default = "both")]
+    access: Directions,
+    #[serde(default)]
+    scope: Scope,
+    #[serde(default)]
+    intercept: Intercept,
 }
 
 /// `[plugin]`
@@ -50,21 +79,17 @@ pub struct About {
     pub description: String,
 }
 
-/// `[[msr]]`: a range that the plugin answers.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A range that the plugin answers.
+#[derive(Debug, Clone, Copy)]
 pub struct MsrClaim {
     /// The MSRs.
     pub range: MsrRange,
     /// The directions; both if not said.
-    #[serde(default = "both")]
     pub access: Directions,
     /// Whose state it is.
-    #[serde(default)]
     pub scope: Scope,
     /// Whether the accesses exit from the start, or are only reserved until
     /// the plugin turns them on.
-    #[serde(default)]
     pub intercept: Intercept,
 }
 
@@ -109,6 +134,10 @@ impl fmt::Display for Scope {
 pub struct Unhandled {
     /// Which accesses are offered; empty for none.
     pub reasons: Vec<UnhandledReason>,
+    /// Whose state it is. If not said, the VM's where all ranges are, else the
+    /// vCPU's.
+    #[serde(default)]
+    pub scope: Option<Scope>,
 }
 
 /// A reason for which KVM itself would refuse an access.
@@ -134,86 +163,19 @@ impl From<UnhandledReason> for Reason {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Needs {
-    /// Asked here, granted only by the profile.
+    /// Asked here, granted only by the profile; without all of them the plugin
+    /// is not loaded.
     #[serde(default)]
     pub capabilities: Vec<Capability>,
+    /// Asked, and done without where the profile does not grant it.
+    #[serde(default)]
+    pub optional: Vec<Capability>,
 }
 
-/// What a plugin may do beyond answering.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Capability {
-    /// Read and write guest memory.
-    GuestMemory,
-    /// Read and write KVM's own MSR values.
-    KvmMsr,
-    /// Read these MSRs of the host.
-    HostMsr(MsrRange),
-    /// Change its own intercepts.
-    Intercept,
-    /// Be called at a time.
-    Timer,
-}
-
-impl Capability {
-    /// Whether a grant of `self` gives what `asked` asks for.
-    pub fn gives(self, asked: Capability) -> bool {
-        match (self, asked) {
-            (Capability::HostMsr(granted), Capability::HostMsr(asked)) => {
-                granted.intersection(asked) == Some(asked)
-            }
-            _ => self == asked,
-        }
-    }
-}
-
-impl fmt::Display for Capability {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Capability::GuestMemory => f.write_str("guest-memory"),
-            Capability::KvmMsr => f.write_str("kvm-msr"),
-            Capability::HostMsr(range) => write!(f, "host-msr:{range}"),
-            Capability::Intercept => f.write_str("intercept"),
-            Capability::Timer => f.write_str("timer"),
-        }
-    }
-}
-
-/// Why a text names no capability.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseCapabilityError {
-    /// None of that name.
-    #[error(
-        "unknown capability `{0}`, expected one of `guest-memory`, `kvm-msr`, `host-msr:RANGE`, \
-         `intercept`, `timer`"
-    )]
-    Unknown(String),
-    /// `host-msr` with a bad range.
-    #[error("capability `host-msr` needs the MSRs it covers, as in `host-msr:0x606-0x611`: {0}")]
-    Range(#[from] ParseRangeError),
-}
-
-impl FromStr for Capability {
-    type Err = ParseCapabilityError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "guest-memory" => Ok(Capability::GuestMemory),
-            "kvm-msr" => Ok(Capability::KvmMsr),
-            "intercept" => Ok(Capability::Intercept),
-            "timer" => Ok(Capability::Timer),
-            _ => match text.strip_prefix("host-msr") {
-                Some(rest) => {
-                    Ok(Capability::HostMsr(rest.strip_prefix(':').unwrap_or("").parse()?))
-                }
-                None => Err(ParseCapabilityError::Unknown(text.to_owned())),
-            },
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Capability {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+impl Needs {
+    /// Everything that is asked, needed or not.
+    pub fn all(&self) -> impl Iterator<Item = &Capability> {
+        self.capabilities.iter().chain(&self.optional)
     }
 }
 
@@ -301,6 +263,12 @@ pub enum ManifestError {
     /// Nothing to answer.
     #[error("it names no MSR; add an [[msr]] table or [unhandled] reasons")]
     Idle,
+    /// A claim with neither, or both.
+    #[error("[[msr]] takes either `range` or `config`, the key where the profile lists the MSRs")]
+    RangeOrConfig,
+    /// An entry of the configuration that is no claim.
+    #[error(transparent)]
+    Listed(#[from] ListedError),
     /// A claim that nothing could turn on.
     #[error(
         "[[msr]] {0} says intercept = \"off\", but nothing could turn it on; add `intercept` to \
@@ -331,15 +299,39 @@ impl Manifest {
     /// [`ManifestError`] for the first mistake found.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::Utf8)?;
-        let manifest: Manifest = toml_file::parse(text)?;
+        let File { plugin, msr: tables, unhandled, needs, cpuid } = toml_file::parse(text)?;
+        let (mut msr, mut listed) = (Vec::new(), Vec::new());
+        for MsrTable { range, config, access, scope, intercept } in tables {
+            match (range, config) {
+                (Some(range), None) => msr.push(MsrClaim { range, access, scope, intercept }),
+                (None, Some(key)) => listed.push(ListedClaim { key, access, scope, intercept }),
+                _ => return Err(ManifestError::RangeOrConfig),
+            }
+        }
+        let manifest = Manifest { plugin, msr, listed, unhandled, needs, cpuid };
         manifest.validate()?;
         Ok(manifest)
     }
 
-    /// Whether the plugin is ever asked for accesses in this direction.
+    /// Whether the plugin may be asked for accesses in this direction.
     pub fn answers(&self, direction: Direction) -> bool {
         let unhandled = !self.unhandled.reasons.is_empty();
-        unhandled || self.msr.iter().any(|claim| claim.access.contains(direction))
+        unhandled
+            || self.msr.iter().any(|claim| claim.access.contains(direction))
+            || self.listed.iter().any(|claim| claim.access.contains(direction))
+    }
+
+    /// The manifest with the claims that a configuration, JSON text, lists.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for an entry that is no claim, by its key, or ranges
+    /// that overlap.
+    pub(crate) fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
+        for claim in &self.listed {
+            self.msr.extend(claim.read(config)?);
+        }
+        self.refuse_overlap()?;
+        Ok(self)
     }
 
     fn validate(&self) -> Result<(), ManifestError> {
@@ -351,10 +343,10 @@ impl Manifest {
         if self.plugin.abi != ABI_VERSION {
             return Err(ManifestError::Abi(self.plugin.abi));
         }
-        if self.msr.is_empty() && self.unhandled.reasons.is_empty() {
+        if self.msr.is_empty() && self.listed.is_empty() && self.unhandled.reasons.is_empty() {
             return Err(ManifestError::Idle);
         }
-        let switches = self.needs.capabilities.contains(&Capability::Intercept);
+        let switches = self.needs.all().any(|asked| *asked == Capability::Intercept);
         if let Some(claim) = self.msr.iter().find(|c| c.intercept == Intercept::Off && !switches) {
             return Err(ManifestError::Reserved(claim.range));
         }
@@ -420,6 +412,7 @@ mod tests {
              [[msr]]\nrange = \"0x10a\"\naccess = \"w\"\n\
              [unhandled]\nreasons = [\"unknown\", \"invalid\"]\n\
              [needs]\ncapabilities = [\"guest-memory\", \"host-msr:0x606-0x611\"]\n\
+             optional = [\"host-msr\", \"host-file:energy\"]\n\
              [[cpuid]]\nleaf = 0x7\nsubleaf = 0x0\nedx.set = [29]\n"
         );
         let manifest = Manifest::parse(text.as_bytes()).unwrap();
@@ -427,12 +420,15 @@ mod tests {
         assert_eq!(manifest.msr[1].scope, Scope::Vcpu);
         assert_eq!(manifest.unhandled.reasons.len(), 2);
         assert_eq!(manifest.needs.capabilities[1].to_string(), "host-msr:0x606-0x611");
+        assert_eq!(manifest.needs.all().count(), 4);
         assert_eq!(manifest.cpuid[0].edx.change().unwrap().set, 1 << 29);
     }
 
     #[test]
     fn mistakes_are_named() {
         refused("", "names no MSR");
+        refused("[[msr]]\naccess = \"r\"\n", "either `range` or `config`");
+        refused("[[msr]]\nrange = \"1\"\nconfig = \"msrs\"\n", "either `range` or `config`");
         refused("[[msr]]\nrange = \"0x10b-0x10a\"\n", "runs backwards");
         refused("[[msr]]\nrange = \"0x10a\"\nacess = \"r\"\n", "did you mean `access`?");
         refused("[[msr]]\nrange = \"0x10a\"\naccess = \"x\"\n", "unknown variant `x`");
@@ -440,7 +436,6 @@ mod tests {
         let msr = "[[msr]]\nrange = \"1\"\n";
         refused(&format!("{msr}intercept = \"off\"\n"), "nothing could turn it on");
         refused(&format!("{msr}[needs]\ncapabilities = [\"root\"]\n"), "unknown capability `root`");
-        refused(&format!("{msr}[needs]\ncapabilities = [\"host-msr\"]\n"), "needs the MSRs");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [32]\n"), "0 to 31");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [3]\nedx.clear = [3]\n"), "bit 3");
     }
@@ -450,13 +445,5 @@ mod tests {
         let text = HEAD.replace("abi = 1", "abi = 2") + "[[msr]]\nrange = \"1\"\n";
         let error = Manifest::parse(text.as_bytes()).unwrap_err();
         assert_eq!(error, ManifestError::Abi(2));
-    }
-
-    #[test]
-    fn a_grant_of_host_msrs_gives_what_lies_within() {
-        let granted: Capability = "host-msr:0x600-0x6ff".parse().unwrap();
-        assert!(granted.gives("host-msr:0x606-0x611".parse().unwrap()));
-        assert!(!granted.gives("host-msr:0x606-0x711".parse().unwrap()));
-        assert!(!granted.gives(Capability::KvmMsr));
     }
 }

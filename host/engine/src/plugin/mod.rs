@@ -3,18 +3,21 @@
 
 mod abi;
 mod cache;
+mod capability;
 mod hostcalls;
 mod instance;
+mod listed;
 mod manifest;
 mod module;
 
 pub use abi::{HOST_CALLS, HostCall};
 pub use cache::{CacheError, CodeCache};
+pub use capability::{Capability, Grant, ParseCapabilityError};
 pub(crate) use instance::{Answer, Failure, Instance, InstanceError, Surroundings};
+pub use listed::{ListedClaim, ListedError};
 pub use manifest::{
-    ABI_VERSION, About, Capability, CpuidLeaf, Intercept, MANIFEST_SECTION, Manifest,
-    ManifestError, MsrClaim, Needs, ParseCapabilityError, RegisterSpec, Scope, Unhandled,
-    UnhandledReason,
+    ABI_VERSION, About, CpuidLeaf, Intercept, MANIFEST_SECTION, Manifest, ManifestError, MsrClaim,
+    Needs, RegisterSpec, Scope, Unhandled, UnhandledReason,
 };
 pub(crate) use module::{Compiler, Plugin};
 pub use module::{Inspection, MAX_FILE_SIZE, ModuleError, inspect};

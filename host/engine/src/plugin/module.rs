@@ -14,9 +14,10 @@ use wasmtime::{Config, Engine, InstancePre, Linker, Module, WasmBacktraceDetails
 
 use super::abi;
 use super::cache::CodeCache;
+use super::capability::{Capability, Held};
 use super::hostcalls;
 use super::instance::State;
-use super::manifest::{ABI_VERSION, Capability, MANIFEST_SECTION, Manifest, ManifestError};
+use super::manifest::{ABI_VERSION, MANIFEST_SECTION, Manifest, ManifestError};
 use crate::profile::{PluginConfig, Sha256};
 
 /// Most bytes of a `.wasm` file.
@@ -176,14 +177,8 @@ pub(crate) struct Plugin {
     pub(crate) config: PluginConfig,
     pub(crate) name: Arc<str>,
     pub(crate) from_cache: bool,
+    pub(crate) held: Held,
     pub(super) linked: InstancePre<State>,
-}
-
-impl Plugin {
-    /// Whether the manifest asks for `capability`.
-    pub(crate) fn asks_for(&self, capability: Capability) -> bool {
-        self.manifest.needs.capabilities.contains(&capability)
-    }
 }
 
 /// Compiles plugins, all with the same settings.
@@ -213,11 +208,12 @@ impl Compiler {
         let manifest = Manifest::parse(manifest_section(&bytes)?)?;
         let (module, from_cache) = self.module(&bytes, sha256)?;
         abi::check(&module, &manifest)?;
-        for &asked in &manifest.needs.capabilities {
+        for asked in &manifest.needs.capabilities {
             if !config.grant.iter().any(|granted| granted.gives(asked)) {
-                return Err(ModuleError::NotGranted(asked));
+                return Err(ModuleError::NotGranted(asked.clone()));
             }
         }
+        let manifest = manifest.with_listed_claims(&config.config)?;
         let linked = self
             .linker
             .instantiate_pre(&module)
@@ -227,6 +223,7 @@ impl Compiler {
             size: bytes.len() as u64,
             sha256,
             name: Arc::from(manifest.plugin.name.as_str()),
+            held: Held::new(manifest.needs.all(), &config.grant),
             manifest,
             config: config.clone(),
             from_cache,

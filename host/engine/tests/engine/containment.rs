@@ -133,7 +133,7 @@ fn a_start_function_and_init_are_limited_too() {
         );
         let bytes = plugin("spins", "[[msr]]\nrange = \"1\"\naccess = \"r\"", &body);
         let engine = Setup::new().with("spins.wasm", bytes, "").load().unwrap();
-        let error = engine.rehearse().unwrap_err().to_string();
+        let error = engine.rehearse(1).unwrap_err().to_string();
         assert!(error.contains("fuel of 10000000"), "{error}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 use wasmsr_engine::msr::{ExitList, MsrAccess, MsrIndex, MsrOp, Outcome, Reason, VcpuId};
 use wasmsr_engine::{
     Engine, ExitsRefused, Host, LoadOptions, MsrHandler, OutsideMemory, Profile, Started, VcpuMsrs,
+    VcpuTimes,
 };
 
 /// The bytes of a plugin with this manifest (behind `[plugin]`) and this body
@@ -161,8 +163,31 @@ impl Host for TestHost {
         }
     }
 
-    fn host_msr(&self, index: MsrIndex) -> Option<u64> {
-        (index != MsrIndex(0x607)).then(|| u64::from(index.0) << 8)
+    fn realtime_ns(&self) -> u64 {
+        1_700_000_000_000_000_000
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        true
+    }
+
+    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
+        (vcpu != VcpuId(9)).then_some(VcpuTimes { ran_ns: 5, waited_ns: u64::from(vcpu.0) })
+    }
+
+    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
+        (index != MsrIndex(0x607)).then(|| u64::from(index.0) << 8 | u64::from(cpu.unwrap_or(0)))
+    }
+
+    fn host_cpus(&self) -> u32 {
+        4
+    }
+
+    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
+        let content = (path == Path::new("/sys/energy")).then_some(b"12345")?;
+        let len = content.len().min(out.len());
+        out[..len].copy_from_slice(&content[..len]);
+        Some(len)
     }
 
     /// As many MSRs as this VMM's filter holds: ten.

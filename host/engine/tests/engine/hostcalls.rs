@@ -161,3 +161,104 @@ fn host_msrs_are_read_within_what_was_asked_for() {
     assert_eq!(seen(0x607), refused, "the host has none");
     assert_eq!(seen(0x608), refused, "granted, but never asked for");
 }
+
+const HOST: &str = "
+    (import \"wasmsr\" \"vcpus\" (func $vcpus (result i32)))
+    (import \"wasmsr\" \"vcpu_times\" (func $times (param i32 i32) (result i32)))
+    (import \"wasmsr\" \"host_cpus\" (func $cpus (result i32)))
+    (import \"wasmsr\" \"realtime_ns\" (func $real (result i64)))
+    (import \"wasmsr\" \"tsc_is_stable\" (func $stable (result i32)))";
+
+#[test]
+fn the_vm_and_the_host_tell_of_themselves() {
+    for (body, value) in [
+        ("(i64.extend_i32_u (call $vcpus))", 2),
+        ("(i64.extend_i32_u (call $cpus))", 4),
+        ("(i64.extend_i32_u (call $stable))", 1),
+        ("(call $real)", 1_700_000_000_000_000_000),
+        ("(drop (call $times (i32.const 1) (i32.const 64))) (i64.load (i32.const 64))", 5),
+        ("(drop (call $times (i32.const 1) (i32.const 64))) (i64.load (i32.const 72))", 1),
+        ("(i64.extend_i32_u (call $times (i32.const 9) (i32.const 64)))", 1),
+    ] {
+        let (mut started, _) = Setup::new().with("p.wasm", calls(HOST, "", body), "").start(2);
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(value), "{body}");
+    }
+}
+
+const HOST_MSR_ON: &str = "
+    (import \"wasmsr\" \"host_rdmsr_on\" (func $rd (param i32 i32 i32) (result i32)))";
+
+#[test]
+fn a_plugin_that_asks_for_any_host_msr_reads_what_is_granted() {
+    let status = |msr: u32| {
+        let body = format!(
+            "(i64.or (i64.extend_i32_u (call $rd (i32.const 3) (i32.const {msr}) (i32.const 64)))
+                     (i64.load (i32.const 64)))"
+        );
+        let bytes = calls(HOST_MSR_ON, "\"host-msr\"", &body);
+        let grant = "grant = [\"host-msr:0x606-0x610\", \"host-msr:0x20\"]";
+        let (mut started, _) = Setup::new().with("p.wasm", bytes, grant).start(1);
+        read(&mut started.vcpus[0], 0x10)
+    };
+    assert_eq!(status(0x606), Outcome::Handled(0x6_0603));
+    assert_eq!(status(0x20), Outcome::Handled(0x2003));
+    assert_eq!(status(0x607), Outcome::Handled(1), "the host has none");
+    assert_eq!(status(0x611), Outcome::Handled(1), "not granted");
+}
+
+const FILE: &str = "
+    (import \"wasmsr\" \"host_file\" (func $file (param i32 i32 i32 i32) (result i32)))
+    (data (i32.const 0) \"energy\")";
+
+#[test]
+fn a_file_is_read_under_its_name() {
+    let call = |grant: &str, arguments: &str| {
+        let body = format!(
+            "(i64.or (i64.shl (i64.extend_i32_u (call $file {arguments})) (i64.const 32))
+                     (i64.load32_u (i32.const 64)))"
+        );
+        let needs = "]\noptional = [\"host-file:energy\"";
+        let (mut started, _) =
+            Setup::new().with("p.wasm", calls(FILE, needs, &body), grant).start(1);
+        read(&mut started.vcpus[0], 0x10)
+    };
+    let energy = "(i32.const 0) (i32.const 6) (i32.const 64) (i32.const 4)";
+    let granted = "grant = [\"host-file:energy=/sys/energy\"]";
+    assert_eq!(call(granted, energy), Outcome::Handled(4 << 32 | 0x3433_3231));
+    let none = Outcome::Handled(0xffff_ffff << 32);
+    assert_eq!(call("", energy), none, "not granted");
+    assert_eq!(call("grant = [\"host-file:other=/sys/energy\"]", energy), none);
+    let gone = "grant = [\"host-file:energy=/sys/gone\"]";
+    assert_eq!(call(gone, energy), none, "not to be read");
+    let other = "(i32.const 0) (i32.const 5) (i32.const 64) (i32.const 4)";
+    assert_eq!(call(granted, other), none, "another name");
+    for outside in [
+        "(i32.const 0) (i32.const -1) (i32.const 64) (i32.const 4)",
+        "(i32.const 0) (i32.const 6) (i32.const 65535) (i32.const 4)",
+    ] {
+        assert_eq!(call(granted, outside), Outcome::Fault, "outside the plugin's memory");
+    }
+}
+
+#[test]
+fn what_is_optional_and_not_granted_is_refused() {
+    let needs = "]\noptional = [\"guest-memory\", \"kvm-msr\", \"timer\"";
+    let imports = format!(
+        "{GUEST} {KVM} (import \"wasmsr\" \"timer\" (func $timer (param i64) (result i32)))"
+    );
+    let body = "
+        (i64.extend_i32_u (i32.add
+            (i32.add (call $read (i64.const 0) (i32.const 0) (i32.const 4))
+                     (call $write (i64.const 0) (i32.const 0) (i32.const 4)))
+            (i32.add (call $timer (i64.const 0))
+                (i32.add (call $rd (i32.const 0x10) (i32.const 64))
+                         (call $wr (i32.const 0x10) (i64.const 1))))))";
+    let bytes = || calls(&imports, needs, body);
+    let (mut started, host) = Setup::new().with("p.wasm", bytes(), "").start(1);
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(5));
+    assert!(host.msrs.lock().unwrap().is_empty() && host.wakes.lock().unwrap().is_empty());
+
+    let grant = "grant = [\"guest-memory\", \"timer\"]";
+    let (mut started, _) = Setup::new().with("p.wasm", bytes(), grant).start(1);
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(2));
+}

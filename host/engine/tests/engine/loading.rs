@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
 use wasmsr_engine::{Engine, LoadOptions};
 
-use crate::fixture::{Setup, plugin};
+use crate::fixture::{Setup, access, plugin, read, write};
 
 const READS: &str = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"";
 const RDMSR: &str = "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))";
@@ -178,7 +179,7 @@ fn a_refused_configuration_has_the_plugins_own_words() {
            (call $log (i32.const 1) (i32.const 0) (i32.const 18)) (i32.const 1)) {RDMSR}"
     );
     let engine = Setup::new().with("p.wasm", plugin("p", READS, &body), "").load().unwrap();
-    let error = engine.rehearse().unwrap_err().to_string();
+    let error = engine.rehearse(1).unwrap_err().to_string();
     assert!(error.contains("p.wasm") && error.contains("`value` is missing"), "{error}");
 }
 
@@ -186,7 +187,7 @@ fn a_refused_configuration_has_the_plugins_own_words() {
 fn more_initial_memory_than_the_ceiling() {
     let body = format!("{RDMSR} (table 20000 funcref)");
     let engine = Setup::new().with("p.wasm", plugin("p", READS, &body), "").load().unwrap();
-    assert!(engine.rehearse().is_err(), "a table is memory, too");
+    assert!(engine.rehearse(1).is_err(), "a table is memory, too");
 }
 
 #[test]
@@ -199,4 +200,56 @@ fn plugins_yield_to_a_kernel_that_knows_their_msrs() {
     assert_eq!(load("6.11").exits().claims.len(), 1);
     assert_eq!(load("6.12").exits().claims.len(), 0);
     assert_eq!(&*load("7.0.1-amd64").yielded()[0].name, "p");
+}
+
+#[test]
+fn the_profile_lists_the_msrs_of_a_plugin_that_leaves_it_to_it() {
+    let bytes = plugin(
+        "listed",
+        "[[msr]]\nconfig = \"msrs\"",
+        "(func (export \"rdmsr\") (param $i i32) (param i32 i32) (result i64)
+            (i64.extend_i32_u (local.get $i)))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32))",
+    );
+    let config = "config.msrs = [\"0x10-0x11\", { range = 0x20, access = \"w\" }]";
+    let setup = Setup::new().with("p.wasm", bytes.clone(), config);
+    let map: Vec<_> = setup.load().unwrap().map().iter().map(|e| e.range.to_string()).collect();
+    assert_eq!(map, ["0x10-0x11", "0x20"]);
+    let (mut started, _) = setup.start(1);
+    assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Handled(0x11));
+    assert_eq!(write(&mut started.vcpus[0], 0x20, 1), Outcome::Handled(0));
+    assert_eq!(read(&mut started.vcpus[0], 0x20), Outcome::Fault, "only writes are claimed");
+
+    let refuses = plugin(
+        "refuses",
+        "[[msr]]\nconfig = \"msrs\"",
+        "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32))
+         (func (export \"init\") (param i32) (result i32) (i32.const 1))",
+    );
+    let engine = Setup::new().with("p.wasm", refuses, "").load().unwrap();
+    assert!(engine.rehearse(1).is_err(), "a plugin with an empty list lives, and may refuse");
+
+    for (config, part) in [
+        ("config.msrs = [{ msr = 1 }]", "`msrs[0]`"),
+        ("config.msrs = [0x10, \"0x0-0x20\"]", "overlap"),
+    ] {
+        refused(&Setup::new().with("p.wasm", bytes.clone(), config), &[part]);
+    }
+}
+
+#[test]
+fn unhandled_accesses_may_be_the_whole_vms() {
+    let bytes = plugin(
+        "shared",
+        "[unhandled]\nreasons = [\"unknown\"]\nscope = \"vm\"",
+        "(global $n (mut i64) (i64.const 0))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+            (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32))",
+    );
+    let (mut started, _) = Setup::new().with("p.wasm", bytes, "").start(2);
+    let answers = started.vcpus.iter_mut();
+    let answers = answers.map(|vcpu| access(vcpu, 0xdead, MsrOp::Read, Reason::Unknown));
+    assert_eq!(answers.collect::<Vec<_>>(), [Outcome::Handled(1), Outcome::Handled(2)]);
 }

@@ -13,5 +13,6 @@ mod fixture;
 mod hostcalls;
 mod intercepts;
 mod loading;
+mod reports;
 mod state;
 mod timers;

@@ -36,8 +36,8 @@ use crate::memory;
 pub(crate) fn load(memory: &GuestMemoryMmap, boot: &Boot, vcpus: u32) -> Result<Entry, BootError> {
     let mut space = Space::new(memory);
     let entry = match boot {
-        Boot::Guest(name) => {
-            multiboot::load(&mut space, Path::new(name), builtin::image(name)?, "", &[])?
+        Boot::Guest { name, cmdline } => {
+            multiboot::load(&mut space, Path::new(name), builtin::image(name)?, cmdline, &[])?
         }
         Boot::Image { path, cmdline, modules } => {
             let image = GuestFile::open(path)?.read(space.extended_end())?;
