@@ -5,12 +5,15 @@ use std::path::Path;
 use libtest_mimic::Trial;
 
 use crate::fixture::{
-    Outcome, Plugin, Running, Vm, cannot_run_here, guest_exit, require_kvm, trials, wasmsr,
+    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, cannot_run_here, guest_exit, require_kvm,
+    trials, wasmsr,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         the_first_example,
+        accesses_of_its_command_line,
+        a_command_line_that_is_none,
         a_table_after_the_run,
         the_table_has_no_empty_rows,
         nothing_but_the_guest_on_standard_output
@@ -39,6 +42,32 @@ const PLUGIN: Plugin = Plugin {
         (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0x2b))
         (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
 };
+
+/// Runs the built-in guest with this command line.
+fn hello(cmdline: &str) -> Result<Run, Skip> {
+    require_kvm()?;
+    let workdir = Workdir::new();
+    workdir.put("measured.wasm", PLUGIN.wasm());
+    let boot = format!("[boot]\nguest = \"hello\"\ncmdline = {cmdline:?}\n");
+    workdir.put("vm.toml", format!("{boot}[[plugin]]\npath = \"measured.wasm\"\n"));
+    Ok(Running::start(wasmsr(&["run", "vm.toml"]).current_dir(workdir.path())).finish())
+}
+
+fn accesses_of_its_command_line() -> Outcome {
+    let run = hello("0x10a 0x10A=0x1  0x10a")?.exited(guest_exit(0));
+    let lines: Vec<&str> = run.stdout.lines().map(str::trim).collect();
+    let value = "rdmsr 0x0000010a = 0x000000000000002b";
+    let fault = "wrmsr 0x0000010a = 0x0000000000000001: #GP";
+    assert_eq!(lines, [value, fault, value], "{run}");
+    Ok(())
+}
+
+fn a_command_line_that_is_none() -> Outcome {
+    for cmdline in ["10a", "0x10a=", "0x10a=0x1,0x10a", "0x10a read"] {
+        hello(cmdline)?.exited(guest_exit(8));
+    }
+    Ok(())
+}
 
 fn a_table_after_the_run() -> Outcome {
     let run = Vm::new().plugin(&PLUGIN).run("times 11 r 10a \n times 7 w 10a 1")?;

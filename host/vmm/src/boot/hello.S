@@ -4,10 +4,15 @@
 # reads and writes the MSRs of the two plugins of examples/hello/vm.toml, says
 # on COM1 what it sees, and leaves through the debug-exit port: with 0 if all
 # was as expected, else with the number of the expectation that failed, below.
+#
+# With a command line it does the accesses listed there in place of these:
+# `0x10a` reads, `0x10a=0x2b` writes. It expects nothing of them.
 
 .set COM1,              0x3f8
 .set COM1_LINE_STATUS,  0x3fd       # bit 5: ready for the next byte
 .set DEBUG_EXIT,        0xf4
+.set INFO_HAS_CMDLINE,  1 << 2      # in the multiboot information at ebx
+.set INFO_CMDLINE,      16
 
 .set ARCH_CAPABILITIES, 0x10a       # plugin arch-capabilities
 .set VENDOR_ID,         0x56440000  # plugin vendor-range: read-only
@@ -21,6 +26,7 @@
 .set FUSE_FAULT,        5           # the first write, or the read, raised #GP
 .set FUSE_LOST,         6           # does not hold what was written first
 .set FUSE_REWRITTEN,    7           # the second write did not raise #GP
+.set COMMAND_LINE,      8           # a word of it is no access
 
 .set LOAD,              0x100000    # where the loader puts `hello_start`
 .set CODE,              0x08        # selectors in the GDT below
@@ -86,7 +92,73 @@ hello_start:
 entry:
     movl    $(stack_top - hello_start + LOAD), %esp
     call    load_tables
+    testl   $INFO_HAS_CMDLINE, (%ebx)
+    je      tour
+    movl    INFO_CMDLINE(%ebx), %esi
+1:  lodsb                                       # past the guest's own name
+    testb   %al, %al
+    je      tour
+    cmpb    $' ', %al
+    jne     1b
 
+accesses:
+    call    parse_number
+    testl   %ebx, %ebx
+    je      2f
+    movl    %eax, %ecx
+    pushl   %esi
+    cmpb    $'=', (%esi)
+    je      1f
+    call    read_msr
+    popl    %esi
+    jmp     accesses
+1:  popl    %esi
+    incl    %esi
+    pushl   %ecx
+    call    parse_number
+    popl    %ecx
+    testl   %ebx, %ebx
+    je      3f
+    pushl   %esi
+    call    write_msr
+    popl    %esi
+    jmp     accesses
+2:  cmpb    $0, (%esi)
+    je      leave                               # ebx is 0
+3:  movl    $COMMAND_LINE, %ebx
+    jmp     fail
+
+# The number at esi, hex with its 0x, behind spaces: edx:eax, and behind it esi.
+# ebx counts its digits, 0 if there is none. Changes ecx.
+parse_number:
+    xorl    %eax, %eax
+    xorl    %edx, %edx
+    xorl    %ebx, %ebx
+1:  cmpb    $' ', (%esi)
+    jne     2f
+    incl    %esi
+    jmp     1b
+2:  cmpw    $('0' | 'x' << 8), (%esi)
+    jne     5f
+    addl    $2, %esi
+3:  movzbl  (%esi), %ecx
+    subl    $'0', %ecx
+    cmpl    $9, %ecx
+    jbe     4f
+    orl     $0x20, %ecx                         # a letter, in lower case
+    subl    $('a' - '0'), %ecx
+    cmpl    $5, %ecx
+    ja      5f
+    addl    $10, %ecx
+4:  shldl   $4, %eax, %edx
+    shll    $4, %eax
+    orl     %ecx, %eax
+    incl    %ebx
+    incl    %esi
+    jmp     3b
+5:  ret
+
+tour:
     say     "hello: a guest with no operating system, on one vCPU in 32-bit protected mode\n"
 
     say     "\nhello: IA32_ARCH_CAPABILITIES, from the plugin arch-capabilities\n"
