@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason, VcpuId};
+use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason};
 use wasmsr_engine::{
     Engine, Host, LoadOptions, MsrHandler, NoGuest, Profile, SavedState, VcpuMsrs,
 };

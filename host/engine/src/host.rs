@@ -107,7 +107,7 @@ pub struct OutsideMemory {
 ///
 /// Every MSR of KVM's and of the host's is 0, so that a plugin which looks at
 /// them when it starts does not fail for that; KVM's take any value, and forget
-/// it. There is no memory and no file.
+/// it. Every file of the host is empty, and there is no memory.
 #[derive(Debug)]
 pub struct NoGuest {
     start: Instant,
@@ -171,7 +171,7 @@ impl Host for NoGuest {
     }
 
     fn read_host_file(&self, _path: &Path, _out: &mut [u8]) -> Option<usize> {
-        None
+        Some(0)
     }
 
     fn set_exits(&self, _exits: &ExitList) -> Result<(), ExitsRefused> {

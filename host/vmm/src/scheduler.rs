@@ -22,16 +22,14 @@ impl VcpuThreads {
     }
 
     /// How long the thread of `vcpu` has run and waited: the first two numbers
-    /// of its `schedstat` (Documentation/scheduler/sched-stats.rst).
+    /// of its `schedstat` (Documentation/scheduler/sched-stats.rst). The third,
+    /// how often it ran, is 0 only where the kernel does not count.
     pub(crate) fn times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
         let thread = self.of(vcpu)?.load(Ordering::Relaxed);
         if thread == NOT_STARTED {
             return None;
         }
-        let text = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-        let mut numbers = text.split_ascii_whitespace().map(str::parse);
-        let (ran_ns, waited_ns) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-        Some(VcpuTimes { ran_ns, waited_ns })
+        parse(&fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?)
     }
 
     fn of(&self, vcpu: VcpuId) -> Option<&AtomicI32> {
@@ -40,6 +38,13 @@ impl VcpuThreads {
 }
 
 const NOT_STARTED: i32 = 0;
+
+fn parse(schedstat: &str) -> Option<VcpuTimes> {
+    let mut numbers = schedstat.split_ascii_whitespace().map(|number| number.parse().ok());
+    let (ran_ns, waited_ns) = (numbers.next()??, numbers.next()??);
+    let ran: u64 = numbers.next()??;
+    (ran > 0).then_some(VcpuTimes { ran_ns, waited_ns })
+}
 
 /// How many CPUs the host has online, at least one.
 pub(crate) fn online_cpus() -> u32 {
@@ -76,6 +81,13 @@ mod tests {
             std::hint::spin_loop();
         }
         assert!(threads.times(VcpuId(1)).unwrap().ran_ns > before);
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_count_is_not_taken_for_one_that_does() {
+        assert_eq!(parse("12 34 5\n"), Some(VcpuTimes { ran_ns: 12, waited_ns: 34 }));
+        assert_eq!(parse("0 0 0\n"), None);
+        assert_eq!(parse(""), None);
     }
 
     #[test]

@@ -122,10 +122,10 @@ fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError
             let expected = call.ty.to_owned();
             return Err(ModuleError::ImportType { name: call.name, expected, found });
         }
-        if let Some(capability) = call.capability {
-            if !manifest.needs.all().any(|asked| asked.to_string().starts_with(capability)) {
-                return Err(ModuleError::NotAsked { import: call.name, capability });
-            }
+        if let Some(capability) = call.capability
+            && !manifest.needs.all().any(|asked| asked.to_string().starts_with(capability))
+        {
+            return Err(ModuleError::NotAsked { import: call.name, capability });
         }
     }
     Ok(())

@@ -276,7 +276,7 @@ pub enum ManifestError {
     )]
     Reserved(MsrRange),
     /// A plugin overlaps itself.
-    #[error("[[msr]] ranges {0} and {1} overlap; write each MSR and direction once")]
+    #[error("the ranges {0} and {1} overlap; write each MSR and direction once")]
     Overlap(MsrRange, MsrRange),
     /// A CPUID register that contradicts itself.
     #[error("[[cpuid]] leaf {leaf:#x}, subleaf {subleaf:#x}, {register}: {message}")]

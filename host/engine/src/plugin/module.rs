@@ -62,6 +62,9 @@ pub enum ModuleError {
     /// A bad manifest.
     #[error("its manifest is wrong")]
     Manifest(#[from] ManifestError),
+    /// The profile lists what no claim can be made of.
+    #[error("the MSRs that its configuration lists are wrong")]
+    Listed(#[source] ManifestError),
     /// Compilation failed.
     #[error("it does not compile: {0}")]
     Compile(String),
@@ -213,7 +216,7 @@ impl Compiler {
                 return Err(ModuleError::NotGranted(asked.clone()));
             }
         }
-        let manifest = manifest.with_listed_claims(&config.config)?;
+        let manifest = manifest.with_listed_claims(&config.config).map_err(ModuleError::Listed)?;
         let linked = self
             .linker
             .instantiate_pre(&module)

@@ -232,7 +232,7 @@ fn the_profile_lists_the_msrs_of_a_plugin_that_leaves_it_to_it() {
 
     for (config, part) in [
         ("config.msrs = [{ msr = 1 }]", "`msrs[0]`"),
-        ("config.msrs = [0x10, \"0x0-0x20\"]", "overlap"),
+        ("config.msrs = [0x10, \"0x0-0x20\"]", "configuration lists are wrong: the ranges"),
     ] {
         refused(&Setup::new().with("p.wasm", bytes.clone(), config), &[part]);
     }
