@@ -1,0 +1,224 @@
+//! The host's energy counters.
+
+use alloc::string::String;
+
+use wasmsr_sdk::{MsrIndex, Refused, host, log};
+
+use crate::domain::POWER_UNIT;
+use crate::energy::{EnergyUnit, Picojoules};
+
+/// A counter of one package of the host, and what it showed last.
+#[derive(Debug, Clone)]
+pub(crate) struct Counter {
+    place: Place,
+    /// `None` where it has shown nothing yet.
+    last: Option<u64>,
+    /// Whether the operator has been told that it fails.
+    told: bool,
+}
+
+/// Where a counter is.
+#[derive(Debug, Clone)]
+enum Place {
+    /// An MSR of this CPU, and its unit.
+    Msr { cpu: u32, msr: MsrIndex, unit: EnergyUnit },
+    /// A file `energy_uj` of the kernel's powercap, under the name that the profile
+    /// grants it.
+    File(String),
+}
+
+impl Counter {
+    /// The MSR on a CPU of the host; a unit overrides what the CPU says.
+    ///
+    /// # Errors
+    /// [`Refused`] where it cannot be read.
+    pub(crate) fn of_msr(
+        cpu: u32,
+        msr: MsrIndex,
+        unit: Option<EnergyUnit>,
+    ) -> Result<Self, Refused> {
+        let of_cpu = EnergyUnit::of_msr(host::rdmsr_on(cpu, POWER_UNIT)?);
+        Self::open(Place::Msr { cpu, msr, unit: unit.unwrap_or(of_cpu) })
+    }
+
+    /// The file of this name.
+    ///
+    /// # Errors
+    /// [`Refused`] where it cannot be read.
+    pub(crate) fn of_file(name: String) -> Result<Self, Refused> {
+        Self::open(Place::File(name))
+    }
+
+    /// The unit that it counts in; for a file, the finest that processors have behind
+    /// it.
+    pub(crate) fn unit(&self) -> EnergyUnit {
+        match &self.place {
+            Place::Msr { unit, .. } => *unit,
+            Place::File(_) => EnergyUnit::FINEST_USUAL,
+        }
+    }
+
+    /// Whether there is something behind it that counts.
+    pub(crate) fn counts(&self) -> bool {
+        match &self.place {
+            // No processor counts in whole joules.
+            Place::Msr { unit, .. } => *unit != EnergyUnit::JOULE,
+            Place::File(_) => self.last.is_some(),
+        }
+    }
+
+    /// What was used since the last call.
+    pub(crate) fn used(&mut self) -> Picojoules {
+        let read = self.place.read();
+        if !self.told && (!self.counts() || !matches!(read, Ok(Some(_)))) {
+            self.told = true;
+            log::warn!("{} of the host counts nothing; the guest gets no energy of it", self.place);
+        }
+        let Ok(Some(now)) = read else { return Picojoules::default() };
+        let last = self.last.replace(now).unwrap_or(now);
+        self.place.between(last, now)
+    }
+
+    fn open(place: Place) -> Result<Self, Refused> {
+        let last = place.read()?;
+        Ok(Counter { place, last, told: false })
+    }
+}
+
+impl Place {
+    /// `None` where there is nothing to read, as in a file that is empty.
+    fn read(&self) -> Result<Option<u64>, Refused> {
+        match self {
+            Place::Msr { cpu, msr, .. } => {
+                Ok(Some(host::rdmsr_on(*cpu, *msr)? & u64::from(u32::MAX)))
+            }
+            Place::File(name) => {
+                let mut text = [0; 32];
+                let len = host::read_file(name, &mut text)?;
+                let text = text.get(..len).unwrap_or_default().trim_ascii();
+                if text.is_empty() {
+                    return Ok(None);
+                }
+                let number = str::from_utf8(text).ok().and_then(|text| text.parse().ok());
+                number.map(Some).ok_or(Refused)
+            }
+        }
+    }
+
+    /// What was used between two readings.
+    fn between(&self, last: u64, now: u64) -> Picojoules {
+        match self {
+            Place::Msr { unit, .. } => {
+                Picojoules::from_units(now.wrapping_sub(last) & u64::from(u32::MAX), *unit)
+            }
+            // Where it wraps depends on the processor; what it has counted since is
+            // sure.
+            Place::File(_) => Picojoules::from_micro(now.checked_sub(last).unwrap_or(now)),
+        }
+    }
+}
+
+impl core::fmt::Display for Place {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Place::Msr { cpu, msr, .. } => write!(f, "MSR {msr} on CPU {cpu}"),
+            Place::File(name) => write!(f, "file `{name}`"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::format;
+
+    use proptest::prelude::*;
+    use wasmsr_sdk::native::Host;
+
+    use super::*;
+
+    const ENERGY: MsrIndex = MsrIndex(0x611);
+
+    fn joules(count: u64) -> Picojoules {
+        Picojoules::from_micro(count * 1_000_000)
+    }
+
+    fn file(host: &Host, text: &str) {
+        host.set_host_file("package", text.as_bytes());
+    }
+
+    #[test]
+    fn an_msr_counts_in_its_cpus_own_unit_and_wraps() {
+        let host = Host::fresh();
+        host.set_host_cpus(2);
+        host.set_host_msr_on(1, POWER_UNIT, 0xa_0e03);
+        host.set_host_msr_on(1, ENERGY, 0xffff_ffff);
+        assert!(Counter::of_msr(0, ENERGY, None).is_err());
+        let mut counter = Counter::of_msr(1, ENERGY, None).unwrap();
+        assert_eq!(counter.used(), joules(0));
+        // The upper half is reserved.
+        host.set_host_msr_on(1, ENERGY, 0xffff_0000_0000_3fff);
+        assert_eq!(counter.used(), joules(1));
+        assert_eq!(counter.used(), joules(0));
+    }
+
+    #[test]
+    fn a_unit_may_be_the_memorys_own() {
+        let host = Host::fresh();
+        host.set_host_msr(POWER_UNIT, 0xa_0e03);
+        host.set_host_msr(ENERGY, 0);
+        let mut counter = Counter::of_msr(0, ENERGY, EnergyUnit::new(16)).unwrap();
+        host.set_host_msr(ENERGY, 1 << 16);
+        assert_eq!(counter.used(), joules(1));
+    }
+
+    #[test]
+    fn a_file_that_wraps_adds_what_it_counted_since() {
+        let host = Host::fresh();
+        file(&host, "262143000000\n");
+        let mut counter = Counter::of_file("package".into()).unwrap();
+        file(&host, "262143328850\n");
+        assert_eq!(counter.used(), Picojoules::from_micro(328_850));
+        file(&host, "5\n");
+        assert_eq!(counter.used(), Picojoules::from_micro(5));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused_at_the_start_and_told_once_later() {
+        let host = Host::fresh();
+        assert!(Counter::of_file("package".into()).is_err());
+        for text in ["x\n", "-1\n", "1 2\n", "18446744073709551616\n"] {
+            file(&host, text);
+            assert!(Counter::of_file("package".into()).is_err(), "{text}");
+        }
+        file(&host, "1000000\n");
+        let mut counter = Counter::of_file("package".into()).unwrap();
+        file(&host, "no number");
+        assert_eq!((counter.used(), counter.used()), (joules(0), joules(0)));
+        assert_eq!(host.logged().len(), 1);
+        assert!(format!("{:?}", host.logged()).contains("file `package` of the host"));
+        file(&host, "3000000");
+        assert_eq!(counter.used(), joules(2));
+    }
+
+    proptest! {
+        /// As long as it is read once a wrap, an MSR of 32 bits loses nothing.
+        #[test]
+        fn an_msr_that_is_read_often_enough_loses_nothing(
+            start: u32,
+            steps in prop::collection::vec(any::<u32>(), 0..32),
+        ) {
+            let host = Host::fresh();
+            host.set_host_msr(POWER_UNIT, 0);
+            host.set_host_msr(ENERGY, start.into());
+            let mut counter = Counter::of_msr(0, ENERGY, None).unwrap();
+            let mut total = u64::from(start);
+            for step in steps {
+                total += u64::from(step);
+                host.set_host_msr(ENERGY, total & 0xffff_ffff);
+                prop_assert_eq!(counter.used(), joules(step.into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The domains of a package, and the register of each MSR (Intel SDM volume 3,
+//! section 15.10.2, and volume 4, tables 2-20 to 2-23, Sandy Bridge).
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+use wasmsr_sdk::MsrIndex;
+
+/// `MSR_RAPL_POWER_UNIT`
+pub(crate) const POWER_UNIT: MsrIndex = MsrIndex(0x606);
+
+/// What has an energy counter of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Domain {
+    /// The whole processor.
+    Package,
+    /// Power plane 0: the cores.
+    Core,
+    /// Power plane 1: on clients, the graphics.
+    Uncore,
+    /// The memory.
+    Dram,
+}
+
+impl Domain {
+    pub(crate) const ALL: [Domain; 4] =
+        [Domain::Package, Domain::Core, Domain::Uncore, Domain::Dram];
+
+    /// As a configuration writes it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Domain::Package => "package",
+            Domain::Core => "core",
+            Domain::Uncore => "uncore",
+            Domain::Dram => "dram",
+        }
+    }
+
+    /// The MSR of its energy counter, in the guest and in the host.
+    pub(crate) fn energy_status(self) -> MsrIndex {
+        MsrIndex(match self {
+            Domain::Package => 0x611,
+            Domain::Core => 0x639,
+            Domain::Uncore => 0x641,
+            Domain::Dram => 0x619,
+        })
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What an MSR of a domain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Register {
+    /// `…_POWER_LIMIT`
+    PowerLimit,
+    /// `…_ENERGY_STATUS`
+    EnergyStatus,
+    /// `…_PERF_STATUS`: how long the limits have throttled.
+    PerfStatus,
+    /// `…_POWER_INFO`
+    PowerInfo,
+    /// `…_POLICY`
+    Policy,
+}
+
+/// The register that an MSR is; `None` for one that the manifest does not name,
+/// and for [`POWER_UNIT`], which is no domain's.
+pub(crate) fn register(msr: MsrIndex) -> Option<(Domain, Register)> {
+    Some(match msr.0 {
+        0x610 => (Domain::Package, Register::PowerLimit),
+        0x611 => (Domain::Package, Register::EnergyStatus),
+        0x613 => (Domain::Package, Register::PerfStatus),
+        0x614 => (Domain::Package, Register::PowerInfo),
+        0x618 => (Domain::Dram, Register::PowerLimit),
+        0x619 => (Domain::Dram, Register::EnergyStatus),
+        0x61b => (Domain::Dram, Register::PerfStatus),
+        0x61c => (Domain::Dram, Register::PowerInfo),
+        0x638 => (Domain::Core, Register::PowerLimit),
+        0x639 => (Domain::Core, Register::EnergyStatus),
+        0x63a => (Domain::Core, Register::Policy),
+        0x63b => (Domain::Core, Register::PerfStatus),
+        0x640 => (Domain::Uncore, Register::PowerLimit),
+        0x641 => (Domain::Uncore, Register::EnergyStatus),
+        0x642 => (Domain::Uncore, Register::Policy),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_domain_has_its_counter_where_the_host_has_it() {
+        for domain in Domain::ALL {
+            let found = register(domain.energy_status());
+            assert_eq!(found, Some((domain, Register::EnergyStatus)));
+        }
+    }
+}
