@@ -1,0 +1,76 @@
+//! What an Intel processor says of itself beside CPUID: how many cores and threads
+//! its package has, its ratios, its platform, its microcode, and what of it is
+//! enabled.
+//!
+//! It keeps nothing, so there is nothing to reset or to hand over: what a guest has
+//! written is KVM's.
+#![no_std]
+
+extern crate alloc;
+
+mod config;
+mod misc_enable;
+#[cfg(test)]
+mod tests;
+
+use wasmsr_sdk::{Access, Error, MsrIndex, Otherwise, Plugin, Setup, export, kvm};
+
+use misc_enable::{Fixed, MISC_ENABLE};
+
+/// `IA32_PLATFORM_ID` (Intel SDM volume 4, table 2-2)
+const PLATFORM_ID: MsrIndex = MsrIndex(0x17);
+/// `MSR_CORE_THREAD_COUNT` (Intel SDM volume 4, table 2-32 and those of later servers)
+const CORE_THREAD_COUNT: MsrIndex = MsrIndex(0x35);
+/// `IA32_BIOS_SIGN_ID` (Intel SDM volume 4, table 2-2)
+const BIOS_SIGN_ID: MsrIndex = MsrIndex(0x8b);
+/// `MSR_PLATFORM_INFO` (Intel SDM volume 4, table 2-20 and those of later processors)
+const PLATFORM_INFO: MsrIndex = MsrIndex(0xce);
+
+/// CPUID faulting, bit 31 of `MSR_PLATFORM_INFO`: whether bit 0 of
+/// `MSR_MISC_FEATURES_ENABLES` (0x140) does anything. That MSR is KVM's.
+const CPUID_FAULTING: u64 = 1 << 31;
+
+/// The processor of one vCPU; the same for all.
+#[derive(Debug, Clone, Copy)]
+struct Topology {
+    core_thread_count: u64,
+    /// Of `MSR_PLATFORM_INFO`.
+    ratios: u64,
+    platform_id: u64,
+    /// `None` for KVM's own.
+    sign_id: Option<u64>,
+    misc_enable: Fixed,
+}
+
+impl Plugin for Topology {
+    fn new(setup: &Setup) -> Result<Self, Error> {
+        config::read(setup)
+    }
+
+    fn rdmsr(&mut self, access: Access) -> Result<u64, Otherwise> {
+        match access.index {
+            PLATFORM_ID => Ok(self.platform_id),
+            CORE_THREAD_COUNT => Ok(self.core_thread_count),
+            BIOS_SIGN_ID => self.sign_id.ok_or(Otherwise::Kernel),
+            PLATFORM_INFO => {
+                let faulting = kvm::rdmsr(PLATFORM_INFO).unwrap_or(0) & CPUID_FAULTING;
+                Ok(self.ratios | faulting)
+            }
+            MISC_ENABLE => self.misc_enable.read(),
+            _ => Err(Otherwise::Fault),
+        }
+    }
+
+    fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
+        match access.index {
+            // Software writes 0 and executes CPUID, which loads the revision again
+            // (Intel SDM volume 3, section 10.11.7.1). Nobody has time to look in
+            // between. KVM would take the value for the VMM's.
+            BIOS_SIGN_ID => Ok(()),
+            MISC_ENABLE => self.misc_enable.write(value),
+            _ => Err(Otherwise::Fault),
+        }
+    }
+}
+
+export!(Topology);
