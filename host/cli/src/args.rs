@@ -35,6 +35,9 @@ pub(crate) enum Verb {
     /// Look at plugins
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Make profile lines of another VMM's configuration
+    #[command(subcommand)]
+    Convert(Convert),
 }
 
 #[derive(Debug, Args)]
@@ -100,4 +103,16 @@ pub(crate) struct Inspect {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Convert {
+    /// The MSRs of a Firecracker CPU template, for the plugin value-template
+    Firecracker(Firecracker),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Firecracker {
+    /// The CPU template, a JSON file
+    pub(crate) template: PathBuf,
 }

@@ -3,7 +3,9 @@
 mod args;
 mod check;
 mod console;
+mod convert;
 mod exit;
+mod firecracker;
 mod inspect;
 mod loaded;
 mod run;
@@ -15,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
-use args::{Cli, Plugin, Verb};
+use args::{Cli, Convert, Plugin, Verb};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Plugin(Plugin::Inspect(args)) => inspect::inspect(&args),
+        Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
     }
 }
 

@@ -1,0 +1,116 @@
+//! `wasmsr convert`: configurations of other VMMs as profile lines.
+
+use libtest_mimic::Trial;
+
+use crate::fixture::{Outcome, Run, Workdir, require_kvm, shipped, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        what_is_printed_is_part_of_a_profile,
+        the_guest_meets_the_templates_values,
+        what_is_not_converted_is_said,
+        a_template_without_msrs,
+        what_is_no_template,
+    ]
+}
+
+/// Converts a template in `workdir`.
+fn convert(workdir: &Workdir, template: &str) -> Run {
+    workdir.put("template.json", template);
+    workdir.wasmsr(&["convert", "firecracker", "template.json"])
+}
+
+/// A profile with the lines, whose guest reads these MSRs.
+fn put_profile(workdir: &Workdir, lines: &str, reads: &str) -> Outcome {
+    workdir.put("value_template.wasm", shipped("value_template")?);
+    workdir.put("vm.toml", format!("[boot]\nguest = \"hello\"\ncmdline = \"{reads}\"\n\n{lines}"));
+    Ok(())
+}
+
+fn what_is_printed_is_part_of_a_profile() -> Outcome {
+    let workdir = Workdir::new();
+    // IA32_ARCH_CAPABILITIES as in Firecracker's own T2CL, and every bit of others.
+    let lines = convert(
+        &workdir,
+        r#"{"msr_modifiers": [
+            {"addr": "0x10a", "bitmap":
+                "0b00000000000000000000000000000000000xxx0x0000x0x0xxx0000xxxxxxxxx"},
+            {"addr": "0b11011001100000", "bitmap": "0b1_xxxx"},
+            {"addr": "0xffffffff", "bitmap":
+                "1111111111111111111111111111111111111111111111111111111111111111"}]}"#,
+    )
+    .exited(0)
+    .stdout;
+    put_profile(&workdir, &lines, "0x10")?;
+    let run = workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    assert!(run.stdout.contains("value-template") && run.stdout.contains("kvm-msr"), "{run}");
+    Ok(())
+}
+
+fn the_guest_meets_the_templates_values() -> Outcome {
+    require_kvm()?;
+    let workdir = Workdir::new();
+    let lines = convert(
+        &workdir,
+        r#"{"msr_modifiers": [
+            {"addr": "0x8b", "bitmap": "0b1000000000000000000000000000000000000000000000000000000000000001"},
+            {"addr": "0x277", "bitmap":
+                "0b0000_0000_0000_0111_0000_0100_0000_0110_0000_0000_0000_0111_0000_0100_0000_0110"},
+            {"addr": "0x277", "bitmap": "0b000"}]}"#,
+    )
+    .exited(0)
+    .said(&["0x277", "2 times"])
+    .stdout;
+    put_profile(&workdir, &lines, "0x8b 0x277")?;
+    let run = workdir.wasmsr(&["run", "vm.toml"]).said(&["no MSR access left the kernel"]);
+    for part in ["0x0000008b = 0x8000000000000001", "0x00000277 = 0x0007040600070400"] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    Ok(())
+}
+
+fn what_is_not_converted_is_said() -> Outcome {
+    let run = convert(
+        &Workdir::new(),
+        r#"{"kvm_capabilities": ["!56"],
+            "cpuid_modifiers": [{"leaf": "0x7", "subleaf": "0x1", "flags": 1, "modifiers": [
+                {"register": "eax", "bitmap": "0bx0"}]}],
+            "msr_modifiers": [{"addr": "0x10a", "bitmap": "0b0"},
+                {"addr": "0x1a0", "bitmap": "0b1"}, {"addr": "0x140", "bitmap": "0bx"}]}"#,
+    );
+    let run = run.exited(0).said(&[
+        "`cpuid_modifiers`",
+        "0x7.0x1",
+        "`kvm_capabilities`",
+        "!56",
+        "0x1a0 (IA32_MISC_ENABLE)",
+        "0x140",
+        "left out",
+    ]);
+    assert!(run.stdout.contains("range = 0x10a") && !run.stdout.contains("0x140"), "{run}");
+    Ok(())
+}
+
+fn a_template_without_msrs() -> Outcome {
+    let workdir = Workdir::new();
+    let lines = convert(&workdir, "{}").exited(0).stdout;
+    put_profile(&workdir, &lines, "0x10")?;
+    workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    Ok(())
+}
+
+fn what_is_no_template() -> Outcome {
+    let workdir = Workdir::new();
+    for (template, parts) in [
+        ("", ["template.json", "EOF"]),
+        ("[msr]", ["template.json", "line 1"]),
+        (r#"{"msr_modifier": []}"#, ["unknown field", "`msr_modifiers`"]),
+        (r#"{"msr_modifiers": [{"addr": "266", "bitmap": "0b1"}]}"#, ["`266`", "\"0x10a\""]),
+        (r#"{"msr_modifiers": [{"addr": "0x10a", "bitmap": "0b2"}]}"#, ["`0b2`", "`2`"]),
+        (r#"{"msr_modifiers": [{"addr": "0x10a"}]}"#, ["line 1", "`bitmap`"]),
+    ] {
+        convert(&workdir, template).refused(&parts);
+    }
+    workdir.wasmsr(&["convert", "firecracker", "other.json"]).refused(&["other.json"]);
+    Ok(())
+}
