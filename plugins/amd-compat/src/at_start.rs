@@ -1,0 +1,42 @@
+//! Values that KVM itself is given at the start, so that it answers the guest
+//! with them at its own speed.
+
+use wasmsr_sdk::{Bits64, MsrIndex, Refused, VcpuId, kvm, log};
+
+use crate::config::Config;
+use crate::registers::{HWCR, HWCR_TSC_FREQ_SEL, PATCH_LEVEL};
+
+/// What KVM is given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AtStart {
+    vcpu: Option<VcpuId>,
+    patch_level: Option<Bits64>,
+    tsc_freq_sel: bool,
+}
+
+impl AtStart {
+    pub(crate) fn new(vcpu: Option<VcpuId>, config: &Config) -> Self {
+        AtStart { vcpu, patch_level: config.patch_level, tsc_freq_sel: config.tsc_freq_sel }
+    }
+
+    /// Gives it to this vCPU's KVM.
+    pub(crate) fn apply(self) {
+        if let Some(Bits64(level)) = self.patch_level {
+            self.check("patch-level", PATCH_LEVEL, kvm::wrmsr(PATCH_LEVEL, level));
+        }
+        if self.tsc_freq_sel {
+            let set = kvm::rdmsr(HWCR).and_then(|held| kvm::wrmsr(HWCR, held | HWCR_TSC_FREQ_SEL));
+            self.check("tsc-freq-sel", HWCR, set);
+        }
+    }
+
+    fn check(self, key: &str, msr: MsrIndex, result: Result<(), Refused>) {
+        // What one vCPU's KVM refuses, all refuse.
+        if result.is_err() && self.vcpu.is_none_or(|vcpu| vcpu.0 == 0) {
+            log::warn!(
+                "config key `{key}` has no effect: KVM does not take the value of {msr}; grant \
+                 `kvm-msr`, or see in the plugin's README which kernel it takes"
+            );
+        }
+    }
+}

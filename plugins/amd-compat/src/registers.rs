@@ -1,0 +1,119 @@
+//! The MSRs that guests ask for, and what they get where KVM refuses.
+//!
+//! Numbers and names are those of Linux, `arch/x86/include/asm/msr-index.h`.
+//! README.md has the report behind each.
+
+use wasmsr_sdk::{MsrIndex, MsrRange, Otherwise};
+
+/// `MSR_K7_HWCR`
+pub(crate) const HWCR: MsrIndex = MsrIndex(0xc001_0015);
+/// HWCR\[24\], `TscFreqSel`: the TSC counts at the P0 frequency.
+pub(crate) const HWCR_TSC_FREQ_SEL: u64 = 1 << 24;
+/// `MSR_AMD64_PATCH_LEVEL`
+pub(crate) const PATCH_LEVEL: MsrIndex = MsrIndex(0x8b);
+
+/// HWCR\[18\], `McStatusWrEn`. KVM keeps this and `TscFreqSel`.
+const HWCR_MC_STATUS_WR_EN: u64 = 1 << 18;
+/// DE_CFG\[1\]: LFENCE waits for all before it.
+const DE_CFG_LFENCE_SERIALIZE: u64 = 1 << 1;
+/// The bits of `PerfEvtSeln` that KVM takes: `reserved_bits` of its
+/// `amd_pmu_refresh` are the others, among them `HG_ONLY`, 41:40.
+const PERF_EVT_SEL: u64 = 0x0000_000f_ffd7_ffff;
+
+/// MSRs that behave alike.
+#[derive(Debug)]
+pub(crate) struct Registers {
+    pub(crate) msrs: &'static [u32],
+    pub(crate) read: Read,
+    pub(crate) write: Write,
+}
+
+/// What becomes of a read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Read {
+    Zero,
+    /// Not answered here.
+    Pass,
+}
+
+/// What becomes of a write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Write {
+    Ignored,
+    /// These bits are offered to KVM, which refused the write for others.
+    Offered {
+        bits: u64,
+        /// The answer where KVM refuses these too.
+        refused: Result<(), Otherwise>,
+    },
+    /// Not answered here.
+    Pass,
+}
+
+/// Every register that the plugin answers.
+pub(crate) const REGISTERS: &[Registers] = &[
+    Registers {
+        msrs: &[HWCR.0],
+        read: Read::Zero,
+        write: Write::Offered { bits: HWCR_MC_STATUS_WR_EN | HWCR_TSC_FREQ_SEL, refused: Ok(()) },
+    },
+    // MSR_AMD_PSTATE_DEF_BASE: with bit 63 clear none of them is a P-state.
+    Registers {
+        msrs: &[
+            0xc001_0064,
+            0xc001_0065,
+            0xc001_0066,
+            0xc001_0067,
+            0xc001_0068,
+            0xc001_0069,
+            0xc001_006a,
+            0xc001_006b,
+        ],
+        read: Read::Zero,
+        write: Write::Pass,
+    },
+    // MSR_VM_IGNNE: kvm-amd drops writes itself, so there is no value to keep.
+    Registers { msrs: &[0xc001_0115], read: Read::Zero, write: Write::Ignored },
+    // MSR_F15H_PERF_CTL0 to 5. A guest that has no counters must not think it has.
+    Registers {
+        msrs: &[0xc001_0200, 0xc001_0202, 0xc001_0204, 0xc001_0206, 0xc001_0208, 0xc001_020a],
+        read: Read::Pass,
+        write: Write::Offered { bits: PERF_EVT_SEL, refused: Err(Otherwise::Pass) },
+    },
+    // MSR_AMD64_TW_CFG, answered as newer kernels do.
+    Registers { msrs: &[0xc001_1023], read: Read::Zero, write: Write::Ignored },
+    // MSR_AMD64_DE_CFG
+    Registers {
+        msrs: &[0xc001_1029],
+        read: Read::Zero,
+        write: Write::Offered { bits: DE_CFG_LFENCE_SERIALIZE, refused: Ok(()) },
+    },
+];
+
+/// Those that an MSR is one of.
+pub(crate) fn find(msr: MsrIndex) -> Option<&'static Registers> {
+    REGISTERS.iter().find(|registers| registers.msrs.contains(&msr.0))
+}
+
+/// Whether any of these MSRs is in the table.
+pub(crate) fn has_any_of(range: MsrRange) -> bool {
+    let mut msrs = REGISTERS.iter().flat_map(|registers| registers.msrs);
+    msrs.any(|msr| range.contains(MsrIndex(*msr)))
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        let msrs: Vec<u32> =
+            REGISTERS.iter().flat_map(|registers| registers.msrs).copied().collect();
+        assert!(msrs.is_sorted_by(|one, next| one < next), "{msrs:x?}");
+        assert!(msrs.iter().all(|msr| find(MsrIndex(*msr)).is_some()));
+    }
+}
