@@ -10,6 +10,7 @@ mod chains;
 mod check;
 mod conformance;
 mod containment;
+mod convert;
 mod ends;
 mod fixture;
 mod hello;
@@ -21,9 +22,9 @@ mod linux;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
+mod plugins;
 mod policy;
 mod scope;
-mod shipped;
 mod timers;
 
 use std::env;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         check::trials(),
         conformance::trials(),
         containment::trials(),
+        convert::trials(),
         ends::trials(),
         hello::trials(),
         hostcalls::trials(),
@@ -55,9 +57,9 @@ fn main() -> ExitCode {
         msr_contract::trials(),
         multiboot::trials(),
         no_kvm::trials(),
+        plugins::trials(),
         policy::trials(),
         scope::trials(),
-        shipped::trials(),
         timers::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();

@@ -20,8 +20,8 @@ pub(super) struct Debian {
     pub(super) kernel: PathBuf,
     /// A program that is linked statically.
     pub(super) busybox: PathBuf,
-    /// The programs `rdmsr` and `wrmsr`.
-    pub(super) msr_tools: [PathBuf; 2],
+    /// The programs `rdmsr`, `wrmsr` and `turbostat`.
+    pub(super) msr_tools: [PathBuf; 3],
     modules: PathBuf,
 }
 
@@ -35,11 +35,13 @@ impl Debian {
         let kernel = unpack(&kernel, &folder)?;
         let busybox = unpack("busybox-static", &folder)?;
         let msr_tools = unpack("msr-tools", &folder)?;
+        let cpu_power = unpack("linux-cpupower", &folder)?;
         Ok(Self {
             modules: kernel.join(format!("lib/modules/{version}/kernel")),
             kernel: kernel.join(format!("boot/vmlinuz-{version}")),
             busybox: busybox.join("bin/busybox"),
-            msr_tools: ["rdmsr", "wrmsr"].map(|tool| msr_tools.join("usr/sbin").join(tool)),
+            msr_tools: [(&msr_tools, "rdmsr"), (&msr_tools, "wrmsr"), (&cpu_power, "turbostat")]
+                .map(|(package, tool)| package.join("usr/sbin").join(tool)),
         })
     }
 

@@ -15,11 +15,15 @@ use crate::workspace::Workspace;
 
 const INIT: &str = include_str!("guest-init.sh");
 
-/// What a distribution's udev would load; init does, in this order.
+/// What a distribution's udev would load; init does, all but the drivers of RAPL,
+/// which refuse to load on most processors.
 const MODULES: &[(&str, &str)] = &[
     ("msr", "arch/x86/kernel/msr.ko"),
     ("pvpanic", "drivers/misc/pvpanic/pvpanic.ko"),
     ("pvpanic-mmio", "drivers/misc/pvpanic/pvpanic-mmio.ko"),
+    ("iosf_mbi", "arch/x86/platform/intel/iosf_mbi.ko"),
+    ("intel_rapl_common", "drivers/powercap/intel_rapl_common.ko"),
+    ("intel_rapl_msr", "drivers/powercap/intel_rapl_msr.ko"),
 ];
 
 /// Builds a folder with `vmlinuz` and `initrd.gz`.

@@ -1,0 +1,62 @@
+//! Every profile in `examples/` is accepted, and runs its guest to the end.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Trial;
+
+use crate::fixture::{
+    EXAMPLES, Outcome, Running, cannot_run_here, guest_exit, require_kvm, shipped, trial, trials,
+    wasmsr,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = trials![every_example_is_tested];
+    for (name, _) in EXAMPLES {
+        trials.push(trial(format!("plugins::examples::check_{name}"), || check(name)));
+        trials.push(trial(format!("plugins::examples::run_{name}"), || run(name)));
+    }
+    trials
+}
+
+/// Where a #GP is part of the example.
+const MAY_FAULT: &[&str] = &["host-passthrough", "unknown-log", "value-template"];
+
+/// The repository's folder of examples, with the plugins built beside it.
+fn folder() -> Result<PathBuf, crate::fixture::Skip> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples");
+    shipped("arch_capabilities")?;
+    match folder.is_dir() {
+        true => Ok(folder),
+        false => cannot_run_here("the examples are not here"),
+    }
+}
+
+fn every_example_is_tested() -> Outcome {
+    let entries = fs::read_dir(folder()?).expect("a folder can be read");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let files = paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    for file in files {
+        let name = file.file_stem().unwrap_or_default();
+        let known = EXAMPLES.iter().any(|(known, _)| name == *known);
+        assert!(known, "fixture/example.rs does not have {}", file.display());
+    }
+    Ok(())
+}
+
+fn check(name: &str) -> Outcome {
+    let file = format!("{name}.toml");
+    let run = Running::start(wasmsr(&["check", &file]).current_dir(folder()?)).finish();
+    run.exited(0);
+    Ok(())
+}
+
+fn run(name: &str) -> Outcome {
+    require_kvm()?;
+    let file = format!("{name}.toml");
+    let run = Running::start(wasmsr(&["run", &file]).current_dir(folder()?)).finish();
+    let run = run.exited(guest_exit(0));
+    assert!(run.stdout.contains("msr 0x"), "the guest has met no MSR:\n{run}");
+    assert!(!run.stdout.contains("#GP") || MAY_FAULT.contains(&name), "{run}");
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! `sampling-guard`: writes that are counted, told and, beyond a number, faulted.
+
+use libtest_mimic::Trial;
+
+use crate::fixture::{Outcome, Vm, guest_exit, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_example,
+        kvm_takes_what_passes,
+        kvm_still_refuses_what_it_refuses,
+        the_number_is_one_for_all_vcpus,
+        the_next_plugin_takes_what_passes,
+        the_policy_takes_what_nobody_does,
+        a_number_per_second,
+        the_run_ends_with_a_table,
+        writes_that_only_a_guest_can_make_are_warned_of,
+        a_wrong_list,
+        a_flood_of_writes,
+        a_flood_of_faults,
+    ]
+}
+
+fn the_example() -> Outcome {
+    Vm::example("sampling-guard").prints(
+        "
+        # IA32_PAT, as a reset leaves it (Intel SDM volume 3, section 12.12.4).
+        w 277 7040600070406 -> ok
+        r 277               -> 7040600070406
+        w 56440001 7        -> ok
+        r 56440001          -> 7
+        w 56440000 7        -> fault
+        ",
+    )
+}
+
+const PAT: &str = r#"config.msrs = [{ range = 0x277, name = "IA32_PAT", fault-after = 2 }]"#;
+
+fn kvm_takes_what_passes() -> Outcome {
+    Vm::new().shipped("sampling_guard", PAT).prints(
+        "
+        r 277               -> 7040600070406
+        w 277 6             -> ok
+        r 277               -> 6
+        w 277 606           -> ok
+        w 277 7040600070406 -> fault
+        r 277               -> 606
+        w 277 606           -> fault
+        ",
+    )
+}
+
+// Memory type 2 is reserved (Intel SDM volume 3, table 12-2).
+fn kvm_still_refuses_what_it_refuses() -> Outcome {
+    Vm::new().shipped("sampling_guard", "config.msrs = [0x2ff]").prints(
+        "
+        w 2ff 2   -> fault
+        w 2ff c06 -> ok
+        r 2ff     -> c06
+        ",
+    )
+}
+
+fn the_number_is_one_for_all_vcpus() -> Outcome {
+    Vm::new().vcpus(2).shipped("sampling_guard", PAT).prints(
+        "
+        w 277 6 -> ok
+        cpu 1   -> ok
+        w 277 6 -> ok
+        w 277 6 -> fault
+        cpu 0   -> ok
+        w 277 6 -> fault
+        ",
+    )
+}
+
+const REGISTER: &str = r#"
+    fallback = true
+    config.registers = [{ msr = 0x56440001, access = "read-write", mask = 0xff }]"#;
+
+fn the_next_plugin_takes_what_passes() -> Outcome {
+    let guard = r#"config = { msrs = [0x56440001], fault-after = 3, then = "pass" }"#;
+    Vm::new().shipped("sampling_guard", guard).shipped("vendor_range", REGISTER).prints(
+        "
+        w 56440001 1   -> ok
+        r 56440001     -> 1
+        w 56440001 100 -> fault
+        w 56440001 2   -> ok
+        w 56440001 3   -> fault
+        r 56440001     -> 2
+        ",
+    )
+}
+
+fn the_policy_takes_what_nobody_does() -> Outcome {
+    let guard = r#"config = { msrs = [0x56440001], then = "pass" }"#;
+    Vm::new().shipped("sampling_guard", guard).prints("w 56440001 1 -> fault")?;
+    Vm::new()
+        .policy(r#"unknown = "ignore""#)
+        .shipped("sampling_guard", guard)
+        .prints("w 56440001 1 -> ok")
+}
+
+fn a_number_per_second() -> Outcome {
+    // A day for those that must not pass again, however slow the machine is.
+    let guard = r#"config = { fault-after = 2, msrs = [
+        { range = 0x277, per = 86400 }, { range = 0x2ff, per = 1 }] }"#;
+    Vm::new().shipped("sampling_guard", guard).prints(
+        "
+        w 277 6             -> ok
+        w 277 6             -> ok
+        times 100 w 277 6   -> fault
+        w 2ff c06           -> ok
+        ",
+    )
+}
+
+fn the_run_ends_with_a_table() -> Outcome {
+    Vm::new()
+        .shipped("sampling_guard", PAT)
+        .run("w 277 6 \n w 277 606 \n w 277 6")?
+        .exited(guest_exit(0))
+        .said(&[
+            "0x277 (IA32_PAT): vCPU 0 writes 0x6; 1 write, at most 1 in 1 s",
+            "0x277 (IA32_PAT): vCPU 0 writes 0x6: #GP, fault-after = 2 is used up",
+            "values, newest first",
+            "0x6 0x606 0x6",
+        ]);
+    Vm::new()
+        .shipped("sampling_guard", PAT)
+        .run("r 277")?
+        .said(&["none of 1 guarded MSRs was written"]);
+    Ok(())
+}
+
+fn writes_that_only_a_guest_can_make_are_warned_of() -> Outcome {
+    Vm::new()
+        .shipped("sampling_guard", "config.msrs = [0x3b]")
+        .run("r 10")?
+        .exited(guest_exit(0))
+        .said(&["0x3b, then = \"kernel\"", "clock"]);
+    Ok(())
+}
+
+fn a_wrong_list() -> Outcome {
+    for (config, parts) in [
+        ("config = { msrs = [1], fault-afer = 1 }", ["sampling_guard.wasm", "`fault-afer`"]),
+        ("config.msrs = [{ range = 1, access = \"r\" }]", ["`msrs[0].access`", "read"]),
+        ("config.msrs = [\"0-0x40\"]", ["`msrs[0]`", "64 MSRs"]),
+    ] {
+        Vm::new().shipped("sampling_guard", config).run("r 10")?.refused(&parts);
+    }
+    Ok(())
+}
+
+/// The most that a run may say, whatever happens in it.
+const LONGEST_LOG: usize = 16 << 10;
+
+/// Runs a guest that writes and writes; it must get through with little said.
+#[track_caller]
+fn flood(vm: Vm, transcript: &str) -> Outcome {
+    let run = vm.run(transcript)?.printed(transcript).exited(guest_exit(0));
+    let length = run.stderr.len();
+    assert!(length < LONGEST_LOG, "{length} bytes on standard error:\n{run}");
+    Ok(())
+}
+
+fn a_flood_of_writes() -> Outcome {
+    let guard = r#"config = { msrs = [0x277, "0x200-0x20f"], history = 32, log-interval = 1 }"#;
+    flood(
+        Vm::new().vcpus(2).shipped("sampling_guard", guard),
+        "
+        aside 1 times 2000 w 277 6 -> ok
+        times 2000 w 277 606       -> ok
+        join                       -> ok
+        w 201 0                    -> ok
+        w 203 0                    -> ok
+        ",
+    )
+}
+
+fn a_flood_of_faults() -> Outcome {
+    let guard = r#"config = { msrs = [0x277], fault-after = 0, log-interval = 1 }"#;
+    flood(
+        Vm::new().vcpus(2).shipped("sampling_guard", guard),
+        "
+        aside 1 times 2000 w 277 6           -> ok
+        times 2000 w 277 ffffffffffffffff    -> fault
+        join                                 -> fault
+        r 277                                -> 7040600070406
+        ",
+    )
+}
