@@ -11,6 +11,7 @@ mod check;
 mod conformance;
 mod containment;
 mod convert;
+mod doctor;
 mod ends;
 mod fixture;
 mod hello;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         conformance::trials(),
         containment::trials(),
         convert::trials(),
+        doctor::trials(),
         ends::trials(),
         hello::trials(),
         hostcalls::trials(),

@@ -5,18 +5,24 @@ use std::process::Command;
 use libtest_mimic::Trial;
 
 use crate::fixture::{
-    Outcome, Run, Running, Workdir, require_kvm, require_mount_namespaces, trials, wasmsr,
+    Outcome, Run, Running, Skip, Workdir, require_kvm, require_mount_namespaces, trials, wasmsr,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![no_device, a_device_that_is_no_kvm, check_needs_no_kvm]
 }
 
-/// Runs `wasmsr VERB` in a mount namespace of its own, after `mount`.
-fn after(mount: &str, verb: &str) -> Run {
+/// Runs `wasmsr ARGUMENT` where there is no device at all.
+pub(crate) fn without_devices(argument: &'static str) -> Result<Run, Skip> {
+    require_mount_namespaces()?;
+    Ok(after(NO_DEVICES, &[argument]))
+}
+
+/// Runs `wasmsr ARGUMENTS` in a mount namespace of its own, after `mount`.
+fn after(mount: &str, arguments: &[&'static str]) -> Run {
     let workdir = Workdir::new();
     workdir.put("vm.toml", "[boot]\nguest = \"hello\"\n");
-    let command = wasmsr(&[verb, "vm.toml"]);
+    let command = wasmsr(arguments);
     let mut isolated = Command::new("unshare");
     isolated
         .args(["-m", "sh", "-c", &format!("{mount} && exec \"$@\""), "sh"])
@@ -31,7 +37,7 @@ const NO_DEVICES: &str = "mount -t tmpfs none /dev";
 
 fn no_device() -> Outcome {
     require_mount_namespaces()?;
-    after(NO_DEVICES, "run").exited(12).said(&[
+    after(NO_DEVICES, &["run", "vm.toml"]).exited(12).said(&[
         "error: ",
         "/dev/kvm",
         "does not exist",
@@ -43,12 +49,14 @@ fn no_device() -> Outcome {
 fn a_device_that_is_no_kvm() -> Outcome {
     require_mount_namespaces()?;
     require_kvm()?;
-    after("mount --bind /dev/null /dev/kvm", "run").exited(12).said(&["error: ", "/dev/kvm"]);
+    after("mount --bind /dev/null /dev/kvm", &["run", "vm.toml"])
+        .exited(12)
+        .said(&["error: ", "/dev/kvm"]);
     Ok(())
 }
 
 fn check_needs_no_kvm() -> Outcome {
     require_mount_namespaces()?;
-    after(NO_DEVICES, "check").exited(0);
+    after(NO_DEVICES, &["check", "vm.toml"]).exited(0);
     Ok(())
 }

@@ -35,6 +35,8 @@ pub(crate) enum Verb {
     /// Look at plugins
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Say whether this host is fit, and what to do where it is not
+    Doctor(Doctor),
     /// Make profile lines of another VMM's configuration
     #[command(subcommand)]
     Convert(Convert),
@@ -71,6 +73,16 @@ pub(crate) struct Check {
     pub(crate) profile: PathBuf,
 
     /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print one JSON object instead of a table
     #[arg(long)]
     pub(crate) json: bool,
 

@@ -46,11 +46,7 @@ impl Loaded {
 /// What loading depends on beside the profile. Without a cache everything
 /// works, so one that cannot be used is no error.
 pub(crate) fn load_options(args: &args::Cache) -> LoadOptions {
-    let directory = match args.no_cache {
-        true => None,
-        false => args.cache_dir.clone().or_else(default_cache),
-    };
-    let cache = directory.and_then(|directory| {
+    let cache = cache_directory(args).and_then(|directory| {
         CodeCache::open(&directory)
             .inspect_err(|error| {
                 tracing::warn!(
@@ -60,6 +56,14 @@ pub(crate) fn load_options(args: &args::Cache) -> LoadOptions {
             .ok()
     });
     LoadOptions { host_kernel: host_kernel(), cache }
+}
+
+/// Where compiled plugins are kept, if anywhere.
+pub(crate) fn cache_directory(args: &args::Cache) -> Option<PathBuf> {
+    match args.no_cache {
+        true => None,
+        false => args.cache_dir.clone().or_else(default_cache),
+    }
 }
 
 /// As the XDG base directory specification says, which ignores relative paths.

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod console;
 mod convert;
+mod doctor;
 mod exit;
 mod firecracker;
 mod inspect;
@@ -37,6 +38,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Run(args) => run::run(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Plugin(Plugin::Inspect(args)) => inspect::inspect(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
     }
 }

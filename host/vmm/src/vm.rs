@@ -212,7 +212,7 @@ fn supported_cpuid(kvm: &Kvm) -> Result<Vec<kvm_cpuid_entry2>, BuildError> {
     Ok(entries)
 }
 
-fn msr_exits() -> kvm_enable_cap {
+pub(crate) fn msr_exits() -> kvm_enable_cap {
     let reasons =
         KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER;
     kvm_enable_cap {
