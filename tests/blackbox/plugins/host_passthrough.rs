@@ -90,13 +90,13 @@ fn a_kept_write_is_its_vcpus_own() -> Outcome {
     Ok(())
 }
 
-/// No host has this MSR.
+/// No host has this CPU. (An emulated one may read any MSR as 0.)
 fn a_copy_that_cannot_be_had() -> Outcome {
     Vm::new()
         .shipped(
             "host_passthrough",
             r#"grant = ["host-msr:0xdeadbeef"]
-            config.msrs = [{ range = 0xdeadbeef, when = "boot" }]"#,
+            config.msrs = [{ range = 0xdeadbeef, when = "boot", from = 4294967295 }]"#,
         )
         .run("r deadbeef")?
         .exited(2)

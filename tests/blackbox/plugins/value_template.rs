@@ -36,10 +36,11 @@ fn the_example() -> Outcome {
     )
 }
 
+/// Bits 11 and 12 of IA32_MISC_ENABLE differ from KVM to KVM.
 const MISC_ENABLE: &str = r#"
     grant = ["kvm-msr"]
     config.msrs = [
-        { range = 0x1a0, value = 0x800, mask = 0x801, write = "kernel", read-only = 0x800 },
+        { range = 0x1a0, value = 0x800, mask = 0x1801, write = "kernel", read-only = 0x800 },
     ]"#;
 
 fn each_vcpu_lays_the_template_over_its_own_msr() -> Outcome {
@@ -74,7 +75,7 @@ fn initial_values_without_an_exit() -> Outcome {
             r#"
             grant = ["kvm-msr"]
             config.msrs = [
-                { range = 0x1a0, value = 0x10000, mask = 0x10001, access = "none", apply = "initial" },
+                { range = 0x1a0, value = 0x10000, mask = 0x11801, access = "none", apply = "initial" },
                 { range = 0x277, value = "0x7040600070406", access = "none", apply = "initial" },
             ]"#,
         )
