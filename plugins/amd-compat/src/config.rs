@@ -56,8 +56,8 @@ mod tests {
     #[test]
     fn an_exception_from_nothing_is_refused() {
         check_refused(
-            r#"{"except": ["0xc0010115", "0xc0011030-0xc001103d"]}"#,
-            &["`except[1]`", "0xc0011030-0xc001103d"],
+            r#"{"except": ["0xc0010115", "0xc0011040-0xc001104d"]}"#,
+            &["`except[1]`", "0xc0011040-0xc001104d"],
         );
         check_refused(r#"{"except": ["0xc0010201"]}"#, &["`except[0]`", "0xc0010201"]);
         check_refused(r#"{"except": ["0xc0010115-0xc0010015"]}"#, &["`except[0]`"]);

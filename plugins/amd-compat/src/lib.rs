@@ -43,7 +43,7 @@ impl Plugin for AmdCompat {
 
     fn rdmsr(&mut self, access: Access) -> Result<u64, Otherwise> {
         match self.find(access.index)?.read {
-            Read::Zero => Ok(0),
+            Read::Value(value) => Ok(value),
             Read::Pass => Err(Otherwise::Pass),
         }
     }
@@ -51,10 +51,11 @@ impl Plugin for AmdCompat {
     fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
         match self.find(access.index)?.write {
             Write::Ignored => Ok(()),
+            Write::Only(taken) if value == taken => Ok(()),
             // Newer kernels take the VMM's 0 even for MSRs that the guest lacks.
             Write::Offered { refused, .. } if access.reason != Reason::Invalid => refused,
             Write::Offered { bits, refused } => kvm::wrmsr(access.index, value & bits).or(refused),
-            Write::Pass => Err(Otherwise::Pass),
+            Write::Only(_) | Write::Pass => Err(Otherwise::Pass),
         }
     }
 }

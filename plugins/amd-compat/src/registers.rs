@@ -16,6 +16,9 @@ pub(crate) const PATCH_LEVEL: MsrIndex = MsrIndex(0x8b);
 const HWCR_MC_STATUS_WR_EN: u64 = 1 << 18;
 /// DE_CFG\[1\]: LFENCE waits for all before it.
 const DE_CFG_LFENCE_SERIALIZE: u64 = 1 << 1;
+/// 1, with 32 bits behind the point; what the register has after a reset (AMD APM
+/// volume 2, "TSC Ratio MSR").
+const TSC_RATIO_ONE: u64 = 1 << 32;
 /// The bits of `PerfEvtSeln` that KVM takes: `reserved_bits` of its
 /// `amd_pmu_refresh` are the others, among them `HG_ONLY`, 41:40.
 const PERF_EVT_SEL: u64 = 0x0000_000f_ffd7_ffff;
@@ -31,7 +34,7 @@ pub(crate) struct Registers {
 /// What becomes of a read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Read {
-    Zero,
+    Value(u64),
     /// Not answered here.
     Pass,
 }
@@ -40,6 +43,9 @@ pub(crate) enum Read {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Write {
     Ignored,
+    /// Taken if it is this value, which the register reads as; else not answered
+    /// here.
+    Only(u64),
     /// These bits are offered to KVM, which refused the write for others.
     Offered {
         bits: u64,
@@ -52,9 +58,15 @@ pub(crate) enum Write {
 
 /// Every register that the plugin answers.
 pub(crate) const REGISTERS: &[Registers] = &[
+    // MSR_AMD64_TSC_RATIO: no scaling, which is true.
+    Registers {
+        msrs: &[0xc000_0104],
+        read: Read::Value(TSC_RATIO_ONE),
+        write: Write::Only(TSC_RATIO_ONE),
+    },
     Registers {
         msrs: &[HWCR.0],
-        read: Read::Zero,
+        read: Read::Value(0),
         write: Write::Offered { bits: HWCR_MC_STATUS_WR_EN | HWCR_TSC_FREQ_SEL, refused: Ok(()) },
     },
     // MSR_AMD_PSTATE_DEF_BASE: with bit 63 clear none of them is a P-state.
@@ -69,11 +81,11 @@ pub(crate) const REGISTERS: &[Registers] = &[
             0xc001_006a,
             0xc001_006b,
         ],
-        read: Read::Zero,
+        read: Read::Value(0),
         write: Write::Pass,
     },
     // MSR_VM_IGNNE: kvm-amd drops writes itself, so there is no value to keep.
-    Registers { msrs: &[0xc001_0115], read: Read::Zero, write: Write::Ignored },
+    Registers { msrs: &[0xc001_0115], read: Read::Value(0), write: Write::Ignored },
     // MSR_F15H_PERF_CTL0 to 5. A guest that has no counters must not think it has.
     Registers {
         msrs: &[0xc001_0200, 0xc001_0202, 0xc001_0204, 0xc001_0206, 0xc001_0208, 0xc001_020a],
@@ -81,12 +93,34 @@ pub(crate) const REGISTERS: &[Registers] = &[
         write: Write::Offered { bits: PERF_EVT_SEL, refused: Err(Otherwise::Pass) },
     },
     // MSR_AMD64_TW_CFG, answered as newer kernels do.
-    Registers { msrs: &[0xc001_1023], read: Read::Zero, write: Write::Ignored },
+    Registers { msrs: &[0xc001_1023], read: Read::Value(0), write: Write::Ignored },
     // MSR_AMD64_DE_CFG
     Registers {
         msrs: &[0xc001_1029],
-        read: Read::Zero,
+        read: Read::Value(0),
         write: Write::Offered { bits: DE_CFG_LFENCE_SERIALIZE, refused: Ok(()) },
+    },
+    // MSR_AMD64_IBSFETCHCTL to IBSOPDATA4: off, no sample, and in IBSCTL no valid
+    // offset of a local APIC's entry, so that no driver takes it for working.
+    Registers {
+        msrs: &[
+            0xc001_1030,
+            0xc001_1031,
+            0xc001_1032,
+            0xc001_1033,
+            0xc001_1034,
+            0xc001_1035,
+            0xc001_1036,
+            0xc001_1037,
+            0xc001_1038,
+            0xc001_1039,
+            0xc001_103a,
+            0xc001_103b,
+            0xc001_103c,
+            0xc001_103d,
+        ],
+        read: Read::Value(0),
+        write: Write::Only(0),
     },
 ];
 

@@ -146,6 +146,9 @@ fn expected(kvm: &mut BTreeMap<u32, u64>, step: &Step) -> Result<u64, Otherwise>
     };
     match (msr, write) {
         (0xc001_0115 | 0xc001_1023, _) => Ok(0),
+        (0xc000_0104, None) => Ok(0x1_0000_0000),
+        (0xc000_0104, Some(0x1_0000_0000)) => Ok(0),
+        (0xc001_1030..=0xc001_103d, None | Some(0)) => Ok(0),
         (0xc001_0015 | 0xc001_1029, None) => Ok(0),
         (0xc001_0064..=0xc001_006b, None) => Ok(0),
         (0xc001_0015, Some(_)) => offer(1 << 18 | 1 << 24, Ok(0)),
@@ -167,11 +170,12 @@ struct Step {
 /// The registers, their neighbours, and a few that are anywhere.
 fn msrs() -> impl Strategy<Value = u32> {
     prop_oneof![
+        0xc000_0103..=0xc000_0105_u32,
         0xc001_0014..=0xc001_0016_u32,
         0xc001_0063..=0xc001_006c_u32,
         0xc001_0114..=0xc001_0116_u32,
         0xc001_01ff..=0xc001_020c_u32,
-        0xc001_1020..=0xc001_102c_u32,
+        0xc001_1020..=0xc001_103e_u32,
         any::<u32>(),
     ]
 }

@@ -12,6 +12,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_example,
         ignne_is_there_on_each_vcpu,
         p_states_are_not_enabled,
+        the_tsc_is_not_scaled,
+        ibs_is_off,
         what_windows_writes_is_taken,
         kvm_keeps_what_it_can_of_hwcr,
         without_the_grant_kvm_keeps_nothing,
@@ -51,6 +53,31 @@ fn ignne_is_there_on_each_vcpu() -> Outcome {
         r c0010115   -> 0
         w c0010115 ffffffffffffffff -> ok
         r c0010115   -> 0
+        ",
+    )
+}
+
+fn the_tsc_is_not_scaled() -> Outcome {
+    Vm::new().shipped("amd_compat", "").prints(
+        "
+        r c0000104           -> 100000000
+        w c0000104 100000000 -> ok
+        r c0000104           -> 100000000
+        w c0000104 ffffffffffffffff -> fault
+        ",
+    )
+}
+
+fn ibs_is_off() -> Outcome {
+    Vm::new().shipped("amd_compat", "").prints(
+        "
+        sweep c0011030 e -> 0
+        r c001103a       -> 0
+        w c0011030 0     -> ok
+        w c0011033 0     -> ok
+        w c0011033 20000 -> fault
+        r c0011033       -> 0
+        r c001103e       -> fault
         ",
     )
 }
