@@ -21,7 +21,10 @@ pub trait Host: Send + Sync {
     fn monotonic_ns(&self) -> u64;
 
     /// Nanoseconds of the host's clock of the time of day since 1970, UTC.
-    fn realtime_ns(&self) -> u64;
+    fn realtime_ns(&self) -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    }
 
     /// Whether the TSCs of all vCPUs agree and will go on so, as
     /// `KVM_CLOCK_TSC_STABLE` says (KVM api 4.29).
@@ -131,11 +134,6 @@ impl Host for NoGuest {
 
     fn monotonic_ns(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn realtime_ns(&self) -> u64 {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn tsc_is_stable(&self) -> bool {

@@ -6,7 +6,6 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use kvm_bindings::KVM_CLOCK_TSC_STABLE;
 use kvm_ioctls::VmFd;
@@ -106,11 +105,6 @@ impl Host for VmHost {
 
     fn monotonic_ns(&self) -> u64 {
         self.alarms.now()
-    }
-
-    fn realtime_ns(&self) -> u64 {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn tsc_is_stable(&self) -> bool {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
 use wasmsr_engine::msr::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
+use wasmsr_engine::profile::KernelVersion;
 
 use crate::filter::{KvmFilter, MAX_MSRS_PER_RANGE, MAX_RANGES};
 use crate::kvm;
@@ -54,20 +55,19 @@ pub fn survey() -> Vec<Finding> {
 }
 
 /// The first kernel with MSR exits and filters.
-const OLDEST: (u32, u32) = (5, 10);
+const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 10 };
 
 fn kernel() -> Finding {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let release = release.trim();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let (verdict, found) = match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= OLDEST => {
-            (Fitness::Good, format!("Linux {release}"))
+    let (verdict, found) = match release.parse::<KernelVersion>() {
+        Ok(version) if version >= OLDEST => (Fitness::Good, format!("Linux {release}")),
+        Ok(_) => {
+            (Fitness::Unfit, format!("Linux {release} has no MSR filter; use {OLDEST} or later"))
         }
-        (Some(Ok(_)), Some(Ok(_))) => {
-            (Fitness::Unfit, format!("Linux {release} has no MSR filter; use 5.10 or later"))
+        Err(_) => {
+            (Fitness::Limited, format!("`{release}` is no version of Linux that wasmsr knows"))
         }
-        _ => (Fitness::Limited, format!("`{release}` is no version of Linux that wasmsr knows")),
     };
     Finding { what: "kernel", verdict, found }
 }

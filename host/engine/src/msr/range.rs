@@ -112,19 +112,25 @@ impl<'de> Deserialize<'de> for MsrRange {
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<MsrRange, E> {
-                u32::try_from(number)
-                    .map(|index| MsrRange::from(MsrIndex(index)))
-                    .map_err(|_| E::custom(ParseRangeError::Index(number.to_string())))
+                single(number)
             }
 
             fn visit_i64<E: de::Error>(self, number: i64) -> Result<MsrRange, E> {
-                u32::try_from(number)
-                    .map(|index| MsrRange::from(MsrIndex(index)))
-                    .map_err(|_| E::custom(ParseRangeError::Index(number.to_string())))
+                single(number)
             }
         }
         deserializer.deserialize_any(Visitor)
     }
+}
+
+/// One MSR, from a number of TOML's or of JSON's.
+fn single<N, E>(number: N) -> Result<MsrRange, E>
+where
+    N: TryInto<u32> + Copy + fmt::Display,
+    E: de::Error,
+{
+    let index = number.try_into().map(MsrIndex).map(MsrRange::from);
+    index.map_err(|_| E::custom(ParseRangeError::Index(number.to_string())))
 }
 
 #[cfg(test)]

@@ -211,7 +211,9 @@ impl FromStr for Grant {
             Capability::Intercept => Grant::Intercept,
             Capability::Timer => Grant::Timer,
             Capability::HostMsr(Some(range)) => Grant::HostMsr(range),
-            Capability::HostMsr(None) => Grant::HostMsr("".parse::<MsrRange>()?),
+            Capability::HostMsr(None) => {
+                return Err(ParseRangeError::Index(String::new()).into());
+            }
             Capability::HostFile(_) => return Err(ParseCapabilityError::Path),
         })
     }
