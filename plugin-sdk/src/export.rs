@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 
+use serde::Serialize;
+
 use crate::{
     Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reason, Report, Reset, Saved, Setup,
     Timer, VcpuId, abi, log, raw,
@@ -223,7 +225,12 @@ pub(crate) fn make<P: Plugin>(vcpu: Option<VcpuId>) -> Result<P, Error> {
 
 /// A plugin's state, as the host keeps it.
 pub(crate) fn save(plugin: &impl Persist) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(&plugin.save())
+    to_json(&plugin.save())
+}
+
+/// A state in the form in which the host keeps it.
+pub(crate) fn to_json(state: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(state)
         .map_err(|error| Error::new(format_args!("the state cannot be written as JSON: {error}")))
 }
 
@@ -257,8 +264,6 @@ fn fetch(call: fn(&mut [u8]) -> usize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
-
-    use serde::Serialize;
 
     use super::*;
     use crate::log::Level;

@@ -63,7 +63,7 @@ pub use hostcalls::{Refused, host, intercept, kvm, log, memory, time, timer, vcp
 pub use number::Bits64;
 pub use plugin::{Persist, Plugin, Report, Reset, Timer};
 pub use saved::Saved;
-pub use setup::Setup;
+pub use setup::{ListedAccess, Setup};
 
 #[cfg(target_arch = "wasm32")]
 use imports as raw;

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::cell::Cell;
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -55,11 +56,37 @@ impl Setup {
     }
 }
 
+/// The key `access` of an entry in a list of MSRs that the manifest leaves to the
+/// profile (`[[msr]] config`): what of the entry exits. The engine reads it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListedAccess {
+    /// `rdmsr`
+    R,
+    /// `wrmsr`
+    W,
+    /// Both.
+    #[default]
+    Rw,
+    /// Nothing: the entry is for the plugin alone.
+    None,
+}
+
+impl ListedAccess {
+    /// Whether reads are put to the plugin.
+    pub fn reads_exit(self) -> bool {
+        matches!(self, ListedAccess::R | ListedAccess::Rw)
+    }
+
+    /// Whether writes are put to the plugin.
+    pub fn writes_exit(self) -> bool {
+        matches!(self, ListedAccess::W | ListedAccess::Rw)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
-
-    use serde::Deserialize;
 
     use super::*;
     use crate::{Bits64, MsrIndex};

@@ -29,6 +29,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 
+use serde::Serialize;
+
 use crate::intercept::Directions;
 use crate::log::Level;
 use crate::memory::GuestAddress;
@@ -80,6 +82,15 @@ impl Host {
     /// A state that JSON cannot hold.
     pub fn save(&self, plugin: &impl Persist, version: &str) -> Result<Saved, Error> {
         Ok(Saved::new(export::save(plugin)?, version.into()))
+    }
+
+    /// A state that somebody hands over as a plugin of this version's, for tests
+    /// of what `restore` refuses.
+    ///
+    /// # Errors
+    /// A state that JSON cannot hold.
+    pub fn forge(&self, state: &impl Serialize, version: &str) -> Result<Saved, Error> {
+        Ok(Saved::new(export::to_json(state)?, version.into()))
     }
 
     /// Sets the guest's time-stamp counter.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use serde::{Deserialize, Deserializer, de};
-use wasmsr_sdk::{Bits64, Error, MsrRange, Setup};
+use wasmsr_sdk::{Bits64, Error, ListedAccess, MsrRange, Setup};
 
 use crate::entry::{From, OnWrite, Rules, When};
 
@@ -23,24 +23,13 @@ struct Config {
 struct Listed {
     range: MsrRange,
     #[serde(default)]
-    access: Access,
+    access: ListedAccess,
     #[serde(default = "current")]
     from: From,
     #[serde(default)]
     when: When,
     mask: Option<Bits64>,
     write: Option<OnWrite>,
-}
-
-/// What exits; the engine reads this key too.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Access {
-    R,
-    W,
-    #[default]
-    Rw,
-    None,
 }
 
 /// The entries of a configuration, lowest MSR first.
@@ -85,17 +74,17 @@ impl Listed {
             Err(Error::in_config(format_args!("msrs[{place}].{key}"), problem))
         };
         let on_write = match self.access {
-            Access::W | Access::None => {
+            ListedAccess::W | ListedAccess::None => {
                 return refuse(
                     "access",
                     "reads do not exit, so no value of the host shows; say \"r\" or \"rw\"",
                 );
             }
-            Access::R if self.write.is_some() => {
+            ListedAccess::R if self.write.is_some() => {
                 return refuse("write", "writes do not exit, so KVM takes them; remove it");
             }
-            Access::R => None,
-            Access::Rw => Some(self.write.unwrap_or_default()),
+            ListedAccess::R => None,
+            ListedAccess::Rw => Some(self.write.unwrap_or_default()),
         };
         let mask = self.mask.map_or(u64::MAX, |mask| mask.0);
         if mask == 0 {

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::Deserialize;
-use wasmsr_sdk::{Bits64, Error, MsrIndex, MsrRange, Setup};
+use wasmsr_sdk::{Bits64, Error, ListedAccess, MsrIndex, MsrRange, Setup};
 
 use crate::rule::{Overlay, Read, Rule, Write};
 use crate::template::Template;
@@ -22,24 +22,13 @@ struct Config {
 struct Entry {
     range: MsrRange,
     #[serde(default)]
-    access: Access,
+    access: ListedAccess,
     value: Option<Bits64>,
     mask: Option<Bits64>,
     apply: Option<Apply>,
     read: Option<OnRead>,
     write: Option<OnWrite>,
     read_only: Option<Bits64>,
-}
-
-/// What exits; the engine reads this key too.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Access {
-    R,
-    W,
-    #[default]
-    Rw,
-    None,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -95,20 +84,10 @@ fn refuse<T>(key: &'static str, problem: impl Into<String>) -> Result<T, Refusal
     Err(Refusal(key, problem.into()))
 }
 
-impl Access {
-    fn reads_exit(self) -> bool {
-        matches!(self, Access::R | Access::Rw)
-    }
-
-    fn writes_exit(self) -> bool {
-        matches!(self, Access::W | Access::Rw)
-    }
-}
-
 impl Entry {
     fn rule(&self) -> Result<Rule, Refusal> {
         let overlay = self.overlay()?;
-        if self.access == Access::None && overlay.is_none() {
+        if self.access == ListedAccess::None && overlay.is_none() {
             return refuse("access", "nothing exits and there is no `value`; say what it is for");
         }
         let initial = overlay.filter(|_| self.apply == Some(Apply::Initial));

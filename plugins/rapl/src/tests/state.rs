@@ -1,31 +1,14 @@
 //! Reset, and what a newer instance takes over.
 
 use proptest::prelude::*;
-use wasmsr_sdk::{Error, Persist as _, Reset as _, Saved};
+use wasmsr_sdk::{Persist as _, Reset as _, Saved};
 
 use super::*;
 
 /// A state as an earlier version, or somebody else, has written it.
 fn saved(host: &Host, json: &str) -> Saved {
-    struct Written(serde_json::Value);
-
-    impl Plugin for Written {
-        fn new(_: &wasmsr_sdk::Setup) -> Result<Self, Error> {
-            unreachable!("it is only saved")
-        }
-    }
-
-    impl wasmsr_sdk::Persist for Written {
-        fn save(&self) -> impl serde::Serialize {
-            &self.0
-        }
-
-        fn restore(&mut self, _: &Saved) -> Result<(), Error> {
-            unreachable!("it is only saved")
-        }
-    }
-
-    host.save(&Written(serde_json::from_str(json).unwrap()), "0.0.1").unwrap()
+    let state: serde_json::Value = serde_json::from_str(json).unwrap();
+    host.forge(&state, "0.0.1").unwrap()
 }
 
 #[test]

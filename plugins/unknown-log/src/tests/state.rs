@@ -2,33 +2,17 @@
 
 use std::string::ToString;
 
-use serde::Serialize;
-
 use super::*;
 
-/// Something whose state is this text.
-struct Forged(serde_json::Value);
-
-impl Plugin for Forged {
-    fn new(_: &Setup) -> Result<Self, Error> {
-        Ok(Forged(serde_json::Value::Null))
-    }
-}
-
-impl Persist for Forged {
-    fn save(&self) -> impl Serialize {
-        self.0.clone()
-    }
-
-    fn restore(&mut self, _: &Saved) -> Result<(), Error> {
-        Ok(())
-    }
+/// A state that is this text.
+fn forged(host: &Host, state: &str) -> Saved {
+    let state: serde_json::Value = serde_json::from_str(state).unwrap();
+    host.forge(&state, "0.1.0").unwrap()
 }
 
 fn restore(host: &Host, config: &str, state: &str) -> Result<UnknownLog, Error> {
-    let forged = Forged(serde_json::from_str(state).unwrap());
     let mut plugin: UnknownLog = host.load_for(None, config).unwrap();
-    plugin.restore(&host.save(&forged, "0.1.0").unwrap()).map(|()| plugin)
+    plugin.restore(&forged(host, state)).map(|()| plugin)
 }
 
 const STORE: &str = r#"{"rules": [{"range": "0x10-0x1f", "read": "stored", "write": "store"}]}"#;
@@ -116,8 +100,7 @@ fn a_refused_state_changes_nothing() {
     let host = Host::fresh();
     let mut plugin: UnknownLog = host.load_for(None, LEARN).unwrap();
     let state = r#"{"stored": [[16, 0, 1]], "learned": {"seen": [], "beyond": 1, "dropped": 0}}"#;
-    let forged = Forged(serde_json::from_str(state).unwrap());
-    plugin.restore(&host.save(&forged, "0.1.0").unwrap()).unwrap_err();
+    plugin.restore(&forged(&host, state)).unwrap_err();
     assert_eq!(plugin.rdmsr(unknown(0x10)), Ok(0));
 }
 
