@@ -22,6 +22,7 @@ pub mod msr;
 pub mod plugin;
 pub mod profile;
 mod rate_limit;
+pub mod record;
 mod report;
 mod seat;
 mod state;

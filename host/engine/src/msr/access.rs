@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::MsrIndex;
 
@@ -71,7 +71,7 @@ impl fmt::Display for Directions {
 
 /// Why the access left the kernel; the numbers are KVM's and the ABI's
 /// (`KVM_MSR_EXIT_REASON_*`, KVM api section 5, `KVM_EXIT_X86_RDMSR`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
     /// KVM knows the MSR and refuses this access or value.

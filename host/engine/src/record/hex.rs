@@ -1,0 +1,75 @@
+//! Numbers and bytes in a recording: hexadecimal text, since JSON's numbers
+//! end at 2^53 for most who read them.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::msr::MsrIndex;
+
+/// A number, in JSON as `"0x2b"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Hex(pub u64);
+
+/// Bytes, in JSON as `"00ff2b"`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#x}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        number(&text).map(Hex)
+    }
+}
+
+impl Serialize for MsrIndex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MsrIndex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let index = u32::try_from(number(&text)?);
+        index.map(MsrIndex).map_err(|_| de::Error::custom(format!("`{text}` is beyond 32 bits")))
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = self.0.iter().fold(String::with_capacity(self.0.len() * 2), |mut text, byte| {
+            // A String takes everything.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let digits: Option<Vec<u8>> =
+            text.chars().map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
+        let digits = digits.filter(|digits| digits.len().is_multiple_of(2));
+        let digits = digits.ok_or_else(|| {
+            de::Error::custom(format!("`{text}` are no bytes; write them like \"00ff2b\""))
+        })?;
+        let pairs = digits.chunks_exact(2);
+        Ok(Bytes(pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()))
+    }
+}
+
+fn number<E: de::Error>(text: &str) -> Result<u64, E> {
+    let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
+    let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    number.ok_or_else(|| E::custom(format!("`{text}` is no hexadecimal number like \"0x10a\"")))
+}

@@ -1,0 +1,183 @@
+//! The lines of a recording.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::call::PluginCall;
+use super::hex::Hex;
+use crate::msr::{MsrIndex, Reason};
+
+/// The format that is written. One with other meanings has another number;
+/// keys that a reader does not know are to be passed over.
+pub const FORMAT: u32 = 1;
+
+/// One line: a JSON object, told apart by its `kind`. Times are nanoseconds
+/// since the recording began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Line {
+    /// A boot begins; what it runs with. The first line is one.
+    Boot(Box<Boot>),
+    /// The plugins were started.
+    Start(Start),
+    /// A guest's access, answered.
+    Access(Access),
+    /// Plugins' timers were due.
+    Wake(Wake),
+    /// Lines that the queue had no room for are missing here.
+    Dropped(Dropped),
+    /// The boot is over.
+    End(End),
+}
+
+/// A boot begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// [`FORMAT`]
+    pub format: u32,
+    /// The version of wasmsr that recorded.
+    pub version: String,
+    /// Since the recording began.
+    pub t: u64,
+    /// The time of day in milliseconds since 1970, UTC.
+    pub unix_ms: u64,
+    /// Counted from 1.
+    pub boot: u64,
+    /// The number of vCPUs.
+    pub vcpus: u32,
+    /// The host's kernel, which decides who yields (`kernel-from`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// The plugins, in the order of the profile.
+    pub plugins: Vec<BootPlugin>,
+    /// Where the profile was.
+    pub profile: PathBuf,
+    /// The profile's text.
+    pub text: String,
+}
+
+/// A plugin of a boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootPlugin {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// The plugins were started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// Since the recording began.
+    pub t: u64,
+    /// What they asked of the host meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<PluginCall>,
+}
+
+/// A guest's access.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// When it reached the engine.
+    pub t: u64,
+    /// Which vCPU did it.
+    pub vcpu: u32,
+    /// The MSR.
+    pub msr: MsrIndex,
+    /// The MSR's name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which instruction.
+    pub op: Op,
+    /// Why it left the kernel.
+    pub reason: Reason,
+    /// What was written; or what was read, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Hex>,
+    /// What became of it.
+    pub outcome: Ended,
+    /// Who decided that; absent for the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    /// Whether that plugin failed, so that its `on-failure` decided.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub failed: bool,
+    /// Nanoseconds in the engine and its plugins.
+    pub ns: u64,
+    /// What the plugins asked of the host meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<PluginCall>,
+    /// Whether `calls` lacks some, for being too many.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut: bool,
+}
+
+/// `rdmsr` or `wrmsr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Op {
+    Read,
+    Write,
+}
+
+/// What became of an access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ended {
+    /// The instruction completed.
+    Handled,
+    /// #GP
+    Fault,
+    /// KVM's own answer. For a read `value` is that, or absent where KVM
+    /// refused.
+    Kernel,
+    /// The run ended.
+    Stop,
+}
+
+/// Plugins' timers were due.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wake {
+    /// When.
+    pub t: u64,
+    /// On which vCPU's thread.
+    pub vcpu: u32,
+    /// Nanoseconds in the engine and its plugins.
+    pub ns: u64,
+    /// What the plugins asked of the host meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<PluginCall>,
+    /// Whether `calls` lacks some, for being too many.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut: bool,
+}
+
+/// Lines are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// When the next line came that had room.
+    pub t: u64,
+    /// How many accesses and wakes.
+    pub lines: u64,
+}
+
+/// The boot is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// When.
+    pub t: u64,
+    /// Lines of accesses and wakes that were written since the boot began.
+    pub lines: u64,
+    /// Lines that were dropped.
+    pub dropped: u64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}

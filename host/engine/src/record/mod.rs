@@ -1,0 +1,13 @@
+//! Recordings: every access of a run with its answer, and all that the plugins
+//! asked of the host meanwhile, as JSON Lines. What is in one is enough to run
+//! the plugins again, on any machine, with the same result.
+
+mod call;
+mod hex;
+mod line;
+mod read;
+
+pub use call::{HostCall, PluginCall};
+pub use hex::{Bytes, Hex};
+pub use line::{Access, Boot, BootPlugin, Dropped, End, Ended, FORMAT, Line, Op, Start, Wake};
+pub use read::{Lines, RecordingError};
