@@ -1,34 +1,39 @@
 //! A profile's plugins, loaded: what must exit, what CPUID must say, and the
 //! live instances that answer.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::claims::{self, Answers};
 use crate::cpuid::{self, CpuidChange};
 use crate::error::{LoadError, RestoreError, SaveError, StartError};
 use crate::host::{Host, NoGuest};
 use crate::intercepts::Intercepts;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::Metrics;
 use crate::msr::{Claim, Directions, ExitList, MsrRange, Policy, VcpuId};
-use crate::plugin::{CodeCache, Compiler, Manifest, Plugin, Scope, Surroundings};
+use crate::plugin::{CodeCache, Compiler, Manifest, Plugin, Scope};
 use crate::profile::{KernelVersion, PluginConfig, Profile, Sha256};
+use crate::record::Recorder;
 use crate::report::Reports;
-use crate::seat::{Seat, SeatPlan, Sitter};
+use crate::seat::SeatPlan;
+use crate::shadow::{ShadowPlan, ShadowTallies};
+use crate::start;
 use crate::state::{InstanceState, SavedState};
-use crate::unanswered::Unanswered;
 use crate::vcpu::VcpuMsrs;
 
 /// All plugins of a profile, compiled and checked against each other. Holds
 /// nothing of any boot: [`start`](Engine::start) makes that.
 pub struct Engine {
-    policy: Arc<Policy>,
-    plugins: Vec<Arc<Plugin>>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) plugins: Vec<Arc<Plugin>>,
     yielded: Vec<YieldedPlugin>,
-    seats: Vec<SeatPlan>,
+    pub(crate) seats: Vec<SeatPlan>,
     claims: Vec<Claim>,
-    answers: Arc<Answers>,
+    pub(crate) answers: Arc<Answers>,
     exits: ExitList,
     cpuid: Vec<CpuidChange>,
+    pub(crate) shadows: Vec<ShadowPlan>,
+    pub(crate) profile: Profile,
+    pub(crate) host_kernel: Option<KernelVersion>,
 }
 
 /// What loading depends on beside the profile.
@@ -91,6 +96,8 @@ pub struct Started {
     pub metrics: Metrics,
     /// What they tell after the run.
     pub reports: Reports,
+    /// How their shadows do.
+    pub shadows: ShadowTallies,
 }
 
 impl Engine {
@@ -103,9 +110,14 @@ impl Engine {
         let compiler = Compiler::new(options.cache.as_ref()).map_err(LoadError::Engine)?;
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut yielded = Vec::new();
+        let mut shadows = Vec::new();
         for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
             let plugin =
                 loaded.map_err(|source| LoadError::Module { path: config.path.clone(), source })?;
+            if let Some(of) = &config.shadow_of {
+                shadows.push((plugin, of.as_str()));
+                continue;
+            }
             if let Some(twin) = plugins.iter().find(|other| other.name == plugin.name) {
                 return Err(LoadError::SameName {
                     name: plugin.name,
@@ -124,6 +136,7 @@ impl Engine {
             return Err(LoadError::TooMany);
         }
         claims::refuse_double_claims(&plugins)?;
+        let shadows = shadow_plans(shadows, &plugins, &yielded)?;
         let leaves = plugins
             .iter()
             .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
@@ -138,6 +151,9 @@ impl Engine {
             claims,
             answers: Arc::new(answers),
             cpuid,
+            shadows,
+            profile: profile.clone(),
+            host_kernel: options.host_kernel,
         })
     }
 
@@ -154,13 +170,7 @@ impl Engine {
 
     /// The plugins, in the order of the profile.
     pub fn plugins(&self) -> impl Iterator<Item = PluginInfo<'_>> {
-        self.plugins.iter().map(|plugin| PluginInfo {
-            manifest: &plugin.manifest,
-            config: &plugin.config,
-            size: plugin.size,
-            sha256: plugin.sha256,
-            from_cache: plugin.from_cache,
-        })
+        self.plugins.iter().map(|plugin| info(plugin))
     }
 
     /// The plugins that leave their MSRs to this host's kernel.
@@ -189,53 +199,31 @@ impl Engine {
         entries
     }
 
+    /// The plugins that run beside others, in the order of the profile.
+    pub fn shadows(&self) -> impl Iterator<Item = PluginInfo<'_>> {
+        self.shadows.iter().map(|plan| info(&plan.plugin))
+    }
+
     /// Brings every plugin to life for a VM of `vcpus` vCPUs.
     ///
     /// # Errors
     /// [`StartError`] for the first plugin that refuses its configuration,
     /// traps in `init`, or does not fit its limits.
     pub fn start(&self, host: &Arc<dyn Host>, vcpus: u32) -> Result<Started, StartError> {
-        let intercepts = intercepts(&self.plugins);
-        let vm = Surroundings { host: host.clone(), intercepts, vcpus };
-        let sitter = |plan: &SeatPlan, scope| {
-            Sitter::new(&plan.plugin, &vm, scope)
-                .map_err(|error| StartError::of(&plan.plugin, &error))
-        };
-        let mut shared = Vec::new();
-        for plan in &self.seats {
-            shared.push(match plan.scope {
-                Scope::Vm => Some(Arc::new(Mutex::new(sitter(plan, None)?))),
-                Scope::Vcpu => None,
-            });
-        }
-        let switches =
-            self.plugins.iter().any(|plugin| plugin.held.intercept).then(|| vm.intercepts.clone());
-        let unanswered = Unanswered::new();
-        let metrics = Metrics { vcpus: Vec::new(), plugins: self.answers.names.clone() };
-        let mut started = Started { vcpus: Vec::new(), metrics, reports: Reports::default() };
-        for vcpu in (0..vcpus).map(VcpuId) {
-            let mut seats = Vec::new();
-            for (plan, shared) in self.seats.iter().zip(&shared) {
-                seats.push(match shared {
-                    Some(shared) => Seat::Shared(shared.clone()),
-                    None => Seat::Own(sitter(plan, Some(vcpu))?),
-                });
-            }
-            let counters = Arc::new(Counters::new());
-            started.metrics.vcpus.push(counters.clone());
-            started.vcpus.push(VcpuMsrs {
-                vcpu,
-                answers: self.answers.clone(),
-                seats: seats.into(),
-                policy: self.policy.clone(),
-                counters,
-                unanswered: unanswered.clone(),
-                vm: vm.clone(),
-                switches: switches.clone(),
-                reports: started.reports.clone(),
-            });
-        }
-        Ok(started)
+        start::with_onlookers(self, host, vcpus, None)
+    }
+
+    /// As [`start`](Engine::start), with everything recorded.
+    ///
+    /// # Errors
+    /// As [`start`](Engine::start).
+    pub fn start_recorded(
+        &self,
+        host: &Arc<dyn Host>,
+        vcpus: u32,
+        recorder: &Recorder,
+    ) -> Result<Started, StartError> {
+        start::with_onlookers(self, host, vcpus, Some(recorder))
     }
 
     /// Brings every plugin to life for a VM of `vcpus` vCPUs with no guest in
@@ -341,6 +329,44 @@ fn restore_one(vcpus: &mut [VcpuMsrs], state: &InstanceState) -> Result<(), Rest
     Err(RestoreError::NoPlugin { name: name.clone() })
 }
 
-fn intercepts(plugins: &[Arc<Plugin>]) -> Intercepts {
+fn info(plugin: &Plugin) -> PluginInfo<'_> {
+    PluginInfo {
+        manifest: &plugin.manifest,
+        config: &plugin.config,
+        size: plugin.size,
+        sha256: plugin.sha256,
+        from_cache: plugin.from_cache,
+    }
+}
+
+pub(crate) fn intercepts(plugins: &[Arc<Plugin>]) -> Intercepts {
     Intercepts::new(plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest)))
+}
+
+/// Finds for each shadow the plugin beside which it runs.
+fn shadow_plans(
+    shadows: Vec<(Plugin, &str)>,
+    plugins: &[Arc<Plugin>],
+    yielded: &[YieldedPlugin],
+) -> Result<Vec<ShadowPlan>, LoadError> {
+    let mut plans = Vec::new();
+    for (mut shadow, of) in shadows {
+        if yielded.iter().any(|plugin| *plugin.name == *of) {
+            tracing::info!("{}: nothing to compare, `{of}` yields", shadow.path.display());
+            continue;
+        }
+        let Some(leader) = plugins.iter().find(|plugin| *plugin.name == *of) else {
+            let names = plugins.iter().map(|plugin| format!("`{}`", plugin.name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(LoadError::NoLeader { shadow: shadow.path, of: of.to_owned(), names });
+        };
+        let about = &shadow.manifest.plugin;
+        // It may have the name of the plugin in charge.
+        shadow.name = format!("{} {} (shadow of {of})", about.name, about.version).into();
+        let plugin = Arc::new(shadow);
+        let (seats, _, answers) = claims::assign_seats(std::slice::from_ref(&plugin));
+        let of = leader.name.clone();
+        plans.push(ShadowPlan { plugin, of, seats, answers: Arc::new(answers) });
+    }
+    Ok(plans)
 }

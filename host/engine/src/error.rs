@@ -51,6 +51,19 @@ pub enum LoadError {
     /// Two plugins that disagree on CPUID.
     #[error(transparent)]
     Cpuid(#[from] CpuidConflict),
+    /// A shadow of a plugin that is not there.
+    #[error(
+        "{}: `shadow-of = \"{of}\"` names no plugin of this profile; its plugins are {names}",
+        .shadow.display()
+    )]
+    NoLeader {
+        /// The shadow's file.
+        shadow: PathBuf,
+        /// Whom it names.
+        of: String,
+        /// Whom it could name.
+        names: String,
+    },
     /// More seats than can be numbered.
     #[error("more than {} plugins; load fewer", u16::MAX / 2)]
     TooMany,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de};
@@ -26,6 +27,8 @@ pub struct Profile {
     pub policy: Policy,
     /// `[[plugin]]`, in the order of the file.
     pub plugins: Vec<PluginConfig>,
+    /// The text of the file.
+    pub text: Arc<str>,
 }
 
 /// `[vm]`
@@ -102,6 +105,8 @@ pub struct PluginConfig {
     pub fallback: bool,
     /// From this host kernel on, its MSRs are KVM's.
     pub kernel_from: Option<KernelVersion>,
+    /// The plugin beside which this one only runs for comparison.
+    pub shadow_of: Option<String>,
 }
 
 /// What becomes of an access when its plugin traps or overruns a limit.
@@ -238,6 +243,7 @@ impl Profile {
                 boot,
                 policy,
                 plugins,
+                text: text.into(),
             })
             .map_err(|message| ProfileError::Value { path: path.to_owned(), message })
     }
@@ -306,8 +312,7 @@ struct PluginTable {
     config: toml::Table,
     #[serde(default)]
     grant: Vec<Grant>,
-    #[serde(default)]
-    on_failure: OnFailure,
+    on_failure: Option<OnFailure>,
     #[serde(default = "default_fuel")]
     fuel: u64,
     #[serde(default = "default_plugin_memory", deserialize_with = "size")]
@@ -316,6 +321,7 @@ struct PluginTable {
     fallback: bool,
     #[serde(default, deserialize_with = "from_text")]
     kernel_from: Option<KernelVersion>,
+    shadow_of: Option<String>,
 }
 
 fn default_fuel() -> u64 {
@@ -484,16 +490,31 @@ impl PluginTable {
         )?;
         let config = serde_json::to_string(&self.config)
             .map_err(|error| format!("[[plugin]] {}: config: {error}", path.display()))?;
+        if let Some(of) = &self.shadow_of {
+            let useless = [
+                ("fallback", self.fallback),
+                ("on-failure", self.on_failure.is_some()),
+                ("kernel-from", self.kernel_from.is_some()),
+            ];
+            if let Some((key, _)) = useless.into_iter().find(|(_, given)| *given) {
+                return Err(format!(
+                    "[[plugin]] {}: `{key}` says nothing for a shadow, whose answers the guest \
+                     never sees; take out `{key}`, or `shadow-of = \"{of}\"`",
+                    path.display()
+                ));
+            }
+        }
         Ok(PluginConfig {
             path,
             sha256: self.sha256,
             config,
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
-            on_failure: self.on_failure,
+            on_failure: self.on_failure.unwrap_or_default(),
             fuel,
             memory,
             fallback: self.fallback,
             kernel_from: self.kernel_from,
+            shadow_of: self.shadow_of,
         })
     }
 }

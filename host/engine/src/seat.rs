@@ -30,7 +30,7 @@ pub(crate) enum Seat {
 }
 
 /// What came of asking a plugin.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Answered(Outcome),
     /// Not this plugin's access: whoever comes next decides.
@@ -48,7 +48,26 @@ impl Seat {
         }
     }
 
-    /// What of the seat is not on the path of an access: timers, state.
+    /// Calls the plugin's timer on the thread of `vcpu`, if it is due, and says
+    /// when it is next.
+    pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) -> Option<u64> {
+        self.with(|sitter| {
+            sitter.wake(now, vcpu);
+            sitter.timer(vcpu)
+        })
+    }
+
+    /// The state after a reset of the guest; `first` with the first of the
+    /// vCPUs, with which the VM's own instances are reset.
+    pub(crate) fn reset(&mut self, first: bool) {
+        self.with(|sitter| {
+            if sitter.scope().is_some() || first {
+                sitter.reset();
+            }
+        });
+    }
+
+    /// What of the seat is not on the path of an access: state, reports.
     pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Sitter) -> R) -> R {
         match self {
             Seat::Own(sitter) => f(sitter),
@@ -104,7 +123,7 @@ impl Sitter {
 
     /// The state after a reset of the guest: by the plugin's own `reset`, or
     /// else by a fresh instance.
-    pub(crate) fn reset(&mut self) {
+    fn reset(&mut self) {
         let reset = self.live.as_mut().map_or(Ok(false), Instance::reset);
         if !matches!(reset, Ok(true)) {
             self.live = None;
@@ -114,12 +133,12 @@ impl Sitter {
     }
 
     /// When the plugin's timer is due on the thread of `vcpu`.
-    pub(crate) fn timer(&self, vcpu: VcpuId) -> Option<u64> {
+    fn timer(&self, vcpu: VcpuId) -> Option<u64> {
         self.live.as_ref()?.timer(vcpu)
     }
 
     /// Calls the plugin's timer, if it is due.
-    pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) {
+    fn wake(&mut self, now: u64, vcpu: VcpuId) {
         if self.timer(vcpu).is_none_or(|at| at > now) {
             return;
         }
@@ -214,10 +233,13 @@ impl Sitter {
             beyond => 1u32.checked_shl(beyond).unwrap_or(LONGEST_REST).min(LONGEST_REST),
         };
         let Some(unsaid) = self.messages.allow() else { return };
+        let then = match self.plugin.config.shadow_of {
+            Some(_) => "the guest does not notice".to_owned(),
+            None => format!("on-failure = \"{}\"", self.plugin.config.on_failure),
+        };
         tracing::warn!(
-            "plugin {} failed {place}: {failure}; on-failure = \"{}\"{}{}",
+            "plugin {} failed {place}: {failure}; {then}{}{}",
             self.plugin.name,
-            self.plugin.config.on_failure,
             match self.rest {
                 0 => String::new(),
                 rest => format!("; it rests for the next {rest} accesses"),

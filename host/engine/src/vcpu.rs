@@ -1,6 +1,6 @@
 //! Answers the MSR accesses of one vCPU: the path that every exit takes.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crate::claims::Answers;
@@ -12,6 +12,7 @@ use crate::plugin::Surroundings;
 use crate::report::{Report, Reports};
 use crate::seat::{Seat, Verdict};
 use crate::unanswered::Unanswered;
+use crate::watch::Watch;
 
 /// Answers the MSR accesses of one vCPU with the instances that belong to it.
 pub struct VcpuMsrs {
@@ -25,59 +26,34 @@ pub struct VcpuMsrs {
     /// Set where a plugin may change its intercepts.
     pub(crate) switches: Option<Intercepts>,
     pub(crate) reports: Reports,
+    /// Who looks on; nobody, as a rule.
+    pub(crate) watch: Option<Box<Watch>>,
+}
+
+/// How an access ended.
+pub(crate) struct Decision {
+    pub(crate) outcome: Outcome,
+    /// Who decided; `None` for the policy.
+    pub(crate) by: Option<SeatId>,
+    /// Whether that plugin failed.
+    pub(crate) failed: bool,
 }
 
 impl MsrHandler for VcpuMsrs {
     fn answer(&mut self, access: MsrAccess) -> Outcome {
-        let claimed = self.answers.map.lookup(access.index, access.op.direction());
-        let first = claimed.first().copied();
-        let mut row = self.counters.row(access.index, first);
-        // Timed from here, if the MSR's first claimant has its turn.
-        let started = row.wants_time().then(Instant::now);
-        // Nearly every access ends with the first claimant's answer; this path
-        // asks nobody else, and finds its row once. Where intercepts change, it
-        // is for the only claimant of an access that the filter sent: either it
-        // has the access on, or it was pending.
-        let straight =
-            self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
-        let first_seat = first.filter(|_| straight);
-        let asked = first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0)));
-        let outcome = match asked.map_or(Verdict::Passed, |seat| seat.answer(access, self.vcpu)) {
-            Verdict::Answered(outcome) => outcome,
-            Verdict::Failed(outcome) => {
-                row.count_failure();
-                outcome
-            }
-            Verdict::Passed => {
-                let already_asked = usize::from(straight);
-                let (answered_by, outcome) = self.ask_others(access, already_asked);
-                row = self.counters.row(access.index, answered_by);
-                outcome
-            }
-        };
-        row.count(access.op);
-        if matches!(outcome, Outcome::Fault) {
-            row.count_fault();
+        match self.watch {
+            None => self.decide(access).outcome,
+            Some(_) => self.answer_watched(access),
         }
-        if let Some(started) = started {
-            row.time(started.elapsed());
-        }
-        outcome
     }
 
     fn wake(&mut self) {
-        let now = self.vm.host.monotonic_ns();
-        let vcpu = self.vcpu;
-        let mut next: Option<u64> = None;
-        for seat in &mut self.seats {
-            let again = seat.with(|sitter| {
-                sitter.wake(now, vcpu);
-                sitter.timer(vcpu)
-            });
-            next = [next, again].into_iter().flatten().min();
-        }
-        if let Some(at) = next {
-            self.vm.host.wake_at(vcpu, at);
+        let turn = self.watch.as_ref().and_then(|watch| watch.turn.clone());
+        let _turn = turn.as_deref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let began = Instant::now();
+        self.serve_timers();
+        if let Some(watch) = &mut self.watch {
+            watch.woken(began, self.vcpu);
         }
     }
 
@@ -94,6 +70,81 @@ impl MsrHandler for VcpuMsrs {
             if !report.text.is_empty() {
                 self.reports.add(report);
             }
+        }
+        if let Some(watch) = self.watch.as_ref().filter(|_| first) {
+            watch.ended();
+        }
+    }
+}
+
+impl VcpuMsrs {
+    #[inline]
+    pub(crate) fn decide(&mut self, access: MsrAccess) -> Decision {
+        let claimed = self.answers.map.lookup(access.index, access.op.direction());
+        let first = claimed.first().copied();
+        let mut row = self.counters.row(access.index, first);
+        // Timed from here, if the MSR's first claimant has its turn.
+        let started = row.wants_time().then(Instant::now);
+        // Nearly every access ends with the first claimant's answer; this path
+        // asks nobody else, and finds its row once. Where intercepts change, it
+        // is for the only claimant of an access that the filter sent: either it
+        // has the access on, or it was pending.
+        let straight =
+            self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
+        let first_seat = first.filter(|_| straight);
+        let verdict = match first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0))) {
+            Some(seat) => seat.answer(access, self.vcpu),
+            None => Verdict::Passed,
+        };
+        if let (Some(watch), Some(seat)) = (&mut self.watch, first_seat) {
+            watch.saw(seat, &verdict);
+        }
+        let decision = match verdict {
+            Verdict::Answered(outcome) => Decision { outcome, by: first, failed: false },
+            Verdict::Failed(outcome) => {
+                row.count_failure();
+                Decision { outcome, by: first, failed: true }
+            }
+            Verdict::Passed => {
+                let already_asked = usize::from(straight);
+                let decision = self.ask_others(access, already_asked);
+                row = self.counters.row(access.index, decision.by);
+                decision
+            }
+        };
+        row.count(access.op);
+        if matches!(decision.outcome, Outcome::Fault) {
+            row.count_fault();
+        }
+        if let Some(started) = started {
+            row.time(started.elapsed());
+        }
+        decision
+    }
+
+    /// The path of an access that is recorded, or has shadows.
+    #[cold]
+    fn answer_watched(&mut self, access: MsrAccess) -> Outcome {
+        let turn = self.watch.as_ref().and_then(|watch| watch.turn.clone());
+        let _turn = turn.as_deref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let began = Instant::now();
+        let decision = self.decide(access);
+        let took = began.elapsed();
+        match &mut self.watch {
+            Some(watch) => watch.answered(access, decision, began, took, self.vcpu),
+            None => decision.outcome,
+        }
+    }
+
+    fn serve_timers(&mut self) {
+        let now = self.vm.host.monotonic_ns();
+        let vcpu = self.vcpu;
+        let mut next: Option<u64> = None;
+        for seat in &mut self.seats {
+            next = [next, seat.wake(now, vcpu)].into_iter().flatten().min();
+        }
+        if let Some(at) = next {
+            self.vm.host.wake_at(vcpu, at);
         }
     }
 }
@@ -120,11 +171,10 @@ impl VcpuMsrs {
     pub fn reset(&mut self) {
         let first = self.vcpu == VcpuId(0);
         for seat in &mut self.seats {
-            seat.with(|sitter| {
-                if sitter.scope().is_some() || first {
-                    sitter.reset();
-                }
-            });
+            seat.reset(first);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.reset(first);
         }
     }
 
@@ -148,7 +198,7 @@ impl VcpuMsrs {
     /// Asks all but the first `already_asked` claimants in turn, then those who
     /// want what is unhandled, then the policy.
     #[cold]
-    fn ask_others(&mut self, access: MsrAccess, already_asked: usize) -> (Option<SeatId>, Outcome) {
+    fn ask_others(&mut self, access: MsrAccess, already_asked: usize) -> Decision {
         let answers = &*self.answers;
         let claimed = answers.map.lookup(access.index, access.op.direction());
         let passing = match &self.switches {
@@ -163,17 +213,21 @@ impl VcpuMsrs {
         let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));
         for &id in claimed.chain(unhandled) {
             let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
-            let outcome = match seat.answer(access, self.vcpu) {
+            let verdict = seat.answer(access, self.vcpu);
+            if let Some(watch) = &mut self.watch {
+                watch.saw(id, &verdict);
+            }
+            let (outcome, failed) = match verdict {
                 Verdict::Passed => continue,
-                Verdict::Answered(outcome) => outcome,
+                Verdict::Answered(outcome) => (outcome, false),
                 Verdict::Failed(outcome) => {
                     self.counters.row(access.index, Some(id)).count_failure();
-                    outcome
+                    (outcome, true)
                 }
             };
-            return (Some(id), outcome);
+            return Decision { outcome, by: Some(id), failed };
         }
         self.unanswered.tell(access, self.vcpu, &self.policy);
-        (None, self.policy.decide(access))
+        Decision { outcome: self.policy.decide(access), by: None, failed: false }
     }
 }

@@ -33,7 +33,7 @@ pub enum HostCall {
         vcpu: u32,
         /// Nanoseconds run and waited.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        value: Option<(u64, u64)>,
+        value: Option<(Hex, Hex)>,
     },
     GuestRead {
         gpa: Hex,
@@ -89,36 +89,6 @@ pub enum HostCall {
 }
 
 impl HostCall {
-    /// Whether both ask the same, whatever the reply.
-    pub(crate) fn asks_as(&self, other: &HostCall) -> bool {
-        use HostCall as H;
-        match (self, other) {
-            (H::Tsc { vcpu: a, .. }, H::Tsc { vcpu: b, .. })
-            | (H::VcpuTimes { vcpu: a, .. }, H::VcpuTimes { vcpu: b, .. }) => a == b,
-            (H::GuestRead { gpa: a, len: n, .. }, H::GuestRead { gpa: b, len: m, .. }) => {
-                (a, n) == (b, m)
-            }
-            (H::GuestWrite { gpa: a, data: x, .. }, H::GuestWrite { gpa: b, data: y, .. }) => {
-                (a, x) == (b, y)
-            }
-            (H::KvmRdmsr { vcpu: a, msr: m, .. }, H::KvmRdmsr { vcpu: b, msr: n, .. }) => {
-                (a, m) == (b, n)
-            }
-            (
-                H::KvmWrmsr { vcpu: a, msr: m, value: x, .. },
-                H::KvmWrmsr { vcpu: b, msr: n, value: y, .. },
-            ) => (a, m, x) == (b, n, y),
-            (H::HostRdmsr { cpu: a, msr: m, .. }, H::HostRdmsr { cpu: b, msr: n, .. }) => {
-                (a, m) == (b, n)
-            }
-            (H::HostFile { path: a, room: n, .. }, H::HostFile { path: b, room: m, .. }) => {
-                (a, n) == (b, m)
-            }
-            (H::WakeAt { vcpu: a, at: s }, H::WakeAt { vcpu: b, at: t }) => (a, s) == (b, t),
-            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
-        }
-    }
-
     /// What the call holds on the heap, in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {

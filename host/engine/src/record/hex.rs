@@ -2,7 +2,7 @@
 //! end at 2^53 for most who read them.
 
 use std::borrow::Cow;
-use std::fmt::Write;
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -43,14 +43,15 @@ impl<'de> Deserialize<'de> for MsrIndex {
     }
 }
 
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = self.0.iter().fold(String::with_capacity(self.0.len() * 2), |mut text, byte| {
-            // A String takes everything.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        serializer.serialize_str(&text)
+        serializer.collect_str(self)
     }
 }
 

@@ -78,6 +78,9 @@ pub struct Start {
     /// What they asked of the host meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<PluginCall>,
+    /// Whether `calls` lacks some, for being too many.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut: bool,
 }
 
 /// A guest's access.

@@ -5,9 +5,16 @@
 mod call;
 mod hex;
 mod line;
+pub(crate) mod prompt;
 mod read;
+mod recorder;
+mod replay;
+pub(crate) mod tape;
 
 pub use call::{HostCall, PluginCall};
 pub use hex::{Bytes, Hex};
 pub use line::{Access, Boot, BootPlugin, Dropped, End, Ended, FORMAT, Line, Op, Start, Wake};
 pub use read::{Lines, RecordingError};
+pub(crate) use recorder::{Answered, Woken, boot_line};
+pub use recorder::{Recorder, Recording, RecordingEnd};
+pub use replay::{Replay, ReplayError};

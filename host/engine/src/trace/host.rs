@@ -10,7 +10,7 @@ use crate::msr::{ExitList, MsrIndex, VcpuId};
 
 /// Everything is 0, absent or empty until told.
 #[derive(Default)]
-pub(super) struct ScriptedHost(Mutex<Facts>);
+pub(crate) struct ScriptedHost(Mutex<Facts>);
 
 #[derive(Default)]
 struct Facts {
@@ -42,7 +42,7 @@ impl Facts {
 
 impl ScriptedHost {
     /// Makes a fact true, as seen by `vcpu` where that matters.
-    pub(super) fn tell(&self, vcpu: VcpuId, fact: Fact) {
+    pub(crate) fn tell(&self, vcpu: VcpuId, fact: Fact) {
         let facts = &mut *self.facts();
         match fact {
             Fact::Ns(ns) => facts.ns = ns,
@@ -65,6 +65,14 @@ impl ScriptedHost {
             }
             Fact::Ram(gpa, len) => {
                 facts.memory.insert(gpa, vec![0; len]);
+            }
+            Fact::Piece(gpa, bytes) => {
+                if facts.memory(gpa, bytes.len()).is_err() {
+                    facts.memory.insert(gpa, vec![0; bytes.len()]);
+                }
+                if let Ok(memory) = facts.memory(gpa, bytes.len()) {
+                    memory.copy_from_slice(&bytes);
+                }
             }
             Fact::Memory(gpa, bytes) => {
                 if let Ok(memory) = facts.memory(gpa, bytes.len()) {

@@ -27,7 +27,8 @@ use crate::host::Host;
 use crate::msr::{Outcome, VcpuId};
 use crate::profile::Profile;
 
-use host::ScriptedHost;
+pub(crate) use host::ScriptedHost;
+pub(crate) use step::Fact;
 use step::Step;
 
 /// Why a trace cannot be run to its end.

@@ -27,7 +27,7 @@ pub(super) enum Step {
 
 /// What the host is from now on.
 #[derive(Debug)]
-pub(super) enum Fact {
+pub(crate) enum Fact {
     Ns(u64),
     Tsc(u64),
     Khz(u32),
@@ -39,7 +39,10 @@ pub(super) enum Fact {
     Times(VcpuId, VcpuTimes),
     File(PathBuf, String),
     Ram(u64, usize),
+    /// Bytes of RAM that is there.
     Memory(u64, Vec<u8>),
+    /// Bytes of RAM, which comes with them.
+    Piece(u64, Vec<u8>),
 }
 
 /// Most bytes of RAM that one step gives.

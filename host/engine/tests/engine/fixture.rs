@@ -105,6 +105,8 @@ pub(crate) struct TestHost {
     pub(crate) exits: Mutex<Option<ExitList>>,
     pub(crate) wakes: Mutex<Vec<(VcpuId, u64)>>,
     pub(crate) now: AtomicU64,
+    /// How far the clock goes on each time it is read.
+    pub(crate) tick: AtomicU64,
 }
 
 impl Default for TestHost {
@@ -115,6 +117,7 @@ impl Default for TestHost {
             exits: Mutex::default(),
             wakes: Mutex::default(),
             now: AtomicU64::new(77),
+            tick: AtomicU64::new(0),
         }
     }
 }
@@ -137,7 +140,7 @@ impl Host for TestHost {
     }
 
     fn monotonic_ns(&self) -> u64 {
-        self.now.load(Ordering::Relaxed)
+        self.now.fetch_add(self.tick.load(Ordering::Relaxed), Ordering::Relaxed)
     }
 
     fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {

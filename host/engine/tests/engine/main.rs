@@ -6,6 +6,7 @@
     reason = "a test that meets the unexpected fails"
 )]
 
+mod busy;
 mod cache;
 mod containment;
 mod dispatch;
@@ -13,6 +14,8 @@ mod fixture;
 mod hostcalls;
 mod intercepts;
 mod loading;
+mod recording;
 mod reports;
+mod shadows;
 mod state;
 mod timers;

@@ -1,0 +1,234 @@
+//! A host that answers from what another plugin, or the same one at another
+//! time, was told: the calls of one access, given to the thread that answers
+//! it (as in `tape`).
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::call::HostCall;
+use super::tape::TapedCall;
+use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
+use crate::msr::{ExitList, MsrIndex, VcpuId};
+
+/// Gives a plugin the replies that `plugin` was given to the same calls. What
+/// it asks beyond them, `otherwise` is asked.
+pub(crate) struct PromptedHost {
+    plugin: Arc<str>,
+    otherwise: Arc<dyn Host>,
+}
+
+/// How far a call is looked for: a plugin that asks in another order is still
+/// understood, one that asks something else is not worth a long search.
+const LOOK_AHEAD: usize = 64;
+
+#[derive(Default)]
+struct Prompt {
+    calls: VecDeque<TapedCall>,
+    unprompted: u64,
+}
+
+thread_local! {
+    static PROMPT: RefCell<Prompt> = RefCell::default();
+}
+
+/// Runs `f` with the calls of a prompt; counts those calls that were not in it.
+pub(crate) fn with<R>(calls: Vec<TapedCall>, f: impl FnOnce() -> R) -> (R, u64) {
+    PROMPT.with_borrow_mut(|prompt| *prompt = Prompt { calls: calls.into(), unprompted: 0 });
+    let result = f();
+    (result, PROMPT.with_borrow_mut(std::mem::take).unprompted)
+}
+
+impl PromptedHost {
+    pub(crate) fn new(plugin: Arc<str>, otherwise: Arc<dyn Host>) -> Self {
+        PromptedHost { plugin, otherwise }
+    }
+
+    /// The reply to the next call that `fits`, which is then used up.
+    fn reply<R>(&self, fits: impl Fn(&HostCall) -> Option<R>) -> Option<R> {
+        PROMPT.with_borrow_mut(|prompt| {
+            let mut near = prompt.calls.iter().take(LOOK_AHEAD).enumerate();
+            let found = near.find_map(|(position, taped)| {
+                let own = *taped.plugin == *self.plugin;
+                own.then(|| fits(&taped.call)).flatten().map(|reply| (position, reply))
+            });
+            match found {
+                Some((position, reply)) => {
+                    prompt.calls.remove(position);
+                    Some(reply)
+                }
+                None => {
+                    prompt.unprompted += 1;
+                    None
+                }
+            }
+        })
+    }
+}
+
+impl Host for PromptedHost {
+    fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
+        self.reply(|call| match call {
+            HostCall::Tsc { vcpu: of, value } if *of == vcpu.0 => Some(value.0),
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.guest_tsc(vcpu))
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        self.reply(|call| match call {
+            HostCall::TscKhz { value } => Some(*value),
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.tsc_khz())
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.reply(|call| match call {
+            HostCall::MonotonicNs { value } => Some(value.0),
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.monotonic_ns())
+    }
+
+    fn realtime_ns(&self) -> u64 {
+        self.reply(|call| match call {
+            HostCall::RealtimeNs { value } => Some(value.0),
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.realtime_ns())
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        self.reply(|call| match call {
+            HostCall::TscIsStable { value } => Some(*value),
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.tsc_is_stable())
+    }
+
+    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
+        self.reply(|call| match call {
+            HostCall::VcpuTimes { vcpu: of, value } if *of == vcpu.0 => {
+                Some(value.map(|(ran, waited)| VcpuTimes { ran_ns: ran.0, waited_ns: waited.0 }))
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.vcpu_times(vcpu))
+    }
+
+    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
+        let len = out.len();
+        let data = self.reply(|call| match call {
+            HostCall::GuestRead { gpa: of, len: length, data } if (of.0, *length) == (gpa, len) => {
+                Some(data.clone())
+            }
+            _ => None,
+        });
+        match data {
+            // What a file says may not be as long as it says.
+            Some(Some(data)) if data.0.len() == len => {
+                out.copy_from_slice(&data.0);
+                Ok(())
+            }
+            Some(_) => Err(OutsideMemory { gpa, len }),
+            None => self.otherwise.read_memory(gpa, out),
+        }
+    }
+
+    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
+        let done = self.reply(|call| match call {
+            HostCall::GuestWrite { gpa: of, data: bytes, done }
+                if of.0 == gpa && bytes.0 == data =>
+            {
+                Some(*done)
+            }
+            _ => None,
+        });
+        match done {
+            Some(true) => Ok(()),
+            Some(false) => Err(OutsideMemory { gpa, len: data.len() }),
+            None => self.otherwise.write_memory(gpa, data),
+        }
+    }
+
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
+        self.reply(|call| match call {
+            HostCall::KvmRdmsr { vcpu: of, msr, value } if (*of, *msr) == (vcpu.0, index) => {
+                Some(value.map(|value| value.0))
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.kvm_msr(vcpu, index))
+    }
+
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
+        self.reply(|call| match call {
+            HostCall::KvmWrmsr { vcpu: of, msr, value: to, done }
+                if (*of, *msr, to.0) == (vcpu.0, index, value) =>
+            {
+                Some(*done)
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.set_kvm_msr(vcpu, index, value))
+    }
+
+    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
+        self.reply(|call| match call {
+            HostCall::HostRdmsr { cpu: of, msr, value } if (*of, *msr) == (cpu, index) => {
+                Some(value.map(|value| value.0))
+            }
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.host_msr(cpu, index))
+    }
+
+    fn host_cpus(&self) -> u32 {
+        self.reply(|call| match call {
+            HostCall::HostCpus { value } => Some(*value),
+            _ => None,
+        })
+        .unwrap_or_else(|| self.otherwise.host_cpus())
+    }
+
+    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
+        let data = self.reply(|call| match call {
+            HostCall::HostFile { path: of, room, data } if of == path && *room == out.len() => {
+                Some(data.clone())
+            }
+            _ => None,
+        });
+        match data {
+            Some(data) => {
+                let data = data?.0;
+                out.get_mut(..data.len())?.copy_from_slice(&data);
+                Some(data.len())
+            }
+            None => self.otherwise.read_host_file(path, out),
+        }
+    }
+
+    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+        let refused = self.reply(|call| match call {
+            HostCall::SetExits { refused } => Some(refused.clone()),
+            _ => None,
+        });
+        match refused {
+            Some(None) => Ok(()),
+            Some(Some(why)) => Err(ExitsRefused(why)),
+            None => self.otherwise.set_exits(exits),
+        }
+    }
+
+    fn wake_at(&self, vcpu: VcpuId, at: u64) {
+        let known = self.reply(|call| match call {
+            HostCall::WakeAt { vcpu: of, at: when } if (*of, when.0) == (vcpu.0, at) => Some(()),
+            _ => None,
+        });
+        if known.is_none() {
+            self.otherwise.wake_at(vcpu, at);
+        }
+    }
+}

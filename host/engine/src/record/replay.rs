@@ -1,0 +1,239 @@
+//! Runs plugins again on what a recording has: the guest's accesses, and the
+//! host's replies. No hypervisor, no clock, no guest memory is asked, so the
+//! same plugins give the same answers on any machine.
+
+use std::sync::Arc;
+
+use super::call::{HostCall, PluginCall};
+use super::hex::Hex;
+use super::line::{Access, Boot, Ended, Line, Op, Start, Wake};
+use super::prompt::{self, PromptedHost};
+use super::tape::{self, TapedCall, TapedHost, plugin_calls};
+use crate::engine::{Engine, Started};
+use crate::error::StartError;
+use crate::handler::MsrHandler;
+use crate::host::{Host, VcpuTimes};
+use crate::msr::{MsrAccess, MsrOp, Outcome, VcpuId};
+use crate::start;
+use crate::trace::{Fact, ScriptedHost};
+use crate::vcpu::{Decision, VcpuMsrs};
+
+/// Most vCPUs that a recording may claim to have.
+const MOST_VCPUS: u32 = crate::profile::MAX_VCPUS;
+
+/// A recording that is being run again with the plugins of an engine, which may
+/// be others than those that were recorded.
+pub struct Replay<'a> {
+    engine: &'a Engine,
+    boot: Option<RunningBoot>,
+    unprompted: u64,
+}
+
+struct RunningBoot {
+    vcpus: u32,
+    host: Arc<ScriptedHost>,
+    started: Option<Started>,
+}
+
+/// Why a replay does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The plugins do not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The lines are in an order that no recorder writes.
+    #[error("a line \"{0}\" stands where no boot has begun; the recording was cut or edited")]
+    NoBoot(&'static str),
+    /// An access on a vCPU that the boot does not have.
+    #[error("it is on vCPU {vcpu}, but the boot has {vcpus}; the recording was edited")]
+    NoVcpu {
+        /// The access's.
+        vcpu: u32,
+        /// The boot's.
+        vcpus: u32,
+    },
+    /// More vCPUs than any VM has.
+    #[error("the boot has {0} vCPUs, more than the {MOST_VCPUS} that any VM has")]
+    TooManyVcpus(u32),
+    /// A write of nothing.
+    #[error("it is a write without a `value`; the recording was edited")]
+    NoValue,
+}
+
+impl<'a> Replay<'a> {
+    /// A replay with the plugins of `engine`.
+    pub fn new(engine: &'a Engine) -> Self {
+        Replay { engine, boot: None, unprompted: 0 }
+    }
+
+    /// Does what a line tells, and returns the line as it came this time: with
+    /// the present plugins' answers, times and host calls.
+    ///
+    /// # Errors
+    /// [`ReplayError`]
+    pub fn step(&mut self, line: &Line) -> Result<Line, ReplayError> {
+        Ok(match line {
+            Line::Boot(boot) => {
+                self.begin(boot)?;
+                line.clone()
+            }
+            Line::Start(start) => Line::Start(self.start(start)?),
+            Line::Access(access) => Line::Access(self.access(access)?),
+            Line::Wake(wake) => Line::Wake(self.wake(wake)?),
+            Line::Dropped(_) => line.clone(),
+            Line::End(_) => {
+                self.boot = None;
+                line.clone()
+            }
+        })
+    }
+
+    /// Host calls so far that the recording has no reply to: they were answered
+    /// with what was last known. None, if the plugins are the recorded ones.
+    pub fn unprompted(&self) -> u64 {
+        self.unprompted
+    }
+
+    fn begin(&mut self, boot: &Boot) -> Result<(), ReplayError> {
+        if boot.vcpus > MOST_VCPUS {
+            return Err(ReplayError::TooManyVcpus(boot.vcpus));
+        }
+        let host = Arc::new(ScriptedHost::default());
+        self.boot = Some(RunningBoot { vcpus: boot.vcpus, host, started: None });
+        Ok(())
+    }
+
+    fn start(&mut self, start: &Start) -> Result<Start, ReplayError> {
+        let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot("start"))?;
+        let host = boot.host.clone();
+        let host_of = |name: &Arc<str>| -> Arc<dyn Host> {
+            let prompted = PromptedHost::new(name.clone(), host.clone());
+            Arc::new(TapedHost::new(Arc::new(prompted), name.clone()))
+        };
+        learn(&host, &start.calls);
+        tape::take();
+        let (started, unprompted) = prompt::with(taped(&start.calls), || {
+            start::plugins(self.engine, &host_of, boot.vcpus, &mut |_| ())
+        });
+        let piece = tape::take();
+        boot.started = Some(started?);
+        self.unprompted += unprompted;
+        Ok(Start { t: start.t, calls: plugin_calls(piece.calls), cut: piece.cut })
+    }
+
+    fn access(&mut self, access: &Access) -> Result<Access, ReplayError> {
+        let op = match (access.op, access.value) {
+            (Op::Read, _) => MsrOp::Read,
+            (Op::Write, Some(value)) => MsrOp::Write(value.0),
+            (Op::Write, None) => return Err(ReplayError::NoValue),
+        };
+        let guest = MsrAccess { index: access.msr, op, reason: access.reason };
+        let (decision, piece) =
+            self.on_vcpu("access", access.vcpu, &access.calls, |vcpu| vcpu.decide(guest))?;
+        let Decision { outcome, by, failed } = decision;
+        let (outcome, read) = match outcome {
+            Outcome::Handled(value) => (Ended::Handled, Some(Hex(value))),
+            Outcome::Fault => (Ended::Fault, None),
+            // KVM's own value is known if it was asked then.
+            Outcome::Kernel => {
+                (Ended::Kernel, access.value.filter(|_| access.outcome == Ended::Kernel))
+            }
+            Outcome::Stop(_) => (Ended::Stop, None),
+        };
+        let names = &self.engine.answers.names;
+        let plugin = by.and_then(|seat| names.get(usize::from(seat.0)));
+        Ok(Access {
+            value: if access.op == Op::Write { access.value } else { read },
+            outcome,
+            plugin: plugin.map(ToString::to_string),
+            failed,
+            calls: plugin_calls(piece.calls),
+            cut: piece.cut,
+            ..access.clone()
+        })
+    }
+
+    fn wake(&mut self, wake: &Wake) -> Result<Wake, ReplayError> {
+        let ((), piece) = self.on_vcpu("wake", wake.vcpu, &wake.calls, MsrHandler::wake)?;
+        Ok(Wake { calls: plugin_calls(piece.calls), cut: piece.cut, ..wake.clone() })
+    }
+
+    /// Has a vCPU do something with the recorded replies.
+    fn on_vcpu<R>(
+        &mut self,
+        kind: &'static str,
+        number: u32,
+        calls: &[PluginCall],
+        f: impl FnOnce(&mut VcpuMsrs) -> R,
+    ) -> Result<(R, tape::Piece), ReplayError> {
+        let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot(kind))?;
+        let started = boot.started.as_mut().ok_or(ReplayError::NoBoot(kind))?;
+        let vcpus = boot.vcpus;
+        let vcpu = started.vcpus.get_mut(usize::try_from(number).unwrap_or(usize::MAX));
+        let vcpu = vcpu.ok_or(ReplayError::NoVcpu { vcpu: number, vcpus })?;
+        learn(&boot.host, calls);
+        tape::take();
+        let (result, unprompted) = prompt::with(taped(calls), || f(vcpu));
+        self.unprompted += unprompted;
+        Ok((result, tape::take()))
+    }
+}
+
+impl Access {
+    /// Whether both were answered alike: outcome, value read, failure, and what
+    /// the plugins changed in guest memory and in KVM's MSRs.
+    pub fn answered_as(&self, other: &Access) -> bool {
+        let answer = |access: &Access| (access.outcome, access.value, access.failed);
+        answer(self) == answer(other) && self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        self.calls.iter().map(|call| &call.call).filter(|call| call.is_effect())
+    }
+}
+
+/// What the host is known to be, for calls that the recording does not have.
+fn learn(host: &ScriptedHost, calls: &[PluginCall]) {
+    for PluginCall { call, .. } in calls {
+        let (vcpu, fact) = match call {
+            HostCall::Tsc { vcpu, value } => (*vcpu, Fact::Tsc(value.0)),
+            HostCall::TscKhz { value } => (0, Fact::Khz(*value)),
+            HostCall::MonotonicNs { value } => (0, Fact::Ns(value.0)),
+            HostCall::RealtimeNs { value } => (0, Fact::Realtime(value.0)),
+            HostCall::TscIsStable { value } => (0, Fact::Stable(*value)),
+            HostCall::VcpuTimes { vcpu, value: Some((ran, waited)) } => {
+                let times = VcpuTimes { ran_ns: ran.0, waited_ns: waited.0 };
+                (0, Fact::Times(VcpuId(*vcpu), times))
+            }
+            HostCall::GuestRead { gpa, data: Some(data), .. }
+            | HostCall::GuestWrite { gpa, data, done: true } => {
+                (0, Fact::Piece(gpa.0, data.0.clone()))
+            }
+            HostCall::KvmRdmsr { vcpu, msr, value: Some(value) }
+            | HostCall::KvmWrmsr { vcpu, msr, value, done: true } => {
+                (*vcpu, Fact::KvmMsr(*msr, value.0))
+            }
+            HostCall::HostRdmsr { cpu, msr, value: Some(value) } => {
+                (0, Fact::HostMsr(*cpu, *msr, value.0))
+            }
+            HostCall::HostCpus { value } => (0, Fact::Cpus(*value)),
+            HostCall::HostFile { path, data: Some(data), .. } => {
+                let text = String::from_utf8_lossy(&data.0).into_owned();
+                (0, Fact::File(path.clone(), text))
+            }
+            _ => continue,
+        };
+        host.tell(VcpuId(vcpu), fact);
+    }
+}
+
+fn taped(calls: &[PluginCall]) -> Vec<TapedCall> {
+    let calls = calls.iter();
+    calls
+        .map(|PluginCall { plugin, call }| TapedCall {
+            plugin: plugin.as_str().into(),
+            call: call.clone(),
+        })
+        .collect()
+}

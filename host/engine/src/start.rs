@@ -1,0 +1,226 @@
+//! Brings a profile's plugins to life, with whoever looks on.
+
+use std::sync::{Arc, Mutex};
+
+use crate::engine::{Engine, Started, intercepts};
+use crate::error::StartError;
+use crate::host::Host;
+use crate::metrics::{Counters, Metrics};
+use crate::msr::{SeatId, VcpuId};
+use crate::plugin::{Scope, Surroundings};
+use crate::record::prompt::{self, PromptedHost};
+use crate::record::tape::{self, Piece, TapedCall, TapedHost};
+use crate::record::{BootPlugin, Recorder, boot_line};
+use crate::report::Reports;
+use crate::seat::{Seat, SeatPlan, Sitter};
+use crate::shadow::{Follower, ShadowPlan, ShadowTallies, Shadows, Tally, WithheldHost};
+use crate::unanswered::Unanswered;
+use crate::vcpu::VcpuMsrs;
+use crate::watch::Watch;
+
+/// The name under which a recording has what the engine itself asks.
+const ENGINE: &str = "(engine)";
+
+/// The host as each plugin, by its name, is to see it.
+pub(crate) type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;
+
+/// Starts plugins that a guest will use: recorded, and with their shadows.
+pub(crate) fn with_onlookers(
+    engine: &Engine,
+    host: &Arc<dyn Host>,
+    vcpus: u32,
+    recorder: Option<&Recorder>,
+) -> Result<Started, StartError> {
+    if recorder.is_none() && engine.shadows.is_empty() {
+        return plugins(engine, &|_| host.clone(), vcpus, &mut |_| ());
+    }
+    if let Some(recorder) = recorder {
+        let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
+        let boot = boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile);
+        recorder.boot(boot);
+    }
+    tape::take();
+    let taped =
+        |name: &Arc<str>| -> Arc<dyn Host> { Arc::new(TapedHost::new(host.clone(), name.clone())) };
+    let mut inits: Vec<(Option<VcpuId>, Piece)> = Vec::new();
+    let mut started =
+        plugins(engine, &taped, vcpus, &mut |scope| inits.push((scope, tape::take())))?;
+    let mut shadows = start_shadows(engine, host, vcpus, &inits)?;
+    started.shadows = ShadowTallies(shadows.tallies);
+    if let Some(recorder) = recorder {
+        let mut all = Piece::default();
+        for (_, piece) in inits {
+            all.calls.extend(piece.calls);
+            all.cut |= piece.cut;
+        }
+        recorder.start(all);
+    }
+    let shares = engine.seats.iter().any(|plan| plan.scope == Scope::Vm)
+        || engine.plugins.iter().any(|plugin| plugin.held.intercept);
+    let turn = shares.then(Arc::default);
+    for vcpu in started.vcpus.iter_mut().rev() {
+        vcpu.watch = Some(Box::new(Watch {
+            recorder: recorder.cloned(),
+            turn: turn.clone(),
+            shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),
+            host: host.clone(),
+            names: engine.answers.names.clone(),
+            asked: Vec::new(),
+        }));
+    }
+    Ok(started)
+}
+
+/// Starts the plugins alone. `initialised` is called after each, with the vCPU
+/// whose instance it is.
+pub(crate) fn plugins(
+    engine: &Engine,
+    host_of: HostOf<'_>,
+    vcpus: u32,
+    initialised: &mut dyn FnMut(Option<VcpuId>),
+) -> Result<Started, StartError> {
+    let intercepts = intercepts(&engine.plugins);
+    let surroundings = |name: &Arc<str>| Surroundings {
+        host: host_of(name),
+        intercepts: intercepts.clone(),
+        vcpus,
+    };
+    let mut sitter = |plan: &SeatPlan, scope| {
+        let sitter = Sitter::new(&plan.plugin, &surroundings(&plan.plugin.name), scope)
+            .map_err(|error| StartError::of(&plan.plugin, &error));
+        initialised(scope);
+        sitter
+    };
+    let shared = shared_seats(&engine.seats, &mut sitter)?;
+    let own = surroundings(&ENGINE.into());
+    let switches =
+        engine.plugins.iter().any(|plugin| plugin.held.intercept).then(|| intercepts.clone());
+    let unanswered = Unanswered::new();
+    let metrics = Metrics { vcpus: Vec::new(), plugins: engine.answers.names.clone() };
+    let mut started = Started {
+        vcpus: Vec::new(),
+        metrics,
+        reports: Reports::default(),
+        shadows: ShadowTallies::default(),
+    };
+    for vcpu in (0..vcpus).map(VcpuId) {
+        let counters = Arc::new(Counters::new());
+        started.metrics.vcpus.push(counters.clone());
+        started.vcpus.push(VcpuMsrs {
+            vcpu,
+            answers: engine.answers.clone(),
+            seats: seats_of(vcpu, &engine.seats, &shared, &mut sitter)?,
+            policy: engine.policy.clone(),
+            counters,
+            unanswered: unanswered.clone(),
+            vm: own.clone(),
+            switches: switches.clone(),
+            reports: started.reports.clone(),
+            watch: None,
+        });
+    }
+    Ok(started)
+}
+
+/// What a recording says of the plugins.
+fn boot_plugins(engine: &Engine) -> Vec<BootPlugin> {
+    let plugins = engine.plugins().map(|plugin| BootPlugin {
+        name: plugin.manifest.plugin.name.clone(),
+        version: plugin.manifest.plugin.version.to_string(),
+        sha256: plugin.sha256.to_string(),
+        path: plugin.config.path.clone(),
+    });
+    plugins.collect()
+}
+
+struct StartedShadows {
+    /// For each vCPU.
+    vcpus: Vec<Shadows>,
+    tallies: Vec<Arc<Tally>>,
+}
+
+/// Starts the shadows, each told what the plugin in charge was told.
+fn start_shadows(
+    engine: &Engine,
+    host: &Arc<dyn Host>,
+    vcpus: u32,
+    inits: &[(Option<VcpuId>, Piece)],
+) -> Result<StartedShadows, StartError> {
+    let mut started = StartedShadows { vcpus: Vec::new(), tallies: Vec::new() };
+    started.vcpus.resize_with(usize::try_from(vcpus).unwrap_or(usize::MAX), || Shadows(Vec::new()));
+    for plan in &engine.shadows {
+        let tally = Arc::new(Tally::new(plan));
+        started.tallies.push(tally.clone());
+        let vm = shadow_surroundings(plan, host, vcpus);
+        let mut sitter = |seat: &SeatPlan, scope| {
+            let started = prompt::with(told(inits, &plan.of, scope), || {
+                Sitter::new(&seat.plugin, &vm, scope)
+            });
+            tape::take();
+            started.0.map_err(|error| StartError::of(&seat.plugin, &error))
+        };
+        let shared = shared_seats(&plan.seats, &mut sitter)?;
+        let leaders = (0..).map(SeatId).zip(engine.answers.names.iter());
+        let leaders: Vec<SeatId> =
+            leaders.filter(|(_, name)| **name == plan.of).map(|(seat, _)| seat).collect();
+        for (vcpu, shadows) in (0..vcpus).map(VcpuId).zip(&mut started.vcpus) {
+            shadows.0.push(Follower {
+                of: plan.of.clone(),
+                leaders: leaders.clone(),
+                answers: plan.answers.clone(),
+                seats: seats_of(vcpu, &plan.seats, &shared, &mut sitter)?,
+                tally: tally.clone(),
+            });
+        }
+    }
+    Ok(started)
+}
+
+/// A host that tells a shadow what it told the plugin in charge, and that it
+/// cannot change.
+fn shadow_surroundings(plan: &ShadowPlan, host: &Arc<dyn Host>, vcpus: u32) -> Surroundings {
+    let withheld: Arc<dyn Host> = Arc::new(WithheldHost(host.clone()));
+    let prompted: Arc<dyn Host> = Arc::new(PromptedHost::new(plan.of.clone(), withheld));
+    let host = Arc::new(TapedHost::new(prompted, plan.plugin.name.clone()));
+    Surroundings { host, intercepts: intercepts(std::slice::from_ref(&plan.plugin)), vcpus }
+}
+
+/// What the instance of `plugin` for this vCPU was told when it started, or
+/// all its instances, if it has another scope.
+fn told(inits: &[(Option<VcpuId>, Piece)], plugin: &str, scope: Option<VcpuId>) -> Vec<TapedCall> {
+    let of = |same: bool| -> Vec<TapedCall> {
+        let pieces = inits.iter().filter(|(whose, _)| !same || *whose == scope);
+        let calls = pieces.flat_map(|(_, piece)| &piece.calls);
+        calls.filter(|taped| *taped.plugin == *plugin).cloned().collect()
+    };
+    let same = of(true);
+    if same.is_empty() { of(false) } else { same }
+}
+
+type NewSitter<'a> = &'a mut dyn FnMut(&SeatPlan, Option<VcpuId>) -> Result<Sitter, StartError>;
+
+/// The VM's own instances, in the places of their seats.
+fn shared_seats(
+    plans: &[SeatPlan],
+    sitter: NewSitter<'_>,
+) -> Result<Vec<Option<Arc<Mutex<Sitter>>>>, StartError> {
+    let shared = plans.iter().map(|plan| match plan.scope {
+        Scope::Vm => sitter(plan, None).map(|sitter| Some(Arc::new(Mutex::new(sitter)))),
+        Scope::Vcpu => Ok(None),
+    });
+    shared.collect()
+}
+
+/// A vCPU's row of seats.
+fn seats_of(
+    vcpu: VcpuId,
+    plans: &[SeatPlan],
+    shared: &[Option<Arc<Mutex<Sitter>>>],
+    sitter: NewSitter<'_>,
+) -> Result<Box<[Seat]>, StartError> {
+    let seats = plans.iter().zip(shared).map(|(plan, shared)| match shared {
+        Some(shared) => Ok(Seat::Shared(shared.clone())),
+        None => sitter(plan, Some(vcpu)).map(Seat::Own),
+    });
+    seats.collect()
+}

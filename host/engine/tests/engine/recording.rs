@@ -1,0 +1,287 @@
+//! Recordings, and the plugins run again on them.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use wasmsr_engine::msr::{MsrOp, Outcome, Reason, VcpuId};
+use wasmsr_engine::record::{Access, Ended, Line, Lines, Recording, RecordingEnd, Replay};
+use wasmsr_engine::{Engine, Host, MsrHandler, Started};
+
+use crate::busy::{GRANT, busy};
+use crate::fixture::{Setup, TestHost, access, plugin, read, write};
+
+/// A file in memory.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Buffer {
+    fn lines(&self) -> Vec<Line> {
+        let bytes = self.0.lock().unwrap().clone();
+        Lines::new(&bytes[..], Path::new("r.jsonl")).map(|line| line.unwrap().1).collect()
+    }
+}
+
+/// Records what `run` does with two vCPUs.
+fn record(setup: &Setup, run: impl FnOnce(&mut Started, &TestHost)) -> (Buffer, RecordingEnd) {
+    let file = Buffer::default();
+    let recording = Recording::begin(file.clone()).unwrap();
+    let host = Arc::new(TestHost::default());
+    host.tick.store(400_000, Ordering::Relaxed);
+    let shared: Arc<dyn Host> = host.clone();
+    let engine = setup.load().unwrap();
+    let mut started = engine.start_recorded(&shared, 2, recording.recorder()).unwrap();
+    run(&mut started, &host);
+    started.vcpus.iter_mut().for_each(MsrHandler::end);
+    drop(started);
+    (file, recording.finish())
+}
+
+fn one(scope: &str, more: u64) -> Setup {
+    Setup::new().with("p.wasm", busy("busy", scope, more), GRANT)
+}
+
+/// Accesses of every kind on `vcpu`, chosen by a linear congruence.
+fn accesses(vcpu: &mut wasmsr_engine::VcpuMsrs, count: u32, mut seed: u64) {
+    for _ in 0..count {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let pick = (seed >> 33) as u32;
+        match pick % 8 {
+            0..3 => drop(read(vcpu, 0x10)),
+            3 => drop(read(vcpu, 0x11)),
+            4 => drop(read(vcpu, 0x12)),
+            5 if pick.is_multiple_of(5) => drop(write(vcpu, 0x10, 0xdead)),
+            5 if pick.is_multiple_of(7) => drop(write(vcpu, 0x10, 0xf0e1)),
+            5 | 6 => drop(write(vcpu, 0x10, seed)),
+            _ if pick.is_multiple_of(3) => vcpu.wake(),
+            _ => drop(access(vcpu, 0x500, MsrOp::Write(seed), Reason::Unknown)),
+        }
+    }
+}
+
+/// Every line again, and those accesses whose answers differ.
+fn replay(engine: &Engine, lines: &[Line]) -> (Vec<Line>, Vec<Access>, u64) {
+    let mut replay = Replay::new(engine);
+    let mut different = Vec::new();
+    let again = lines.iter().map(|line| {
+        let came = replay.step(line).unwrap();
+        if let (Line::Access(was), Line::Access(is)) = (line, &came)
+            && !is.answered_as(was)
+        {
+            different.push(is.clone());
+        }
+        came
+    });
+    (again.collect(), different, replay.unprompted())
+}
+
+#[test]
+fn a_replay_is_exact_with_nothing_of_the_first_host() {
+    for scope in ["vcpu", "vm"] {
+        let setup = one(scope, 0);
+        let (file, end) = record(&setup, |started, host| {
+            host.memory.lock().unwrap()[0x1000] = 9;
+            accesses(&mut started.vcpus[0], 400, 1);
+            host.memory.lock().unwrap()[0x1001] = 8;
+            accesses(&mut started.vcpus[1], 400, 2);
+            accesses(&mut started.vcpus[0], 400, 3);
+        });
+        assert!(end.error.is_none());
+        let lines = file.lines();
+        assert_eq!(end.lines, lines.len() as u64 - 3, "all but boot, start and end");
+        let kinds = |kind: fn(&Access) -> bool| {
+            lines.iter().filter(|line| matches!(line, Line::Access(a) if kind(a))).count()
+        };
+        assert!(kinds(|a| a.failed) > 10 && kinds(|a| a.outcome == Ended::Kernel) > 10);
+        assert!(lines.iter().any(|line| matches!(line, Line::Wake(w) if w.calls.len() > 3)));
+
+        let (again, different, unprompted) = replay(&setup.load().unwrap(), &lines);
+        assert_eq!((different, unprompted), (Vec::new(), 0), "{scope}");
+        assert_eq!(again, lines, "{scope}: not even a host call differs");
+    }
+}
+
+#[test]
+fn vcpus_that_share_a_plugin_are_recorded_in_its_order() {
+    let setup = one("vm", 0);
+    let (file, _) = record(&setup, |started, _| {
+        thread::scope(|scope| {
+            for (seed, vcpu) in (5..).zip(&mut started.vcpus) {
+                scope.spawn(move || accesses(vcpu, 3_000, seed));
+            }
+        });
+    });
+    let lines = file.lines();
+    let vcpus: Vec<u32> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Access(access) => Some(access.vcpu),
+            _ => None,
+        })
+        .collect();
+    assert!(vcpus.windows(2).filter(|pair| pair[0] != pair[1]).count() > 1, "they took turns");
+    let (again, different, unprompted) = replay(&setup.load().unwrap(), &lines);
+    assert_eq!((different, unprompted), (Vec::new(), 0));
+    assert_eq!(again, lines);
+}
+
+#[test]
+fn another_plugin_answers_otherwise_and_a_replay_says_where() {
+    let (file, _) = record(&one("vcpu", 0), |started, _| accesses(&mut started.vcpus[0], 300, 4));
+    let lines = file.lines();
+    let (_, different, _) = replay(&one("vcpu", 1).load().unwrap(), &lines);
+    let sums = |access: &Access| access.msr.0 == 0x10 && !access.failed;
+    let expected = lines.iter().filter(|line| matches!(line, Line::Access(a) if sums(a))).count();
+    assert!(expected > 50 && different.len() == expected, "{} of {expected}", different.len());
+    assert!(different.iter().all(sums));
+}
+
+#[test]
+fn what_a_kernel_answers_is_recorded() {
+    let (file, _) = record(&one("vcpu", 0), |started, host| {
+        assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Fault, "KVM has none");
+        host.msrs.lock().unwrap().insert((VcpuId(0), wasmsr_engine::msr::MsrIndex(0x11)), 7);
+        assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Handled(7));
+    });
+    let lines = file.lines();
+    let accesses: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Access(a) => Some((a.outcome, a.value.map(|value| value.0), a.plugin.clone())),
+            _ => None,
+        })
+        .collect();
+    let busy = Some("busy".to_owned());
+    assert_eq!(accesses, [(Ended::Kernel, None, busy.clone()), (Ended::Kernel, Some(7), busy)]);
+}
+
+/// A file that takes nothing until it is told.
+struct Stuck(Receiver<()>, Buffer);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Fails once the test has let go.
+        let _ = self.0.recv();
+        self.1.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
+    const ACCESSES: u64 = 200_000;
+    let constant = plugin(
+        "constant",
+        "[[msr]]\nrange = \"0x10\"\naccess = \"r\"",
+        "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))",
+    );
+    let setup = Setup::new().with("p.wasm", constant, "");
+    let (go, stuck): (Sender<()>, _) = channel();
+    let file = Buffer::default();
+    let recording = Recording::begin(Stuck(stuck, file.clone())).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let engine = setup.load().unwrap();
+    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
+    for _ in 0..ACCESSES {
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(5));
+    }
+    drop(go);
+    started.vcpus[0].end();
+    let end = recording.finish();
+    assert!(end.error.is_none() && end.dropped > 0, "{end:?}");
+    assert_eq!(end.lines + end.dropped, ACCESSES);
+    let lines = file.lines();
+    let dropped = lines.iter().map(|line| match line {
+        Line::Dropped(dropped) => dropped.lines,
+        _ => 0,
+    });
+    assert_eq!(dropped.sum::<u64>(), end.dropped);
+    let Some(Line::End(last)) = lines.last() else { panic!("{:?}", lines.last()) };
+    assert_eq!((last.lines, last.dropped), (end.lines, end.dropped));
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_run() {
+    struct Full(usize);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let recording = Recording::begin(Full(1 << 20)).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let engine = one("vcpu", 0).load().unwrap();
+    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
+    accesses(&mut started.vcpus[0], 20_000, 1);
+    let end = recording.finish();
+    assert_eq!(end.error.map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
+    assert!(end.dropped > 0);
+}
+
+#[test]
+fn an_edited_recording_is_refused_with_the_reason() {
+    let (file, _) = record(&one("vcpu", 0), |started, _| accesses(&mut started.vcpus[0], 9, 1));
+    let lines = file.lines();
+    let engine = one("vcpu", 0).load().unwrap();
+    let Line::Boot(boot) = &lines[0] else { panic!() };
+    let access = lines.iter().find_map(|line| match line {
+        Line::Access(access) => Some(access.clone()),
+        _ => None,
+    });
+    let access = access.unwrap();
+    let refused = |lines: &[Line], part: &str| {
+        let mut replay = Replay::new(&engine);
+        let error = lines.iter().find_map(|line| replay.step(line).err()).unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refused(&lines[1..], "where no boot has begun");
+    refused(&[lines[0].clone(), Line::Access(access.clone())], "where no boot has begun");
+    let far = Line::Access(Access { vcpu: 2, ..access.clone() });
+    refused(&[lines[0].clone(), lines[1].clone(), far], "on vCPU 2, but the boot has 2");
+    let op = wasmsr_engine::record::Op::Write;
+    let nothing = Line::Access(Access { op, value: None, ..access });
+    refused(&[lines[0].clone(), lines[1].clone(), nothing], "without a `value`");
+    let mut many = boot.clone();
+    many.vcpus = u32::MAX;
+    refused(&[Line::Boot(many)], "more than the 255");
+}
+
+#[test]
+fn a_plugin_that_reads_without_end_is_cut_in_the_recording() {
+    let body = "(import \"wasmsr\" \"guest_read\" (func $read (param i64 i32 i32) (result i32)))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+            (loop (drop (call $read (i64.const 0) (i32.const 0) (i32.const 65536))) (br 0))
+            (i64.const 0))";
+    let manifest =
+        "[[msr]]\nrange = \"0x10\"\naccess = \"r\"\n[needs]\ncapabilities = [\"guest-memory\"]";
+    let bytes = plugin("greedy", manifest, body);
+    let keys = "grant = [\"guest-memory\"]\nfuel = 10000000";
+    let setup = Setup::new().with("p.wasm", bytes, keys);
+    let (file, _) = record(&setup, |started, _| {
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Fault);
+    });
+    let lines = file.lines();
+    assert!(lines.iter().any(|line| matches!(line, Line::Access(a) if a.cut && a.failed)));
+    assert!(file.0.lock().unwrap().len() < 4 << 20);
+}
