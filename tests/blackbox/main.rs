@@ -25,7 +25,9 @@ mod multiboot;
 mod no_kvm;
 mod plugins;
 mod policy;
+mod record;
 mod scope;
+mod shadow;
 mod timers;
 
 use std::env;
@@ -61,7 +63,9 @@ fn main() -> ExitCode {
         no_kvm::trials(),
         plugins::trials(),
         policy::trials(),
+        record::trials(),
         scope::trials(),
+        shadow::trials(),
         timers::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();

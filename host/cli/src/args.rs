@@ -32,6 +32,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Check everything about a profile that can be known without a guest
     Check(Check),
+    /// Run plugins again on a recording, and list what they answer otherwise
+    Replay(Replay),
     /// Look at plugins
     #[command(subcommand)]
     Plugin(Plugin),
@@ -55,6 +57,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "WHAT", default_value = "boot")]
     pub(crate) on_reboot: OnReboot,
 
+    /// Write every MSR access to this file, with its answer and all that
+    /// plugins asked of the host: JSON Lines, for `trace` and `replay`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) cache: Cache,
 }
@@ -73,6 +80,31 @@ pub(crate) struct Check {
     pub(crate) profile: PathBuf,
 
     /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The recording, from `run --record`
+    pub(crate) recording: PathBuf,
+
+    /// Use the plugins of this profile, not those that were recorded
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// List at most this many differences
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) limit: usize,
+
+    /// Write the answers that came into the recording
+    #[arg(long)]
+    pub(crate) bless: bool,
+
+    /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
 

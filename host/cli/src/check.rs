@@ -33,6 +33,7 @@ struct Report {
     boot: String,
     policy: PolicyReport,
     plugins: Vec<PluginReport>,
+    shadows: Vec<PluginReport>,
     yielded: Vec<YieldedReport>,
     msrs: Vec<MsrReport>,
     cpuid: Vec<CpuidReport>,
@@ -63,6 +64,8 @@ struct PluginReport {
     fuel: u64,
     memory: u64,
     on_failure: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow_of: Option<String>,
     asks: Vec<String>,
     asks_optionally: Vec<String>,
     granted: Vec<String>,
@@ -132,6 +135,7 @@ impl Report {
                     .collect(),
             },
             plugins: engine.plugins().map(|info| plugin_report(&info)).collect(),
+            shadows: engine.shadows().map(|info| plugin_report(&info)).collect(),
             yielded: engine
                 .yielded()
                 .iter()
@@ -211,15 +215,19 @@ impl Report {
             ["PLUGIN", "VERSION", "SIZE", "SHA-256", "FUEL", "MEMORY", "ON FAILURE", "GRANTED"],
             &[2, 4, 5],
         );
-        for plugin in &self.plugins {
+        for plugin in self.plugins.iter().chain(&self.shadows) {
+            let (name, on_failure) = match &plugin.shadow_of {
+                None => (plugin.name.clone(), plugin.on_failure.clone()),
+                Some(of) => (format!("{} (shadow of {of})", plugin.name), "-".to_owned()),
+            };
             table.add_row([
-                plugin.name.clone(),
+                name,
                 plugin.version.clone(),
                 ByteSize(plugin.size).display().iec().to_string(),
                 plugin.sha256.chars().take(12).collect(),
                 plugin.fuel.to_string(),
                 ByteSize(plugin.memory).display().iec().to_string(),
-                plugin.on_failure.clone(),
+                on_failure,
                 // What was granted beyond what is asked is worth seeing.
                 match plugin.granted.is_empty() {
                     true => "-".to_owned(),
@@ -307,6 +315,7 @@ fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
         fuel: info.config.fuel,
         memory: info.config.memory,
         on_failure: info.config.on_failure.to_string(),
+        shadow_of: info.config.shadow_of.clone(),
         asks: info.manifest.needs.capabilities.iter().map(ToString::to_string).collect(),
         asks_optionally: info.manifest.needs.optional.iter().map(ToString::to_string).collect(),
         granted: info.config.grant.iter().map(ToString::to_string).collect(),

@@ -9,6 +9,8 @@ mod exit;
 mod firecracker;
 mod inspect;
 mod loaded;
+mod recorded;
+mod replay;
 mod run;
 mod signals;
 mod tables;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
 fn perform(verb: Verb) -> Result<exit::Code, Failure> {
     match verb {
         Verb::Run(args) => run::run(&args),
+        Verb::Replay(args) => replay::replay(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Plugin(Plugin::Inspect(args)) => inspect::inspect(&args),
         Verb::Doctor(args) => doctor::doctor(&args),

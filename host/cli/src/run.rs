@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use wasmsr_engine::record::Recorder;
 use wasmsr_engine::{Engine, LoadOptions, MsrHandler};
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
@@ -10,6 +11,7 @@ use crate::args::{self, OnReboot};
 use crate::console;
 use crate::exit::{Code, Failure};
 use crate::loaded::{Loaded, load_options};
+use crate::recorded;
 use crate::signals;
 use crate::tables;
 
@@ -22,26 +24,48 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let _terminal = console::attach_input(&set.profile.boot, &control)
         .context("cannot set up the terminal")
         .map_err(Failure::host)?;
-    let mut end = boot(&set, &events)?;
+    let recording = args.record.as_deref().map(recorded::begin).transpose()?;
+    let seen = Onlookers { recorder: recording.as_ref().map(|recording| recording.recorder()) };
+    let end = boots(args, &options, &mut set, &events, &seen);
+    if let Some(recording) = recording {
+        recording.finish();
+    }
+    Ok(Code::of(&end?))
+}
+
+/// Who looks on while guests run.
+struct Onlookers<'a> {
+    recorder: Option<&'a Recorder>,
+}
+
+/// Boot after boot, until one is the last.
+fn boots(
+    args: &args::Run,
+    options: &LoadOptions,
+    set: &mut Loaded,
+    events: &Events,
+    seen: &Onlookers<'_>,
+) -> Result<RunEnd, Failure> {
+    let mut end = boot(set, events, seen)?;
     let mut boots = 1;
     while boots_again(&end, boots, args) {
         boots += 1;
         tracing::info!("boot {boots}");
-        end = match candidate(&args.profile, &options, &set) {
-            Some(new) => match boot(&new, &events) {
+        end = match candidate(&args.profile, options, set) {
+            Some(new) => match boot(&new, events, seen) {
                 Ok(end) => {
-                    set = new;
+                    *set = new;
                     end
                 }
                 Err(failure) => {
                     tracing::warn!("{:#}; the last good set boots instead", failure.error);
-                    boot(&set, &events)?
+                    boot(set, events, seen)?
                 }
             },
-            None => boot(&set, &events)?,
+            None => boot(set, events, seen)?,
         };
     }
-    Ok(Code::of(&end))
+    Ok(end)
 }
 
 /// Whether an end is followed by another boot.
@@ -52,7 +76,7 @@ fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
 }
 
 /// One boot: a fresh VM, fresh plugins, from power-on to the end of the run.
-fn boot(set: &Loaded, events: &Events) -> Result<RunEnd, Failure> {
+fn boot(set: &Loaded, events: &Events, seen: &Onlookers<'_>) -> Result<RunEnd, Failure> {
     let in_profile = || format!("profile {}", set.profile.path.display());
     let output = console::guest_output().context("no standard output").map_err(Failure::host)?;
     let vm = Vm::build(VmSpec {
@@ -66,12 +90,20 @@ fn boot(set: &Loaded, events: &Events) -> Result<RunEnd, Failure> {
         BuildError::Kvm(_) | BuildError::Step { .. } => Failure::host(error),
         _ => Failure::input(anyhow::Error::new(error).context(in_profile())),
     })?;
-    let started = set.engine.start(&vm.host(), set.profile.vm.vcpus);
+    let (host, vcpus) = (vm.host(), set.profile.vm.vcpus);
+    let started = match seen.recorder {
+        Some(recorder) => set.engine.start_recorded(&host, vcpus, recorder),
+        None => set.engine.start(&host, vcpus),
+    };
     let started = started.with_context(in_profile).map_err(Failure::input)?;
     let handlers: Vec<Box<dyn MsrHandler>> =
         started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
     let end = vm.run(handlers, events);
     eprintln!("wasmsr: {end}\n{}", tables::accesses(&started.metrics));
+    let shadows = started.shadows.counts();
+    if !shadows.is_empty() {
+        eprintln!("\n{}", tables::shadows(&shadows));
+    }
     for report in started.reports.take() {
         let whose = report.vcpu.map_or(String::new(), |vcpu| format!(", {vcpu}"));
         eprintln!("\nplugin {}{whose} reports:\n{}", report.plugin, report.text);

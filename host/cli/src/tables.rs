@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use wasmsr_engine::Metrics;
 use wasmsr_engine::msr::{MsrIndex, MsrRange};
+use wasmsr_engine::{Metrics, ShadowCounts};
 
 /// A plain table: a head, aligned columns, no lines.
 pub(crate) fn table<const N: usize>(head: [&str; N], right: &[usize]) -> Table {
@@ -65,6 +65,43 @@ pub(crate) fn accesses(metrics: &Metrics) -> String {
         0 => table.trim_fmt(),
         _ => format!("{}\n and {unshown} more MSRs that were left to the policy", table.trim_fmt()),
     }
+}
+
+/// How the shadows did.
+pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
+    let head = [
+        "SHADOW",
+        "OF",
+        "ACCESSES",
+        "ANSWERS",
+        "EFFECTS",
+        "UNCLAIMED",
+        "FAILURES",
+        "MEAN TIME",
+        "IN CHARGE",
+    ];
+    let mut table = table(head, &[2, 3, 4, 5, 6, 7, 8]);
+    for shadow in shadows {
+        table.add_row([
+            format!("{} {}", shadow.plugin, shadow.version),
+            shadow.of.to_string(),
+            shadow.accesses.to_string(),
+            shadow.answers.to_string(),
+            shadow.effects.to_string(),
+            shadow.unclaimed.to_string(),
+            shadow.failures.to_string(),
+            shadow.mean.map_or("-".to_owned(), duration),
+            shadow.mean_in_charge.map_or("-".to_owned(), duration),
+        ]);
+    }
+    let mut text = table.trim_fmt();
+    for shadow in shadows.iter().filter(|shadow| !shadow.examples.is_empty()) {
+        text += &format!("\n\n{} {} differs from {}:", shadow.plugin, shadow.version, shadow.of);
+        for example in &shadow.examples {
+            text += &format!("\n {example}");
+        }
+    }
+    text
 }
 
 fn duration(time: Duration) -> String {

@@ -23,8 +23,8 @@ const MOST_VCPUS: u32 = crate::profile::MAX_VCPUS;
 
 /// A recording that is being run again with the plugins of an engine, which may
 /// be others than those that were recorded.
-pub struct Replay<'a> {
-    engine: &'a Engine,
+pub struct Replay {
+    engine: Arc<Engine>,
     boot: Option<RunningBoot>,
     unprompted: u64,
 }
@@ -60,9 +60,9 @@ pub enum ReplayError {
     NoValue,
 }
 
-impl<'a> Replay<'a> {
+impl Replay {
     /// A replay with the plugins of `engine`.
-    pub fn new(engine: &'a Engine) -> Self {
+    pub fn new(engine: Arc<Engine>) -> Self {
         Replay { engine, boot: None, unprompted: 0 }
     }
 
@@ -113,7 +113,7 @@ impl<'a> Replay<'a> {
         learn(&host, &start.calls);
         tape::take();
         let (started, unprompted) = prompt::with(taped(&start.calls), || {
-            start::plugins(self.engine, &host_of, boot.vcpus, &mut |_| ())
+            start::plugins(&self.engine, &host_of, boot.vcpus, &mut |_| ())
         });
         let piece = tape::take();
         boot.started = Some(started?);
@@ -189,8 +189,19 @@ impl Access {
 
     /// The host calls that changed something.
     pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
-        self.calls.iter().map(|call| &call.call).filter(|call| call.is_effect())
+        effects(&self.calls)
     }
+}
+
+impl Wake {
+    /// Whether both changed the same in guest memory and in KVM's MSRs.
+    pub fn changed_as(&self, other: &Wake) -> bool {
+        effects(&self.calls).eq(effects(&other.calls))
+    }
+}
+
+fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
+    calls.iter().map(|call| &call.call).filter(|call| call.is_effect())
 }
 
 /// What the host is known to be, for calls that the recording does not have.

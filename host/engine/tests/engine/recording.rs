@@ -73,8 +73,8 @@ fn accesses(vcpu: &mut wasmsr_engine::VcpuMsrs, count: u32, mut seed: u64) {
 }
 
 /// Every line again, and those accesses whose answers differ.
-fn replay(engine: &Engine, lines: &[Line]) -> (Vec<Line>, Vec<Access>, u64) {
-    let mut replay = Replay::new(engine);
+fn replay(engine: Engine, lines: &[Line]) -> (Vec<Line>, Vec<Access>, u64) {
+    let mut replay = Replay::new(Arc::new(engine));
     let mut different = Vec::new();
     let again = lines.iter().map(|line| {
         let came = replay.step(line).unwrap();
@@ -108,7 +108,7 @@ fn a_replay_is_exact_with_nothing_of_the_first_host() {
         assert!(kinds(|a| a.failed) > 10 && kinds(|a| a.outcome == Ended::Kernel) > 10);
         assert!(lines.iter().any(|line| matches!(line, Line::Wake(w) if w.calls.len() > 3)));
 
-        let (again, different, unprompted) = replay(&setup.load().unwrap(), &lines);
+        let (again, different, unprompted) = replay(setup.load().unwrap(), &lines);
         assert_eq!((different, unprompted), (Vec::new(), 0), "{scope}");
         assert_eq!(again, lines, "{scope}: not even a host call differs");
     }
@@ -133,7 +133,7 @@ fn vcpus_that_share_a_plugin_are_recorded_in_its_order() {
         })
         .collect();
     assert!(vcpus.windows(2).filter(|pair| pair[0] != pair[1]).count() > 1, "they took turns");
-    let (again, different, unprompted) = replay(&setup.load().unwrap(), &lines);
+    let (again, different, unprompted) = replay(setup.load().unwrap(), &lines);
     assert_eq!((different, unprompted), (Vec::new(), 0));
     assert_eq!(again, lines);
 }
@@ -142,7 +142,7 @@ fn vcpus_that_share_a_plugin_are_recorded_in_its_order() {
 fn another_plugin_answers_otherwise_and_a_replay_says_where() {
     let (file, _) = record(&one("vcpu", 0), |started, _| accesses(&mut started.vcpus[0], 300, 4));
     let lines = file.lines();
-    let (_, different, _) = replay(&one("vcpu", 1).load().unwrap(), &lines);
+    let (_, different, _) = replay(one("vcpu", 1).load().unwrap(), &lines);
     let sums = |access: &Access| access.msr.0 == 0x10 && !access.failed;
     let expected = lines.iter().filter(|line| matches!(line, Line::Access(a) if sums(a))).count();
     assert!(expected > 50 && different.len() == expected, "{} of {expected}", different.len());
@@ -243,7 +243,7 @@ fn a_full_disk_ends_the_recording_and_not_the_run() {
 fn an_edited_recording_is_refused_with_the_reason() {
     let (file, _) = record(&one("vcpu", 0), |started, _| accesses(&mut started.vcpus[0], 9, 1));
     let lines = file.lines();
-    let engine = one("vcpu", 0).load().unwrap();
+    let engine = Arc::new(one("vcpu", 0).load().unwrap());
     let Line::Boot(boot) = &lines[0] else { panic!() };
     let access = lines.iter().find_map(|line| match line {
         Line::Access(access) => Some(access.clone()),
@@ -251,7 +251,7 @@ fn an_edited_recording_is_refused_with_the_reason() {
     });
     let access = access.unwrap();
     let refused = |lines: &[Line], part: &str| {
-        let mut replay = Replay::new(&engine);
+        let mut replay = Replay::new(engine.clone());
         let error = lines.iter().find_map(|line| replay.step(line).err()).unwrap().to_string();
         assert!(error.contains(part), "{error}");
     };

@@ -1,0 +1,252 @@
+//! `run --record` and `replay`: what a run answered, in a file, and again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+
+use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, Workdir, guest_exit, trials};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        every_access_is_a_line,
+        a_replay_needs_no_kvm_and_differs_in_nothing,
+        other_plugins_differ_and_are_listed,
+        a_recording_is_blessed,
+        every_boot_is_recorded,
+        an_older_recording_makes_room_and_nothing_else_does,
+        a_recording_that_cannot_be_written_starts_nothing,
+        what_is_no_recording_is_refused,
+        a_recording_that_was_cut_off_says_so,
+        a_full_device_ends_no_run,
+        a_whole_linux_is_recorded_and_replayed,
+    ]
+}
+
+/// Counts its reads from what was written last.
+const COUNTER: Plugin = Plugin {
+    name: "counter",
+    manifest: r#"msr = [{ range = "0x1000-0x1001", access = "rw", scope = "vm" }]"#,
+    code: r#"
+        (import "wasmsr" "outcome" (func $outcome (param i32)))
+        (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
+        (global $count (mut i64) (i64.const 0))
+        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
+            (global.set $count (i64.add (global.get $count) (i64.const 1)))
+            (global.get $count))
+        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+            (if (i64.eq (local.get $value) (i64.const 0xbad)) (then unreachable))
+            (if (i64.eq (local.get $value) (i64.const 0xf)) (then (call $outcome (i32.const 1))))
+            (global.set $count (local.get $value)))
+    "#,
+};
+
+/// The same, but its reads count by two.
+const BY_TWO: Plugin = Plugin {
+    name: "counter",
+    manifest: COUNTER.manifest,
+    code: r#"
+        (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
+        (global $count (mut i64) (i64.const 0))
+        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
+            (global.set $count (i64.add (global.get $count) (i64.const 2)))
+            (global.get $count))
+        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+            (if (i64.eq (local.get $value) (i64.const 0xbad)) (then unreachable))
+            (global.set $count (local.get $value)))
+    "#,
+};
+
+const SCRIPT: &str = "
+    r 1000     -> 1
+    r 1001     -> ?
+    w 1000 10  -> ok
+    r 1000     -> 11
+    w 1000 f   -> fault
+    w 1000 bad -> fault
+    cpu 1      -> ok
+    r 1000     -> 1
+    r 1001     -> ?
+    r 77777    -> fault
+";
+
+/// A folder with `r.jsonl`, the recording of the script.
+fn recorded() -> Result<Workdir, crate::fixture::Skip> {
+    let vm = Vm::new().vcpus(2).arguments(&["--record", "r.jsonl"]).plugin(&COUNTER);
+    let (workdir, running) = vm.start(SCRIPT)?;
+    let run = running.finish().exited(guest_exit(0)).said(&["recorded ", " accesses to r.jsonl"]);
+    assert!(!run.stderr.contains("missing"), "{run}");
+    Ok(workdir)
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).expect("the recording is there");
+    let parse = |line| serde_json::from_str(line).expect("each line is JSON");
+    text.lines().map(parse).collect()
+}
+
+fn every_access_is_a_line() -> Outcome {
+    let workdir = recorded()?;
+    let file = workdir.path().join("r.jsonl");
+    let mode = fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "guest memory may be in it");
+    let lines = lines(&file);
+    assert_eq!((&lines[0]["kind"], &lines[0]["vcpus"]), (&"boot".into(), &2.into()));
+    assert_eq!(lines[0]["plugins"][0]["name"], "counter");
+    let of = |msr: &str| {
+        let own = lines.iter().filter(move |line| line["msr"] == msr);
+        let words = |line: &Value| {
+            ["vcpu", "op", "value", "outcome", "plugin", "failed"]
+                .map(|key| line[key].to_string().replace('"', ""))
+                .join(" ")
+        };
+        own.map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("0x1000"),
+        [
+            "0 read 0x1 handled counter null",
+            "0 write 0x10 handled counter null",
+            "0 read 0x11 handled counter null",
+            "0 write 0xf fault counter null",
+            "0 write 0xbad fault counter true",
+            "1 read 0x1 handled counter null",
+        ]
+    );
+    assert_eq!(of("0x77777"), ["1 read null fault null null"]);
+    let times: Vec<u64> = lines.iter().filter_map(|line| line["t"].as_u64()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let end = lines.last().expect("there are lines");
+    let accesses = lines.iter().filter(|line| line["kind"] == "access").count();
+    assert_eq!((&end["kind"], &end["lines"]), (&"end".into(), &accesses.into()));
+    Ok(())
+}
+
+fn a_replay_needs_no_kvm_and_differs_in_nothing() -> Outcome {
+    let workdir = recorded()?;
+    let run = workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
+    assert!(run.stdout.starts_with("r.jsonl: 0 of "), "{run}");
+    let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    assert!(report["accesses"].as_u64() > Some(8), "{run}");
+    for none in ["different", "different_timers", "unprompted", "dropped", "cut"] {
+        assert_eq!(report[none], 0, "{none}: {run}");
+    }
+    Ok(())
+}
+
+fn other_plugins_differ_and_are_listed() -> Outcome {
+    let workdir = recorded()?;
+    workdir.put("counter.wasm", BY_TWO.wasm());
+    let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml"]).exited(1);
+    // The write of 0xf is taken now, and counted from.
+    assert!(run.stdout.starts_with("r.jsonl: 4 of "), "{run}");
+    let row = |words: &[&str]| {
+        let fits = |line: &str| line.split_whitespace().skip(1).eq(words.iter().copied());
+        assert!(run.stdout.lines().any(fits), "no row {words:?}: {run}");
+    };
+    row(&["0", "0x1000", "-", "read", "0x1", "0x2"]);
+    row(&["0", "0x1000", "-", "read", "0x11", "0x12"]);
+    row(&["0", "0x1000", "-", "write", "0xf", "#GP", "done"]);
+    row(&["1", "0x1000", "-", "read", "0x1", "0x2"]);
+    let run = workdir.wasmsr(&["replay", "r.jsonl", "--limit", "1"]).exited(1);
+    run.said(&["counter.wasm is not the file that was recorded"]);
+    let run = workdir.wasmsr(&["replay", "r.jsonl", "--limit", "1"]);
+    assert!(run.stdout.contains("and 3 more"), "{run}");
+    Ok(())
+}
+
+fn a_recording_is_blessed() -> Outcome {
+    let workdir = recorded()?;
+    workdir.put("counter.wasm", BY_TWO.wasm());
+    let run = workdir.wasmsr(&["replay", "r.jsonl", "--bless"]).exited(0);
+    assert!(run.stdout.contains("it has the new answers now"), "{run}");
+    workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
+    workdir.put("counter.wasm", COUNTER.wasm());
+    workdir.wasmsr(&["replay", "r.jsonl"]).exited(1);
+    Ok(())
+}
+
+fn every_boot_is_recorded() -> Outcome {
+    let vm = Vm::new().arguments(&["--record", "r.jsonl", "--max-boots", "3"]).plugin(&COUNTER);
+    let (workdir, running) = vm.start("r 1000 -> 1\noutb 64 fe ->")?;
+    running.finish().exited(14);
+    let lines = lines(&workdir.path().join("r.jsonl"));
+    let boots = lines.iter().filter_map(|line| line["boot"].as_u64());
+    assert_eq!(boots.collect::<Vec<_>>(), [1, 2, 3]);
+    let run = workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
+    assert!(run.stdout.contains("in 3 boots"), "{run}");
+    Ok(())
+}
+
+fn an_older_recording_makes_room_and_nothing_else_does() -> Outcome {
+    let workdir = recorded()?;
+    let again = |file: &str| workdir.wasmsr(&["run", "vm.toml", "--record", file]);
+    again("r.jsonl").exited(guest_exit(0));
+    workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
+    for precious in ["vm.toml", "counter.wasm"] {
+        let before = fs::read(workdir.path().join(precious)).expect("it is there");
+        again(precious).refused(&[precious, "exists and is no recording; name another"]);
+        assert_eq!(fs::read(workdir.path().join(precious)).expect("it is there"), before);
+    }
+    Ok(())
+}
+
+fn a_recording_that_cannot_be_written_starts_nothing() -> Outcome {
+    let vm = Vm::new().arguments(&["--record", "no/such/folder.jsonl"]).plugin(&COUNTER);
+    vm.run(SCRIPT)?.refused(&["cannot record to no/such/folder.jsonl", "check the path"]);
+    Ok(())
+}
+
+fn what_is_no_recording_is_refused() -> Outcome {
+    let workdir = Workdir::new();
+    let replay = |file: &str| -> Run { workdir.wasmsr(&["replay", file]) };
+    replay("none.jsonl").refused(&["cannot read recording none.jsonl"]);
+    for (name, text) in [("empty", ""), ("text", "hello\n"), ("json", "{}\n"), ("nul", "\0\0\0")] {
+        workdir.put(name, text);
+        replay(name).refused(&[name, "is no recording", "`wasmsr run --record FILE` writes one"]);
+    }
+    Ok(())
+}
+
+fn a_recording_that_was_cut_off_says_so() -> Outcome {
+    let workdir = recorded()?;
+    let whole = fs::read(workdir.path().join("r.jsonl")).expect("it is there");
+    workdir.put("r.jsonl", &whole[..whole.len() - 9]);
+    let last = whole.iter().filter(|&&byte| byte == b'\n').count();
+    let part = format!("ends in the middle of line {last}");
+    workdir
+        .wasmsr(&["replay", "r.jsonl"])
+        .exited(0)
+        .said(&[&part, "all lines before it are whole"]);
+    Ok(())
+}
+
+fn a_full_device_ends_no_run() -> Outcome {
+    let vm = Vm::new().vcpus(2).arguments(&["--record", "/dev/full"]).plugin(&COUNTER);
+    vm.run(SCRIPT)?.exited(guest_exit(0)).said(&["recording", "No space left on device"]);
+    Ok(())
+}
+
+fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
+    let lines = "grant = [\"guest-memory\", \"kvm-msr\", \"timer\"]\nconfig.refresh-ms = 50";
+    let vm = Vm::new().vcpus(2).memory("256MiB").arguments(&["--record", "r.jsonl"]);
+    let vm = vm.shipped("kvm_clock", lines).shipped("unknown_log", "");
+    let mut shell = Shell::of(vm)?;
+    shell.ask(
+        "sum",
+        "for i in 1 2 3 4 5; do rdmsr -a 0x4b564d01 > /dev/null; sleep 0.1; done; echo 5",
+    );
+    let (workdir, run) = shell.power_off_keeping_its_folder();
+    assert_eq!(run.answer("sum"), "5", "{run}");
+    assert!(!run.stderr.contains("missing"), "{run}");
+    let replayed = workdir.wasmsr(&["replay", "r.jsonl", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&replayed.stdout).expect("it is JSON");
+    assert!(report["accesses"].as_u64() > Some(20), "{replayed}");
+    assert_eq!((&report["different"], &report["unprompted"]), (&0.into(), &0.into()), "{replayed}");
+    Ok(())
+}
