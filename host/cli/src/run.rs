@@ -11,7 +11,7 @@ use crate::args::{self, OnReboot};
 use crate::console;
 use crate::exit::{Code, Failure};
 use crate::loaded::{Loaded, load_options};
-use crate::recorded;
+use crate::recorded::{self, Recorded};
 use crate::signals;
 use crate::tables;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         .context("cannot set up the terminal")
         .map_err(Failure::host)?;
     let recording = args.record.as_deref().map(recorded::begin).transpose()?;
-    let seen = Onlookers { recorder: recording.as_ref().map(|recording| recording.recorder()) };
+    let seen = Onlookers { recorder: recording.as_ref().map(Recorded::recorder) };
     let end = boots(args, &options, &mut set, &events, &seen);
     if let Some(recording) = recording {
         recording.finish();
