@@ -190,4 +190,26 @@ mod tests {
             "the SDK depends on nothing in host/: plugin-sdk/Cargo.toml:1 has wasmsr-engine",
         );
     }
+
+    /// A document that says which tests show a thing links each to its file.
+    #[test]
+    fn the_tests_that_documents_name_are_there() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        for (document, at_least) in [("why.md", 30), ("embedding.md", 9)] {
+            let text = fs::read_to_string(docs.join(document)).unwrap();
+            let links = text.split("[`").skip(1).filter_map(|rest| {
+                let (name, rest) = rest.split_once("`](")?;
+                let (path, _) = rest.split_once(')')?;
+                path.ends_with(".rs").then_some((name, path))
+            });
+            let mut found = 0;
+            for (name, path) in links {
+                let file = fs::read_to_string(docs.join(path));
+                let file = file.unwrap_or_else(|error| panic!("{document}: {path}: {error}"));
+                assert!(file.contains(name), "{document}: {path} has no `{name}`");
+                found += 1;
+            }
+            assert!(found >= at_least, "{document} names {found} tests");
+        }
+    }
 }
