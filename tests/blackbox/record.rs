@@ -253,7 +253,7 @@ fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
     assert!(!run.stderr.contains("missing"), "{run}");
     let replayed = workdir.wasmsr(&["replay", "r.jsonl", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&replayed.stdout).expect("it is JSON");
-    assert!(at(&report, "/accesses").as_u64() > Some(20), "{replayed}");
+    assert!(at(&report, "/accesses").as_u64() > Some(10), "{replayed}");
     assert_eq!(
         (at(&report, "/different"), at(&report, "/unprompted")),
         (&0.into(), &0.into()),

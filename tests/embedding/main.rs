@@ -45,10 +45,12 @@ fn carries_on() -> Result<Completion, Failed> {
         let mut seen = Vec::new();
         for (step, &(vcpu, msr, value)) in RUN.iter().enumerate() {
             if step == save_before {
+                // ANCHOR: save
                 let bytes = engine.save(&mut vcpus).expect("saved").to_bytes().expect("bytes");
                 drop(vcpus);
                 let saved = SavedState::from_bytes(&bytes).expect("what was written is read");
                 vcpus = engine.restore(&host(), 2, &saved).expect("restored").vcpus;
+                // ANCHOR_END: save
             }
             seen.push(access(&mut vcpus[vcpu], msr, value));
         }

@@ -1,10 +1,12 @@
 //! The plugins that we ship, in the real engine with a scripted host: each
 //! trace beside a plugin gives the answers that it says, and each register has
-//! the fields of the table beside it. `BLESS=1` writes the answers that came
-//! into the traces.
+//! the fields of the table beside it. Plugins in other languages give those of
+//! the Rust plugin of their name. `BLESS=1` writes the answers that came into
+//! the traces.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod header;
 mod registers;
 mod traces;
 
@@ -16,30 +18,57 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
-    let mut trials = Vec::new();
-    for plugin in entries(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins")) {
-        for trace in entries(&plugin.join("traces")) {
-            let name = format!("{}::{}", base_name(&plugin), base_name(&trace));
-            trials.push(trial(name, move || traces::check(&trace)));
+    let mut trials = header::trials();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in ["plugins", "examples"] {
+        for plugin in entries(&root.join(folder)) {
+            trials.extend(pinned(&plugin, ""));
         }
-        let table = plugin.join("registers.toml");
-        if table.exists() {
-            let name = format!("{}::registers", base_name(&plugin));
-            trials.push(trial(name, move || registers::check(&table)));
+    }
+    for language in ["c", "wat"] {
+        let sources = entries(&root.join("examples").join(language));
+        for source in sources.iter().filter(|path| path.extension() == Some(language.as_ref())) {
+            let twin = base_name(source).replace('_', "-");
+            let folders = ["plugins", "examples"].map(|folder| root.join(folder).join(&twin));
+            let same: Vec<Trial> =
+                folders.iter().flat_map(|plugin| pinned(plugin, language)).collect();
+            assert!(!same.is_empty(), "{}: no traces of `{twin}`", source.display());
+            trials.extend(same);
         }
     }
     assert!(!trials.is_empty(), "no plugin has a trace: not in the repository?");
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn trial(name: String, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, || {
-        let plugins = built();
+/// What pins a plugin, run with the file built in a language: Rust's lie
+/// in the folder of built plugins, the others in one below that.
+fn pinned(plugin: &Path, language: &'static str) -> Vec<Trial> {
+    let name = match language {
+        "" => base_name(plugin),
+        _ => format!("{language}::{}", base_name(plugin)),
+    };
+    let mut trials = Vec::new();
+    for trace in entries(&plugin.join("traces")) {
+        let name = format!("{name}::{}", base_name(&trace));
+        trials.push(trial(name, language, move |built| traces::check(&trace, built)));
+    }
+    let table = plugin.join("registers.toml");
+    if table.exists() {
+        let name = format!("{name}::registers");
+        trials.push(trial(name, language, move |built| registers::check(&table, built)));
+    }
+    trials
+}
+
+fn trial(name: String, language: &'static str, test: impl FnOnce(&Path) + Send + 'static) -> Trial {
+    Trial::ignorable_test(name, move || {
+        let plugins = built().join(language);
         if !plugins.is_dir() {
-            let reason = format!("no {}; `cargo xtask plugins` builds it", plugins.display());
+            let with = if language == "c" { ", where clang and lld are" } else { "" };
+            let reason = format!("no {}; `cargo xtask plugins` builds it{with}", plugins.display());
             return Ok(Completion::ignored_with(reason));
         }
-        test();
+        test(&plugins);
         Ok(Completion::Completed)
     })
 }

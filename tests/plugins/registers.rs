@@ -8,8 +8,6 @@ use serde::{Deserialize, Deserializer, de};
 use wasmsr_engine::LoadOptions;
 use wasmsr_engine::trace::Rig;
 
-use crate::built;
-
 /// `registers.toml` beside a plugin.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -85,12 +83,12 @@ struct Bits {
     high: u32,
 }
 
-/// Checks every register of a table.
-pub(crate) fn check(path: &Path) {
+/// Checks every register of a table, with the plugins in a folder.
+pub(crate) fn check(path: &Path, built: &Path) {
     let text = fs::read_to_string(path).expect("a table can be read");
     let table: Table =
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let rig = Rig::new(&table.profile, &built(), &LoadOptions::default());
+    let rig = Rig::new(&table.profile, built, &LoadOptions::default());
     let mut rig = rig.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for register in &table.register {
         let source = register.source.as_deref().unwrap_or(&table.source);

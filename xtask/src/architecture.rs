@@ -19,29 +19,29 @@ struct Rule {
 
 const RULES: &[Rule] = &[
     Rule {
-        promise: "only host/vmm opens /dev/kvm",
-        within: &["host", "plugin-sdk", "plugins"],
-        except: &["host/vmm"],
+        promise: KVM,
+        within: &["host", "plugin-sdk", "plugins", "examples"],
+        except: &["host/vmm", "examples/embed"],
         files: ".rs",
         words: &["kvm_ioctls", "Kvm::new", "\"/dev/kvm\""],
     },
     Rule {
-        promise: "only host/vmm opens /dev/kvm",
-        within: &["host", "plugin-sdk", "plugins"],
-        except: &["host/vmm"],
+        promise: KVM,
+        within: &["host", "plugin-sdk", "plugins", "examples"],
+        except: &["host/vmm", "examples/embed"],
         files: "Cargo.toml",
         words: &["kvm-ioctls", "kvm-bindings"],
     },
     Rule {
         promise: "only host/engine/src/plugin names wasmtime",
-        within: &["host", "plugin-sdk", "plugins"],
+        within: &["host", "plugin-sdk", "plugins", "examples"],
         except: &["host/engine/src/plugin"],
         files: ".rs",
         words: &["wasmtime::", "use wasmtime"],
     },
     Rule {
         promise: "only host/engine/src/plugin names wasmtime",
-        within: &["host", "plugin-sdk", "plugins"],
+        within: &["host", "plugin-sdk", "plugins", "examples"],
         except: &["host/engine"],
         files: "Cargo.toml",
         words: &["wasmtime"],
@@ -53,7 +53,17 @@ const RULES: &[Rule] = &[
         files: "Cargo.toml",
         words: &["wasmsr-engine", "wasmsr-vmm", "../host", "wasmsr.workspace", "wasmsr ="],
     },
+    Rule {
+        promise: "examples/embed uses nothing of wasmsr but its engine",
+        within: &["examples/embed"],
+        except: &[],
+        files: "Cargo.toml",
+        words: &["wasmsr-vmm", "wasmsr-sdk", "../host", "wasmsr.workspace", "wasmsr ="],
+    },
 ];
+
+/// The example is a VMM of its own, for those who have one.
+const KVM: &str = "only host/vmm, and the example of another VMM, open /dev/kvm";
 
 /// Fails with every place that breaks a promise.
 pub(crate) fn check(root: &Path) -> Result<()> {
@@ -118,6 +128,8 @@ mod tests {
             ("host/engine/src/lib.rs", "//! Compiled by wasmtime::Engine.\nmod plugin;"),
             ("plugin-sdk/Cargo.toml", "name = \"wasmsr-sdk\""),
             ("plugins/one/Cargo.toml", "wasmsr-sdk.workspace = true"),
+            ("examples/embed/Cargo.toml", "kvm-ioctls.workspace = true"),
+            ("examples/embed/src/main.rs", "use kvm_ioctls::Kvm;"),
         ];
         for (path, text) in sound.iter().chain(files) {
             let path = root.path().join(path);
@@ -143,12 +155,12 @@ mod tests {
         breaks(
             "host/cli/src/main.rs",
             "\nlet kvm = Kvm::new()?;",
-            "only host/vmm opens /dev/kvm: host/cli/src/main.rs:2 has Kvm::new",
+            "only host/vmm, and the example of another VMM, open /dev/kvm: host/cli/src/main.rs:2 has Kvm::new",
         );
         breaks(
             "host/engine/Cargo.toml",
             "kvm-bindings.workspace = true",
-            "only host/vmm opens /dev/kvm: host/engine/Cargo.toml:1 has kvm-bindings",
+            "only host/vmm, and the example of another VMM, open /dev/kvm: host/engine/Cargo.toml:1 has kvm-bindings",
         );
         breaks(
             "host/engine/src/trace.rs",
@@ -161,9 +173,43 @@ mod tests {
             "only host/engine/src/plugin names wasmtime: host/cli/Cargo.toml:1 has wasmtime",
         );
         breaks(
+            "examples/counter/Cargo.toml",
+            "kvm-bindings.workspace = true",
+            "only host/vmm, and the example of another VMM, open /dev/kvm: \
+             examples/counter/Cargo.toml:1 has kvm-bindings",
+        );
+        breaks(
+            "examples/embed/Cargo.toml",
+            "wasmsr-vmm.workspace = true",
+            "examples/embed uses nothing of wasmsr but its engine: \
+             examples/embed/Cargo.toml:1 has wasmsr-vmm",
+        );
+        breaks(
             "plugin-sdk/Cargo.toml",
             "wasmsr-engine.workspace = true",
             "the SDK depends on nothing in host/: plugin-sdk/Cargo.toml:1 has wasmsr-engine",
         );
+    }
+
+    /// A document that says which tests show a thing links each to its file.
+    #[test]
+    fn the_tests_that_documents_name_are_there() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        for (document, at_least) in [("why.md", 30), ("embedding.md", 9)] {
+            let text = fs::read_to_string(docs.join(document)).unwrap();
+            let links = text.split("[`").skip(1).filter_map(|rest| {
+                let (name, rest) = rest.split_once("`](")?;
+                let (path, _) = rest.split_once(')')?;
+                path.ends_with(".rs").then_some((name, path))
+            });
+            let mut found = 0;
+            for (name, path) in links {
+                let file = fs::read_to_string(docs.join(path));
+                let file = file.unwrap_or_else(|error| panic!("{document}: {path}: {error}"));
+                assert!(file.contains(name), "{document}: {path} has no `{name}`");
+                found += 1;
+            }
+            assert!(found >= at_least, "{document} names {found} tests");
+        }
     }
 }

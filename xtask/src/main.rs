@@ -6,6 +6,7 @@ mod apt;
 mod architecture;
 mod bench;
 mod demo;
+mod languages;
 mod nested;
 mod plugins;
 mod prepush;

@@ -1,4 +1,5 @@
-//! `cargo xtask plugins`: every plugin crate becomes one `.wasm` file.
+//! `cargo xtask plugins`: every plugin crate becomes one `.wasm` file, and so
+//! does every plugin in another language.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::languages::{self, Language};
 use crate::process;
 use crate::wasm_toolchain::{TARGET, WasmToolchain};
 use crate::workspace::{PluginCrate, Workspace};
@@ -39,23 +41,32 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     process::run_quietly(&mut build).context("building the plugins")?;
 
     let built = target.join(TARGET).join(PROFILE);
-    plugins.iter().try_for_each(|plugin| publish(plugin, &built, &workspace.plugins()))
+    for PluginCrate { package, file_stem } in &plugins {
+        let name = format!("{file_stem}.wasm");
+        let wasm = fs::read(built.join(&name))
+            .with_context(|| format!("plugin {package}: cargo built no {name}"))?;
+        publish(workspace, package, &name, &wasm)?;
+    }
+    for language in [Language::C, Language::Wat] {
+        for plugin in languages::build(language, workspace)? {
+            publish(workspace, &plugin.name, &plugin.file, &plugin.wasm)?;
+        }
+    }
+    Ok(())
 }
 
 /// Puts a built plugin where profiles look for it. A running VM may read the
 /// file at any moment, so it is replaced in one step.
-fn publish(plugin: &PluginCrate, built: &Path, folder: &Path) -> Result<()> {
-    let name = format!("{}.wasm", plugin.file_stem);
-    let wasm = fs::read(built.join(&name))
-        .with_context(|| format!("plugin {}: cargo built no {name}", plugin.package))?;
-    let published = folder.join(&name);
+fn publish(workspace: &Workspace, plugin: &str, name: &str, wasm: &[u8]) -> Result<()> {
+    let published = workspace.plugins().join(name);
     if !fs::read(&published).is_ok_and(|old| old == wasm) {
+        let folder = published.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(folder)?;
-        let partial = folder.join(format!("{name}.{}", std::process::id()));
-        fs::write(&partial, &wasm)
+        let partial = published.with_extension(format!("wasm.{}", std::process::id()));
+        fs::write(&partial, wasm)
             .and_then(|()| fs::rename(&partial, &published))
             .with_context(|| format!("cannot write {}", published.display()))?;
     }
-    eprintln!("plugin {:<20} {:>7} bytes  target/plugins/{name}", plugin.package, wasm.len());
+    eprintln!("plugin {plugin:<20} {:>7} bytes  target/plugins/{name}", wasm.len());
     Ok(())
 }

@@ -1,15 +1,29 @@
-//! `arch-capabilities`.
+//! `arch-capabilities`, in Rust and in C.
 
 use libtest_mimic::Trial;
 
-use crate::fixture::{Outcome, Vm, require_cpuid_leaf_7, trials};
+use crate::fixture::{Outcome, Vm, require_cpuid_leaf_7, trial};
+
+type Test = fn(&str) -> Outcome;
+
+const TESTS: &[(&str, Test)] = &[
+    ("the_value_is_the_profiles", the_value_is_the_profiles),
+    ("it_has_all_64_bits", it_has_all_64_bits),
+    ("cpuid_announces_it", cpuid_announces_it),
+    ("a_wrong_configuration_is_refused", a_wrong_configuration_is_refused),
+];
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![the_value_is_the_profiles, cpuid_announces_it, without_a_value_it_is_refused,]
+    let in_each_language = |&(name, test): &(&str, Test)| {
+        ["arch_capabilities", "c/arch_capabilities"].map(|plugin| {
+            trial(format!("plugins::{}::{name}", plugin.replace('/', "::")), move || test(plugin))
+        })
+    };
+    TESTS.iter().flat_map(in_each_language).collect()
 }
 
-fn the_value_is_the_profiles() -> Outcome {
-    Vm::new().vcpus(2).shipped("arch_capabilities", "config = { value = 0x2b }").prints(
+fn the_value_is_the_profiles(plugin: &str) -> Outcome {
+    Vm::new().vcpus(2).shipped(plugin, "config = { value = 0x2b }").prints(
         "
         r 10a   -> 2b
         w 10a 0 -> fault
@@ -19,17 +33,27 @@ fn the_value_is_the_profiles() -> Outcome {
     )
 }
 
-fn cpuid_announces_it() -> Outcome {
-    require_cpuid_leaf_7()?;
+fn it_has_all_64_bits(plugin: &str) -> Outcome {
     Vm::new()
-        .shipped("arch_capabilities", "config = { value = 0x2b }")
-        .prints("cpuid 7 0 d 1d -> 1")
+        .shipped(plugin, r#"config = { value = "0xF00000000000000f" }"#)
+        .prints("r 10a -> f00000000000000f")
 }
 
-fn without_a_value_it_is_refused() -> Outcome {
-    Vm::new()
-        .shipped("arch_capabilities", "")
-        .run("r 10a")?
-        .refused(&["arch_capabilities.wasm", "`value`"]);
+fn cpuid_announces_it(plugin: &str) -> Outcome {
+    require_cpuid_leaf_7()?;
+    Vm::new().shipped(plugin, "config = { value = 0x2b }").prints("cpuid 7 0 d 1d -> 1")
+}
+
+fn a_wrong_configuration_is_refused(plugin: &str) -> Outcome {
+    for config in [
+        "",
+        "config = { value = -1 }",
+        r#"config = { value = "0x10000000000000000" }"#,
+        r#"config = { value = "0x" }"#,
+        "config = { value = 1, more = 1 }",
+    ] {
+        let run = Vm::new().shipped(plugin, config).run("r 10a")?;
+        run.refused(&["arch_capabilities.wasm", "`"]);
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::fixture::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = trials![every_example_is_tested, linux_boots_with_the_fleets_plugins];
-    for (name, _) in EXAMPLES {
+    for name in EXAMPLES.iter().map(|(name, _)| *name).chain(["c/vm"]) {
         trials.push(trial(format!("plugins::examples::check_{name}"), || check(name)));
         trials.push(trial(format!("plugins::examples::run_{name}"), || run(name)));
     }
@@ -22,10 +22,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// Where a #GP is part of the example.
 const MAY_FAULT: &[&str] = &["host-passthrough", "unknown-log", "value-template"];
 
-/// The repository's folder of examples, with the plugins built beside it.
-fn folder() -> Result<PathBuf, crate::fixture::Skip> {
+/// The repository's folder of examples, with the plugins that one of them needs
+/// built beside it.
+fn folder_for(name: &str) -> Result<PathBuf, crate::fixture::Skip> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples");
     shipped("arch_capabilities")?;
+    if name.starts_with("c/") {
+        shipped("c/arch_capabilities")?;
+    }
     match folder.is_dir() {
         true => Ok(folder),
         false => cannot_run_here("the examples are not here"),
@@ -33,7 +37,7 @@ fn folder() -> Result<PathBuf, crate::fixture::Skip> {
 }
 
 fn every_example_is_tested() -> Outcome {
-    let entries = fs::read_dir(folder()?).expect("a folder can be read");
+    let entries = fs::read_dir(folder_for("")?).expect("a folder can be read");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let files = paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
     for file in files {
@@ -68,7 +72,7 @@ fn linux_boots_with_the_fleets_plugins() -> Outcome {
 
 fn check(name: &str) -> Outcome {
     let file = format!("{name}.toml");
-    let run = Running::start(wasmsr(&["check", &file]).current_dir(folder()?)).finish();
+    let run = Running::start(wasmsr(&["check", &file]).current_dir(folder_for(name)?)).finish();
     run.exited(0);
     Ok(())
 }
@@ -76,7 +80,7 @@ fn check(name: &str) -> Outcome {
 fn run(name: &str) -> Outcome {
     require_kvm()?;
     let file = format!("{name}.toml");
-    let run = Running::start(wasmsr(&["run", &file]).current_dir(folder()?)).finish();
+    let run = Running::start(wasmsr(&["run", &file]).current_dir(folder_for(name)?)).finish();
     let run = run.exited(guest_exit(0));
     assert!(run.stdout.contains("msr 0x"), "the guest has met no MSR:\n{run}");
     assert!(!run.stdout.contains("#GP") || MAY_FAULT.contains(&name), "{run}");

@@ -2,6 +2,7 @@
 
 mod amd_compat;
 mod arch_capabilities;
+mod counter;
 mod examples;
 mod host_passthrough;
 mod hyperv_clock;
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trials = [
         amd_compat::trials(),
         arch_capabilities::trials(),
+        counter::trials(),
         examples::trials(),
         host_passthrough::trials(),
         hyperv_clock::trials(),

@@ -53,7 +53,7 @@ pub enum ModuleError {
     Component,
     /// No manifest.
     #[error(
-        "it has no custom section `{MANIFEST_SECTION}`, so it is no wasmsr plugin; build it with the SDK's `export!`"
+        "it has no custom section `{MANIFEST_SECTION}`, so it is no wasmsr plugin; `export!` of the SDK puts it there, or `WASMSR_PLUGIN` of wasmsr.h"
     )]
     NoManifest,
     /// More than one manifest.
@@ -69,7 +69,9 @@ pub enum ModuleError {
     #[error("it does not compile: {0}")]
     Compile(String),
     /// A missing export.
-    #[error("it has no export `{name}`, which {why}; build it with the SDK's `export!`")]
+    #[error(
+        "it has no export `{name}`, which {why}; `export!` of the SDK makes it, or its declaration in wasmsr.h"
+    )]
     NoExport {
         /// The export.
         name: &'static str,
