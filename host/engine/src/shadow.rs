@@ -46,8 +46,8 @@ pub struct ShadowCounts {
     pub accesses: u64,
     /// Those that the shadow answered otherwise.
     pub answers: u64,
-    /// Those at which it would have changed the guest's memory or KVM's MSRs
-    /// otherwise.
+    /// Those, and timers, at which it would have changed the guest's memory or
+    /// KVM's MSRs otherwise.
     pub effects: u64,
     /// Those that it does not claim.
     pub unclaimed: u64,
@@ -102,7 +102,7 @@ struct Sums {
     timed: u32,
     took: Duration,
     took_in_charge: Duration,
-    told: BTreeSet<(MsrIndex, bool)>,
+    told: BTreeSet<Option<(MsrIndex, bool)>>,
     examples: Vec<String>,
 }
 
@@ -123,14 +123,11 @@ impl Shadows {
         }
     }
 
-    /// Serves the shadows' timers.
-    pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) {
-        for follower in &mut self.0 {
-            for seat in &mut follower.seats {
-                seat.wake(now, vcpu);
-            }
-        }
-        tape::take();
+    /// Serves the shadows' timers, by the clock by which those of the plugins
+    /// in charge were served, with these host calls. Says when the next is due.
+    pub(crate) fn wake(&mut self, now: u64, calls: &[TapedCall], vcpu: VcpuId) -> Option<u64> {
+        let followers = self.0.iter_mut();
+        followers.filter_map(|follower| follower.wake(now, calls, vcpu)).min()
     }
 
     /// Brings the shadows to their state after a reset of the guest.
@@ -159,11 +156,11 @@ impl Follower {
             let mut sums = self.tally.sums();
             sums.accesses += 1;
             sums.unclaimed += 1;
-            return self.tally.tell(sums, access, vcpu, &Shown(verdict, access), &missing);
+            let occasion = Occasion::Access(access, vcpu);
+            return self.tally.tell(sums, occasion, &Shown(verdict, access), &missing);
         };
-        let prompt: Vec<TapedCall> =
-            calls.iter().filter(|taped| taped.plugin == self.of).cloned().collect();
-        let effects: Vec<HostCall> = effects(&prompt);
+        let prompt = calls_of(&self.of, calls);
+        let effects = effects(&prompt);
         let began = Instant::now();
         let (own, _) = prompt::with(prompt, || seat.answer(access, vcpu));
         let own_took = began.elapsed();
@@ -177,13 +174,29 @@ impl Follower {
         sums.failures += u64::from(matches!(own, Verdict::Failed(_)));
         if !alike(verdict, &own, access) {
             sums.answers += 1;
-            let shown = Shown(verdict, access);
-            self.tally.tell(sums, access, vcpu, &shown, &Shown(&own, access).to_string());
+            let (shown, own) = (Shown(verdict, access), Shown(&own, access).to_string());
+            self.tally.tell(sums, Occasion::Access(access, vcpu), &shown, &own);
         } else if own_effects != effects {
             sums.effects += 1;
-            let shown = Effects(&effects);
-            self.tally.tell(sums, access, vcpu, &shown, &Effects(&own_effects).to_string());
+            let (shown, own) = (Effects(&effects), Effects(&own_effects).to_string());
+            self.tally.tell(sums, Occasion::Access(access, vcpu), &shown, &own);
         }
+    }
+
+    fn wake(&mut self, now: u64, calls: &[TapedCall], vcpu: VcpuId) -> Option<u64> {
+        let prompt = calls_of(&self.of, calls);
+        let effects = effects(&prompt);
+        let seats = &mut self.seats;
+        let (next, _) =
+            prompt::with(prompt, || seats.iter_mut().filter_map(|seat| seat.wake(now, vcpu)).min());
+        let own_effects = self::effects(&tape::take().calls);
+        if own_effects != effects {
+            let mut sums = self.tally.sums();
+            sums.effects += 1;
+            let (shown, own) = (Effects(&effects), Effects(&own_effects).to_string());
+            self.tally.tell(sums, Occasion::Timers(vcpu), &shown, &own);
+        }
+        next
     }
 
     /// Whose turn it is in the shadow, as the engine asks plugins.
@@ -212,25 +225,14 @@ impl Tally {
     fn tell(
         &self,
         mut sums: MutexGuard<'_, Sums>,
-        access: MsrAccess,
-        vcpu: VcpuId,
+        occasion: Occasion,
         in_charge: &dyn fmt::Display,
         shadow: &str,
     ) {
-        let direction = access.op.direction();
-        let key = (access.index, direction == Direction::Read);
-        if sums.examples.len() >= MOST_EXAMPLES || !sums.told.insert(key) {
+        if sums.examples.len() >= MOST_EXAMPLES || !sums.told.insert(occasion.key()) {
             return;
         }
-        let value = match access.op {
-            MsrOp::Write(value) => format!(" of {value:#x}"),
-            MsrOp::Read => String::new(),
-        };
-        let example = format!(
-            "{direction}{value} {} {} on {vcpu}: {in_charge}; the shadow: {shadow}",
-            if direction == Direction::Read { "of" } else { "to" },
-            access.index.described(),
-        );
+        let example = format!("{occasion}: {in_charge}; the shadow: {shadow}");
         tracing::warn!("plugin {} differs: {example}", self.plugin.name);
         sums.examples.push(example);
     }
@@ -251,6 +253,42 @@ impl Tally {
             examples: sums.examples.clone(),
         }
     }
+}
+
+/// What the plugins were called for.
+#[derive(Clone, Copy)]
+enum Occasion {
+    Access(MsrAccess, VcpuId),
+    Timers(VcpuId),
+}
+
+impl Occasion {
+    /// What is said once: an MSR, and whether it is read; or timers.
+    fn key(self) -> Option<(MsrIndex, bool)> {
+        match self {
+            Occasion::Access(access, _) => Some((access.index, access.op == MsrOp::Read)),
+            Occasion::Timers(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Occasion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Occasion::Timers(vcpu) => write!(f, "timers on {vcpu}"),
+            Occasion::Access(MsrAccess { index, op: MsrOp::Read, .. }, vcpu) => {
+                write!(f, "read of {} on {vcpu}", index.described())
+            }
+            Occasion::Access(MsrAccess { index, op: MsrOp::Write(value), .. }, vcpu) => {
+                write!(f, "write of {value:#x} to {} on {vcpu}", index.described())
+            }
+        }
+    }
+}
+
+/// The host calls of one plugin.
+fn calls_of(plugin: &str, calls: &[TapedCall]) -> Vec<TapedCall> {
+    calls.iter().filter(|taped| *taped.plugin == *plugin).cloned().collect()
 }
 
 fn effects(calls: &[TapedCall]) -> Vec<HostCall> {

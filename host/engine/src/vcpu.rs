@@ -51,9 +51,9 @@ impl MsrHandler for VcpuMsrs {
         let turn = self.watch.as_ref().and_then(|watch| watch.turn.clone());
         let _turn = turn.as_deref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
         let began = Instant::now();
-        self.serve_timers();
+        let now = self.serve_timers();
         if let Some(watch) = &mut self.watch {
-            watch.woken(began, self.vcpu);
+            watch.woken(began, now, self.vcpu);
         }
     }
 
@@ -136,7 +136,8 @@ impl VcpuMsrs {
         }
     }
 
-    fn serve_timers(&mut self) {
+    /// Calls the timers that are due, by the clock that it returns.
+    fn serve_timers(&mut self) -> u64 {
         let now = self.vm.host.monotonic_ns();
         let vcpu = self.vcpu;
         let mut next: Option<u64> = None;
@@ -146,6 +147,7 @@ impl VcpuMsrs {
         if let Some(at) = next {
             self.vm.host.wake_at(vcpu, at);
         }
+        now
     }
 }
 

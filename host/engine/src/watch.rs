@@ -77,15 +77,17 @@ impl Watch {
         told
     }
 
-    /// Timers were served.
-    pub(crate) fn woken(&mut self, began: Instant, vcpu: VcpuId) {
+    /// Timers were served, by the clock `now`.
+    pub(crate) fn woken(&mut self, began: Instant, now: u64, vcpu: VcpuId) {
         let took = began.elapsed();
         let calls = tape::take();
+        if let Some(shadows) = &mut self.shadows
+            && let Some(at) = shadows.wake(now, &calls.calls, vcpu)
+        {
+            self.host.wake_at(vcpu, at);
+        }
         if let Some(recorder) = &self.recorder {
             recorder.woken(Box::new(Woken { began, took, vcpu, calls }));
-        }
-        if let Some(shadows) = &mut self.shadows {
-            shadows.wake(self.host.monotonic_ns(), vcpu);
         }
     }
 
