@@ -14,11 +14,6 @@ pub(crate) fn can_install() -> bool {
     is_here() && fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Those of `packages` that are not installed.
-pub(crate) fn lacking<'a>(packages: &[&'a str]) -> Vec<&'a str> {
-    packages.iter().copied().filter(|package| !is_installed(package)).collect()
-}
-
 /// Installs packages, after a line that says so.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let list = packages.join(" ");
@@ -100,14 +95,6 @@ fn apt_get() -> Command {
 
 fn is_here() -> bool {
     process::is_installed("apt-get")
-}
-
-fn is_installed(package: &str) -> bool {
-    let status = Command::new("dpkg-query")
-        .args(["--show", "--showformat=${db:Status-Status}", package])
-        .stderr(Stdio::null())
-        .output();
-    status.is_ok_and(|output| output.stdout == b"installed")
 }
 
 /// A file of `package` in `folder`: `NAME_VERSION_ARCHITECTURE.deb`.

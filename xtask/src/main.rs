@@ -13,7 +13,6 @@ mod prepush;
 mod process;
 mod tally;
 mod test;
-mod wasm_toolchain;
 mod workspace;
 
 /// Exit code of a chore that could not do its work, as for `wasmsr`.

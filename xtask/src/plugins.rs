@@ -1,19 +1,14 @@
 //! `cargo xtask plugins`: every plugin crate becomes one `.wasm` file, and so
 //! does every plugin in another language.
 
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use wasmsr_toolchain::{Missing, Output, WasmToolchain, build as build_crates};
 
+use crate::apt;
 use crate::languages::{self, Language};
-use crate::process;
-use crate::wasm_toolchain::{TARGET, WasmToolchain};
-use crate::workspace::{PluginCrate, Workspace};
-
-/// The cargo profile for plugins, in the workspace's manifest.
-const PROFILE: &str = "plugin";
+use crate::workspace::Workspace;
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     ensure!(arguments.is_empty(), "`plugins` takes no arguments");
@@ -25,27 +20,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let plugins = workspace.plugin_crates();
     ensure!(!plugins.is_empty(), "no workspace member under plugins/ or examples/ is a cdylib");
-
-    // Apart from the host's target folder, so that the two do not wait for
-    // each other's lock or rebuild each other's work.
-    let target = workspace.root.join("target/wasm");
-    let toolchain = WasmToolchain::find()?;
-    let mut build = toolchain.cargo_build();
-    build
-        .current_dir(&workspace.root)
-        .args(["--quiet", "--profile", PROFILE, "--target", TARGET, "--target-dir"])
-        .arg(&target);
-    for plugin in &plugins {
-        build.args(["--package", &plugin.package]);
-    }
-    process::run_quietly(&mut build).context("building the plugins")?;
-
-    let built = target.join(TARGET).join(PROFILE);
-    for PluginCrate { package, file_stem } in &plugins {
-        let name = format!("{file_stem}.wasm");
-        let wasm = fs::read(built.join(&name))
-            .with_context(|| format!("plugin {package}: cargo built no {name}"))?;
-        publish(workspace, package, &name, &wasm)?;
+    let built = build_crates(&toolchain()?, workspace.crates(), &plugins, Output::OnFailure)
+        .context("building the plugins")?;
+    for (plugin, built) in plugins.iter().zip(&built) {
+        publish(workspace, &plugin.package, &built.file_name, &built.read()?)?;
     }
     for language in [Language::C, Language::Wat] {
         for plugin in languages::build(language, workspace)? {
@@ -55,18 +33,21 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Puts a built plugin where profiles look for it. A running VM may read the
-/// file at any moment, so it is replaced in one step.
+/// Puts a built plugin where profiles look for it, and says so.
 fn publish(workspace: &Workspace, plugin: &str, name: &str, wasm: &[u8]) -> Result<()> {
-    let published = workspace.plugins().join(name);
-    if !fs::read(&published).is_ok_and(|old| old == wasm) {
-        let folder = published.parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(folder)?;
-        let partial = published.with_extension(format!("wasm.{}", std::process::id()));
-        fs::write(&partial, wasm)
-            .and_then(|()| fs::rename(&partial, &published))
-            .with_context(|| format!("cannot write {}", published.display()))?;
-    }
+    wasmsr_toolchain::publish(name, wasm, &workspace.plugins())?;
     eprintln!("plugin {plugin:<20} {:>7} bytes  target/plugins/{name}", wasm.len());
     Ok(())
+}
+
+/// Finds a toolchain for Wasm, installing what is missing where that is
+/// possible.
+fn toolchain() -> Result<WasmToolchain> {
+    match WasmToolchain::find_or_add() {
+        Err(Missing { packages, .. }) if apt::can_install() => {
+            apt::install(&packages)?;
+            Ok(WasmToolchain::find()?)
+        }
+        found => Ok(found?),
+    }
 }

@@ -1,9 +1,10 @@
 //! Where things lie in the workspace, as cargo tells it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use wasmsr_toolchain::{PluginCrate, PluginCrates};
 
 use crate::process;
 
@@ -12,7 +13,7 @@ pub(crate) struct Workspace {
     /// The folder of the workspace's `Cargo.toml`.
     pub(crate) root: PathBuf,
     target: PathBuf,
-    packages: Vec<Value>,
+    crates: PluginCrates,
     build: Build,
 }
 
@@ -21,14 +22,6 @@ pub(crate) struct Workspace {
 enum Build {
     Debug,
     Release,
-}
-
-/// A package of the workspace that becomes a plugin.
-pub(crate) struct PluginCrate {
-    /// What cargo calls the package.
-    pub(crate) package: String,
-    /// What the file is called, without `.wasm`.
-    pub(crate) file_stem: String,
 }
 
 impl Workspace {
@@ -46,8 +39,8 @@ impl Workspace {
         ]))?;
         let metadata: Value = serde_json::from_str(&metadata).context("cargo metadata")?;
         let target = text(&metadata, "target_directory").context("cargo names no target folder")?;
-        let packages = list(&metadata, "packages").to_vec();
-        Ok(Self { target: target.into(), packages, root, build: Build::Debug })
+        let crates = PluginCrates::of(&metadata).context("cargo names no workspace")?;
+        Ok(Self { target: target.into(), crates, root, build: Build::Debug })
     }
 
     /// The same with the release build of `wasmsr`; tests and demo do without.
@@ -91,36 +84,25 @@ impl Workspace {
         lines.find_map(executable).with_context(|| format!("{package} has no {kind} {target}"))
     }
 
-    /// Where built plugins lie. Profiles name this folder, so it does not
-    /// follow `CARGO_TARGET_DIR`.
+    /// Where built plugins lie.
     pub(crate) fn plugins(&self) -> PathBuf {
-        self.root.join("target/plugins")
+        self.crates.plugins()
     }
 
-    /// The members under `plugins/` and `examples/` that are a `cdylib`.
-    pub(crate) fn plugin_crates(&self) -> Vec<PluginCrate> {
+    /// The members under `plugins/` and `examples/` that become a plugin.
+    pub(crate) fn plugin_crates(&self) -> Vec<&PluginCrate> {
         let folders = [self.root.join("plugins"), self.root.join("examples")];
-        let is_there = |package: &&Value| {
-            let manifest = Path::new(text(package, "manifest_path").unwrap_or_default());
-            folders.iter().any(|folder| manifest.starts_with(folder))
-        };
-        self.packages.iter().filter(is_there).filter_map(plugin_crate).collect()
+        let is_there =
+            |plugin: &&PluginCrate| folders.iter().any(|folder| plugin.folder.starts_with(folder));
+        self.crates.crates.iter().filter(is_there).collect()
     }
-}
 
-fn plugin_crate(package: &Value) -> Option<PluginCrate> {
-    let is_cdylib = |target: &&Value| list(target, "crate_types").iter().any(|t| t == "cdylib");
-    let target = list(package, "targets").iter().find(is_cdylib)?;
-    Some(PluginCrate {
-        package: text(package, "name")?.to_owned(),
-        file_stem: text(target, "name")?.replace('-', "_"),
-    })
+    /// Every crate of the workspace that could be a plugin.
+    pub(crate) fn crates(&self) -> &PluginCrates {
+        &self.crates
+    }
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key)?.as_str()
-}
-
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

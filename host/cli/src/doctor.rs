@@ -1,9 +1,8 @@
 //! `wasmsr doctor`: whether this host is fit, and what to do where it is not.
 
-use std::process::{Command, Stdio};
-
 use serde::Serialize;
 use wasmsr_engine::plugin::CodeCache;
+use wasmsr_toolchain::WasmToolchain;
 use wasmsr_vmm::{Finding, Fitness};
 
 use crate::args;
@@ -80,28 +79,9 @@ fn cache(args: &args::Cache) -> Finding {
 
 /// What authors of plugins need; running them takes none.
 fn wasm_toolchain() -> Finding {
-    const TARGET: &str = "wasm32-unknown-unknown";
-    let library = Command::new("rustc")
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .stderr(Stdio::null())
-        .output();
-    let (verdict, found) = match library {
-        Ok(output) if is_folder(&output.stdout) => {
-            (Fitness::Good, format!("rustc compiles for {TARGET}"))
-        }
-        Ok(_) => (
-            Fitness::Limited,
-            format!("rustc has no {TARGET}, to build plugins with; `rustup target add {TARGET}`"),
-        ),
-        Err(_) => (
-            Fitness::Limited,
-            "no rustc, to build plugins with; install it from https://rustup.rs".to_owned(),
-        ),
+    let (verdict, found) = match WasmToolchain::find() {
+        Ok(toolchain) => (Fitness::Good, toolchain.to_string()),
+        Err(missing) => (Fitness::Limited, missing.to_string()),
     };
     Finding { what: "Wasm toolchain", verdict, found }
-}
-
-fn is_folder(path: &[u8]) -> bool {
-    let path = String::from_utf8_lossy(path);
-    !path.trim().is_empty() && std::path::Path::new(path.trim()).is_dir()
 }

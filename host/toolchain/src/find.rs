@@ -1,0 +1,266 @@
+//! A Rust toolchain that compiles for Wasm.
+//!
+//! In this order: the active toolchain has the target; rustup can add it;
+//! Debian's own toolchain, whose packages come with the library's sources.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cargo::{cargo, forget_own_package};
+
+/// The target that plugins are built for.
+pub const TARGET: &str = "wasm32-unknown-unknown";
+
+/// Debian's Rust that follows upstream closely, kept for web browsers.
+const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
+/// Debian's linker for Wasm, and its package.
+const LLD: (&str, &str) = ("/usr/bin/wasm-ld", "lld");
+
+/// A target is some 20 MB; a server that cannot be reached shall not cost
+/// more than this.
+const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A way to compile for [`TARGET`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WasmToolchain {
+    /// The toolchain on PATH, or the one that runs this program.
+    Active,
+    /// Debian's, which builds `core` and `alloc` itself.
+    Debian {
+        /// The linker for Wasm.
+        linker: PathBuf,
+    },
+}
+
+/// There is no such toolchain; the text says what to install.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Debian's packages that would make one.
+    pub packages: Vec<&'static str>,
+    has_rustc: bool,
+    has_rustup: bool,
+}
+
+impl std::error::Error for Missing {}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.has_rustc, self.has_rustup) {
+            (_, true) => write!(
+                f,
+                "no toolchain here compiles for {TARGET}, which plugins are built for: run \
+                 `rustup target add {TARGET}`"
+            ),
+            (true, false) => write!(
+                f,
+                "rustc has no {TARGET}, which plugins are built for, and there is no rustup to \
+                 add it: install Rust from https://rustup.rs"
+            ),
+            (false, false) => {
+                write!(f, "no rustc, to build plugins with: install Rust from https://rustup.rs")
+            }
+        }?;
+        write!(f, ", or on Debian, as root, `apt-get install {}`", self.packages.join(" "))
+    }
+}
+
+impl WasmToolchain {
+    /// Looks for one, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Missing`]
+    pub fn find() -> Result<Self, Missing> {
+        if active_has_target() {
+            return Ok(Self::Active);
+        }
+        Self::debian()
+    }
+
+    /// Looks for one; where the active toolchain lacks the target, lets rustup
+    /// add it, after a line that says so.
+    ///
+    /// # Errors
+    /// [`Missing`]
+    pub fn find_or_add() -> Result<Self, Missing> {
+        if active_has_target() || rustup_adds_target() {
+            return Ok(Self::Active);
+        }
+        Self::debian()
+    }
+
+    fn debian() -> Result<Self, Missing> {
+        let mut packages: Vec<_> =
+            DEBIAN_PACKAGES.into_iter().filter(|package| !is_debian_package(package)).collect();
+        let linker = linker();
+        if linker.is_none() {
+            packages.push(LLD.1);
+        }
+        match linker {
+            Some(linker) if packages.is_empty() => Ok(Self::Debian { linker }),
+            _ => Err(Missing {
+                packages,
+                has_rustc: is_installed("rustc"),
+                has_rustup: is_installed("rustup"),
+            }),
+        }
+    }
+
+    /// `cargo build` with this toolchain; the caller adds [`TARGET`].
+    pub(crate) fn cargo_build(&self) -> Command {
+        match self {
+            Self::Active => {
+                let mut cargo = cargo();
+                cargo.arg("build");
+                cargo
+            }
+            Self::Debian { linker } => debian_cargo_build(linker),
+        }
+    }
+}
+
+impl fmt::Display for WasmToolchain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active => write!(f, "rustc compiles for {TARGET}"),
+            Self::Debian { .. } => write!(f, "Debian's {DEBIAN_RUSTC} compiles for {TARGET}"),
+        }
+    }
+}
+
+fn debian_cargo_build(linker: &Path) -> Command {
+    let mut cargo = Command::new(DEBIAN_CARGO);
+    forget_own_package(&mut cargo);
+    // What leads from rustup's cargo to rustup's compiler.
+    for name in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "LD_LIBRARY_PATH", "RUSTDOC"] {
+        cargo.env_remove(name);
+    }
+    cargo
+        .args(["build", "-Zbuild-std=core,alloc"])
+        .env("RUSTC", DEBIAN_RUSTC)
+        // Lets a stable compiler build the standard library.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+    cargo
+}
+
+fn active_has_target() -> bool {
+    let Some(folder) = printed(&["--print", "target-libdir", "--target", TARGET]) else {
+        return false;
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return false;
+    };
+    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+}
+
+fn rustup_adds_target() -> bool {
+    if !is_installed("rustup") {
+        return false;
+    }
+    eprintln!("adding the target {TARGET} with rustup");
+    let rustup = Command::new("rustup")
+        .args(["--quiet", "target", "add", TARGET])
+        .env("RUSTUP_MAX_RETRIES", "0")
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn();
+    let added = rustup.is_ok_and(|mut rustup| ends_well_within(RUSTUP_LIMIT, &mut rustup));
+    if !added {
+        eprintln!("rustup cannot add the target");
+    }
+    added && active_has_target()
+}
+
+/// Waits for a program, and stops it when the time is over.
+fn ends_well_within(limit: Duration, child: &mut Child) -> bool {
+    const POLL: Duration = Duration::from_millis(50);
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.success(),
+            Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
+            _ => {
+                // Both fail where it has just ended.
+                let _ = child.kill();
+                let _ = child.wait();
+                return false;
+            }
+        }
+    }
+}
+
+/// rustup's toolchains bring `rust-lld`; Debian's package `lld` is the other
+/// source.
+fn linker() -> Option<PathBuf> {
+    const BUNDLED: &str = "lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld";
+    let bundled = printed(&["--print", "sysroot"]).map(|sysroot| Path::new(&sysroot).join(BUNDLED));
+    bundled.filter(|path| path.is_file()).or_else(|| {
+        let lld = PathBuf::from(LLD.0);
+        lld.is_file().then_some(lld)
+    })
+}
+
+/// What the active rustc prints, if it does.
+fn printed(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("rustc")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Whether a program of that name is on PATH.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn is_debian_package(package: &str) -> bool {
+    let status = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    status.is_ok_and(|output| output.stdout == b"installed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(has_rustc: bool, has_rustup: bool, parts: &[&str]) {
+        let text =
+            Missing { packages: vec!["rustc-web", "lld"], has_rustc, has_rustup }.to_string();
+        for part in parts {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(text.contains("`apt-get install rustc-web lld`"), "{text}");
+    }
+
+    #[test]
+    fn what_is_missing_comes_with_what_to_do() {
+        check(true, true, &["`rustup target add wasm32-unknown-unknown`"]);
+        check(true, false, &["no rustup", "https://rustup.rs"]);
+        check(false, false, &["no rustc", "https://rustup.rs"]);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_stopped() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!ends_well_within(Duration::from_millis(1), &mut child));
+        assert!(child.try_wait().unwrap().is_some());
+        let mut child = Command::new("true").spawn().unwrap();
+        assert!(ends_well_within(Duration::from_secs(60), &mut child));
+    }
+}
