@@ -44,5 +44,5 @@ pub use profile::{Profile, ProfileError};
 pub use report::{Report, Reports};
 pub use shadow::{ShadowCounts, ShadowTallies};
 pub use state::{SavedState, StateError};
-pub use toml_file::TomlError;
-pub use vcpu::VcpuMsrs;
+pub use toml_file::{Place, TomlError};
+pub use vcpu::{InstanceInfo, VcpuMsrs};

@@ -121,6 +121,17 @@ impl Sitter {
         self.scope
     }
 
+    /// Fuel that the last access put to the plugin used; `None` after a
+    /// failure.
+    pub(crate) fn fuel_used(&self) -> Option<u64> {
+        self.live.as_ref().map(Instance::fuel_used)
+    }
+
+    /// Bytes of the plugin's memory; `None` after a failure.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.live.as_ref().map(Instance::memory)
+    }
+
     /// The state after a reset of the guest: by the plugin's own `reset`, or
     /// else by a fresh instance.
     fn reset(&mut self) {

@@ -5,13 +5,26 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-/// What is wrong in a TOML text, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TomlError {
-    /// Line, from 1; 0 if the text as a whole is meant.
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
     pub line: usize,
     /// Column, in characters from 1.
     pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// What is wrong in a TOML text, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TomlError {
+    /// Where; `None` if the text as a whole is meant.
+    pub place: Option<Place>,
     /// What is wrong, and what to do.
     pub message: String,
 }
@@ -20,8 +33,8 @@ impl std::error::Error for TomlError {}
 
 impl fmt::Display for TomlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line > 0 {
-            write!(f, "line {}, column {}: ", self.line, self.column)?;
+        if let Some(place) = self.place {
+            write!(f, "{place}: ")?;
         }
         f.write_str(&self.message)
     }
@@ -33,16 +46,17 @@ impl fmt::Display for TomlError {
 /// [`TomlError`] at the place of the first mistake.
 pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
     toml::from_str(text).map_err(|error| {
-        let (line, column) = error.span().map_or((0, 0), |span| position(text, span.start));
-        TomlError { line, column, message: with_suggestion(error.message()) }
+        let place = error.span().map(|span| place(text, span.start));
+        TomlError { place, message: with_suggestion(error.message()) }
     })
 }
 
-fn position(text: &str, offset: usize) -> (usize, usize) {
+/// The place of a byte.
+pub(crate) fn place(text: &str, offset: usize) -> Place {
     let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
-    (before.matches('\n').count() + 1, column)
+    Place { line: before.matches('\n').count() + 1, column }
 }
 
 /// serde lists the known keys or values behind an unknown one; name the
@@ -86,7 +100,7 @@ mod tests {
     #[test]
     fn an_unknown_key_has_its_place_and_the_nearest_known_one() {
         let error = parse::<File>("[vm]\n  memroy = 1\n").unwrap_err();
-        assert_eq!((error.line, error.column), (2, 3));
+        assert_eq!(error.place, Some(Place { line: 2, column: 3 }));
         assert!(error.message.contains("unknown key `memroy`"), "{error}");
         assert!(error.message.ends_with("did you mean `memory`?"), "{error}");
     }

@@ -7,7 +7,7 @@ use crate::claims::Answers;
 use crate::handler::MsrHandler;
 use crate::intercepts::Intercepts;
 use crate::metrics::Counters;
-use crate::msr::{MsrAccess, Outcome, Policy, Reason, SeatId, VcpuId};
+use crate::msr::{Direction, MsrAccess, MsrIndex, Outcome, Policy, Reason, SeatId, VcpuId};
 use crate::plugin::Surroundings;
 use crate::report::{Report, Reports};
 use crate::seat::{Seat, Verdict};
@@ -151,6 +151,17 @@ impl VcpuMsrs {
     }
 }
 
+/// A live instance that answers a vCPU, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceInfo {
+    /// The plugin.
+    pub plugin: Arc<str>,
+    /// Whose instance it is; `None` for the VM's.
+    pub vcpu: Option<VcpuId>,
+    /// Bytes of its memory now.
+    pub memory: u64,
+}
+
 /// Whose turn it may be, where intercepts change.
 enum Turns {
     All,
@@ -178,6 +189,25 @@ impl VcpuMsrs {
         if let Some(watch) = &mut self.watch {
             watch.reset(first);
         }
+    }
+
+    /// Fuel that the last access used in the first plugin that claims the MSR
+    /// in this direction; `None` where nobody does, or the plugin failed.
+    pub fn fuel_used(&mut self, index: MsrIndex, direction: Direction) -> Option<u64> {
+        let first = *self.answers.map.lookup(index, direction).first()?;
+        self.seats.get_mut(usize::from(first.0))?.with(|sitter| sitter.fuel_used())
+    }
+
+    /// The instances that answer this vCPU now. One that has just failed is not
+    /// among them.
+    pub fn instances(&mut self) -> Vec<InstanceInfo> {
+        let info = |seat: &mut Seat| {
+            seat.with(|sitter| {
+                let plugin = sitter.name().clone();
+                Some(InstanceInfo { plugin, vcpu: sitter.scope(), memory: sitter.memory()? })
+            })
+        };
+        self.seats.iter_mut().filter_map(info).collect()
     }
 
     /// Those of the claimants that have the access turned on.

@@ -383,6 +383,17 @@ impl Instance {
             Err(error) => Err(failure(&error, state, self.fuel)),
         }
     }
+
+    /// Fuel that the last call of [`answer`](Self::answer) used.
+    pub(crate) fn fuel_used(&self) -> u64 {
+        self.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0))
+    }
+
+    /// Bytes of the plugin's memory.
+    pub(crate) fn memory(&self) -> u64 {
+        let memory = self.store.data().memory;
+        memory.map_or(0, |memory| memory.data_size(&self.store) as u64)
+    }
 }
 
 #[inline]

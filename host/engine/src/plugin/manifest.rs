@@ -6,9 +6,10 @@ use serde::Deserialize;
 
 use super::capability::Capability;
 use super::listed::{ListedClaim, ListedError};
+use super::places;
 use crate::cpuid::RegisterChange;
 use crate::msr::{Direction, Directions, MsrRange, Reason};
-use crate::toml_file::{self, TomlError};
+use crate::toml_file::{self, Place, TomlError};
 
 /// Name of the Wasm custom section that holds the manifest.
 pub const MANIFEST_SECTION: &str = "wasmsr.manifest";
@@ -249,6 +250,14 @@ pub enum ManifestError {
     /// Not the TOML of a manifest.
     #[error(transparent)]
     Toml(#[from] TomlError),
+    /// A mistake with its place in the text.
+    #[error("{place}: {mistake}")]
+    At {
+        /// Where it is.
+        place: Place,
+        /// What it is.
+        mistake: Box<ManifestError>,
+    },
     /// Not UTF-8.
     #[error("it is not UTF-8 text")]
     Utf8,
@@ -292,6 +301,15 @@ pub enum ManifestError {
     },
 }
 
+impl ManifestError {
+    fn at(self, place: Option<Place>) -> Self {
+        match place {
+            Some(place) => ManifestError::At { place, mistake: Box::new(self) },
+            None => self,
+        }
+    }
+}
+
 impl Manifest {
     /// Reads and validates the bytes of the custom section.
     ///
@@ -301,15 +319,22 @@ impl Manifest {
         let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::Utf8)?;
         let File { plugin, msr: tables, unhandled, needs, cpuid } = toml_file::parse(text)?;
         let (mut msr, mut listed) = (Vec::new(), Vec::new());
-        for MsrTable { range, config, access, scope, intercept } in tables {
+        for (number, table) in tables.into_iter().enumerate() {
+            let MsrTable { range, config, access, scope, intercept } = table;
             match (range, config) {
                 (Some(range), None) => msr.push(MsrClaim { range, access, scope, intercept }),
                 (None, Some(key)) => listed.push(ListedClaim { key, access, scope, intercept }),
-                _ => return Err(ManifestError::RangeOrConfig),
+                _ => {
+                    let mistake = ManifestError::RangeOrConfig;
+                    return Err(mistake.at(places::msr_table(text, number)));
+                }
             }
         }
         let manifest = Manifest { plugin, msr, listed, unhandled, needs, cpuid };
-        manifest.validate()?;
+        manifest.validate().map_err(|mistake| {
+            let place = places::of(text, &mistake);
+            mistake.at(place)
+        })?;
         Ok(manifest)
     }
 
@@ -444,6 +469,26 @@ mod tests {
     fn another_abi_is_refused() {
         let text = HEAD.replace("abi = 1", "abi = 2") + "[[msr]]\nrange = \"1\"\n";
         let error = Manifest::parse(text.as_bytes()).unwrap_err();
-        assert_eq!(error, ManifestError::Abi(2));
+        let place = Place { line: 4, column: 7 };
+        assert_eq!(error, ManifestError::At { place, mistake: Box::new(ManifestError::Abi(2)) });
+    }
+
+    #[test]
+    fn every_mistake_has_its_place() {
+        let at = |rest: &str, line: usize| {
+            let error = Manifest::parse(format!("{HEAD}{rest}").as_bytes()).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("line {line}, column ")), "{text}");
+        };
+        at("", 1);
+        at("[[msr]]\nrange = \"1\"\n\n[[msr]]\naccess = \"r\"\n", 8);
+        at("[[msr]]\nrange = \"1-3\"\n[[msr]]\nrange = 5\n[[msr]]\nrange = \"2\"\n", 10);
+        at("[[msr]]\nrange = \"1-3\"\naccess = \"r\"\n[[msr]]\nrange = 3\n", 9);
+        at("[[msr]]\nrange = \"1\"\n[[msr]]\nintercept = \"off\"\nrange = \"2\"\n", 8);
+        at("msr = [\n{ range = 1 },\n{ range = 1 },\n]\n", 7);
+        let cpuid = "[[cpuid]]\nleaf = 7\nedx.set = [1]\n[[cpuid]]\nleaf = 7\nsubleaf = 1\n";
+        at(&format!("[[msr]]\nrange = 1\n{cpuid}ebx.set = [32]\n"), 13);
+        let name = Manifest::parse(HEAD.replace("\"p\"", "\"P\"").as_bytes()).unwrap_err();
+        assert!(name.to_string().starts_with("line 2, column 8: plugin name `P`"), "{name}");
     }
 }

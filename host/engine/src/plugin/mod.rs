@@ -9,6 +9,7 @@ mod instance;
 mod listed;
 mod manifest;
 mod module;
+mod places;
 
 pub use abi::{HOST_CALLS, HostCall};
 pub use cache::{CacheError, CodeCache};

@@ -15,6 +15,7 @@
 //! w 0x10a 0 -> fault
 //! ```
 
+mod difference;
 mod host;
 mod step;
 
@@ -27,6 +28,7 @@ use crate::host::Host;
 use crate::msr::{Outcome, VcpuId};
 use crate::profile::Profile;
 
+pub use difference::{Difference, blessed, differences};
 pub(crate) use host::ScriptedHost;
 pub(crate) use step::Fact;
 use step::Step;
