@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod authoring;
 mod bad_input;
 mod boots;
 mod cache;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let trials = [
+        authoring::trials(),
         bad_input::trials(),
         boots::trials(),
         cache::trials(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wasmsr_engine::msr::MsrRange;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -34,7 +35,7 @@ pub(crate) enum Verb {
     Check(Check),
     /// Run plugins again on a recording, and list what they answer otherwise
     Replay(Replay),
-    /// Look at plugins
+    /// Write, build, test, measure and look at plugins
     #[command(subcommand)]
     Plugin(Plugin),
     /// Say whether this host is fit, and what to do where it is not
@@ -135,8 +136,107 @@ pub(crate) struct Cache {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plugin {
+    /// Write a crate to start a plugin from
+    New(New),
+    /// Build a plugin's crate, and show what came of it
+    Build(Build),
+    /// Hold a plugin against its traces, without KVM
+    Test(Test),
+    /// Measure what a plugin's answers cost, without KVM
+    Bench(Bench),
     /// Show a plugin's manifest, ABI version, exports, imports, size and hash
     Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct New {
+    /// The plugin's name, and that of its folder
+    pub(crate) name: String,
+
+    /// The MSRs that it answers, such as 0x123,0x40000000-0x400000ff
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
+    pub(crate) msr: Vec<MsrRange>,
+
+    /// The directions that it answers
+    #[arg(long, value_name = "ACCESS", default_value = "rw")]
+    pub(crate) access: Access,
+
+    /// Whose state an MSR is: that of each vCPU, or the VM's
+    #[arg(long, value_name = "SCOPE", default_value = "vcpu")]
+    pub(crate) scope: Scope,
+
+    /// The folder of the crate wasmsr-sdk; if not given, that of the checkout
+    /// this wasmsr was built from
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sdk: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Access {
+    /// Reads
+    R,
+    /// Writes
+    W,
+    /// Both
+    Rw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scope {
+    /// An instance for each vCPU
+    Vcpu,
+    /// One for the VM
+    Vm,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// The folder of the plugin's crate
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    /// The folder of the plugin's crate, which is built, or a built .wasm file
+    #[arg(value_name = "DIR|FILE.wasm", default_value = ".")]
+    pub(crate) subject: PathBuf,
+
+    /// The folder of the traces; if not given, traces/ beside what is tested
+    #[arg(long, value_name = "DIR")]
+    pub(crate) traces: Option<PathBuf>,
+
+    /// Only those whose name contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+
+    /// Write the answers that came into the files
+    #[arg(long)]
+    pub(crate) bless: bool,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// The folder of the plugin's crate, which is built, or a built .wasm file
+    #[arg(value_name = "DIR|FILE.wasm", default_value = ".")]
+    pub(crate) subject: PathBuf,
+
+    /// The profile with the plugin's configuration and grants; if not given,
+    /// vm.toml of the crate, or else none and every grant it asks for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -31,8 +31,16 @@ pub(crate) fn guest_output() -> io::Result<Box<dyn Write + Send>> {
 
 /// Whether people look at standard error, and like colours.
 pub(crate) fn stderr_is_coloured() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !refused
+    io::stderr().is_terminal() && !colours_are_refused()
+}
+
+/// Whether people look at standard output, and like colours.
+pub(crate) fn stdout_is_coloured() -> bool {
+    io::stdout().is_terminal() && !colours_are_refused()
+}
+
+fn colours_are_refused() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Standard error for the log; lines that cannot be written are lost.

@@ -11,7 +11,7 @@ pub(crate) struct Code(u8);
 
 impl Code {
     pub(crate) const SUCCESS: Code = Code(0);
-    /// What was compared differs, as `diff` says it.
+    /// What was compared differs, as `diff` says it, or a test failed.
     pub(crate) const DIFFERENT: Code = Code(1);
     pub(crate) const BAD_INPUT: Code = Code(2);
     pub(crate) const HOST: Code = Code(12);

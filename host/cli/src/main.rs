@@ -7,8 +7,8 @@ mod convert;
 mod doctor;
 mod exit;
 mod firecracker;
-mod inspect;
 mod loaded;
+mod plugin;
 mod recorded;
 mod replay;
 mod run;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
-use args::{Cli, Convert, Plugin, Verb};
+use args::{Cli, Convert, Verb};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -40,7 +40,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::replay(&args),
         Verb::Check(args) => check::check(&args),
-        Verb::Plugin(Plugin::Inspect(args)) => inspect::inspect(&args),
+        Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
     }

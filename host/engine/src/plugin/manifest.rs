@@ -485,7 +485,9 @@ mod tests {
         at("[[msr]]\nrange = \"1-3\"\n[[msr]]\nrange = 5\n[[msr]]\nrange = \"2\"\n", 10);
         at("[[msr]]\nrange = \"1-3\"\naccess = \"r\"\n[[msr]]\nrange = 3\n", 9);
         at("[[msr]]\nrange = \"1\"\n[[msr]]\nintercept = \"off\"\nrange = \"2\"\n", 8);
-        at("msr = [\n{ range = 1 },\n{ range = 1 },\n]\n", 7);
+        let inline = format!("msr = [\n{{ range = 1 }},\n{{ range = 1 }},\n]\n{HEAD}");
+        let inline = Manifest::parse(inline.as_bytes()).unwrap_err();
+        assert!(inline.to_string().starts_with("line 3, column 11: "), "{inline}");
         let cpuid = "[[cpuid]]\nleaf = 7\nedx.set = [1]\n[[cpuid]]\nleaf = 7\nsubleaf = 1\n";
         at(&format!("[[msr]]\nrange = 1\n{cpuid}ebx.set = [32]\n"), 13);
         let name = Manifest::parse(HEAD.replace("\"p\"", "\"P\"").as_bytes()).unwrap_err();

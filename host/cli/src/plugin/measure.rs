@@ -1,0 +1,89 @@
+//! Measuring an access through the engine, and a native one in turn: what slows
+//! the machine down slows both.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use wasmsr_engine::MsrHandler;
+use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome};
+
+/// How often both are measured; the median counts.
+const ROUNDS: usize = 101;
+
+/// How long one measurement of the engine is to take.
+const ROUND: Duration = Duration::from_micros(200);
+
+/// Most accesses in one.
+const MOST_ACCESSES: u32 = 10_000;
+
+/// Medians, in nanoseconds an access.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Pair {
+    pub(super) ours: f64,
+    pub(super) native: f64,
+    /// Of what was measured one after the other.
+    pub(super) ratio: f64,
+}
+
+/// What a VMM would write by hand for one MSR.
+struct Native {
+    index: MsrIndex,
+    value: u64,
+}
+
+impl MsrHandler for Native {
+    fn answer(&mut self, access: MsrAccess) -> Outcome {
+        match access.op {
+            MsrOp::Read if access.index == self.index => Outcome::Handled(self.value),
+            MsrOp::Write(value) if access.index == self.index => {
+                self.value = value;
+                Outcome::Handled(0)
+            }
+            _ => Outcome::Fault,
+        }
+    }
+}
+
+/// Measures one access over and over.
+pub(super) fn access(ours: &mut dyn MsrHandler, access: MsrAccess) -> Pair {
+    let mut native: Box<dyn MsrHandler> = Box::new(Native { index: access.index, value: 0 });
+    // The first call compiles nothing, but finds cold caches.
+    let once = nanos_each(&mut *ours, access, 16).max(1.0);
+    let wanted = ROUND.as_secs_f64() * 1e9 / once;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
+    let count = wanted.clamp(1.0, f64::from(MOST_ACCESSES)) as u32;
+    let mut pairs = Vec::new();
+    for _ in 0..=ROUNDS {
+        let own = nanos_each(&mut *ours, access, count);
+        pairs.push((own, nanos_each(&mut *native, access, MOST_ACCESSES)));
+    }
+    // It warmed up.
+    pairs.remove(0);
+    let of = |value: fn(&(f64, f64)) -> f64| median(pairs.iter().map(value).collect());
+    Pair { ours: of(|pair| pair.0), native: of(|pair| pair.1), ratio: of(|pair| pair.0 / pair.1) }
+}
+
+fn nanos_each(handler: &mut dyn MsrHandler, access: MsrAccess, count: u32) -> f64 {
+    let start = Instant::now();
+    for _ in 0..count {
+        let _ = black_box(handler.answer(black_box(access)));
+    }
+    start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
+}
+
+/// The median time of some runs.
+pub(super) fn time<T, E>(runs: usize, mut run: impl FnMut() -> Result<T, E>) -> Result<f64, E> {
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let start = Instant::now();
+        let result = run()?;
+        times.push(start.elapsed().as_secs_f64() * 1e9);
+        drop(black_box(result));
+    }
+    Ok(median(times))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,25 @@
+//! `wasmsr plugin`: what an author of plugins does, a verb a file.
+
+mod asks;
+mod bench;
+mod build;
+mod inspect;
+mod measure;
+mod new;
+mod subject;
+mod template;
+mod test;
+
+use crate::args::Plugin;
+use crate::exit::{Code, Failure};
+
+/// Does what one of the verbs says.
+pub(crate) fn perform(verb: &Plugin) -> Result<Code, Failure> {
+    match verb {
+        Plugin::New(args) => new::new(args),
+        Plugin::Build(args) => build::build(args),
+        Plugin::Test(args) => test::test(args),
+        Plugin::Bench(args) => bench::bench(args),
+        Plugin::Inspect(args) => inspect::inspect(args),
+    }
+}

@@ -1,0 +1,210 @@
+//! `wasmsr plugin test`: a plugin held against the files beside it, in the real
+//! engine and with no KVM. A function for each kind of file says what came.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+use wasmsr_engine::LoadOptions;
+use wasmsr_engine::trace::{self, Difference};
+
+use super::subject::Subject;
+use crate::args;
+use crate::console::{print, stdout_is_coloured};
+use crate::exit::{Code, Failure};
+
+/// Runs the tests of a plugin. Code 1 if one fails.
+pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
+    let subject = Subject::get(&args.subject)?;
+    let tests = args.traces.clone().unwrap_or_else(|| subject.folder.join("traces"));
+    let files = files(&tests, args.filter.as_deref())?;
+    let plugins = subject.wasm.parent().unwrap_or(Path::new(""));
+    let results = files.iter().map(|(path, run)| {
+        let answers = if args.bless { Answers::Bless } else { Answers::Compare };
+        TestResult { file: path.display().to_string(), verdict: run(path, plugins, answers) }
+    });
+    let report = Report::new(results.collect());
+    let text = match args.json {
+        true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
+        false => report.for_people(),
+    };
+    print(&text).map_err(Failure::host)?;
+    Ok(if report.failed > 0 { Code::DIFFERENT } else { Code::SUCCESS })
+}
+
+/// What is done with the answers that came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Compare,
+    Bless,
+}
+
+/// Runs one file with the plugins of a folder.
+type Run = fn(&Path, &Path, Answers) -> Verdict;
+
+/// The kinds of files that are tests, by the end of their names.
+const KINDS: &[(&str, Run)] = &[("trace", run_trace)];
+
+/// The tests in a folder, in order of their names.
+fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Failure> {
+    let kind = |path: &Path| {
+        let extension = path.extension()?.to_str()?;
+        KINDS.iter().find(|(kind, _)| *kind == extension).map(|(_, run)| *run)
+    };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        entries => entries
+            .and_then(Iterator::collect::<std::io::Result<Vec<_>>>)
+            .with_context(|| format!("traces {}", folder.display()))
+            .map_err(Failure::input)?,
+    };
+    let mut all: Vec<(PathBuf, Run)> = entries
+        .into_iter()
+        .filter_map(|entry| Some((entry.path(), kind(&entry.path())?)))
+        .collect();
+    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    if all.is_empty() {
+        return Err(Failure::input(anyhow!(
+            "no test in {}; write a NAME.trace there, as docs/traces.md says, or give the folder \
+             with --traces",
+            folder.display()
+        )));
+    }
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some(filter) = filter else { return Ok(all) };
+    let names: Vec<String> = all.iter().map(|(path, _)| name(path)).collect();
+    all.retain(|(path, _)| name(path).contains(filter));
+    match all.is_empty() {
+        false => Ok(all),
+        true => Err(Failure::input(anyhow!(
+            "no test in {} has `{filter}` in its name; there are {}",
+            folder.display(),
+            names.join(", ")
+        ))),
+    }
+}
+
+/// What became of one test.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase", tag = "verdict")]
+enum Verdict {
+    Passed,
+    /// It differed, and says now what came.
+    Blessed {
+        differences: Vec<Line>,
+    },
+    Failed {
+        differences: Vec<Line>,
+    },
+    /// It did not run to its end.
+    Broken {
+        why: String,
+    },
+}
+
+/// A line that came out differently.
+#[derive(Serialize)]
+struct Line {
+    line: usize,
+    expected: String,
+    came: String,
+}
+
+impl From<Difference> for Line {
+    fn from(Difference { line, expected, came }: Difference) -> Self {
+        Line { line, expected, came }
+    }
+}
+
+/// A trace: accesses with the answers that must come.
+fn run_trace(path: &Path, plugins: &Path, answers: Answers) -> Verdict {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Verdict::Broken { why: error.to_string() },
+    };
+    let answered = match trace::replay(&text, plugins, &LoadOptions::default()) {
+        Ok(answered) => answered,
+        Err(error) => return Verdict::Broken { why: error.to_string() },
+    };
+    let differences: Vec<Line> =
+        trace::differences(&text, &answered).into_iter().map(Line::from).collect();
+    match (differences.is_empty(), answers) {
+        (true, _) => Verdict::Passed,
+        (false, Answers::Compare) => Verdict::Failed { differences },
+        (false, Answers::Bless) => match fs::write(path, trace::blessed(&text, &answered)) {
+            Ok(()) => Verdict::Blessed { differences },
+            Err(error) => Verdict::Broken { why: format!("cannot write it: {error}") },
+        },
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    passed: usize,
+    blessed: usize,
+    failed: usize,
+    tests: Vec<TestResult>,
+}
+
+#[derive(Serialize)]
+struct TestResult {
+    file: String,
+    #[serde(flatten)]
+    verdict: Verdict,
+}
+
+impl Report {
+    fn new(tests: Vec<TestResult>) -> Self {
+        let count =
+            |is: fn(&Verdict) -> bool| tests.iter().filter(|test| is(&test.verdict)).count();
+        Report {
+            passed: count(|verdict| matches!(verdict, Verdict::Passed)),
+            blessed: count(|verdict| matches!(verdict, Verdict::Blessed { .. })),
+            failed: count(|verdict| {
+                matches!(verdict, Verdict::Failed { .. } | Verdict::Broken { .. })
+            }),
+            tests,
+        }
+    }
+
+    fn for_people(&self) -> String {
+        let mut text = String::new();
+        for TestResult { file, verdict } in &self.tests {
+            let (word, differences, why) = match verdict {
+                Verdict::Passed => ("ok", &[][..], None),
+                Verdict::Blessed { differences } => ("blessed", &differences[..], None),
+                Verdict::Failed { differences } => ("FAILED", &differences[..], None),
+                Verdict::Broken { why } => ("FAILED", &[][..], Some(why)),
+            };
+            text += &format!("{file} ... {word}\n");
+            if let Some(why) = why {
+                text += &format!("  {why}\n");
+            }
+            for Line { line, expected, came } in differences {
+                text += &removed(&format!("  {line:>5} - {expected}"));
+                text += &added(&format!("        + {came}"));
+            }
+        }
+        let blessed = match self.blessed {
+            0 => String::new(),
+            blessed => format!("{blessed} blessed, "),
+        };
+        format!("{text}\n{} passed, {blessed}{} failed", self.passed, self.failed)
+    }
+}
+
+fn removed(line: &str) -> String {
+    coloured("31", line)
+}
+
+fn added(line: &str) -> String {
+    coloured("32", line)
+}
+
+fn coloured(colour: &str, line: &str) -> String {
+    match stdout_is_coloured() {
+        true => format!("\x1b[{colour}m{line}\x1b[0m\n"),
+        false => format!("{line}\n"),
+    }
+}

@@ -1,0 +1,496 @@
+//! From an idea to a tested plugin: `wasmsr plugin new`, `build`, `test` and
+//! `bench`, and the result in a guest.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+use libtest_mimic::Trial;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::fixture::{
+    Outcome, Plugin, Run, Running, Workdir, cannot_run_here, guest_exit, require_kvm, trials,
+    wasmsr,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        the_crate_passes_its_unit_tests,
+        the_build_says_what_the_plugin_asks_for,
+        the_build_for_programs,
+        the_traces_of_a_new_crate_pass,
+        another_answer_is_a_difference,
+        blessing_writes_the_answers_that_came,
+        a_trace_that_cannot_run_fails_alone,
+        the_bench_of_a_crate,
+        a_guest_runs_the_new_plugin,
+        a_mistake_in_the_manifest_costs_no_build,
+        a_module_that_does_not_fit_its_manifest,
+        code_that_does_not_compile,
+        every_access_and_scope_builds,
+        names_that_are_none,
+        msrs_that_are_none,
+        what_exists_is_not_overwritten,
+        an_sdk_that_is_none,
+        a_crate_inside_a_workspace,
+        a_built_file_is_tested_too,
+        a_folder_without_traces,
+        a_filter_that_matches_nothing,
+        a_folder_that_is_no_crate,
+        a_built_file_is_measured_too,
+        a_plugin_that_fails_is_measured_as_failing,
+        a_profile_without_the_plugin
+    ]
+}
+
+/// The name of the crate that the tests share.
+const NAME: &str = "first-try";
+
+/// What cargo builds in is shared by the tests; they take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A crate as `plugin new` wrote it for one test. All share what cargo keeps of
+/// their dependencies.
+struct Crate {
+    folder: TempDir,
+}
+
+/// A crate of this test alone.
+fn new_crate(name: &str, arguments: &[&str]) -> Result<Crate, crate::fixture::Skip> {
+    require_toolchain()?;
+    let krate = Crate { folder: tempfile::tempdir().expect("a temporary folder can be made") };
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sdk = sdk.to_str().expect("the checkout has a plain path");
+    let mut all = vec!["plugin", "new", name, "--sdk", sdk];
+    all.extend(arguments);
+    let run = Running::start(wasmsr(&all).current_dir(krate.folder.path())).finish().exited(0);
+    assert!(run.stdout.contains("wasmsr plugin build"), "no next step:\n{run}");
+    // What was built for one crate serves the next.
+    let target = krate.folder.path().join(name).join("target");
+    fs::create_dir_all(target.join("plugins")).expect("a folder can be made");
+    std::os::unix::fs::symlink(shared_target(), target.join("wasm")).expect("a link can be made");
+    Ok(krate)
+}
+
+/// Where the crates of all tests are built for Wasm.
+fn shared_target() -> &'static Path {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("authoring");
+        fs::create_dir_all(&target).expect("cargo's folder for tests can be written");
+        target
+    })
+}
+
+/// The crate that most tests start from.
+fn first_try() -> Result<Crate, crate::fixture::Skip> {
+    new_crate(NAME, &["--msr", "0x123,0x56440000-0x564400ff"])
+}
+
+/// Skips a test where no plugin can be built.
+fn require_toolchain() -> Result<(), crate::fixture::Skip> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    if !sources.join("Cargo.toml").is_file() {
+        return cannot_run_here("the sources of wasmsr-sdk are not here");
+    }
+    let cargo = Command::new("cargo").arg("--version").stdout(Stdio::null()).status();
+    match cargo.is_ok_and(|status| status.success()) {
+        true => Ok(()),
+        false => cannot_run_here("there is no cargo"),
+    }
+}
+
+impl Crate {
+    fn path(&self, file: &str) -> PathBuf {
+        let crates = fs::read_dir(self.folder.path()).expect("the folder is there");
+        let krate = crates.flatten().map(|entry| entry.path()).next();
+        krate.expect("the crate is there").join(file)
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    }
+
+    /// Replaces a text in one of its files.
+    fn change(&self, file: &str, old: &str, new: &str) -> &Self {
+        let text = self.read(file);
+        assert!(text.contains(old), "{file} has no `{old}`:\n{text}");
+        fs::write(self.path(file), text.replacen(old, new, 1)).expect("a file can be written");
+        self
+    }
+
+    /// Makes cargo build it anew. In the shared folder cargo cannot tell crates
+    /// of one name apart, and would take another's build for this one's if that
+    /// is younger than these sources.
+    fn outdate(&self) {
+        let source = fs::File::options().append(true).open(self.path("src/lib.rs"));
+        source.and_then(|source| source.set_modified(SystemTime::now())).expect("it is a file");
+    }
+
+    /// Runs `wasmsr ARGUMENTS` in its folder.
+    fn wasmsr(&self, arguments: &[&str]) -> Run {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        self.outdate();
+        Running::start(wasmsr(arguments).current_dir(self.path(""))).finish()
+    }
+}
+
+fn the_crate_passes_its_unit_tests() -> Outcome {
+    let krate = first_try()?;
+    let mut cargo = Command::new("cargo");
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_") {
+            cargo.env_remove(name);
+        }
+    }
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    krate.outdate();
+    cargo.args(["test", "--quiet"]).current_dir(krate.path(""));
+    let run = Running::start(cargo.env("CARGO_TARGET_DIR", shared_target())).finish().exited(0);
+    assert!(run.stdout.contains("2 passed"), "{run}");
+    assert!(!run.stderr.contains("warning"), "{run}");
+    Ok(())
+}
+
+fn the_build_says_what_the_plugin_asks_for() -> Outcome {
+    let krate = first_try()?;
+    krate.change("plugin.toml", "[[msr]]", "[needs]\noptional = [\"timer\"]\n\n[[msr]]").change(
+        "plugin.toml",
+        "[needs]",
+        "[[cpuid]]\nleaf = 7\nedx.set = [29]\n\n[needs]",
+    );
+    let run = krate.wasmsr(&["plugin", "build"]).exited(0);
+    let file = "target/plugins/first_try.wasm";
+    for part in [
+        "first-try 0.1.0",
+        file,
+        "SHA-256",
+        "0x123",
+        "0x56440000-0x564400ff",
+        "rw",
+        "vcpu",
+        "rdmsr",
+    ] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    for part in ["can use     timer", "CPUID       0x7.0 edx sets 29"] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    let small = fs::metadata(krate.path(file)).expect("it is there").len() < 200 << 10;
+    assert!(small, "it was not built with the profile for plugins:\n{run}");
+    Ok(())
+}
+
+fn the_build_for_programs() -> Outcome {
+    let krate = first_try()?;
+    let run = krate.wasmsr(&["plugin", "build", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let path = report.get("path").and_then(Value::as_str).expect("a path");
+    let wasm = fs::read(krate.path(path)).expect("the file is there");
+    assert_eq!(report.get("size"), Some(&wasm.len().into()), "{report:#}");
+    assert_eq!(report.pointer("/msrs/1/range"), Some(&"0x56440000-0x564400ff".into()));
+    Ok(())
+}
+
+fn the_traces_of_a_new_crate_pass() -> Outcome {
+    let run = first_try()?.wasmsr(&["plugin", "test"]).exited(0);
+    assert!(run.stdout.contains("traces/first-try.trace ... ok"), "{run}");
+    assert!(run.stdout.contains("1 passed, 0 failed"), "{run}");
+    Ok(())
+}
+
+fn another_answer_is_a_difference() -> Outcome {
+    let krate = first_try()?;
+    krate.change("traces/first-try.trace", "w 0x123 0x2a -> ok", "w 0x123 0x2a -> fault");
+    let run = krate.wasmsr(&["plugin", "test"]).exited(1);
+    assert!(run.stdout.contains("- w 0x123 0x2a -> fault"), "{run}");
+    assert!(run.stdout.contains("+ w 0x123 0x2a -> ok"), "{run}");
+    let line = krate.read("traces/first-try.trace");
+    let line = line.lines().position(|line| line.starts_with("w 0x123")).expect("it is there") + 1;
+    assert!(run.stdout.contains(&format!(" {line} - ")), "not line {line}:\n{run}");
+    let run = krate.wasmsr(&["plugin", "test", "--json"]).exited(1);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    assert_eq!(report.get("failed"), Some(&1.into()), "{report:#}");
+    assert_eq!(report.pointer("/tests/0/differences/0/line"), Some(&line.into()), "{report:#}");
+    Ok(())
+}
+
+fn blessing_writes_the_answers_that_came() -> Outcome {
+    let krate = first_try()?;
+    let before = krate.read("traces/first-try.trace");
+    krate.change("traces/first-try.trace", "r 0x123 -> 0x1", "r 0x123 -> 0xbad");
+    let run = krate.wasmsr(&["plugin", "test", "--bless"]).exited(0);
+    assert!(run.stdout.contains("0 passed, 1 blessed, 0 failed"), "{run}");
+    assert_eq!(krate.read("traces/first-try.trace"), before);
+    krate.wasmsr(&["plugin", "test"]).exited(0);
+    Ok(())
+}
+
+fn a_trace_that_cannot_run_fails_alone() -> Outcome {
+    let krate = first_try()?;
+    let steps = "[[plugin]]\npath = \"first_try.wasm\"\n---\nread 0x123 -> 0x1\n";
+    fs::write(krate.path("traces/broken.trace"), steps).expect("a file can be written");
+    let run = krate.wasmsr(&["plugin", "test"]).exited(1);
+    assert!(run.stdout.contains("line 4, `read 0x123 -> 0x1`"), "{run}");
+    assert!(run.stdout.contains("1 passed, 1 failed"), "{run}");
+    krate.wasmsr(&["plugin", "test", "--filter", "first"]).exited(0);
+    Ok(())
+}
+
+fn the_bench_of_a_crate() -> Outcome {
+    let krate = first_try()?;
+    let run = krate.wasmsr(&["plugin", "bench"]).exited(0);
+    for part in ["0x123", "0x564400ff", "read", "write", "handled", "vm.toml", "compile", "start"] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    let json = || -> Value {
+        let run = krate.wasmsr(&["plugin", "bench", "--json"]).exited(0);
+        serde_json::from_str(&run.stdout).expect("it is JSON")
+    };
+    let (first, second) = (json(), json());
+    let number = |report: &Value, of: &str, key: &str| {
+        let accesses = report.get("accesses").and_then(Value::as_array).expect("accesses");
+        let access = accesses.iter().find(|access| {
+            access.get("msr") == Some(&"0x123".into()) && access.get("op") == Some(&of.into())
+        });
+        access.and_then(|access| access.get(key)?.as_f64()).expect("a number")
+    };
+    for op in ["read", "write"] {
+        let fuel = number(&first, op, "fuel");
+        assert!(fuel > 0.0, "{first:#}");
+        assert!((fuel - number(&second, op, "fuel")).abs() < 0.5, "fuel is exact:\n{second:#}");
+        assert!(number(&first, op, "ns") > 0.0 && number(&first, op, "ratio") > 0.0, "{first:#}");
+    }
+    let memory = first.get("memory").and_then(Value::as_u64).expect("a size");
+    assert!((64 << 10..=1 << 20).contains(&memory) && memory.is_multiple_of(64 << 10), "{first:#}");
+    Ok(())
+}
+
+fn a_guest_runs_the_new_plugin() -> Outcome {
+    require_kvm()?;
+    let krate = first_try()?;
+    krate.wasmsr(&["plugin", "build"]).exited(0);
+    let run = krate.wasmsr(&["run", "vm.toml"]).exited(guest_exit(0));
+    let lines: Vec<&str> = run.stdout.lines().map(str::trim).collect();
+    let expected = [
+        "rdmsr 0x00000123 = 0x0000000000000001",
+        "wrmsr 0x00000123 = 0x000000000000002a",
+        "rdmsr 0x00000123 = 0x000000000000002a",
+        "rdmsr 0x56440000 = 0x0000000000000002",
+    ];
+    assert!(lines.starts_with(&expected), "{run}");
+    Ok(())
+}
+
+fn a_mistake_in_the_manifest_costs_no_build() -> Outcome {
+    for (old, new, place, why) in [
+        ("abi = 1", "abi = 2", "line 6, column 7", "ABI 2"),
+        ("access = \"rw\"", "acess = \"rw\"", "line 11, column 1", "did you mean `access`?"),
+        ("name = \"first-try\"", "name = \"First\"", "line 4, column 8", "plugin name `First`"),
+        ("0x56440000-0x564400ff", "0x120-0x130", "line 15, column 9", "overlap"),
+    ] {
+        let krate = first_try()?;
+        krate.change("plugin.toml", old, new);
+        // No toolchain is even looked for.
+        let mut command = wasmsr(&["plugin", "build"]);
+        command.current_dir(krate.path("")).env("PATH", "/nowhere").env_remove("CARGO");
+        Running::start(&mut command).finish().refused(&["manifest plugin.toml", place, why]);
+    }
+    Ok(())
+}
+
+fn a_module_that_does_not_fit_its_manifest() -> Outcome {
+    let krate = first_try()?;
+    let built = krate.path("target/plugins/first_try.wasm");
+    // A host call behind a capability that the manifest does not ask for.
+    krate.change(
+        "src/lib.rs",
+        "Ok(*self.value",
+        "let _ = wasmsr_sdk::timer::call_at(1);\nOk(*self.value",
+    );
+    let run = krate.wasmsr(&["plugin", "build"]);
+    run.refused(&["wasmsr.timer", "capability `timer`", "[needs] capabilities"]);
+    assert!(!built.exists(), "a module that does not load is where profiles look");
+    Ok(())
+}
+
+fn code_that_does_not_compile() -> Outcome {
+    let krate = first_try()?;
+    krate.change("src/lib.rs", "export!(Registers);", "export!(Nothing);");
+    krate.wasmsr(&["plugin", "build"]).exited(2).said(&["Nothing", "`cargo build"]);
+    Ok(())
+}
+
+fn every_access_and_scope_builds() -> Outcome {
+    for (access, scope) in [("r", "vm"), ("w", "vcpu"), ("rw", "vm")] {
+        let arguments = ["--msr", "0x10", "--access", access, "--scope", scope];
+        let krate = new_crate("variant", &arguments)?;
+        krate.wasmsr(&["plugin", "test"]).exited(0);
+    }
+    Ok(())
+}
+
+/// `plugin new` must refuse these arguments, and leave the folder as it was.
+fn refuses(arguments: &[&str], parts: &[&str]) {
+    let workdir = Workdir::new();
+    let mut all = vec!["plugin", "new"];
+    all.extend(arguments);
+    workdir.wasmsr(&all).refused(parts);
+    let left = fs::read_dir(workdir.path()).expect("the folder is there").count();
+    assert_eq!(left, 0, "`plugin new` left something: {arguments:?}");
+}
+
+fn names_that_are_none() -> Outcome {
+    for name in ["Upper", "1st", "a/b", "..", "end-"] {
+        refuses(&[name, "--msr", "0x10"], &[name, "lower-case letters"]);
+    }
+    refuses(&["fn", "--msr", "0x10"], &["`fn`", "choose another"]);
+    Ok(())
+}
+
+fn msrs_that_are_none() -> Outcome {
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    if !sdk.join("Cargo.toml").is_file() {
+        return cannot_run_here("the sources of wasmsr-sdk are not here");
+    }
+    let sdk = sdk.to_str().expect("the checkout has a plain path");
+    for (msrs, why) in [
+        ("0x20-0x10", "runs backwards"),
+        ("0x10,tsc", "`tsc` is no MSR index"),
+        ("0x10,", "no MSR index"),
+        ("0x100000000", "at most 32 bits"),
+        ("0x10-0x20,0x18", "overlap"),
+        ("0-0xffffffff", "at most 65536"),
+        ("0x800-0x8ff", "x2APIC"),
+        (
+            "0x1000000,0x2000000,0x3000000,0x4000000,0x5000000,0x6000000,0x7000000,0x8000000,\
+             0x9000000,0xa000000,0xb000000,0xc000000,0xd000000,0xe000000,0xf000000,0x10000000,\
+             0x11000000",
+            "16 ranges",
+        ),
+    ] {
+        refuses(&["a", "--sdk", sdk, "--msr", msrs], &[why]);
+    }
+    Ok(())
+}
+
+fn what_exists_is_not_overwritten() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("taken", "mine");
+    workdir.wasmsr(&["plugin", "new", "taken", "--msr", "0x10"]).refused(&["taken exists already"]);
+    let kept = fs::read_to_string(workdir.path().join("taken")).expect("it is there");
+    assert_eq!(kept, "mine");
+    Ok(())
+}
+
+fn an_sdk_that_is_none() -> Outcome {
+    refuses(&["a", "--msr", "0x10", "--sdk", "/nowhere"], &["--sdk /nowhere", "plugin-sdk"]);
+    Ok(())
+}
+
+fn a_crate_inside_a_workspace() -> Outcome {
+    require_toolchain()?;
+    let workdir = Workdir::new();
+    workdir.put("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n");
+    let plugins = workdir.path().join("plugins");
+    fs::create_dir(&plugins).expect("a folder can be made");
+    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sdk = sdk.to_str().expect("the checkout has a plain path");
+    for (folder, name) in [(plugins.as_path(), "member"), (workdir.path(), "guest")] {
+        let mut new = wasmsr(&["plugin", "new", name, "--msr", "0x10", "--sdk", sdk]);
+        Running::start(new.current_dir(folder)).finish().exited(0);
+        let mut cargo = Command::new("cargo");
+        cargo.args(["metadata", "--no-deps", "--format-version=1"]);
+        let run = Running::start(cargo.current_dir(folder.join(name))).finish().exited(0);
+        let metadata: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+        let root = metadata.get("workspace_root").and_then(Value::as_str).expect("a root");
+        let own = folder.join(name);
+        let expected = if name == "member" { workdir.path() } else { own.as_path() };
+        assert_eq!(Path::new(root), expected.canonicalize().expect("it is there"), "{run}");
+    }
+    let profile = plugins.join("member/vm.toml");
+    let profile = fs::read_to_string(profile).expect("it is there");
+    assert!(profile.contains("path = '../../target/plugins/member.wasm'"), "{profile}");
+    Ok(())
+}
+
+/// Answers reads with 5, and traps at writes.
+const UNEVEN: Plugin = Plugin {
+    name: "uneven",
+    manifest: r#"msr = [{ range = "0x10" }]"#,
+    code: r#"
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
+        (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)"#,
+};
+
+fn uneven() -> Workdir {
+    let workdir = Workdir::new();
+    workdir.put("uneven.wasm", UNEVEN.wasm());
+    workdir
+}
+
+fn a_built_file_is_tested_too() -> Outcome {
+    let workdir = uneven();
+    fs::create_dir(workdir.path().join("traces")).expect("a folder can be made");
+    workdir.put("traces/x.trace", "[[plugin]]\npath = \"uneven.wasm\"\n---\nr 0x10   -> 0x5\n");
+    workdir.wasmsr(&["plugin", "test", "uneven.wasm"]).exited(0);
+    fs::rename(workdir.path().join("traces"), workdir.path().join("other")).expect("it is there");
+    workdir.wasmsr(&["plugin", "test", "uneven.wasm", "--traces", "other"]).exited(0);
+    Ok(())
+}
+
+fn a_folder_without_traces() -> Outcome {
+    uneven().wasmsr(&["plugin", "test", "uneven.wasm"]).refused(&["no test in traces", "--traces"]);
+    Ok(())
+}
+
+fn a_filter_that_matches_nothing() -> Outcome {
+    let workdir = uneven();
+    workdir.put("x.trace", "");
+    let arguments = ["plugin", "test", "uneven.wasm", "--traces", ".", "--filter", "y"];
+    workdir.wasmsr(&arguments).refused(&["`y`", "x.trace"]);
+    Ok(())
+}
+
+fn a_folder_that_is_no_crate() -> Outcome {
+    for verb in ["build", "test", "bench"] {
+        let run = Workdir::new().wasmsr(&["plugin", verb, "."]);
+        run.refused(&["no Cargo.toml", "wasmsr plugin new"]);
+    }
+    Ok(())
+}
+
+fn a_built_file_is_measured_too() -> Outcome {
+    let workdir = Workdir::new();
+    let even =
+        Plugin { name: "even", manifest: r#"msr = [{ range = "0x10", access = "r" }]"#, ..UNEVEN };
+    workdir.put("even.wasm", even.wasm());
+    let run = workdir.wasmsr(&["plugin", "bench", "even.wasm"]).exited(0);
+    assert!(
+        run.stdout.contains("64.0 KiB an instance (1 pages), at most 1.0 MiB (16 pages)"),
+        "{run}"
+    );
+    Ok(())
+}
+
+fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
+    let run = uneven().wasmsr(&["plugin", "bench", "uneven.wasm", "--json"]).exited(1);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let answers: Vec<_> = (0..2)
+        .filter_map(|number| report.pointer(&format!("/accesses/{number}/answer"))?.as_str())
+        .collect();
+    assert_eq!(answers, ["handled", "failed"], "{report:#}");
+    Ok(())
+}
+
+fn a_profile_without_the_plugin() -> Outcome {
+    let workdir = uneven();
+    workdir.put("vm.toml", "[boot]\nguest = \"hello\"\n");
+    let run = workdir.wasmsr(&["plugin", "bench", "uneven.wasm", "--profile", "vm.toml"]);
+    run.refused(&["profile vm.toml", "uneven.wasm", "--profile"]);
+    Ok(())
+}
