@@ -47,8 +47,9 @@ pub(crate) fn accesses(metrics: &Metrics) -> String {
         row.plugin.is_some() || policy_rows <= POLICY_ROWS
     });
     let unshown = all - rows.len();
-    let head = ["MSR", "NAME", "PLUGIN", "READS", "WRITES", "FAULTS", "FAILURES", "MEAN TIME"];
-    let mut table = table(head, &[3, 4, 5, 6, 7]);
+    let head =
+        ["MSR", "NAME", "PLUGIN", "READS", "WRITES", "FAULTS", "FAILURES", "MEAN TIME", "P99"];
+    let mut table = table(head, &[3, 4, 5, 6, 7, 8]);
     for row in rows {
         table.add_row([
             row.index.map_or("others".to_owned(), |index| index.to_string()),
@@ -58,7 +59,8 @@ pub(crate) fn accesses(metrics: &Metrics) -> String {
             row.writes.to_string(),
             row.faults.to_string(),
             row.failures.to_string(),
-            row.mean.map_or("-".to_owned(), duration),
+            row.latency.mean().map_or("-".to_owned(), duration),
+            row.latency.within(990).map_or("-".to_owned(), duration),
         ]);
     }
     match unshown {
@@ -104,10 +106,28 @@ pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
     text
 }
 
+/// A time in few characters.
 fn duration(time: Duration) -> String {
-    match time.as_nanos() {
-        nanos @ 0..10_000 => format!("{nanos} ns"),
-        nanos @ 10_000..10_000_000 => format!("{} µs", nanos / 1_000),
-        nanos => format!("{} ms", nanos / 1_000_000),
+    nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A number of nanoseconds in few characters.
+pub(crate) fn nanos(nanos: u64) -> String {
+    match nanos {
+        0..10_000 => format!("{nanos} ns"),
+        10_000..10_000_000 => format!("{} µs", nanos / 1_000),
+        _ => format!("{} ms", nanos / 1_000_000),
+    }
+}
+
+/// How long something has been there, from seconds.
+pub(crate) fn span(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m{:02}s", seconds % 60),
+        3600..86400 => format!("{hours}h{minutes:02}m"),
+        _ => format!("{days}d{hours:02}h"),
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod handler;
 mod host;
 mod intercepts;
+mod latency;
 mod metrics;
 pub mod msr;
 pub mod plugin;
@@ -39,6 +40,7 @@ pub use engine::{Engine, LoadOptions, MapEntry, PluginInfo, Started, YieldedPlug
 pub use error::{LoadError, RestoreError, SaveError, StartError};
 pub use handler::MsrHandler;
 pub use host::{ExitsRefused, Host, NoGuest, OutsideMemory, VcpuTimes};
+pub use latency::Latency;
 pub use metrics::{Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
 pub use report::{Report, Reports};

@@ -1,10 +1,12 @@
 //! Counts of MSR accesses: written by one vCPU each without a lock, readable
 //! by anybody at any time, bounded whatever the guest does.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::latency::{Latency, Recorder, add};
 use crate::msr::{MsrIndex, MsrOp, SeatId};
 
 /// Rows of one vCPU. A guest that walks through more MSRs than this finds the
@@ -22,7 +24,7 @@ const ALL_TIMED: u64 = 64;
 const SAMPLE: u64 = 64;
 
 /// What became of the accesses to one MSR, answered by one plugin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MsrCounts {
     /// The MSR; `None` for the sum of those that found no row.
     pub index: Option<MsrIndex>,
@@ -36,8 +38,36 @@ pub struct MsrCounts {
     pub faults: u64,
     /// Calls that trapped or overran a limit.
     pub failures: u64,
-    /// Mean time of an access in the engine and its plugins, from samples.
-    pub mean: Option<Duration>,
+    /// Times of accesses in the engine and its plugins, from samples.
+    pub latency: Latency,
+    /// Fuel that the plugin used for the accesses among these samples of which
+    /// it is known...
+    pub fuel: u64,
+    /// ... and how many those are.
+    pub metered: u64,
+}
+
+impl MsrCounts {
+    /// Reads and writes.
+    pub fn accesses(&self) -> u64 {
+        self.reads.saturating_add(self.writes)
+    }
+
+    /// Fuel that an access takes on average, as far as it is known.
+    pub fn mean_fuel(&self) -> Option<u64> {
+        self.fuel.checked_div(self.metered)
+    }
+
+    /// Adds the counts of another row, whatever that is for.
+    pub fn add(&mut self, other: &MsrCounts) {
+        self.reads = self.reads.saturating_add(other.reads);
+        self.writes = self.writes.saturating_add(other.writes);
+        self.faults = self.faults.saturating_add(other.faults);
+        self.failures = self.failures.saturating_add(other.failures);
+        self.latency.add(&other.latency);
+        self.fuel = self.fuel.saturating_add(other.fuel);
+        self.metered = self.metered.saturating_add(other.metered);
+    }
 }
 
 /// The counters of all vCPUs of a running VM.
@@ -49,40 +79,39 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// How many vCPUs there are.
+    pub fn vcpus(&self) -> usize {
+        self.vcpus.len()
+    }
+
+    /// Who may answer, in the order of the profile; a plugin with MSRs of both
+    /// scopes is there twice.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.plugins.iter()
+    }
+
     /// The counts so far, summed over vCPUs, by MSR and then plugin.
     pub fn msrs(&self) -> Vec<MsrCounts> {
-        let mut sums: std::collections::BTreeMap<(Option<Key>, Option<Arc<str>>), Sum> =
-            std::collections::BTreeMap::new();
+        let mut sums: BTreeMap<(Option<MsrIndex>, Option<Arc<str>>), MsrCounts> = BTreeMap::new();
+        let mut others = MsrCounts::default();
         for counters in &self.vcpus {
             // A plugin that passes everything on has rows, but no accesses.
             for row in counters.rows.iter().filter(|row| row.accesses() > 0) {
                 let key = Key::from_bits(row.key.load(Relaxed));
                 let plugin = key.seat.and_then(|seat| self.plugins.get(usize::from(seat.0)));
-                let by_msr = Key { seat: None, ..key };
-                sums.entry((Some(by_msr), plugin.cloned())).or_default().add(row);
+                let sum = sums.entry((Some(key.index), plugin.cloned())).or_default();
+                sum.add(&row.read());
             }
-            if counters.other.accesses() > 0 {
-                // Sorted behind all others.
-                let last = Key { index: MsrIndex(u32::MAX), seat: Some(SeatId(u16::MAX)) };
-                sums.entry((Some(last), None)).or_default().add(&counters.other);
-            }
+            others.add(&counters.other.read());
         }
-        sums.into_iter()
-            .map(|((key, plugin), sum)| MsrCounts {
-                index: key.filter(|key| key.seat.is_none()).map(|key| key.index),
-                plugin,
-                reads: sum.reads,
-                writes: sum.writes,
-                faults: sum.faults,
-                failures: sum.failures,
-                mean: sum.nanos.checked_div(sum.timed).map(Duration::from_nanos),
-            })
-            .collect()
+        let rows =
+            sums.into_iter().map(|((index, plugin), sum)| MsrCounts { index, plugin, ..sum });
+        rows.chain((others.accesses() > 0).then_some(others)).collect()
     }
 }
 
 /// Which row: the MSR and who answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 struct Key {
     index: MsrIndex,
     seat: Option<SeatId>,
@@ -102,27 +131,6 @@ impl Key {
     }
 }
 
-#[derive(Default)]
-struct Sum {
-    reads: u64,
-    writes: u64,
-    faults: u64,
-    failures: u64,
-    timed: u64,
-    nanos: u64,
-}
-
-impl Sum {
-    fn add(&mut self, row: &Row) {
-        self.reads += row.reads.load(Relaxed);
-        self.writes += row.writes.load(Relaxed);
-        self.faults += row.faults.load(Relaxed);
-        self.failures += row.failures.load(Relaxed);
-        self.timed += row.timed.load(Relaxed);
-        self.nanos += row.nanos.load(Relaxed);
-    }
-}
-
 /// One vCPU's counters. Only its own thread writes.
 pub(crate) struct Counters {
     rows: Box<[Row]>,
@@ -139,8 +147,16 @@ pub(crate) struct Row {
     writes: AtomicU64,
     faults: AtomicU64,
     failures: AtomicU64,
-    timed: AtomicU64,
-    nanos: AtomicU64,
+    cost: OnceLock<Box<Cost>>,
+}
+
+/// What is known of the accesses that were timed. Most rows are never used, so
+/// each gets this with its first access.
+#[derive(Default)]
+struct Cost {
+    latency: Recorder,
+    fuel: AtomicU64,
+    metered: AtomicU64,
 }
 
 impl Counters {
@@ -208,21 +224,36 @@ impl Row {
         add(&self.failures, 1);
     }
 
-    pub(crate) fn time(&self, taken: Duration) {
-        add(&self.timed, 1);
-        add(&self.nanos, u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX));
+    /// Notes what an access took: time, and fuel where a plugin answered it.
+    #[cold]
+    pub(crate) fn cost(&self, taken: Duration, fuel: Option<u64>) {
+        let cost = self.cost.get_or_init(Box::default);
+        cost.latency.add(taken);
+        if let Some(fuel) = fuel {
+            add(&cost.fuel, fuel);
+            add(&cost.metered, 1);
+        }
+    }
+
+    /// The counts, of nobody in particular.
+    fn read(&self) -> MsrCounts {
+        let cost = self.cost.get();
+        MsrCounts {
+            index: None,
+            plugin: None,
+            reads: self.reads.load(Relaxed),
+            writes: self.writes.load(Relaxed),
+            faults: self.faults.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+            latency: cost.map(|cost| cost.latency.read()).unwrap_or_default(),
+            fuel: cost.map_or(0, |cost| cost.fuel.load(Relaxed)),
+            metered: cost.map_or(0, |cost| cost.metered.load(Relaxed)),
+        }
     }
 
     fn accesses(&self) -> u64 {
         self.reads.load(Relaxed) + self.writes.load(Relaxed)
     }
-}
-
-/// There is one writer, so a plain load and store lose nothing, and cost a
-/// tenth of a locked addition.
-#[inline]
-fn add(counter: &AtomicU64, more: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
 
 #[cfg(test)]
@@ -257,5 +288,26 @@ mod tests {
         assert_eq!(rows.len(), FULL + 1);
         assert_eq!(rows.iter().map(|row| row.reads).sum::<u64>(), 10_000);
         assert_eq!(rows.last().unwrap().index, None);
+    }
+
+    #[test]
+    fn a_row_fits_a_cache_line() {
+        assert_eq!(size_of::<Row>(), 64);
+    }
+
+    #[test]
+    fn what_accesses_cost_is_summed_over_vcpus() {
+        let metrics = Metrics {
+            vcpus: vec![Arc::new(Counters::new()), Arc::new(Counters::new())],
+            plugins: Arc::from([Arc::from("p")]),
+        };
+        for (counters, fuel) in metrics.vcpus.iter().zip([Some(30), None]) {
+            let row = counters.row(MsrIndex(0x10a), Some(SeatId(0)));
+            row.count(MsrOp::Read);
+            row.cost(Duration::from_nanos(200), fuel);
+        }
+        let rows = metrics.msrs();
+        assert_eq!((rows[0].latency.timed(), rows[0].metered), (2, 1));
+        assert_eq!(rows[0].mean_fuel(), Some(30), "of those that are known");
     }
 }

@@ -48,6 +48,20 @@ impl Seat {
         }
     }
 
+    /// As [`answer`](Self::answer), and the fuel it took, which is unknown after
+    /// a failure.
+    #[cold]
+    pub(crate) fn answer_metered(
+        &mut self,
+        access: MsrAccess,
+        vcpu: VcpuId,
+    ) -> (Verdict, Option<u64>) {
+        self.with(|sitter| {
+            let verdict = sitter.answer(access, vcpu);
+            (verdict, sitter.live.as_ref().map(Instance::fuel_used))
+        })
+    }
+
     /// Calls the plugin's timer on the thread of `vcpu`, if it is due, and says
     /// when it is next.
     pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) -> Option<u64> {

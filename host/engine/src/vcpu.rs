@@ -92,9 +92,16 @@ impl VcpuMsrs {
         let straight =
             self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
         let first_seat = first.filter(|_| straight);
-        let verdict = match first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0))) {
-            Some(seat) => seat.answer(access, self.vcpu),
-            None => Verdict::Passed,
+        let asked = first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0)));
+        let mut fuel = None;
+        let verdict = match (asked, started) {
+            (None, _) => Verdict::Passed,
+            (Some(seat), None) => seat.answer(access, self.vcpu),
+            (Some(seat), Some(_)) => {
+                let (verdict, used) = seat.answer_metered(access, self.vcpu);
+                fuel = used;
+                verdict
+            }
         };
         if let (Some(watch), Some(seat)) = (&mut self.watch, first_seat) {
             watch.saw(seat, &verdict);
@@ -107,7 +114,8 @@ impl VcpuMsrs {
             }
             Verdict::Passed => {
                 let already_asked = usize::from(straight);
-                let decision = self.ask_others(access, already_asked);
+                let (decision, used) = self.ask_others(access, already_asked);
+                fuel = used;
                 row = self.counters.row(access.index, decision.by);
                 decision
             }
@@ -117,7 +125,7 @@ impl VcpuMsrs {
             row.count_fault();
         }
         if let Some(started) = started {
-            row.time(started.elapsed());
+            row.cost(started.elapsed(), fuel);
         }
         decision
     }
@@ -228,9 +236,14 @@ impl VcpuMsrs {
     }
 
     /// Asks all but the first `already_asked` claimants in turn, then those who
-    /// want what is unhandled, then the policy.
+    /// want what is unhandled, then the policy. Returns the fuel of who decided,
+    /// too.
     #[cold]
-    fn ask_others(&mut self, access: MsrAccess, already_asked: usize) -> Decision {
+    fn ask_others(
+        &mut self,
+        access: MsrAccess,
+        already_asked: usize,
+    ) -> (Decision, Option<u64>) {
         let answers = &*self.answers;
         let claimed = answers.map.lookup(access.index, access.op.direction());
         let passing = match &self.switches {
@@ -245,7 +258,7 @@ impl VcpuMsrs {
         let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));
         for &id in claimed.chain(unhandled) {
             let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
-            let verdict = seat.answer(access, self.vcpu);
+            let (verdict, fuel) = seat.answer_metered(access, self.vcpu);
             if let Some(watch) = &mut self.watch {
                 watch.saw(id, &verdict);
             }
@@ -257,9 +270,10 @@ impl VcpuMsrs {
                     (outcome, true)
                 }
             };
-            return Decision { outcome, by: Some(id), failed };
+            return (Decision { outcome, by: Some(id), failed }, fuel);
         }
         self.unanswered.tell(access, self.vcpu, &self.policy);
-        Decision { outcome: self.policy.decide(access), by: None, failed: false }
+        let outcome = self.policy.decide(access);
+        (Decision { outcome, by: None, failed: false }, None)
     }
 }

@@ -90,6 +90,27 @@ fn what_three_plugins_pass_on_meets_the_policy() {
 }
 
 #[test]
+fn what_an_access_costs_is_known_of_who_answered_it() {
+    let setup = Setup::new().with("a.wasm", says("a", 2, 0), "").with(
+        "b.wasm",
+        says("b", 1, 9),
+        "fallback = true",
+    );
+    let (mut started, _) = setup.start(1);
+    for _ in 0..200 {
+        read(&mut started.vcpus[0], 0x10);
+        read(&mut started.vcpus[0], 0x99);
+    }
+    let rows = started.metrics.msrs();
+    assert_eq!((rows[0].plugin.as_deref(), rows[1].plugin.as_deref()), (Some("b"), None));
+    // The first 64, and the 65th and 129th after as many before them; of what
+    // is passed on, the first claimant's row decides, and has no accesses.
+    assert!(rows.iter().all(|row| (66..=200).contains(&row.latency.timed())), "{rows:?}");
+    assert!(rows[0].mean_fuel().is_some_and(|fuel| fuel > 0), "it made a host call");
+    assert_eq!(rows[1].mean_fuel(), None, "the policy takes none");
+}
+
+#[test]
 fn the_policy_knows_both_reasons() {
     let head = "[msr]\nunknown = \"ignore\"\ninvalid = \"stop\"";
     let mut vcpu = Setup::new().head(head).one();
