@@ -21,6 +21,7 @@ mod hostile;
 mod inspect;
 mod intercepts;
 mod linux;
+mod live;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         inspect::trials(),
         intercepts::trials(),
         linux::trials(),
+        live::trials(),
         msr_contract::trials(),
         multiboot::trials(),
         no_kvm::trials(),

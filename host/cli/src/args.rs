@@ -1,9 +1,12 @@
 //! What the user typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use wasmsr_engine::msr::MsrRange;
+
+use crate::live::address::Address;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -38,6 +41,10 @@ pub(crate) enum Verb {
     /// Write, build, test, measure and look at plugins
     #[command(subcommand)]
     Plugin(Plugin),
+    /// Show what a running VM has counted, once
+    Stats(Stats),
+    /// Watch a running VM
+    Top(Top),
     /// Say whether this host is fit, and what to do where it is not
     Doctor(Doctor),
     /// Make profile lines of another VMM's configuration
@@ -62,6 +69,10 @@ pub(crate) struct Run {
     /// plugins asked of the host: JSON Lines, for `trace` and `replay`
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+
+    /// Offer metrics to Prometheus at 127.0.0.1:PORT, [::1]:PORT or unix:/PATH
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<Address>,
 
     #[command(flatten)]
     pub(crate) cache: Cache,
@@ -111,6 +122,47 @@ pub(crate) struct Replay {
 
     #[command(flatten)]
     pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// The VM: its process, profile or socket; not needed if one runs
+    #[arg(conflicts_with = "list")]
+    pub(crate) vm: Option<String>,
+
+    /// List the VMs that run
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// The VM: its process, profile or socket; not needed if one runs
+    pub(crate) vm: Option<String>,
+
+    /// Seconds between two looks
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub(crate) delay: Duration,
+
+    /// Print lines, for pipes and files, instead of a screen
+    #[arg(short, long)]
+    pub(crate) batch: bool,
+
+    /// End after so many looks
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) looks: Option<u64>,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    match (0.1..=3600.0).contains(&seconds) {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err("not between 0.1 and 3600 seconds".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

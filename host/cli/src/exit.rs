@@ -16,6 +16,11 @@ impl Code {
     pub(crate) const BAD_INPUT: Code = Code(2);
     pub(crate) const HOST: Code = Code(12);
 
+    /// The code of a process that ends because of a signal.
+    pub(crate) fn signal(number: usize) -> Code {
+        Code(128 | number.to_le_bytes()[0])
+    }
+
     /// The code for the way in which a run ended.
     pub(crate) fn of(end: &RunEnd) -> Code {
         Code(match end {

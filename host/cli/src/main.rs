@@ -7,13 +7,16 @@ mod convert;
 mod doctor;
 mod exit;
 mod firecracker;
+mod live;
 mod loaded;
 mod plugin;
 mod recorded;
 mod replay;
 mod run;
 mod signals;
+mod stats;
 mod tables;
+mod top;
 
 use std::process::ExitCode;
 
@@ -41,6 +44,8 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Replay(args) => replay::replay(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Plugin(verb) => plugin::perform(&verb),
+        Verb::Stats(args) => stats::stats(&args),
+        Verb::Top(args) => top::top(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
     }

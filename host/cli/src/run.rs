@@ -10,6 +10,7 @@ use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 use crate::args::{self, OnReboot};
 use crate::console;
 use crate::exit::{Code, Failure};
+use crate::live::Live;
 use crate::loaded::{Loaded, load_options};
 use crate::recorded::{self, Recorded};
 use crate::signals;
@@ -24,8 +25,9 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let _terminal = console::attach_input(&set.profile.boot, &control)
         .context("cannot set up the terminal")
         .map_err(Failure::host)?;
+    let live = Live::start(&args.profile, args.metrics.as_ref())?;
     let recording = args.record.as_deref().map(recorded::begin).transpose()?;
-    let seen = Onlookers { recorder: recording.as_ref().map(Recorded::recorder) };
+    let seen = Onlookers { live, recorder: recording.as_ref().map(Recorded::recorder) };
     let end = boots(args, &options, &mut set, &events, &seen);
     if let Some(recording) = recording {
         recording.finish();
@@ -35,6 +37,7 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
 
 /// Who looks on while guests run.
 struct Onlookers<'a> {
+    live: Live,
     recorder: Option<&'a Recorder>,
 }
 
@@ -98,7 +101,9 @@ fn boot(set: &Loaded, events: &Events, seen: &Onlookers<'_>) -> Result<RunEnd, F
     let started = started.with_context(in_profile).map_err(Failure::input)?;
     let handlers: Vec<Box<dyn MsrHandler>> =
         started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
+    let watched = seen.live.boot(&started.metrics);
     let end = vm.run(handlers, events);
+    drop(watched);
     eprintln!("wasmsr: {end}\n{}", tables::accesses(&started.metrics));
     let shadows = started.shadows.counts();
     if !shadows.is_empty() {

@@ -58,7 +58,7 @@ impl Seat {
     ) -> (Verdict, Option<u64>) {
         self.with(|sitter| {
             let verdict = sitter.answer(access, vcpu);
-            (verdict, sitter.live.as_ref().map(Instance::fuel_used))
+            (verdict, sitter.fuel_used())
         })
     }
 

@@ -239,11 +239,7 @@ impl VcpuMsrs {
     /// want what is unhandled, then the policy. Returns the fuel of who decided,
     /// too.
     #[cold]
-    fn ask_others(
-        &mut self,
-        access: MsrAccess,
-        already_asked: usize,
-    ) -> (Decision, Option<u64>) {
+    fn ask_others(&mut self, access: MsrAccess, already_asked: usize) -> (Decision, Option<u64>) {
         let answers = &*self.answers;
         let claimed = answers.map.lookup(access.index, access.op.direction());
         let passing = match &self.switches {

@@ -1,0 +1,478 @@
+//! What `top` shows, as a pure function of two looks at a VM and the keys that
+//! were pressed.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::live::snapshot::{Row, Snapshot};
+
+/// Looks that the sparkline remembers.
+const HISTORY: usize = 240;
+
+/// Longest filter that can be typed.
+const LONGEST_FILTER: usize = 64;
+
+/// What a line stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Msr,
+    Plugin,
+}
+
+/// Which accesses the times and the fuel are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Times {
+    /// All since the boot began.
+    Boot,
+    /// Those since the look before.
+    Look,
+}
+
+/// The columns, which are also what lines are sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Column {
+    Msr,
+    Name,
+    Plugin,
+    Rate,
+    Total,
+    Share,
+    Mean,
+    P99,
+    Faults,
+    Failures,
+    Fuel,
+}
+
+impl Column {
+    pub(crate) const ALL: [Column; 11] = [
+        Column::Msr,
+        Column::Name,
+        Column::Plugin,
+        Column::Rate,
+        Column::Total,
+        Column::Share,
+        Column::Mean,
+        Column::P99,
+        Column::Faults,
+        Column::Failures,
+        Column::Fuel,
+    ];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Column::Msr => "MSR",
+            Column::Name => "NAME",
+            Column::Plugin => "PLUGIN",
+            Column::Rate => "RATE/S",
+            Column::Total => "TOTAL",
+            Column::Share => "%",
+            Column::Mean => "MEAN",
+            Column::P99 => "P99",
+            Column::Faults => "FAULTS",
+            Column::Failures => "FAILURES",
+            Column::Fuel => "FUEL",
+        }
+    }
+
+    /// Names grow downwards, numbers shrink.
+    fn is_text(self) -> bool {
+        matches!(self, Column::Msr | Column::Name | Column::Plugin)
+    }
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Line {
+    /// In hexadecimal; `None` for a plugin's line, and for the rarest.
+    pub(crate) msr: Option<String>,
+    pub(crate) name: Option<String>,
+    /// `None` for the policy.
+    pub(crate) plugin: Option<String>,
+    /// Accesses a second since the look before.
+    pub(crate) rate: f64,
+    pub(crate) total: u64,
+    /// Of all accesses since the look before, in percent.
+    pub(crate) share: f64,
+    pub(crate) mean: Option<u64>,
+    pub(crate) p99: Option<u64>,
+    pub(crate) faults: u64,
+    pub(crate) failures: u64,
+    pub(crate) fuel: Option<u64>,
+}
+
+/// A key, as far as `top` knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Key {
+    Char(char),
+    Enter,
+    Escape,
+    Backspace,
+    Left,
+    Right,
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    Home,
+    Interrupt,
+}
+
+/// Whether `top` goes on after a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    On,
+    Quit,
+}
+
+/// All that is shown.
+pub(crate) struct Model {
+    pub(crate) now: Snapshot,
+    before: Option<Snapshot>,
+    /// Accesses a second, the latest last.
+    pub(crate) history: VecDeque<u64>,
+    pub(crate) by: By,
+    pub(crate) times: Times,
+    pub(crate) sort: Column,
+    pub(crate) reversed: bool,
+    pub(crate) filter: String,
+    pub(crate) is_typing: bool,
+    pub(crate) is_paused: bool,
+    pub(crate) shows_help: bool,
+    /// Lines above the first one shown.
+    pub(crate) scrolled: usize,
+    /// Why there is nothing new.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Model {
+    /// After the first look.
+    pub(crate) fn new(now: Snapshot) -> Self {
+        Model {
+            now,
+            before: None,
+            history: VecDeque::new(),
+            by: By::Msr,
+            times: Times::Boot,
+            sort: Column::Rate,
+            reversed: false,
+            filter: String::new(),
+            is_typing: false,
+            is_paused: false,
+            shows_help: false,
+            scrolled: 0,
+            trouble: None,
+        }
+    }
+
+    /// After another look.
+    pub(crate) fn look(&mut self, now: Snapshot) {
+        self.trouble = None;
+        if self.is_paused {
+            return;
+        }
+        self.before = Some(std::mem::replace(&mut self.now, now));
+        self.history.push_back(self.rate() as u64);
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+
+    /// Accesses a second, of all MSRs.
+    pub(crate) fn rate(&self) -> f64 {
+        let total = |snapshot: &Snapshot| {
+            snapshot.msrs.iter().fold(0, |sum: u64, row| sum.saturating_add(row.accesses()))
+        };
+        let before = self.comparable().map_or(0, total);
+        total(&self.now).saturating_sub(before) as f64 / self.seconds()
+    }
+
+    /// The look before, if it was at the same boot.
+    fn comparable(&self) -> Option<&Snapshot> {
+        self.before.as_ref().filter(|before| before.boots == self.now.boots)
+    }
+
+    /// Between the two looks, or since the boot began.
+    fn seconds(&self) -> f64 {
+        let seconds = match self.comparable() {
+            Some(before) => self.now.uptime - before.uptime,
+            None => self.now.boot_uptime.unwrap_or_default(),
+        };
+        seconds.max(0.001)
+    }
+
+    /// The lines that pass the filter, sorted.
+    pub(crate) fn lines(&self) -> Vec<Line> {
+        let rows = |snapshot: &Snapshot| match self.by {
+            By::Msr => snapshot.msrs.clone(),
+            By::Plugin => snapshot.by_plugin(),
+        };
+        let key = |row: &Row| (row.msr.clone(), row.plugin.clone());
+        let before: BTreeMap<_, Row> = self
+            .comparable()
+            .map(|before| rows(before).into_iter().map(|row| (key(&row), row)).collect())
+            .unwrap_or_default();
+        let with_change = |row: Row| {
+            let change = before.get(&key(&row)).map_or_else(|| row.clone(), |then| row.since(then));
+            (row, change)
+        };
+        let rows: Vec<(Row, Row)> = rows(&self.now).into_iter().map(with_change).collect();
+        let all =
+            rows.iter().fold(0, |sum: u64, (_, change)| sum.saturating_add(change.accesses()));
+        let mut lines: Vec<Line> =
+            rows.into_iter().map(|(row, change)| self.line(row, &change, all)).collect();
+        lines.retain(|line| self.passes(line));
+        lines.sort_by(|a, b| {
+            let order = compare(a, b, self.sort);
+            let order = if self.sort.is_text() { order } else { order.reverse() };
+            if self.reversed { order.reverse() } else { order }
+        });
+        lines
+    }
+
+    fn line(&self, row: Row, change: &Row, all: u64) -> Line {
+        let accesses = change.accesses() as f64;
+        let timed = match self.times {
+            Times::Boot => &row,
+            Times::Look => change,
+        };
+        Line {
+            rate: accesses / self.seconds(),
+            total: row.accesses(),
+            share: if all == 0 { 0.0 } else { accesses * 100.0 / all as f64 },
+            mean: timed.mean_ns,
+            p99: timed.p99_ns,
+            faults: row.faults,
+            failures: row.failures,
+            fuel: timed.mean_fuel,
+            msr: row.msr,
+            name: row.name,
+            plugin: row.plugin,
+        }
+    }
+
+    fn passes(&self, line: &Line) -> bool {
+        let wanted = self.filter.to_lowercase();
+        let plugin = line.plugin.as_deref().or(Some("(policy)"));
+        let texts = [line.msr.as_deref(), line.name.as_deref(), plugin];
+        texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&wanted))
+    }
+
+    /// After a key.
+    pub(crate) fn press(&mut self, key: Key) -> After {
+        if key == Key::Interrupt {
+            return After::Quit;
+        }
+        if self.is_typing {
+            self.type_filter(key);
+            return After::On;
+        }
+        if self.shows_help {
+            self.shows_help = false;
+            return After::On;
+        }
+        match key {
+            Key::Char('q') => return After::Quit,
+            Key::Escape => self.filter.clear(),
+            Key::Char('/') => self.is_typing = true,
+            Key::Char('?' | 'h') => self.shows_help = true,
+            Key::Char('p' | ' ') => self.is_paused = !self.is_paused,
+            Key::Char('v') => {
+                self.by = match self.by {
+                    By::Msr => By::Plugin,
+                    By::Plugin => By::Msr,
+                };
+                self.scrolled = 0;
+            }
+            Key::Char('l') => {
+                self.times = match self.times {
+                    Times::Boot => Times::Look,
+                    Times::Look => Times::Boot,
+                };
+            }
+            Key::Char('r') => self.reversed = !self.reversed,
+            Key::Right | Key::Char('>') => self.sort = self.neighbour(1),
+            Key::Left | Key::Char('<') => self.sort = self.neighbour(Column::ALL.len() - 1),
+            Key::Up => self.scrolled = self.scrolled.saturating_sub(1),
+            Key::Down => self.scrolled += 1,
+            Key::PageUp => self.scrolled = self.scrolled.saturating_sub(10),
+            Key::PageDown => self.scrolled += 10,
+            Key::Home => self.scrolled = 0,
+            Key::Enter | Key::Backspace | Key::Char(_) | Key::Interrupt => {}
+        }
+        // The last line stays in sight.
+        self.scrolled = self.scrolled.min(self.lines().len().saturating_sub(1));
+        After::On
+    }
+
+    fn type_filter(&mut self, key: Key) {
+        match key {
+            Key::Enter => self.is_typing = false,
+            Key::Escape => {
+                self.is_typing = false;
+                self.filter.clear();
+            }
+            Key::Backspace => _ = self.filter.pop(),
+            Key::Char(c) if !c.is_control() && self.filter.chars().count() < LONGEST_FILTER => {
+                self.filter.push(c);
+            }
+            _ => {}
+        }
+        self.scrolled = 0;
+    }
+
+    fn neighbour(&self, steps: usize) -> Column {
+        let all = Column::ALL;
+        let here = all.iter().position(|column| *column == self.sort).unwrap_or(0);
+        all.get((here + steps) % all.len()).copied().unwrap_or(self.sort)
+    }
+}
+
+fn compare(a: &Line, b: &Line, column: Column) -> Ordering {
+    match column {
+        Column::Msr => number(a).cmp(&number(b)),
+        Column::Name => a.name.cmp(&b.name),
+        Column::Plugin => a.plugin.cmp(&b.plugin),
+        Column::Rate => a.rate.total_cmp(&b.rate).then(a.total.cmp(&b.total)),
+        Column::Total => a.total.cmp(&b.total),
+        Column::Share => a.share.total_cmp(&b.share),
+        Column::Mean => a.mean.cmp(&b.mean),
+        Column::P99 => a.p99.cmp(&b.p99),
+        Column::Faults => a.faults.cmp(&b.faults),
+        Column::Failures => a.failures.cmp(&b.failures),
+        Column::Fuel => a.fuel.cmp(&b.fuel),
+    }
+}
+
+/// Those without one come last.
+fn number(line: &Line) -> u64 {
+    let digits = line.msr.as_deref().and_then(|msr| msr.strip_prefix("0x"));
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A look after so many seconds, at MSRs with so many reads.
+    pub(crate) fn look(seconds: u64, rows: &[(&str, &str, u64)]) -> Snapshot {
+        let time = Duration::from_secs(seconds);
+        let mut look = Snapshot::of(Path::new("/vms/vm.toml"), time, 1, Some(time), None);
+        look.msrs = rows
+            .iter()
+            .map(|(msr, plugin, reads)| Row {
+                msr: Some((*msr).to_owned()),
+                plugin: Some((*plugin).to_owned()).filter(|plugin| !plugin.is_empty()),
+                reads: *reads,
+                ..Row::default()
+            })
+            .collect();
+        look
+    }
+
+    fn model() -> Model {
+        let mut model = Model::new(look(10, &[("0x9", "a", 100), ("0x10", "b", 500)]));
+        model.look(look(12, &[("0x9", "a", 300), ("0x10", "b", 600), ("0x11", "", 100)]));
+        model
+    }
+
+    fn msrs(model: &Model) -> Vec<String> {
+        model.lines().into_iter().map(|line| line.msr.unwrap_or_default()).collect()
+    }
+
+    #[test]
+    fn two_looks_are_a_rate() {
+        let model = model();
+        let lines = model.lines();
+        let told: Vec<_> = lines.iter().map(|line| (line.rate, line.total, line.share)).collect();
+        assert_eq!(told, [(100.0, 300, 50.0), (50.0, 600, 25.0), (50.0, 100, 25.0)]);
+        assert_eq!((model.rate(), model.history.back()), (200.0, Some(&200)));
+    }
+
+    #[test]
+    fn the_first_look_is_at_all_since_the_boot() {
+        let model = Model::new(look(10, &[("0x9", "a", 100)]));
+        assert_eq!(model.lines()[0].rate, 10.0);
+    }
+
+    #[test]
+    fn another_boot_starts_from_nothing() {
+        let mut model = model();
+        let mut next = look(13, &[("0x9", "a", 30)]);
+        next.boots = 2;
+        next.boot_uptime = Some(0.5);
+        model.look(next);
+        assert_eq!(model.lines()[0].rate, 60.0);
+    }
+
+    #[test]
+    fn lines_are_sorted_by_any_column_and_the_other_way() {
+        let mut model = model();
+        model.press(Key::Right);
+        assert_eq!(model.sort, Column::Total);
+        assert_eq!(msrs(&model), ["0x10", "0x9", "0x11"]);
+        model.press(Key::Char('r'));
+        assert_eq!(msrs(&model), ["0x11", "0x9", "0x10"]);
+        model.reversed = false;
+        model.sort = Column::Msr;
+        assert_eq!(msrs(&model), ["0x9", "0x10", "0x11"], "as numbers");
+        model.press(Key::Left);
+        assert_eq!(model.sort, Column::Fuel, "round the corner");
+    }
+
+    #[test]
+    fn a_filter_is_typed_and_cleared() {
+        let mut model = model();
+        for key in ['/', 'P', 'O', 'L', 'q'] {
+            assert_eq!(model.press(Key::Char(key)), After::On);
+        }
+        model.press(Key::Backspace);
+        model.press(Key::Enter);
+        assert_eq!((model.filter.as_str(), msrs(&model)), ("POL", vec!["0x11".to_owned()]));
+        model.press(Key::Escape);
+        assert_eq!(msrs(&model).len(), 3);
+    }
+
+    #[test]
+    fn plugins_are_summed() {
+        let mut model = model();
+        model.press(Key::Char('v'));
+        let lines = model.lines();
+        let told: Vec<_> = lines.iter().map(|line| (line.plugin.as_deref(), line.rate)).collect();
+        assert_eq!(told, [(Some("a"), 100.0), (Some("b"), 50.0), (None, 50.0)]);
+    }
+
+    #[test]
+    fn a_pause_keeps_what_is_shown() {
+        let mut model = model();
+        model.press(Key::Char('p'));
+        model.look(look(20, &[("0x9", "a", 9000)]));
+        assert_eq!(model.lines()[0].total, 300);
+        model.press(Key::Char('p'));
+        model.look(look(21, &[("0x9", "a", 9000)]));
+        assert_eq!(model.lines()[0].total, 9000);
+    }
+
+    #[test]
+    fn scrolling_ends_at_the_last_line() {
+        let mut model = model();
+        model.press(Key::PageDown);
+        assert_eq!(model.scrolled, 2);
+        model.press(Key::Up);
+        assert_eq!(model.scrolled, 1);
+    }
+
+    #[test]
+    fn ways_out() {
+        let mut model = model();
+        assert_eq!(model.press(Key::Char('?')), After::On);
+        assert_eq!(model.press(Key::Char('q')), After::On, "that closes the help");
+        model.press(Key::Char('/'));
+        assert_eq!(model.press(Key::Interrupt), After::Quit);
+        model.press(Key::Escape);
+        assert_eq!(model.press(Key::Char('q')), After::Quit);
+    }
+}

@@ -1,0 +1,450 @@
+//! What a running VM tells of itself: `stats`, `top`, `run --metrics`, and the
+//! server behind them against readers that misbehave.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use prometheus_parse::{Scrape, Value as Sample};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::fixture::{
+    Outcome, Plugin, Run, Running, Skip, Terminal, Vm, Workdir, cannot_run_here, require_kvm,
+    trials, wasmsr,
+};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        stats_of_the_only_vm,
+        a_vm_by_process_profile_and_socket,
+        stats_where_none_or_several_run,
+        a_killed_vm_leaves_nothing_that_is_taken_for_one,
+        metrics_are_what_prometheus_reads,
+        counters_go_on_over_boots,
+        metrics_on_a_unix_socket,
+        other_machines_are_refused,
+        an_address_that_is_taken,
+        readers_that_misbehave,
+        a_directory_that_cannot_be_used,
+        a_directory_that_others_can_change,
+        top_on_a_terminal,
+        top_says_that_the_vm_has_ended,
+        top_leaves_the_terminal_as_it_was,
+        top_in_lines,
+        top_without_a_terminal,
+    ]
+}
+
+/// Counts reads, and traps at writes.
+const COUNTER: Plugin = Plugin {
+    name: "counter",
+    manifest: r#"msr = [{ range = "0x1000", access = "rw" }]"#,
+    code: r#"
+        (global $reads (mut i64) (i64.const 0))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
+            (global.get $reads))
+        (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)"#,
+};
+
+/// 100 reads and a failing write; then the guest waits for a key.
+const COUNTED: &str = "times 64 r 1000 -> 64 \n w 1000 1 \n r dead -> fault \n key";
+
+/// A VM that runs, in a world of sockets of its own.
+struct World {
+    workdir: Workdir,
+    running: Running,
+}
+
+/// `wasmsr ARGUMENTS` in the world whose sockets are in this folder.
+fn command(workdir: &Workdir, arguments: &[&str]) -> std::process::Command {
+    let mut command = wasmsr(arguments);
+    command.current_dir(workdir.path()).env("XDG_RUNTIME_DIR", workdir.path());
+    command
+}
+
+fn told(workdir: &Workdir, arguments: &[&str]) -> Run {
+    Running::start(&mut command(workdir, arguments)).finish()
+}
+
+impl World {
+    fn start(script: &str, arguments: &[&str]) -> Result<Self, Skip> {
+        require_kvm()?;
+        let workdir = Vm::new().plugin(&COUNTER).on_disk(script)?;
+        let arguments = [&["run", "vm.toml"], arguments].concat();
+        let mut running = Running::start(&mut command(&workdir, &arguments));
+        running.wait_for("\nkey ->");
+        Ok(World { workdir, running })
+    }
+
+    fn asks(&self, arguments: &[&str]) -> Run {
+        told(&self.workdir, arguments)
+    }
+
+    fn pid(&self) -> String {
+        let proc = self.running.proc();
+        proc.file_name().and_then(|name| name.to_str()).expect("a number").to_owned()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.workdir.path().join("wasmsr").join(format!("{}.sock", self.pid()))
+    }
+
+    /// Where `--metrics` with a port of 0 listens.
+    fn port(&self) -> String {
+        let text = self.running.stderr();
+        let (_, rest) = text.split_once("http://").expect("the address is told");
+        rest.split('/').next().expect("text").to_owned()
+    }
+
+    /// Lets the guest go on to its end.
+    fn finish(mut self) -> Run {
+        self.running.type_in("a");
+        self.running.finish()
+    }
+}
+
+/// The body of an answer with status 200.
+fn get(mut stream: impl Read + Write, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\n\r\n").expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    body.to_owned()
+}
+
+fn json(run: &Run) -> Value {
+    serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}:\n{run}"))
+}
+
+fn stats_of_the_only_vm() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let run = world.asks(&["stats"]).exited(0);
+    let row = run.stdout.lines().find(|line| line.starts_with("0x1000 "));
+    let row: Vec<&str> =
+        row.unwrap_or_else(|| panic!("no row:\n{run}")).split_whitespace().collect();
+    assert_eq!(row.get(2..7), Some(&["counter", "100", "1", "1", "1"][..]), "{run}");
+    let stats = json(&world.asks(&["stats", "--json"]).exited(0));
+    for (pointer, expected) in [
+        ("/vcpus", Value::from(1)),
+        ("/boots", Value::from(1)),
+        ("/plugins/0", Value::from("counter")),
+        ("/msrs/0/msr", Value::from("0x1000")),
+        ("/msrs/0/reads", Value::from(100)),
+        ("/msrs/0/failures", Value::from(1)),
+        ("/msrs/0/timed", Value::from(65)),
+        ("/msrs/1/msr", Value::from("0xdead")),
+        ("/msrs/1/plugin", Value::Null),
+    ] {
+        assert_eq!(stats.pointer(pointer), Some(&expected), "{pointer} of {stats:#}");
+    }
+    let number = |key: &str| stats.pointer(key).and_then(Value::as_u64);
+    assert!(number("/msrs/0/mean_fuel") > Some(0), "{stats:#}");
+    assert!(number("/msrs/0/p99_ns") >= number("/msrs/0/p50_ns"), "{stats:#}");
+    let socket = world.socket();
+    assert!(socket.exists());
+    world.finish().exited(1);
+    assert!(!socket.exists(), "the socket is removed");
+    Ok(())
+}
+
+fn a_vm_by_process_profile_and_socket() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let pid = world.pid();
+    let socket = world.socket();
+    for name in [&pid, "vm", "vm.toml", socket.to_str().expect("text")] {
+        let stats = json(&world.asks(&["stats", name, "--json"]).exited(0));
+        assert_eq!(stats.pointer("/pid").map(Value::to_string), Some(pid.clone()), "{name}");
+    }
+    let list = world.asks(&["stats", "--list"]).exited(0);
+    assert!(list.stdout.contains(&pid) && list.stdout.contains("vm.toml"), "{list}");
+    let list = json(&world.asks(&["stats", "--list", "--json"]).exited(0));
+    assert_eq!(list.as_array().map(Vec::len), Some(1), "{list:#}");
+    Ok(())
+}
+
+fn stats_where_none_or_several_run() -> Outcome {
+    told(&Workdir::new(), &["stats"]).refused(&["no VM of this user runs"]);
+    let list = told(&Workdir::new(), &["stats", "--list", "--json"]).exited(0);
+    assert_eq!(json(&list), Value::Array(vec![]));
+    let one = World::start(COUNTED, &[])?;
+    let mut other = Running::start(&mut command(&one.workdir, &["run", "vm.toml"]));
+    other.wait_for("\nkey ->");
+    one.asks(&["stats"]).refused(&["several VMs run", &one.pid()]);
+    one.asks(&["stats", "vm"]).refused(&["several", "name one by its process"]);
+    one.asks(&["stats", "nobody"]).refused(&["no VM that runs is `nobody`", &one.pid()]);
+    one.asks(&["stats", &one.pid()]).exited(0);
+    Ok(())
+}
+
+fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
+    let World { workdir, running } = World::start(COUNTED, &[])?;
+    running.send(Signal::KILL);
+    running.finish();
+    told(&workdir, &["stats"]).refused(&["no VM of this user runs"]);
+    let sockets = || fs::read_dir(workdir.path().join("wasmsr")).expect("it is there").count();
+    assert_eq!(sockets(), 1, "nobody could remove it");
+    let mut next = Running::start(&mut command(&workdir, &["run", "vm.toml"]));
+    next.wait_for("\nkey ->");
+    assert_eq!(sockets(), 1, "the next run does");
+    told(&workdir, &["stats"]).exited(0);
+    Ok(())
+}
+
+fn scrape(text: &str) -> Scrape {
+    Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus reads it")
+}
+
+/// A counter's or gauge's value.
+fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let found = scrape.samples.iter().find(|sample| {
+        sample.metric == name
+            && labels.iter().all(|(name, value)| sample.labels.get(name) == Some(value))
+    })?;
+    match found.value {
+        Sample::Counter(value) | Sample::Gauge(value) => Some(value),
+        _ => None,
+    }
+}
+
+fn metrics_are_what_prometheus_reads() -> Outcome {
+    let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
+    let text = get(TcpStream::connect(world.port()).expect("it listens"), "/metrics");
+    let scrape = scrape(&text);
+    let counter = [("plugin", "counter")];
+    let read = [("msr", "0x1000"), ("plugin", "counter"), ("op", "read")];
+    for (name, labels, expected) in [
+        ("wasmsr_msr_accesses_total", &read[..], 100.0),
+        ("wasmsr_msr_faults_total", &[("msr", "0xdead"), ("plugin", "(policy)")], 1.0),
+        ("wasmsr_plugin_failures_total", &counter, 1.0),
+        ("wasmsr_boots_total", &[], 1.0),
+        ("wasmsr_vcpus", &[], 1.0),
+        ("wasmsr_build_info", &[], 1.0),
+    ] {
+        assert_eq!(value(&scrape, name, labels), Some(expected), "{name}:\n{text}");
+    }
+    let histograms: Vec<_> = scrape
+        .samples
+        .iter()
+        .filter_map(|sample| match &sample.value {
+            Sample::Histogram(buckets) => Some((sample, buckets)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(histograms.len(), 2, "the plugin's and the policy's:\n{text}");
+    for (sample, buckets) in histograms {
+        assert_eq!(sample.metric, "wasmsr_msr_access_duration_seconds");
+        let grows = buckets.is_sorted_by(|a, b| a.less_than < b.less_than && a.count <= b.count);
+        assert!(grows, "{text}");
+        let last = buckets.last().expect("there are buckets");
+        assert!(last.less_than.is_infinite(), "{text}");
+        let plugin = sample.labels.get("plugin").expect("a label");
+        let count = format!("_seconds_count{{plugin=\"{plugin}\"}} {}\n", last.count);
+        assert!(text.contains(&count), "no `{count}`:\n{text}");
+    }
+    Ok(())
+}
+
+fn counters_go_on_over_boots() -> Outcome {
+    require_kvm()?;
+    let workdir =
+        Vm::new().plugin(&COUNTER).on_disk("times 64 r 1000 -> 64 \n key \n outb 64 fe ->")?;
+    let arguments = ["run", "vm.toml", "--max-boots", "3", "--metrics", "unix:m.sock"];
+    let mut running = Running::start(&mut command(&workdir, &arguments));
+    for boot in [1.0, 2.0, 3.0] {
+        running.wait_for_many("\nkey ->", boot as usize);
+        let socket = UnixStream::connect(workdir.path().join("m.sock")).expect("it listens");
+        let scrape = scrape(&get(socket, "/metrics"));
+        let reads = value(&scrape, "wasmsr_msr_accesses_total", &[("op", "read")]);
+        assert_eq!(reads, Some(100.0 * boot));
+        assert_eq!(value(&scrape, "wasmsr_boots_total", &[]), Some(boot));
+        running.type_in("a");
+    }
+    running.finish().exited(14);
+    Ok(())
+}
+
+fn metrics_on_a_unix_socket() -> Outcome {
+    let world = World::start(COUNTED, &["--metrics", "unix:m.sock"])?;
+    let socket = world.workdir.path().join("m.sock");
+    let text = get(UnixStream::connect(&socket).expect("it listens"), "/metrics");
+    assert!(text.contains("wasmsr_boots_total 1\n"), "{text}");
+    world.finish().exited(1);
+    assert!(!socket.exists(), "the socket is removed");
+    Ok(())
+}
+
+fn other_machines_are_refused() -> Outcome {
+    for (address, reason) in [
+        ("0.0.0.0:9100", "other machines"),
+        ("[::]:9100", "other machines"),
+        ("192.0.2.1:9100", "other machines"),
+        ("localhost:9100", "names are not looked up"),
+        ("9100", "127.0.0.1:PORT"),
+        ("unix:", "path"),
+    ] {
+        let run = Workdir::new().wasmsr(&["run", "vm.toml", "--metrics", address]).exited(2);
+        assert!(run.stderr.contains(reason), "{address}: {run}");
+    }
+    Ok(())
+}
+
+fn an_address_that_is_taken() -> Outcome {
+    let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
+    let run = world.asks(&["run", "vm.toml", "--metrics", &world.port()]).exited(12);
+    run.said(&["cannot offer metrics", &world.port(), "in use"]);
+    Ok(())
+}
+
+fn readers_that_misbehave() -> Outcome {
+    let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
+    let threads = || fs::read_dir(world.running.proc().join("task")).expect("it runs").count();
+    let (port, before) = (world.port(), threads());
+    let connect = || TcpStream::connect(&port).expect("it listens");
+    let status = |request: &[u8]| {
+        let mut stream = connect();
+        // It may have had enough before the end.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned()
+    };
+    for (request, expected) in [
+        (&b"\x00\xff\x1b[2J garbage\r\n\r\n"[..], "400"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", "405"),
+        (b"GET /../../etc/passwd HTTP/1.1\r\n\r\n", "404"),
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", "403"),
+    ] {
+        assert!(status(request).contains(expected), "{expected}: {}", status(request));
+    }
+    // The rest of a huge request is not read; whether the refusal is seen is
+    // up to TCP.
+    let huge = [&b"GET /metrics HTTP/1.1\r\nX: "[..], &vec![b'x'; 4 << 20]].concat();
+    let refusal = status(&huge);
+    assert!(refusal.is_empty() || refusal.contains("431"), "{refusal}");
+    // Most of these wait in the kernel's queue, until the first run out of time.
+    let silent: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    let began = Instant::now();
+    let text = get(connect(), "/metrics");
+    assert!(text.contains("wasmsr_boots_total 1\n"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(threads(), before, "readers cost no thread");
+    drop(silent);
+    world.finish().exited(1);
+    Ok(())
+}
+
+fn a_directory_that_cannot_be_used() -> Outcome {
+    require_kvm()?;
+    let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
+    let mut command = wasmsr(&["run", "vm.toml"]);
+    command.current_dir(workdir.path()).env("XDG_RUNTIME_DIR", "/dev/null");
+    let run = Running::start(&mut command).finish();
+    run.exited(1).said(&["cannot make /dev/null/wasmsr", "do not find this VM"]);
+    Ok(())
+}
+
+fn a_directory_that_others_can_change() -> Outcome {
+    require_kvm()?;
+    let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
+    let directory = workdir.path().join("wasmsr");
+    fs::create_dir(&directory).expect("a folder can be made");
+    let mode = |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode));
+    mode(0o777).expect("it is ours");
+    told(&workdir, &["run", "vm.toml"]).exited(1).said(&["open to others (mode 777)"]);
+    mode(0o700).expect("it is ours");
+    if chown(&directory, Some(65534), None).is_err() {
+        return cannot_run_here("only root can give a folder away");
+    }
+    told(&workdir, &["run", "vm.toml"]).exited(1).said(&["belongs to user 65534"]);
+    assert_eq!(fs::read_dir(&directory).expect("we are root").count(), 0);
+    Ok(())
+}
+
+/// A guest that reads for as long as a test looks.
+const BUSY: &str = "key -> ? \n times 10000000 r 1000 -> ?";
+
+fn busy() -> Result<World, Skip> {
+    require_kvm()?;
+    let workdir = Vm::new().plugin(&COUNTER).on_disk(BUSY)?;
+    let mut running = Running::start(&mut command(&workdir, &["run", "vm.toml"]));
+    running.wait_for("key ->");
+    running.type_in("a");
+    running.wait_for("times");
+    Ok(World { workdir, running })
+}
+
+fn top_on_a_terminal() -> Outcome {
+    let world = busy()?;
+    let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
+    top.shows(|screen| screen.contains("0x1000") && screen.contains("accesses/s"));
+    // It goes on.
+    let total = |screen: &str| {
+        let row = screen.lines().find(|line| line.starts_with("0x1000"))?;
+        row.split_whitespace().nth(4)?.parse::<u64>().ok()
+    };
+    let first = total(&top.shows(|screen| total(screen).is_some()));
+    top.shows(|screen| total(screen) > first);
+    top.type_in("v");
+    top.shows(|screen| screen.contains("by plugin") && !screen.contains("0x1000"));
+    top.type_in("v/nothing");
+    top.shows(|screen| screen.contains("filter: nothing_") && !screen.contains("counter"));
+    top.type_in("\x1b");
+    top.shows(|screen| screen.contains("0x1000"));
+    top.type_in("?");
+    top.shows(|screen| screen.contains("the other way round"));
+    top.type_in("x");
+    top.type_in("p");
+    top.shows(|screen| screen.contains("PAUSED"));
+    top.type_in("q");
+    assert_eq!(top.finish(), Some(0), "exit code");
+    Ok(())
+}
+
+fn top_says_that_the_vm_has_ended() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
+    top.shows(|screen| screen.contains("0x1000"));
+    world.finish().exited(1);
+    top.wait_for("the VM has ended");
+    assert_eq!(top.finish(), Some(0), "exit code");
+    Ok(())
+}
+
+fn top_leaves_the_terminal_as_it_was() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let ends: [(fn(&mut Terminal), i32); 3] = [
+        (|top| top.type_in("\x03"), 0),
+        (|top| top.send(Signal::TERM), 143),
+        (|top| top.send(Signal::HUP), 129),
+    ];
+    for (end, code) in ends {
+        let mut top = Terminal::start(&command(&world.workdir, &["top"]))?;
+        top.shows(|screen| screen.contains("0x1000"));
+        end(&mut top);
+        // The main screen again, and the cursor.
+        top.wait_for("\x1b[?1049l");
+        assert_eq!(top.finish(), Some(code), "exit code");
+    }
+    Ok(())
+}
+
+fn top_in_lines() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let run = world.asks(&["top", "--batch", "-n", "3", "-d", "0.1"]).exited(0);
+    assert_eq!(run.stdout.matches("0x1000 ").count(), 3, "{run}");
+    assert!(!run.stdout.contains('\x1b'), "{run}");
+    Ok(())
+}
+
+fn top_without_a_terminal() -> Outcome {
+    told(&Workdir::new(), &["top"]).refused(&["needs a terminal", "--batch", "wasmsr stats"]);
+    Ok(())
+}
