@@ -258,8 +258,8 @@ fn counters_go_on_over_boots() -> Outcome {
         Vm::new().plugin(&COUNTER).on_disk("times 64 r 1000 -> 64 \n key \n outb 64 fe ->")?;
     let arguments = ["run", "vm.toml", "--max-boots", "3", "--metrics", "unix:m.sock"];
     let mut running = Running::start(&mut command(&workdir, &arguments));
-    for boot in [1.0, 2.0, 3.0] {
-        running.wait_for_many("\nkey ->", boot as usize);
+    for (number, boot) in [(1, 1.0), (2, 2.0), (3, 3.0)] {
+        running.wait_for_many("\nkey ->", number);
         let socket = UnixStream::connect(workdir.path().join("m.sock")).expect("it listens");
         let scrape = scrape(&get(socket, "/metrics"));
         let reads = value(&scrape, "wasmsr_msr_accesses_total", &[("op", "read")]);
@@ -420,7 +420,8 @@ fn top_says_that_the_vm_has_ended() -> Outcome {
 
 fn top_leaves_the_terminal_as_it_was() -> Outcome {
     let world = World::start(COUNTED, &[])?;
-    let ends: [(fn(&mut Terminal), i32); 3] = [
+    type End = fn(&mut Terminal);
+    let ends: [(End, i32); 3] = [
         (|top| top.type_in("\x03"), 0),
         (|top| top.send(Signal::TERM), 143),
         (|top| top.send(Signal::HUP), 129),

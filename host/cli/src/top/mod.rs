@@ -29,7 +29,8 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Watches a VM until it ends, or the user has seen enough.
 pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
-    if !args.batch && !(io::stdout().is_terminal() && io::stdin().is_terminal()) {
+    let has_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    if !args.batch && !has_terminal {
         return Err(Failure::input(anyhow::anyhow!(
             "`top` needs a terminal; `--batch` prints lines, and `wasmsr stats` looks once"
         )));
@@ -127,9 +128,8 @@ impl Watched {
         let restored = Restored;
         let end = loop {
             terminal.draw(|frame| view::draw(frame, &model, palette))?;
-            match self.wait(&mut model)? {
-                Some(end) => break end,
-                None => {}
+            if let Some(end) = self.wait(&mut model)? {
+                break end;
             }
         };
         drop(restored);

@@ -172,7 +172,13 @@ impl Model {
             return;
         }
         self.before = Some(std::mem::replace(&mut self.now, now));
-        self.history.push_back(self.rate() as u64);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is not negative, and the cast ends at the largest number"
+        )]
+        let rate = self.rate() as u64;
+        self.history.push_back(rate);
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
