@@ -14,13 +14,14 @@ mod replay;
 mod run;
 mod signals;
 mod tables;
+mod trace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
-use args::{Cli, Convert, Verb};
+use args::{Cli, Convert, Trace, Verb};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -41,6 +42,10 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Replay(args) => replay::replay(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Plugin(verb) => plugin::perform(&verb),
+        Verb::Trace(Trace::Show(args)) => trace::show(&args),
+        Verb::Trace(Trace::Stats(args)) => trace::stats(&args),
+        Verb::Trace(Trace::Diff(args)) => trace::diff(&args),
+        Verb::Trace(Trace::Report(args)) => trace::report(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
     }
