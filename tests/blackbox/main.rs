@@ -36,6 +36,7 @@ mod scope;
 mod shadow;
 mod timers;
 mod trace;
+mod trace_report;
 
 use std::env;
 use std::path::Path;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         shadow::trials(),
         timers::trials(),
         trace::trials(),
+        trace_report::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
