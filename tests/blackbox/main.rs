@@ -1,7 +1,12 @@
 //! Black-box tests of the `wasmsr` command; how to write one is in
 //! `tests/README.md`.
 
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod authoring;
 mod bad_input;
@@ -31,6 +36,8 @@ mod record;
 mod scope;
 mod shadow;
 mod timers;
+mod trace;
+mod trace_report;
 
 use std::env;
 use std::path::Path;
@@ -71,6 +78,8 @@ fn main() -> ExitCode {
         scope::trials(),
         shadow::trials(),
         timers::trials(),
+        trace::trials(),
+        trace_report::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()

@@ -45,6 +45,9 @@ pub(crate) enum Verb {
     Stats(Stats),
     /// Watch a running VM
     Top(Top),
+    /// Look at recordings of a guest's accesses, which `run --record` writes
+    #[command(subcommand)]
+    Trace(Trace),
     /// Say whether this host is fit, and what to do where it is not
     Doctor(Doctor),
     /// Make profile lines of another VMM's configuration
@@ -311,4 +314,138 @@ pub(crate) enum Convert {
 pub(crate) struct Firecracker {
     /// The CPU template, a JSON file
     pub(crate) template: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Trace {
+    /// Print a recording, an access a line
+    Show(TraceShow),
+    /// Count a recording's accesses and time them, by MSR and plugin
+    Stats(TraceStats),
+    /// Compare two recordings; ends with 1 if they differ
+    Diff(TraceDiff),
+    /// Write a page about a recording, to be opened in a browser
+    Report(TraceReport),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceShow {
+    /// The recording; `-` for standard input
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) filter: AccessFilter,
+
+    /// Print what plugins asked of the host, below the access at which they did
+    #[arg(long)]
+    pub(crate) calls: bool,
+
+    /// Stop after so many accesses
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
+
+    /// Print the lines that were chosen as they are recorded, as JSON Lines
+    #[arg(long, conflicts_with = "calls")]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceStats {
+    /// The recording; `-` for standard input
+    pub(crate) file: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) filter: AccessFilter,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceDiff {
+    /// A recording; `-` for standard input
+    pub(crate) a: PathBuf,
+
+    /// The one to compare it with
+    pub(crate) b: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) filter: AccessFilter,
+
+    /// List at most so many differences; all are counted
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceReport {
+    /// The recording; `-` for standard input
+    pub(crate) file: PathBuf,
+
+    /// The page, which is written anew if it is there; `-` for standard output
+    #[arg(short, long, value_name = "PAGE")]
+    pub(crate) output: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) filter: AccessFilter,
+
+    /// Most accesses in the page's table; beyond that every 2nd, 4th, 8th …
+    #[arg(long, value_name = "N", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) rows: u32,
+}
+
+/// Which accesses; those that fit all that is given.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AccessFilter {
+    /// Of these MSRs, such as 0x10a,0x40000000-0x400000ff
+    #[arg(long, value_name = "MSRS", value_delimiter = ',')]
+    pub(crate) msr: Vec<MsrRange>,
+
+    /// Of this vCPU
+    #[arg(long, value_name = "N")]
+    pub(crate) vcpu: Option<u32>,
+
+    /// That ended so
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub(crate) outcome: Vec<FilterOutcome>,
+
+    /// That this plugin decided, or the policy: `policy`
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) plugin: Vec<String>,
+
+    /// Reads or writes only
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) op: Option<FilterOp>,
+
+    /// Of this boot, counted from 1
+    #[arg(long, value_name = "N")]
+    pub(crate) boot: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FilterOutcome {
+    /// The instruction completed
+    Handled,
+    /// The guest got #GP
+    Fault,
+    /// KVM's own answer
+    Kernel,
+    /// The run was stopped
+    Stop,
+    /// The plugin failed, whatever the guest got
+    Failed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FilterOp {
+    /// rdmsr
+    Read,
+    /// wrmsr
+    Write,
 }

@@ -2,7 +2,7 @@
 //! own settings, which are always put back.
 
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -17,9 +17,25 @@ use wasmsr_vmm::Control;
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
+    reached(written).map(|_| ())
+}
+
+/// Standard output for long texts: in large pieces, but line by line where
+/// people wait for each.
+pub(crate) fn output() -> Box<dyn Write> {
+    let stdout = io::stdout().lock();
+    match stdout.is_terminal() {
+        true => Box::new(stdout),
+        false => Box::new(BufWriter::with_capacity(1 << 16, stdout)),
+    }
+}
+
+/// Whether what was written can reach anybody. A reader that has gone away is
+/// no error, but nothing more need be written.
+pub(crate) fn reached(written: io::Result<()>) -> io::Result<bool> {
     match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
 }
 

@@ -17,13 +17,14 @@ mod signals;
 mod stats;
 mod tables;
 mod top;
+mod trace;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
 
-use args::{Cli, Convert, Verb};
+use args::{Cli, Convert, Trace, Verb};
 use exit::Failure;
 
 fn main() -> ExitCode {
@@ -46,6 +47,10 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),
+        Verb::Trace(Trace::Show(args)) => trace::show(&args),
+        Verb::Trace(Trace::Stats(args)) => trace::stats(&args),
+        Verb::Trace(Trace::Diff(args)) => trace::diff(&args),
+        Verb::Trace(Trace::Report(args)) => trace::report(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
     }

@@ -1,0 +1,122 @@
+//! Text from a recording, made fit for a terminal: nothing in it moves the
+//! cursor, changes colours or the direction of writing, or fills the screen.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
+
+/// Longest name that is printed whole. Plugins' names have at most 64 bytes.
+const LONGEST: usize = 72;
+
+/// A name or a version: short, and on one line.
+pub(crate) fn plain(text: &str) -> String {
+    plain_up_to(text, LONGEST)
+}
+
+/// A text of at most so many characters, on one line.
+pub(crate) fn plain_up_to(text: &str, longest: usize) -> String {
+    let mut plain = String::new();
+    for (number, character) in text.chars().enumerate() {
+        if number >= longest {
+            plain.push('…');
+            break;
+        }
+        if is_active(character) {
+            // A String takes everything.
+            let _ = write!(plain, "{}", character.escape_unicode());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// JSON in which such characters are escaped, as JSON's strings allow.
+pub(crate) fn write_json(out: impl Write, value: &impl Serialize) -> serde_json::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(out, Inactive))
+}
+
+/// The same as text.
+pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    write_json(&mut bytes, value)?;
+    // serde_json writes UTF-8 and nothing else.
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+struct Inactive;
+
+impl Formatter for Inactive {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if !fragment.contains(is_active) {
+            return CompactFormatter.write_string_fragment(writer, fragment);
+        }
+        let mut units = [0; 2];
+        let mut bytes = [0; 4];
+        for character in fragment.chars() {
+            if is_active(character) {
+                for unit in character.encode_utf16(&mut units) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            } else {
+                writer.write_all(character.encode_utf8(&mut bytes).as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character does something instead of being seen: controls, and
+/// those of Unicode that are invisible or turn the text around.
+fn is_active(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_they_are() {
+        assert_eq!(plain("arch-capabilities"), "arch-capabilities");
+        assert_eq!(plain("Grüße, 世界"), "Grüße, 世界");
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_obeys() {
+        assert_eq!(plain("\u{1b}[31mred\r\n"), r"\u{1b}[31mred\u{d}\u{a}");
+        assert_eq!(plain("\u{9b}2J\u{202e}txt"), r"\u{9b}2J\u{202e}txt");
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        let name = plain(&"x".repeat(1 << 20));
+        assert_eq!(name.chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn json_escapes_what_serde_leaves() {
+        let text = "a\u{9b}\u{202e}\u{e0001}\"\u{1b}";
+        let escaped = json(&text).unwrap();
+        assert_eq!(escaped, r#""a\u009b\u202e\udb40\udc01\"\u001b""#);
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+    }
+}

@@ -1,0 +1,114 @@
+//! Accesses over time: columns of equal width, which grow with the recording,
+//! so that one pass over it is enough and their number has a bound.
+
+use serde::Serialize;
+use wasmsr_engine::record::{Access, Ended};
+
+/// Most columns.
+const COLUMNS: u64 = 2048;
+
+/// What a column counts apart. A plugin's failure is that, whatever the guest
+/// got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Class {
+    Handled,
+    Kernel,
+    Fault,
+    Failed,
+    Stop,
+}
+
+const CLASSES: usize = 5;
+
+impl Class {
+    pub(super) fn of(access: &Access) -> Class {
+        match access.outcome {
+            _ if access.failed => Class::Failed,
+            Ended::Handled => Class::Handled,
+            Ended::Kernel => Class::Kernel,
+            Ended::Fault => Class::Fault,
+            Ended::Stop => Class::Stop,
+        }
+    }
+}
+
+/// The columns.
+#[derive(Serialize)]
+pub(super) struct Timeline {
+    /// Nanoseconds a column.
+    width: u64,
+    /// By class, in the order of [`Class`].
+    columns: Vec<[u64; CLASSES]>,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline { width: 1_000, columns: Vec::new() }
+    }
+}
+
+impl Timeline {
+    /// Counts an access.
+    pub(super) fn add(&mut self, t: u64, class: Class) {
+        while t / self.width >= COLUMNS {
+            self.widen();
+        }
+        // Fewer than COLUMNS.
+        let column = usize::try_from(t / self.width).unwrap_or_default();
+        if self.columns.len() <= column {
+            self.columns.resize(column + 1, [0; CLASSES]);
+        }
+        let count = self.columns.get_mut(column).and_then(|column| column.get_mut(class as usize));
+        if let Some(count) = count {
+            *count += 1;
+        }
+    }
+
+    /// Makes one column of two.
+    fn widen(&mut self) {
+        self.width = self.width.saturating_mul(2);
+        self.columns = self
+            .columns
+            .chunks(2)
+            .map(|pair| {
+                let mut sum = [0; CLASSES];
+                for column in pair {
+                    sum.iter_mut().zip(column).for_each(|(sum, count)| *sum += count);
+                }
+                sum
+            })
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(timeline: &Timeline) -> u64 {
+        timeline.columns.iter().flatten().sum()
+    }
+
+    #[test]
+    fn nothing_is_lost_as_columns_grow() {
+        let mut timeline = Timeline::default();
+        for t in (0..50_000_000).step_by(777) {
+            timeline.add(t, Class::Fault);
+        }
+        assert_eq!(sum(&timeline), 50_000_000_u64.div_ceil(777));
+        assert!(timeline.columns.len() <= 2048);
+        assert_eq!(timeline.width, 32_000);
+        assert!(timeline.columns.iter().all(|column| column[0] == 0));
+    }
+
+    #[test]
+    fn any_time_has_a_column() {
+        let mut timeline = Timeline::default();
+        timeline.add(0, Class::Handled);
+        timeline.add(u64::MAX, Class::Stop);
+        timeline.add(u64::MAX / 2, Class::Kernel);
+        assert_eq!(sum(&timeline), 3);
+        assert!(timeline.columns.len() <= 2048);
+    }
+}
