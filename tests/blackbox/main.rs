@@ -9,6 +9,7 @@ mod boots;
 mod cache;
 mod chains;
 mod check;
+mod colours;
 mod conformance;
 mod containment;
 mod convert;
@@ -29,6 +30,7 @@ mod policy;
 mod record;
 mod scope;
 mod shadow;
+mod shell_support;
 mod timers;
 
 use std::env;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         cache::trials(),
         chains::trials(),
         check::trials(),
+        colours::trials(),
         conformance::trials(),
         containment::trials(),
         convert::trials(),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         record::trials(),
         scope::trials(),
         shadow::trials(),
+        shell_support::trials(),
         timers::trials(),
     ];
     let trials = trials.into_iter().flatten().collect();

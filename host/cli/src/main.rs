@@ -2,14 +2,18 @@
 
 mod args;
 mod check;
+mod completions;
 mod console;
 mod convert;
 mod doctor;
 mod exit;
 mod firecracker;
 mod loaded;
+mod man;
 mod plugin;
 mod recorded;
+#[cfg(test)]
+mod reference;
 mod replay;
 mod run;
 mod signals;
@@ -29,7 +33,7 @@ fn main() -> ExitCode {
     match perform(cli.verb) {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            eprintln!("error: {error:#}");
+            console::print_error(&error);
             code.into()
         }
     }
@@ -43,6 +47,8 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Man(args) => man::man(&args),
     }
 }
 
