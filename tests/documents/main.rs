@@ -27,7 +27,7 @@ use page::Block;
 use session::{Done, Session};
 
 fn main() -> ExitCode {
-    let mut trials: Vec<Trial> = pages().into_iter().flat_map(trials).collect();
+    let mut trials: Vec<Trial> = pages().into_iter().flat_map(|page| trials(&page)).collect();
     trials.extend(page::checks().into_iter().map(|(name, check)| {
         Trial::test(format!("page::{name}"), move || {
             check();
@@ -61,8 +61,8 @@ fn workspace() -> PathBuf {
 
 /// A trial for each block of a page. The first that is asked runs them all, in
 /// order: a later one may need what an earlier one made.
-fn trials(page: PathBuf) -> Vec<Trial> {
-    let text = fs::read_to_string(workspace().join(&page)).expect("a page can be read");
+fn trials(page: &Path) -> Vec<Trial> {
+    let text = fs::read_to_string(workspace().join(page)).expect("a page can be read");
     let is_tried = |block: &Block| block.language != "text" || !block.comment.is_empty();
     let blocks: Vec<Block> = page::blocks(&text).into_iter().filter(is_tried).collect();
     let blocks = Arc::new(blocks);
