@@ -24,6 +24,8 @@ pub(crate) struct Session {
     workspace: PathBuf,
     folder: TempDir,
     place: PathBuf,
+    /// What this machine lacks: later commands may need what could not be made.
+    lacking: Option<String>,
 }
 
 /// What a command may take: `cargo` may have to compile.
@@ -46,7 +48,7 @@ impl Session {
             symlink(entry.path(), folder.path().join(entry.file_name())).expect("a link");
         }
         let place = folder.path().to_path_buf();
-        Session { workspace: workspace.to_path_buf(), folder, place }
+        Session { workspace: workspace.to_path_buf(), folder, place, lacking: None }
     }
 
     /// Does what a block says.
@@ -81,7 +83,9 @@ impl Session {
             let anything = || std::iter::once("[…]".to_owned());
             let shown = block.text.lines().map(str::to_owned);
             let expected: Vec<String> = anything().chain(shown).chain(anything()).collect();
-            let lines: Vec<&str> = text.lines().collect();
+            // Marks of parts, which pages leave out.
+            let lines = text.lines().filter(|line| !line.contains("ANCHOR"));
+            let lines: Vec<&str> = lines.collect();
             return match is_as_expected(&expected, &lines) {
                 true => Ok(()),
                 false => Err(format!("{} does not have these lines", path.display())),
@@ -132,8 +136,9 @@ impl Session {
                 let why = "takes minutes; the comment before the block says why it is not run";
                 return Done::Wrong(format!("`{}` {why}", step.command));
             }
-            if let Err(reason) = can_run_here(&step.command) {
-                return Done::NotRun(reason);
+            self.lacking = self.lacking.take().or(can_run_here(&step.command).err());
+            if let Some(reason) = &self.lacking {
+                return Done::NotRun(reason.clone());
             }
             let code = block.said("exits with").filter(|_| number == last);
             if let Err(why) = self.perform(step, code) {
@@ -217,7 +222,15 @@ impl Session {
 
 /// Whether this machine has what a command needs.
 fn can_run_here(command: &str) -> Result<(), String> {
-    const WITH_KVM: &[&str] = &["wasmsr run", "wasmsr top", "wasmsr doctor", "cargo xtask demo"];
+    const WITH_KVM: &[&str] =
+        &["wasmsr run", "wasmsr top", "wasmsr doctor", "cargo xtask demo", "cargo run -q -p embed"];
+    const TOOLS: &[&str] = &["clang", "wat2wasm", "llvm-objcopy"];
+    let tool = TOOLS.iter().find(|tool| command.split(' ').next() == Some(tool));
+    if let Some(tool) = tool
+        && Command::new(tool).arg("--version").output().is_err()
+    {
+        return Err(format!("no {tool}"));
+    }
     let needs_kvm = WITH_KVM.iter().any(|start| command.starts_with(start));
     match File::options().read(true).write(true).open("/dev/kvm") {
         Err(error) if needs_kvm => Err(format!("/dev/kvm: {error}")),
