@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `<!-- file: NAME -->` | is a file of the reader's, which later commands use |
 //! | `<!-- plugin: NAME.wasm -->` | is WebAssembly text, which becomes that file |
-//! | `<!-- from: PATH -->` | is a part of that file of the workspace |
+//! | `<!-- from: PATH -->` | is a part of that file, of the reader or of the workspace |
 //! | `<!-- part of a profile -->`, `<!-- part of a manifest -->` | is read as one |
 //! | `<!-- exits with: N -->` | is a session whose last command ends with that code |
 //! | `<!-- not run: REASON -->` | is only shown |

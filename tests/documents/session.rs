@@ -77,7 +77,9 @@ impl Session {
             return self.write(name, &module);
         }
         if let Some(path) = block.said("from") {
-            let path = self.workspace.join(path);
+            // The reader's, and else the workspace's.
+            let own = self.place.join(path);
+            let path = if own.is_file() { own } else { self.workspace.join(path) };
             let text = fs::read_to_string(&path)
                 .map_err(|error| format!("{}: {error}", path.display()))?;
             let anything = || std::iter::once("[…]".to_owned());
