@@ -27,6 +27,7 @@ mod multiboot;
 mod no_kvm;
 mod plugins;
 mod policy;
+mod readme;
 mod record;
 mod scope;
 mod shadow;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         no_kvm::trials(),
         plugins::trials(),
         policy::trials(),
+        readme::trials(),
         record::trials(),
         scope::trials(),
         shadow::trials(),
