@@ -14,6 +14,7 @@ mod boots;
 mod cache;
 mod chains;
 mod check;
+mod colours;
 mod conformance;
 mod containment;
 mod convert;
@@ -32,9 +33,11 @@ mod multiboot;
 mod no_kvm;
 mod plugins;
 mod policy;
+mod readme;
 mod record;
 mod scope;
 mod shadow;
+mod shell_support;
 mod timers;
 mod trace;
 mod trace_report;
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         cache::trials(),
         chains::trials(),
         check::trials(),
+        colours::trials(),
         conformance::trials(),
         containment::trials(),
         convert::trials(),
@@ -74,9 +78,11 @@ fn main() -> ExitCode {
         no_kvm::trials(),
         plugins::trials(),
         policy::trials(),
+        readme::trials(),
         record::trials(),
         scope::trials(),
         shadow::trials(),
+        shell_support::trials(),
         timers::trials(),
         trace::trials(),
         trace_report::trials(),

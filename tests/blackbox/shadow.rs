@@ -154,8 +154,8 @@ fn a_clock_is_shadowed_under_linux() -> Outcome {
     shell.ask("source", "cat /sys/devices/system/clocksource/clocksource0/current_clocksource");
     let run = shell.power_off();
     assert_eq!(run.answer("source"), "kvm-clock", "{run}");
-    let head = run.stderr.lines().skip_while(|line| !line.starts_with("SHADOW"));
-    let words: Vec<&str> = head.clone().nth(1).unwrap_or_default().split_whitespace().collect();
+    let mut head = run.stderr.lines().skip_while(|line| !line.starts_with("SHADOW"));
+    let words: Vec<&str> = head.nth(1).unwrap_or_default().split_whitespace().collect();
     assert!(words.get(3).is_some_and(|accesses| *accesses != "0"), "{run}");
     assert_eq!(words.get(4..8), Some(&["0", "0", "0", "0"][..]), "{run}");
     Ok(())

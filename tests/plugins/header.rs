@@ -66,7 +66,7 @@ fn every_host_call(folder: &Path) {
     fs::write(&file, source).expect("a temporary file can be written");
 
     let imports: BTreeMap<_, _> = compile(folder, &file).imports.into_iter().collect();
-    let table = HOST_CALLS.iter().map(|call| (format!("wasmsr.{}", call.name), call.ty.to_owned()));
+    let table = HOST_CALLS.iter().map(|call| (format!("wasmsr.{}", call.name), call.ty()));
     assert_eq!(imports, table.collect());
 }
 

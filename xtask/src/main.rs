@@ -5,6 +5,7 @@ use std::process::ExitCode;
 mod apt;
 mod architecture;
 mod bench;
+mod book;
 mod demo;
 mod languages;
 mod nested;
@@ -55,6 +56,12 @@ const CHORES: &[Chore] = &[
         arguments: "[--nested] [--json] [NAME...]",
         summary: "measure how fast wasmsr is, each figure against a reference",
         run: bench::run,
+    },
+    Chore {
+        name: "book",
+        arguments: "[--bless]",
+        summary: "make target/book/html of the documents; with the flag, first what comes from code",
+        run: book::run,
     },
     Chore {
         name: "prepush",

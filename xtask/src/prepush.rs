@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::workspace::Workspace;
-use crate::{architecture, plugins, process, test};
+use crate::{architecture, book, plugins, process, test};
 
 type Step = (&'static str, fn(&Workspace) -> Result<()>);
 
@@ -19,6 +19,7 @@ const CHECKS: &[Step] = &[
         cargo(workspace, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     }),
     ("documentation", |workspace| cargo(workspace, &["doc", "--workspace", "--no-deps"])),
+    ("book", book::build),
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {

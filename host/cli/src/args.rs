@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
 use wasmsr_engine::msr::MsrRange;
 
 use crate::live::address::Address;
@@ -53,11 +54,16 @@ pub(crate) enum Verb {
     /// Make profile lines of another VMM's configuration
     #[command(subcommand)]
     Convert(Convert),
+    /// Print what a shell needs to complete this command
+    Completions(Completions),
+    /// Print the manual page, or write those of all verbs
+    Man(Man),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The profile, a TOML file
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) profile: PathBuf,
 
     /// Boot at most this many times
@@ -92,6 +98,7 @@ pub(crate) enum OnReboot {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// The profile, a TOML file
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) profile: PathBuf,
 
     /// Print one JSON object instead of tables
@@ -181,7 +188,7 @@ pub(crate) struct Doctor {
 #[derive(Debug, Args)]
 pub(crate) struct Cache {
     /// Keep compiled plugins here, not in wasmsr/ in $XDG_CACHE_HOME or ~/.cache
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) cache_dir: Option<PathBuf>,
 
     /// Compile every plugin anew, and keep nothing
@@ -297,6 +304,7 @@ pub(crate) struct Bench {
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// The plugin, a .wasm file
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
     /// Print one JSON object instead of text
@@ -313,6 +321,7 @@ pub(crate) enum Convert {
 #[derive(Debug, Args)]
 pub(crate) struct Firecracker {
     /// The CPU template, a JSON file
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) template: PathBuf,
 }
 
@@ -448,4 +457,15 @@ pub(crate) enum FilterOp {
     Read,
     /// wrmsr
     Write,
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Write a page for each verb into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: Option<PathBuf>,
 }

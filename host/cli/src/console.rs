@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::Styles;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use tracing_subscriber::fmt::MakeWriter;
 use wasmsr_engine::profile::Boot;
@@ -45,18 +47,28 @@ pub(crate) fn guest_output() -> io::Result<Box<dyn Write + Send>> {
     Ok(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
 }
 
-/// Whether people look at standard error, and like colours.
+/// Whether people look at standard error, and like colours: the rule by which
+/// clap colours its help, with `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and
+/// `TERM`.
 pub(crate) fn stderr_is_coloured() -> bool {
-    io::stderr().is_terminal() && !colours_are_refused()
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
-/// Whether people look at standard output, and like colours.
+/// The same of standard output.
 pub(crate) fn stdout_is_coloured() -> bool {
-    io::stdout().is_terminal() && !colours_are_refused()
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }
 
-fn colours_are_refused() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+/// Prints why a command failed, as clap prints what is wrong with arguments.
+pub(crate) fn print_error(error: &anyhow::Error) {
+    let styles = Styles::default();
+    let style = styles.get_error();
+    let written = match stderr_is_coloured() {
+        true => writeln!(io::stderr(), "{style}error:{style:#} {error:#}"),
+        false => writeln!(io::stderr(), "error: {error:#}"),
+    };
+    // Nobody is left to be told where standard error has gone.
+    drop(written);
 }
 
 /// Standard error for the log; lines that cannot be written are lost.

@@ -2,6 +2,7 @@
 
 mod args;
 mod check;
+mod completions;
 mod console;
 mod convert;
 mod doctor;
@@ -9,8 +10,11 @@ mod exit;
 mod firecracker;
 mod live;
 mod loaded;
+mod man;
 mod plugin;
 mod recorded;
+#[cfg(test)]
+mod reference;
 mod replay;
 mod run;
 mod signals;
@@ -33,7 +37,7 @@ fn main() -> ExitCode {
     match perform(cli.verb) {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
-            eprintln!("error: {error:#}");
+            console::print_error(&error);
             code.into()
         }
     }
@@ -53,6 +57,8 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Trace(Trace::Report(args)) => trace::report(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
+        Verb::Completions(args) => completions::completions(&args),
+        Verb::Man(args) => man::man(&args),
     }
 }
 

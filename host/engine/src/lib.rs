@@ -24,6 +24,8 @@ pub mod plugin;
 pub mod profile;
 mod rate_limit;
 pub mod record;
+#[cfg(test)]
+mod reference;
 mod report;
 mod seat;
 mod shadow;

@@ -7,10 +7,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::msr::Policy;
 use crate::plugin::Grant;
+#[cfg(test)]
+use crate::reference::kind;
 use crate::toml_file::{self, TomlError};
 
 /// A VM's description, read and validated; what it names on disk is not yet
@@ -111,16 +115,17 @@ pub struct PluginConfig {
 
 /// What becomes of an access when its plugin traps or overruns a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// #GP in the guest.
+    /// a #GP in the guest
     #[default]
     Fault,
-    /// KVM's own answer.
+    /// KVM's own answer for this vCPU
     Kernel,
-    /// Reads are 0, writes are dropped.
+    /// a read gives 0, a write is dropped
     Ignore,
-    /// End the run.
+    /// the run ends with exit code 10
     Stop,
 }
 
@@ -249,25 +254,36 @@ impl Profile {
     }
 }
 
-/// The file as it is written.
+/// The file as it is written. The doc comments of its tables are the profile
+/// reference.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// The VM's size.
     #[serde(default)]
     vm: VmTable,
+    /// What the VM boots.
     #[serde(default)]
     boot: BootTable,
+    /// What becomes of an access that no plugin took.
     #[serde(default)]
     msr: Policy,
+    /// The plugins, in the order in which they are asked.
     #[serde(default)]
     plugin: Vec<PluginTable>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 struct VmTable {
+    /// guest memory: at least 1 MiB, a multiple of 4 KiB, no more than the host
+    /// has
     #[serde(deserialize_with = "size")]
+    #[cfg_attr(test, schemars(with = "kind::Size"))]
     memory: ByteSize,
+    /// virtual CPUs, 1 to 255; KVM may allow fewer
     vcpus: u32,
 }
 
@@ -278,17 +294,31 @@ impl Default for VmTable {
 }
 
 #[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct BootTable {
+    /// a guest that is built into wasmsr; there is one, `"hello"`, see below
     guest: Option<String>,
+    /// a multiboot 1 image, 32-bit ELF or with the header's address fields, as
+    /// for `qemu-system-x86_64 -kernel`
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     image: Option<PathBuf>,
+    /// a Linux kernel: a bzImage with a 64-bit entry (boot protocol 2.12, Linux
+    /// 3.8 or later), or an ELF `vmlinux`
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     kernel: Option<PathBuf>,
+    /// with `kernel`: the initial RAM disk
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     initrd: Option<PathBuf>,
+    /// the command line; without the file's own name
     cmdline: Option<String>,
+    /// with `image`: multiboot modules, in order: a path, or
+    /// `{ path = "FILE", cmdline = "TEXT" }`; a plain path is its own text
     modules: Option<Vec<ModuleTable>>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(untagged, expecting = "expected a path or a table with `path` and `cmdline`")]
 enum ModuleTable {
     Path(PathBuf),
@@ -296,6 +326,7 @@ enum ModuleTable {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct FullModuleTable {
     path: PathBuf,
@@ -303,24 +334,46 @@ struct FullModuleTable {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct PluginTable {
+    /// the `.wasm` file, at most 8 MiB
+    #[cfg_attr(test, schemars(with = "kind::Path"))]
     path: PathBuf,
+    /// the file must have this SHA-256, 64 hexadecimal digits
     #[serde(default, deserialize_with = "from_text")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     sha256: Option<Sha256>,
+    /// the plugin's configuration; what it may hold is the plugin's matter
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "kind::Table"))]
     config: toml::Table,
+    /// capabilities granted, see below
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     grant: Vec<Grant>,
+    /// what becomes of an access when the plugin traps or overruns a limit;
+    /// `"fault"` if not said
     on_failure: Option<OnFailure>,
+    /// Wasm instructions for one access, 1 to 1000000000
     #[serde(default = "default_fuel")]
     fuel: u64,
+    /// ceiling of an instance's memory, 64 KiB to 4 GiB
     #[serde(default = "default_plugin_memory", deserialize_with = "size")]
+    #[cfg_attr(test, schemars(with = "kind::Size"))]
     memory: ByteSize,
+    /// may claim what an earlier plugin claims, and answers what that one
+    /// passes on
     #[serde(default)]
     fallback: bool,
+    /// from this kernel version of the host on, such as `"6.12"`, the plugin is
+    /// left out and its MSRs are KVM's
     #[serde(default, deserialize_with = "from_text")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     kernel_from: Option<KernelVersion>,
+    /// runs beside the plugin of this name for comparison only, see
+    /// [Shadows](recording.md#shadows); `fallback`, `on-failure` and
+    /// `kernel-from` say nothing then and are refused
     shadow_of: Option<String>,
 }
 
@@ -522,6 +575,8 @@ impl PluginTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msr::{PolicyAction, PolicyOverride};
+    use crate::reference::Reference;
 
     fn parse(text: &str) -> Result<Profile, String> {
         Profile::parse(Path::new("dir/vm.toml"), text).map_err(|error| {
@@ -593,6 +648,19 @@ mod tests {
         refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0"]);
         refused(&format!("{plugin}memory = \"1KiB\"\n"), &["64KiB to 4GiB"]);
         refused(&format!("{plugin}kernel-from = \"six\"\n"), &["`six` is no kernel version"]);
+    }
+
+    #[test]
+    fn the_reference_is_current() {
+        let profile = Reference::<File>::of("docs/profile.md");
+        profile.table::<VmTable>("vm");
+        profile.table::<BootTable>("boot");
+        profile.table::<Policy>("msr");
+        profile.values::<PolicyAction>("policy actions");
+        profile.table::<PolicyOverride>("msr.override");
+        profile.table::<PluginTable>("plugin");
+        profile.values::<OnFailure>("on-failure");
+        profile.schema("docs/schemas/profile.json");
     }
 
     #[test]

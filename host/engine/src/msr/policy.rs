@@ -2,48 +2,56 @@
 
 use std::fmt;
 
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Direction, MsrAccess, MsrRange, Outcome, Reason};
+#[cfg(test)]
+use crate::reference::kind;
 
 /// The profile's `[msr]` table: a per-VM `ignore_msrs`, by reason, MSR and
 /// direction.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// For MSRs that KVM does not know, and for those that every plugin
-    /// which claims them passes on.
+    /// an access to an MSR that KVM does not know, or that every plugin which
+    /// claims it has passed on
     pub unknown: PolicyAction,
-    /// For MSRs that KVM knows, with a value or in a mode that it refuses.
+    /// an access to an MSR that KVM knows, with a value or in a mode that it
+    /// refuses
     pub invalid: PolicyAction,
-    /// `[[msr.override]]`: exceptions, whatever the reason; the first that
-    /// matches decides.
+    /// exceptions, whatever the reason; the first that matches decides
     #[serde(rename = "override")]
     pub overrides: Vec<PolicyOverride>,
 }
 
 /// `[[msr.override]]`: what becomes of unanswered accesses to a range.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub struct PolicyOverride {
-    /// The MSRs.
+    /// the MSRs, as in a [manifest](manifest.md#msr)
+    #[cfg_attr(test, schemars(with = "kind::Range"), serde(skip_serializing))]
     pub range: MsrRange,
-    /// For reads; as without the override if not said.
+    /// for reads; as without the exception if not said
     pub read: Option<PolicyAction>,
-    /// For writes; as without the override if not said.
+    /// for writes; as without the exception if not said
     pub write: Option<PolicyAction>,
 }
 
 /// One answer of the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyAction {
-    /// #GP in the guest.
+    /// a #GP in the guest
     #[default]
     Fault,
-    /// Reads are 0, writes are dropped.
+    /// a read gives 0, a write is dropped
     Ignore,
-    /// End the run.
+    /// the run ends with exit code 10 and a sentence that names the MSR
     Stop,
 }
 

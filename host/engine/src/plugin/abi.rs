@@ -13,47 +13,239 @@ use crate::msr::Direction;
 pub struct HostCall {
     /// Name within the import module `wasmsr`.
     pub name: &'static str,
-    /// Its type.
-    pub ty: &'static str,
+    /// Its type, with names of the parameters.
+    pub signature: &'static str,
     /// The capability that it needs; `None` where it is free.
     pub capability: Option<&'static str>,
+    /// What it does, as the ABI reference says it.
+    pub meaning: &'static str,
+}
+
+impl HostCall {
+    /// Its type as Wasm knows it: [`HostCall::signature`] without the names.
+    pub fn ty(&self) -> String {
+        without_names(self.signature)
+    }
 }
 
 /// All of them.
 pub const HOST_CALLS: &[HostCall] = &[
-    free("outcome", "(i32) -> ()"),
-    free("log", "(i32, i32, i32) -> ()"),
-    free("config", "(i32, i32) -> (i32)"),
-    free("tsc", "() -> (i64)"),
-    free("tsc_khz", "() -> (i32)"),
-    free("monotonic_ns", "() -> (i64)"),
-    free("realtime_ns", "() -> (i64)"),
-    free("tsc_is_stable", "() -> (i32)"),
-    free("vcpus", "() -> (i32)"),
-    free("vcpu_times", "(i32, i32) -> (i32)"),
-    free("host_cpus", "() -> (i32)"),
-    behind("guest-memory", "guest_read", "(i64, i32, i32) -> (i32)"),
-    behind("guest-memory", "guest_write", "(i64, i32, i32) -> (i32)"),
-    behind("kvm-msr", "kvm_rdmsr", "(i32, i32) -> (i32)"),
-    behind("kvm-msr", "kvm_wrmsr", "(i32, i64) -> (i32)"),
-    behind("host-msr", "host_rdmsr", "(i32, i32) -> (i32)"),
-    behind("host-msr", "host_rdmsr_on", "(i32, i32, i32) -> (i32)"),
-    behind("host-file", "host_file", "(i32, i32, i32, i32) -> (i32)"),
-    behind("intercept", "intercept", "(i32, i32, i32, i32) -> (i32)"),
-    behind("timer", "timer", "(i64) -> (i32)"),
-    free("save_state", "(i32, i32) -> (i32)"),
-    free("saved_state", "(i32, i32) -> (i32)"),
-    free("saved_version", "(i32, i32) -> (i32)"),
-    free("report_text", "(i32, i32) -> ()"),
+    free(
+        "outcome",
+        "(kind: i32) -> ()",
+        "within `rdmsr` and `wrmsr`: ends the access otherwise, see below",
+    ),
+    free(
+        "log",
+        "(level: i32, ptr: i32, len: i32) -> ()",
+        "a line of UTF-8 for wasmsr's log: level 1 error, 2 warning, 3 info, 4 debug; cut \
+         after 1024 bytes",
+    ),
+    free(
+        "config",
+        "(ptr: i32, cap: i32) -> i32",
+        "the profile's `config` as JSON text, `{}` without one: copies at most `cap` bytes to \
+         `ptr`, returns the length of the whole",
+    ),
+    free("tsc", "() -> i64", "the guest's TSC on this vCPU, now"),
+    free("tsc_khz", "() -> i32", "its frequency"),
+    free(
+        "monotonic_ns",
+        "() -> i64",
+        "nanoseconds of the host's monotonic clock since the VM was built",
+    ),
+    free("realtime_ns", "() -> i64", "nanoseconds of the host's time of day since 1970, UTC"),
+    free(
+        "tsc_is_stable",
+        "() -> i32",
+        "1 if the TSCs of all vCPUs agree and will go on so (KVM api 4.29, \
+         `KVM_CLOCK_TSC_STABLE`), else 0",
+    ),
+    free("vcpus", "() -> i32", "how many vCPUs the VM has"),
+    free(
+        "vcpu_times",
+        "(vcpu: i32, ptr: i32) -> i32",
+        "two times 8 bytes, little endian, at `ptr`: the nanoseconds that the vCPU's thread \
+         has run, and waited for a CPU; 0, or 1 if it has not started or nobody counts",
+    ),
+    free("host_cpus", "() -> i32", "how many CPUs the host has online"),
+    behind(
+        "guest-memory",
+        "guest_read",
+        "(gpa: i64, ptr: i32, len: i32) -> i32",
+        "copies guest-physical memory to `ptr`; 0, or 1 if any of it is not RAM",
+    ),
+    behind(
+        "guest-memory",
+        "guest_write",
+        "(gpa: i64, ptr: i32, len: i32) -> i32",
+        "copies to guest-physical memory; 0, or 1 if any of it is not RAM, and then nothing \
+         is written",
+    ),
+    behind(
+        "kvm-msr",
+        "kvm_rdmsr",
+        "(index: i32, ptr: i32) -> i32",
+        "KVM's own value of an MSR on this vCPU, 8 bytes, little endian, at `ptr`; 0, or 1 if \
+         KVM has none",
+    ),
+    behind(
+        "kvm-msr",
+        "kvm_wrmsr",
+        "(index: i32, value: i64) -> i32",
+        "sets it; 0, or 1 if KVM refuses",
+    ),
+    behind(
+        "host-msr",
+        "host_rdmsr",
+        "(index: i32, ptr: i32) -> i32",
+        "the physical CPU's value of an MSR, 8 bytes, little endian, at `ptr`; 0, or 1 if \
+         this MSR is not asked for and granted, or the host does not let it be read",
+    ),
+    behind(
+        "host-msr",
+        "host_rdmsr_on",
+        "(cpu: i32, index: i32, ptr: i32) -> i32",
+        "the same on the host's CPU of this number",
+    ),
+    behind(
+        "host-file",
+        "host_file",
+        "(name: i32, name_len: i32, ptr: i32, cap: i32) -> i32",
+        "copies the beginning of the file that is granted under this name to `ptr`, at most \
+         `cap` and at most 4096 bytes; returns how many, or -1 if there is none to be read",
+    ),
+    behind(
+        "intercept",
+        "intercept",
+        "(first: i32, last: i32, directions: i32, on: i32) -> i32",
+        "lets accesses to `first` to `last` exit (`on` not 0), or leaves them to KVM; \
+         directions: bit 0 reads, bit 1 writes; 0, or 1 if the manifest does not claim all of \
+         them, or 2 if the result does not fit KVM's filter, and then nothing changes",
+    ),
+    behind(
+        "timer",
+        "timer",
+        "(at_ns: i64) -> i32",
+        "has the export `timer` called when `monotonic_ns` has reached `at_ns`, no sooner \
+         than in 1 ms; replaces an earlier one; 0",
+    ),
+    free(
+        "save_state",
+        "(ptr: i32, len: i32) -> i32",
+        "within `save`: the state; 0, or 1 if it has more than 64 KiB",
+    ),
+    free(
+        "saved_state",
+        "(ptr: i32, cap: i32) -> i32",
+        "within `restore`: the saved state, as `config` gives its text",
+    ),
+    free(
+        "saved_version",
+        "(ptr: i32, cap: i32) -> i32",
+        "within `restore`: the version of the plugin that saved it, likewise",
+    ),
+    free(
+        "report_text",
+        "(ptr: i32, len: i32) -> ()",
+        "within `report`: lines of UTF-8 for people, cut after 64 KiB; the last call counts",
+    ),
 ];
 
-const fn free(name: &'static str, ty: &'static str) -> HostCall {
-    HostCall { name, ty, capability: None }
+const fn free(name: &'static str, signature: &'static str, meaning: &'static str) -> HostCall {
+    HostCall { name, signature, capability: None, meaning }
 }
 
-const fn behind(capability: &'static str, name: &'static str, ty: &'static str) -> HostCall {
-    HostCall { name, ty, capability: Some(capability) }
+const fn behind(
+    capability: &'static str,
+    name: &'static str,
+    signature: &'static str,
+    meaning: &'static str,
+) -> HostCall {
+    HostCall { name, signature, capability: Some(capability), meaning }
 }
+
+/// One export that ABI 1 knows.
+struct Export {
+    name: &'static str,
+    /// Its type, with names of the parameters.
+    signature: &'static str,
+    needed: Needed,
+    /// What it is for, as the ABI reference says it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the reference"))]
+    meaning: &'static str,
+}
+
+/// Which plugins must have an export.
+#[derive(Clone, Copy)]
+enum Needed {
+    Always,
+    For(Direction),
+    No,
+}
+
+const EXPORTS: &[Export] = &[
+    Export {
+        name: "memory",
+        signature: "memory",
+        needed: Needed::Always,
+        meaning: "where the host reads and writes what pointers name",
+    },
+    Export {
+        name: "wasmsr_abi_v1",
+        signature: "() -> ()",
+        needed: Needed::Always,
+        meaning: "marks the version; never called",
+    },
+    Export {
+        name: "rdmsr",
+        signature: "(index: i32, vcpu: i32, reason: i32) -> i64",
+        needed: Needed::For(Direction::Read),
+        meaning: "answers a read",
+    },
+    Export {
+        name: "wrmsr",
+        signature: "(index: i32, value: i64, vcpu: i32, reason: i32) -> ()",
+        needed: Needed::For(Direction::Write),
+        meaning: "takes a write",
+    },
+    Export {
+        name: "init",
+        signature: "(vcpu: i32) -> i32",
+        needed: Needed::No,
+        meaning: "called once, before everything else",
+    },
+    Export {
+        name: "reset",
+        signature: "() -> ()",
+        needed: Needed::No,
+        meaning: "the guest was reset and the instance stays",
+    },
+    Export {
+        name: "save",
+        signature: "() -> i32",
+        needed: Needed::No,
+        meaning: "hands its state over with `save_state`; 0 if it did",
+    },
+    Export {
+        name: "restore",
+        signature: "() -> i32",
+        needed: Needed::No,
+        meaning: "takes over a saved state, after `init`; 0 if it did",
+    },
+    Export {
+        name: "timer",
+        signature: "() -> ()",
+        needed: Needed::No,
+        meaning: "the time has come that was asked for with `timer`",
+    },
+    Export {
+        name: "report",
+        signature: "() -> ()",
+        needed: Needed::No,
+        meaning: "the run has ended and no vCPU runs: may tell people something with `report_text`",
+    },
+];
 
 /// The names, for errors.
 pub(super) fn names() -> impl Display {
@@ -63,44 +255,32 @@ pub(super) fn names() -> impl Display {
 /// Holds imports and exports against the ABI.
 pub(super) fn check(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
     check_imports(module, manifest)?;
-    let needs_rdmsr = manifest.answers(Direction::Read);
-    let needs_wrmsr = manifest.answers(Direction::Write);
-    let why = |access: &str| format!("the manifest's `{access}` access calls for");
-    let abi = || format!("ABI {ABI_VERSION} asks for");
-    check_export(module, "memory", "memory", Some(abi()))?;
-    check_export(module, "wasmsr_abi_v1", "() -> ()", Some(abi()))?;
-    let rdmsr = needs_rdmsr.then(|| why("r"));
-    check_export(module, "rdmsr", "(i32, i32, i32) -> (i64)", rdmsr)?;
-    let wrmsr = needs_wrmsr.then(|| why("w"));
-    check_export(module, "wrmsr", "(i32, i64, i32, i32) -> ()", wrmsr)?;
-    for (name, expected) in [
-        ("init", "(i32) -> (i32)"),
-        ("reset", "() -> ()"),
-        ("save", "() -> (i32)"),
-        ("restore", "() -> (i32)"),
-        ("timer", "() -> ()"),
-        ("report", "() -> ()"),
-    ] {
-        check_export(module, name, expected, None)?;
+    for export in EXPORTS {
+        let why = match export.needed {
+            Needed::Always => Some(format!("ABI {ABI_VERSION} asks for")),
+            Needed::For(direction) => manifest.answers(direction).then(|| {
+                let access = match direction {
+                    Direction::Read => "r",
+                    Direction::Write => "w",
+                };
+                format!("the manifest's `{access}` access calls for")
+            }),
+            Needed::No => None,
+        };
+        check_export(module, export, why)?;
     }
     Ok(())
 }
 
 /// An export must have the ABI's type; with `why`, it must be there at all.
-fn check_export(
-    module: &Module,
-    name: &'static str,
-    expected: &str,
-    why: Option<String>,
-) -> Result<(), ModuleError> {
+fn check_export(module: &Module, export: &Export, why: Option<String>) -> Result<(), ModuleError> {
+    let (name, expected) = (export.name, without_names(export.signature));
     match (module.get_export(name), why) {
         (Some(ty), _) => {
             let found = describe(&ty);
             match found == expected {
                 true => Ok(()),
-                false => {
-                    Err(ModuleError::ExportType { name, expected: expected.to_owned(), found })
-                }
+                false => Err(ModuleError::ExportType { name, expected, found }),
             }
         }
         (None, Some(why)) => Err(ModuleError::NoExport { name, why }),
@@ -118,8 +298,8 @@ fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError
                 name: import.name().to_owned(),
             })?;
         let found = describe(&import.ty());
-        if found != call.ty {
-            let expected = call.ty.to_owned();
+        let expected = call.ty();
+        if found != expected {
             return Err(ModuleError::ImportType { name: call.name, expected, found });
         }
         if let Some(capability) = call.capability
@@ -144,5 +324,53 @@ pub(super) fn describe(ty: &ExternType) -> String {
         ExternType::Global(_) => "global".to_owned(),
         ExternType::Table(_) => "table".to_owned(),
         _ => "something else".to_owned(),
+    }
+}
+
+/// A signature without the names of its parameters, as [`describe`] writes it.
+fn without_names(signature: &str) -> String {
+    let Some((parameters, result)) = signature.split_once(" -> ") else {
+        return signature.to_owned();
+    };
+    let bare = |list: &str| {
+        let list = list.trim_start_matches('(').trim_end_matches(')').split(", ");
+        list.map(|value| value.rsplit(": ").next().unwrap_or(value)).collect::<Vec<_>>().join(", ")
+    };
+    format!("({}) -> ({})", bare(parameters), bare(result))
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmsr_book::generated;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_is_current() {
+        let mut text = "| export | type | needed | meaning |\n|---|---|---|---|\n".to_owned();
+        for Export { name, signature, needed, meaning } in EXPORTS {
+            let needed = match needed {
+                Needed::Always => "always",
+                Needed::For(Direction::Read) => "for a manifest with `r`",
+                Needed::For(Direction::Write) => "for a manifest with `w`",
+                Needed::No => "no",
+            };
+            text += &format!("| `{name}` | `{signature}` | {needed} | {meaning} |\n");
+        }
+        generated::hold("docs/abi.md", "exports", &text);
+
+        let mut text = "| import | type | capability | meaning |\n|---|---|---|---|\n".to_owned();
+        for HostCall { name, signature, capability, meaning } in HOST_CALLS {
+            let capability = capability.map(|name| format!("`{name}`")).unwrap_or_default();
+            text += &format!("| `{name}` | `{signature}` | {capability} | {meaning} |\n");
+        }
+        generated::hold("docs/abi.md", "host calls", &text);
+    }
+
+    #[test]
+    fn names_are_for_people() {
+        assert_eq!(without_names("(a: i32, bc: i64) -> i32"), "(i32, i64) -> (i32)");
+        assert_eq!(without_names("() -> ()"), "() -> ()");
+        assert_eq!(without_names("memory"), "memory");
     }
 }

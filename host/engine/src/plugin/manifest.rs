@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(test)]
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::capability::Capability;
@@ -9,6 +11,8 @@ use super::listed::{ListedClaim, ListedError};
 use super::places;
 use crate::cpuid::RegisterChange;
 use crate::msr::{Direction, Directions, MsrRange, Reason};
+#[cfg(test)]
+use crate::reference::kind;
 use crate::toml_file::{self, Place, TomlError};
 
 /// Name of the Wasm custom section that holds the manifest.
@@ -36,46 +40,66 @@ pub struct Manifest {
     pub cpuid: Vec<CpuidLeaf>,
 }
 
-/// The manifest as it is written.
+/// The manifest as it is written. The doc comments of its tables are the
+/// manifest reference.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// What it is.
     plugin: About,
+    /// The MSRs that it answers.
     #[serde(default)]
     msr: Vec<MsrTable>,
+    /// Accesses that nobody claimed and that KVM would refuse.
     #[serde(default)]
     unhandled: Unhandled,
+    /// What it needs beyond answering.
     #[serde(default)]
     needs: Needs,
+    /// What the guest must see in CPUID.
     #[serde(default)]
     cpuid: Vec<CpuidLeaf>,
 }
 
 /// `[[msr]]` as it is written: with `range` or with `config`.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct MsrTable {
+    /// `"0x10a"`, `"0x40000000-0x400000ff"` with both ends included, or `0x10a`;
+    /// this or `config`
+    #[cfg_attr(test, schemars(with = "Option<kind::Range>"))]
     range: Option<MsrRange>,
+    /// the key of the configuration where the profile lists the MSRs, see
+    /// below; this or `range`
     config: Option<String>,
+    /// the directions that the plugin answers
     #[serde(default = "both")]
     access: Directions,
+    /// whose state it is: `"vcpu"`, an instance for each vCPU, without a lock;
+    /// or `"vm"`, one instance for the VM
     #[serde(default)]
     scope: Scope,
+    /// `"on"`: the accesses exit from the start; `"off"`: they are KVM's until
+    /// the plugin turns them on, with the capability `intercept`
     #[serde(default)]
     intercept: Intercept,
 }
 
 /// `[plugin]`
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// Lower-case letters, digits and `-`.
+    /// 1 to 64 lower-case letters, digits or `-`; once in a profile
     pub name: String,
-    /// The plugin's own version.
+    /// the plugin's own version, [semantic versioning](https://semver.org)
+    #[cfg_attr(test, schemars(with = "String"))]
     pub version: semver::Version,
-    /// The ABI it is built for.
+    /// the [ABI](abi.md) it is built for: `1`
     pub abi: u32,
-    /// One line for people.
+    /// a line for people
     #[serde(default)]
     pub description: String,
 }
@@ -96,6 +120,7 @@ pub struct MsrClaim {
 
 /// How a claim begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Intercept {
     /// The accesses exit.
@@ -111,6 +136,7 @@ fn both() -> Directions {
 
 /// Whose the state of an MSR is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// An instance for each vCPU, without a lock.
@@ -131,18 +157,22 @@ impl fmt::Display for Scope {
 
 /// `[unhandled]`
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Unhandled {
-    /// Which accesses are offered; empty for none.
+    /// which accesses are offered; `"unknown"`: KVM does not know the MSR;
+    /// `"invalid"`: KVM knows it and refuses the access
     pub reasons: Vec<UnhandledReason>,
-    /// Whose state it is. If not said, the VM's where all ranges are, else the
-    /// vCPU's.
+    /// `"vcpu"` or `"vm"`: whose instance they are put to. If not said, the one
+    /// that the plugin has anyway: the VM's if all its ranges have
+    /// `scope = "vm"`, else the vCPU's
     #[serde(default)]
     pub scope: Option<Scope>,
 }
 
 /// A reason for which KVM itself would refuse an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum UnhandledReason {
     /// KVM does not know the MSR.
@@ -162,14 +192,18 @@ impl From<UnhandledReason> for Reason {
 
 /// `[needs]`
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Needs {
-    /// Asked here, granted only by the profile; without all of them the plugin
-    /// is not loaded.
+    /// what the plugin needs beyond answering; the names are in the
+    /// [profile reference](profile.md#capabilities)
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub capabilities: Vec<Capability>,
-    /// Asked, and done without where the profile does not grant it.
+    /// what it can do without: where it is not granted, the host calls behind
+    /// it refuse
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub optional: Vec<Capability>,
 }
 
@@ -182,38 +216,40 @@ impl Needs {
 
 /// `[[cpuid]]`: what the guest must see in one leaf and subleaf.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CpuidLeaf {
-    /// EAX on entry.
+    /// EAX on entry
     pub leaf: u32,
-    /// ECX on entry.
+    /// ECX on entry
     #[serde(default)]
     pub subleaf: u32,
-    /// Change of EAX.
+    /// the change of EAX
     #[serde(default)]
     pub eax: RegisterSpec,
-    /// Change of EBX.
+    /// the change of EBX
     #[serde(default)]
     pub ebx: RegisterSpec,
-    /// Change of ECX.
+    /// the change of ECX
     #[serde(default)]
     pub ecx: RegisterSpec,
-    /// Change of EDX.
+    /// the change of EDX
     #[serde(default)]
     pub edx: RegisterSpec,
 }
 
 /// A register of a CPUID leaf: bits set and cleared, or the whole value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RegisterSpec {
-    /// Numbers of bits that must be 1.
+    /// numbers of the bits that must be 1, 0 to 31
     #[serde(default)]
     pub set: Vec<u8>,
-    /// Numbers of bits that must be 0.
+    /// numbers of the bits that must be 0
     #[serde(default)]
     pub clear: Vec<u8>,
-    /// The whole register.
+    /// the whole register, in place of `set` and `clear`
     #[serde(default)]
     pub value: Option<u32>,
 }
@@ -420,6 +456,19 @@ impl CpuidLeaf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::Reference;
+
+    #[test]
+    fn the_reference_is_current() {
+        let manifest = Reference::<File>::of("docs/manifest.md");
+        manifest.table::<About>("plugin");
+        manifest.table::<MsrTable>("msr");
+        manifest.table::<Unhandled>("unhandled");
+        manifest.table::<Needs>("needs");
+        manifest.table::<CpuidLeaf>("cpuid");
+        manifest.table::<RegisterSpec>("register");
+        manifest.schema("docs/schemas/manifest.json");
+    }
 
     const HEAD: &str = "[plugin]\nname = \"p\"\nversion = \"1.0.0\"\nabi = 1\n";
 

@@ -1,0 +1,6 @@
+//! The documents: where their links lead, and parts of them that are made from
+//! the code.
+
+pub mod generated;
+pub mod links;
+pub mod rendered;

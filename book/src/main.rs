@@ -1,0 +1,123 @@
+//! Makes the book of the documents, and fails where a link leads nowhere.
+//!
+//! The pages lie all over the workspace, so that each is also right where it is
+//! read in a checkout. mdBook wants them in one folder: they are laid out there
+//! as they lie in the workspace, with the files that they link to.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use mdbook_driver::MDBook;
+use mdbook_driver::config::Config;
+use wasmsr_book::{links, rendered};
+
+/// Where the pages are listed; a chapter is a path relative to it.
+const SUMMARY: &str = "docs/SUMMARY.md";
+
+fn main() -> ExitCode {
+    match make() {
+        Ok(made) => {
+            println!("{made}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make() -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let target = env::args_os().nth(1).context("usage: wasmsr-book TARGET")?;
+    let target = PathBuf::from(target);
+    let pages = pages(&root)?;
+    let linked = links::check(&root, &pages)?;
+
+    let (source, html) = (target.join("source"), target.join("html"));
+    for old in [&source, &html] {
+        if old.exists() {
+            fs::remove_dir_all(old)?;
+        }
+    }
+    for file in pages.iter().chain(&linked) {
+        put(&source.join(file), &fs::read(root.join(file))?)?;
+    }
+    put(&source.join("SUMMARY.md"), summary(&root)?.as_bytes())?;
+
+    let mut config = Config::from_disk(root.join("docs/book.toml")).map_err(readable)?;
+    config.book.src = source;
+    config.build.build_dir = html.clone();
+    config.build.create_missing = false;
+    MDBook::load_with_config(&target, config).and_then(|book| book.build()).map_err(readable)?;
+    let checked = rendered::check(&html)?;
+    Ok(format!("book: {} pages, {checked} links, in {}", pages.len(), html.display()))
+}
+
+/// The summary as it reads from the workspace's folder.
+fn summary(root: &Path) -> Result<String> {
+    let text = fs::read_to_string(root.join(SUMMARY)).context(SUMMARY)?;
+    let mut pieces = text.split("](");
+    let mut rewritten = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let (link, rest) = piece.split_once(')').context("docs/SUMMARY.md: a link has no end")?;
+        let page = links::resolve(Path::new(SUMMARY), link)
+            .with_context(|| format!("docs/SUMMARY.md: {link} leaves the workspace"))?;
+        rewritten += &format!("]({}){rest}", page.display());
+    }
+    Ok(rewritten)
+}
+
+/// Every page of the book, relative to the workspace. What a newcomer should
+/// find is a page: one that is not listed is an error.
+fn pages(root: &Path) -> Result<BTreeSet<PathBuf>> {
+    let summary = summary(root)?;
+    let listed: BTreeSet<PathBuf> = summary
+        .split("](")
+        .skip(1)
+        .filter_map(|piece| Some(PathBuf::from(piece.split_once(')')?.0)))
+        .collect();
+    let mut found = BTreeSet::new();
+    for folder in ["", "docs", "examples", "tests"] {
+        found.extend(documents(root, Path::new(folder))?);
+    }
+    for folder in ["plugins", "examples"] {
+        for below in fs::read_dir(root.join(folder))? {
+            found.extend(documents(root, &Path::new(folder).join(below?.file_name()))?);
+        }
+    }
+    let missing: Vec<String> =
+        found.difference(&listed).map(|page| page.display().to_string()).collect();
+    ensure!(missing.is_empty(), "{SUMMARY} does not list {}", missing.join(", "));
+    Ok(listed)
+}
+
+/// The Markdown files in a folder.
+fn documents(root: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    if !root.join(folder).is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut documents = Vec::new();
+    for entry in fs::read_dir(root.join(folder))? {
+        let file = folder.join(entry?.file_name());
+        if file.extension().is_some_and(|ending| ending == "md") && file != Path::new(SUMMARY) {
+            documents.push(file);
+        }
+    }
+    Ok(documents)
+}
+
+fn put(path: &Path, contents: &[u8]) -> Result<()> {
+    let folder = path.parent().context("a file lies in a folder")?;
+    fs::create_dir_all(folder)?;
+    fs::write(path, contents).with_context(|| path.display().to_string())
+}
+
+/// mdBook's error with its causes.
+fn readable(error: mdbook_driver::errors::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}

@@ -1,0 +1,89 @@
+//! The command reference in the documents, which comes from the arguments.
+
+use clap::{Arg, ArgAction, Command, CommandFactory};
+use wasmsr_book::generated;
+
+use crate::args::Cli;
+
+#[test]
+fn the_reference_is_current() {
+    let mut command = Cli::command();
+    command.build();
+    let mut text = String::new();
+    table("Options of every verb", command.get_arguments().filter(|arg| is_shown(arg)), &mut text);
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        describe(verb, &mut text);
+    }
+    if let Some(help) = command.get_after_help() {
+        text += &format!("\n{}\n", one_line(&help.to_string()));
+    }
+    generated::hold("docs/commands.md", "commands", &text);
+}
+
+/// A verb's section, or those of the verbs below it.
+fn describe(command: &Command, text: &mut String) {
+    if command.has_subcommands() {
+        let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+        return verbs.for_each(|verb| describe(verb, text));
+    }
+    let name = command.get_bin_name().unwrap_or_default();
+    let about = command.get_long_about().or(command.get_about());
+    let about = about.map(ToString::to_string).unwrap_or_default();
+    let usage = command.clone().render_usage().to_string();
+    let usage = one_line(usage.trim_start_matches("Usage: "));
+    *text +=
+        &format!("\n## `{name}`\n\n{}.\n\n```text\n{usage}\n```\n", about.trim_end_matches('.'));
+    let own = |arg: &&Arg| is_shown(arg) && !arg.is_global_set();
+    table("Arguments", command.get_positionals(), text);
+    table("Options", command.get_arguments().filter(|arg| own(arg) && !arg.is_positional()), text);
+    if let Some(help) = command.get_after_help() {
+        *text += &format!("\n{}\n", help.to_string().trim());
+    }
+}
+
+fn is_shown(arg: &Arg) -> bool {
+    let of_clap =
+        matches!(arg.get_action(), ArgAction::Help | ArgAction::HelpShort | ArgAction::Version);
+    !arg.is_hide_set() && !of_clap
+}
+
+fn table<'a>(title: &str, arguments: impl Iterator<Item = &'a Arg>, text: &mut String) {
+    let rows: Vec<String> = arguments.map(row).collect();
+    if !rows.is_empty() {
+        *text += &format!("\n| {} | meaning |\n|---|---|\n{}", title.to_lowercase(), rows.concat());
+    }
+}
+
+fn row(arg: &Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default().iter();
+    let values = names.map(|name| format!("<{name}>")).collect::<Vec<_>>().join(" ");
+    let takes_values = arg.get_action().takes_values();
+    let long = arg.get_long().map(|long| format!("--{long}"));
+    let flags = arg.get_short().map(|short| format!("-{short}")).into_iter().chain(long);
+    let flags = flags.collect::<Vec<_>>().join(", ");
+    let shown = match (flags.is_empty(), takes_values) {
+        (true, _) => values,
+        (false, true) => format!("{flags} {values}"),
+        (false, false) => flags,
+    };
+    let mut meaning = arg.get_help().map(|help| one_line(&help.to_string())).unwrap_or_default();
+    let possible = arg.get_possible_values();
+    let possible = possible.iter().filter(|_| takes_values).map(|value| {
+        let help = value.get_help().map(|help| format!(": {}", help.to_string().to_lowercase()));
+        format!("`{}`{}", value.get_name(), help.unwrap_or_default())
+    });
+    let possible = possible.collect::<Vec<_>>().join("; ");
+    if !possible.is_empty() {
+        meaning += &format!(" ({possible})");
+    }
+    let defaults = arg.get_default_values().iter().filter(|_| takes_values);
+    let defaults = defaults.map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    if !defaults.is_empty() {
+        meaning += &format!("; by default `{defaults}`");
+    }
+    format!("| `{shown}` | {} |\n", meaning.replace('|', "\\|"))
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,268 @@
+//! A reader at a shell, who does what a page shows.
+
+use std::env;
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+use wasmsr_engine::plugin::Manifest;
+use wasmsr_engine::profile::Profile;
+
+use crate::page::{Block, Step, is_as_expected};
+
+/// What became of a block.
+pub(crate) enum Done {
+    Right,
+    NotRun(String),
+    Wrong(String),
+}
+
+/// The reader's folder and where in it they are.
+pub(crate) struct Session {
+    workspace: PathBuf,
+    folder: TempDir,
+    place: PathBuf,
+    /// What this machine lacks: later commands may need what could not be made.
+    lacking: Option<String>,
+}
+
+/// What a command may take: `cargo` may have to compile.
+const PATIENCE_SECONDS: &str = "600";
+
+/// Chores that must not begin by oversight: they run these tests, or a machine.
+const LONG: &[&str] =
+    &["cargo xtask test", "cargo xtask prepush", "cargo xtask nested", "cargo xtask bench"];
+
+/// Code of a command that was out of time.
+const OUT_OF_TIME: i32 = 124;
+
+impl Session {
+    /// A folder that looks like the workspace's, so that what a page has
+    /// readers write does not get into that.
+    pub(crate) fn new(workspace: &Path) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        for entry in fs::read_dir(workspace).expect("the workspace can be read") {
+            let entry = entry.expect("an entry");
+            symlink(entry.path(), folder.path().join(entry.file_name())).expect("a link");
+        }
+        let place = folder.path().to_path_buf();
+        Session { workspace: workspace.to_path_buf(), folder, place, lacking: None }
+    }
+
+    /// Does what a block says.
+    pub(crate) fn take(&mut self, block: &Block) -> Done {
+        if let Some(reason) = block.said("not run") {
+            return Done::NotRun(format!("not run: {reason}"));
+        }
+        let taken = match (block.language.as_str(), block.comment.as_str()) {
+            ("console", _) => return self.run(block),
+            (_, "part of a profile") => self.is_part_of_a_profile(&block.text),
+            (_, "part of a manifest") => is_part_of_a_manifest(&block.text),
+            _ => self.file(block),
+        };
+        taken.map_or_else(Done::Wrong, |()| Done::Right)
+    }
+
+    /// A block that is a file, or a part of one.
+    fn file(&self, block: &Block) -> Result<(), String> {
+        if let Some(name) = block.said("file") {
+            // As in a file of the workspace that the page shows, a part may be
+            // left out; of the reader's own it may not.
+            return self.write(name, block.text.as_bytes());
+        }
+        if let Some(name) = block.said("plugin") {
+            let module = wat::parse_str(&block.text).map_err(|error| error.to_string())?;
+            return self.write(name, &module);
+        }
+        if let Some(path) = block.said("from") {
+            // The reader's, and else the workspace's.
+            let own = self.place.join(path);
+            let path = if own.is_file() { own } else { self.workspace.join(path) };
+            let text = fs::read_to_string(&path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            let anything = || std::iter::once("[…]".to_owned());
+            let shown = block.text.lines().map(str::to_owned);
+            let expected: Vec<String> = anything().chain(shown).chain(anything()).collect();
+            // Marks of parts, which pages leave out.
+            let lines = text.lines().filter(|line| !line.contains("ANCHOR"));
+            let lines: Vec<&str> = lines.collect();
+            return match is_as_expected(&expected, &lines) {
+                true => Ok(()),
+                false => Err(format!("{} does not have these lines", path.display())),
+            };
+        }
+        Err("the comment before a block says what it is; tests/documents/page.rs lists them"
+            .to_owned())
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) -> Result<(), String> {
+        let path = self.place.join(name);
+        // A link of that name leads into the workspace.
+        let is_link = path.symlink_metadata().is_ok_and(|data| data.is_symlink());
+        let written = if is_link { fs::remove_file(&path) } else { Ok(()) }
+            .and_then(|()| fs::create_dir_all(path.parent().unwrap_or(&self.place)))
+            .and_then(|()| fs::write(&path, contents));
+        written.map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// A profile of which a page shows a part, with the plugins as they are
+    /// built. What a reader's own kernel would be is not there to be loaded.
+    fn is_part_of_a_profile(&self, text: &str) -> Result<(), String> {
+        let (boot, boots_own) = match text.contains("[boot]") {
+            true => ("", true),
+            false => ("[boot]\nguest = \"hello\"\n", false),
+        };
+        let text = format!("{boot}{text}").replace("path = \"", "path = \"target/plugins/");
+        Profile::parse(Path::new("vm.toml"), &text).map_err(|error| described(&error))?;
+        if boots_own {
+            return Ok(());
+        }
+        self.write(".part.toml", text.as_bytes())?;
+        let mut check = Command::new(program());
+        self.surround(&mut check, "wasmsr check");
+        let output = check.args(["check", ".part.toml"]).output();
+        let output = output.map_err(|error| format!("wasmsr: {error}"))?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    fn run(&mut self, block: &Block) -> Done {
+        let steps = block.steps();
+        let last = steps.len();
+        for (number, step) in (1..).zip(&steps) {
+            if LONG.iter().any(|chore| step.command.starts_with(chore)) {
+                let why = "takes minutes; the comment before the block says why it is not run";
+                return Done::Wrong(format!("`{}` {why}", step.command));
+            }
+            self.lacking = self.lacking.take().or(can_run_here(&step.command).err());
+            if let Some(reason) = &self.lacking {
+                return Done::NotRun(reason.clone());
+            }
+            let code = block.said("exits with").filter(|_| number == last);
+            if let Err(why) = self.perform(step, code) {
+                return Done::Wrong(why);
+            }
+        }
+        Done::Right
+    }
+
+    /// Runs a command; what it prints and its code must be as the page says.
+    fn perform(&mut self, step: &Step, code: Option<&str>) -> Result<(), String> {
+        let printed = self.folder.path().join(".printed");
+        let output = File::create(&printed).expect("a temporary file can be made");
+        // The shell's own folder afterwards is where the next command runs.
+        let place = self.folder.path().join(".place");
+        let script = format!("{}\ncode=$?; pwd > '{}'; exit $code", step.command, place.display());
+        let mut shell = Command::new("timeout");
+        shell.args([PATIENCE_SECONDS, "bash", "--norc", "-c", &script]);
+        self.surround(&mut shell, &step.command);
+        let shared = output.try_clone().expect("a file can be cloned");
+        shell.stdin(Stdio::null()).stdout(output).stderr(shared);
+        let status = shell.status().map_err(|error| format!("bash: {error}"))?;
+        if let (Ok(place), true) = (fs::read_to_string(&place), !self.is_for_cargo(&step.command)) {
+            self.place = PathBuf::from(place.trim_end());
+        }
+
+        let printed = fs::read(&printed).expect("a temporary file can be read");
+        let printed = String::from_utf8_lossy(&printed);
+        let lines: Vec<&str> = printed.lines().collect();
+        let ended = status.code().unwrap_or(-1);
+        let is_right = match code {
+            Some(code) => code == ended.to_string(),
+            // What the guest `hello` ends with, too.
+            None => ended == 0 || (ended == 1 && step.command.starts_with("wasmsr run")),
+        };
+        let shown = || format!("$ {}\n{printed}", step.command);
+        if ended == OUT_OF_TIME {
+            return Err(format!("not done within {PATIENCE_SECONDS} s\n{}", shown()));
+        }
+        if !is_right {
+            return Err(format!("it ended with code {ended}\n{}", shown()));
+        }
+        match is_as_expected(&step.output, &lines) {
+            true => Ok(()),
+            false => {
+                Err(format!("the page shows\n{}\nand it is\n{}", step.output.join("\n"), shown()))
+            }
+        }
+    }
+
+    /// The workspace's own chores must run in it: cargo knows a package by its
+    /// path.
+    fn is_for_cargo(&self, command: &str) -> bool {
+        self.place == self.folder.path() && command.starts_with("cargo ")
+    }
+
+    fn surround(&self, shell: &mut Command, command: &str) {
+        for (name, _) in env::vars_os() {
+            let name = name.to_string_lossy();
+            let is_of_cargo = name.starts_with("CARGO_") && name != "CARGO_HOME";
+            if is_of_cargo || ["RUST_LOG", "RUST_BACKTRACE", "CLICOLOR_FORCE"].contains(&&*name) {
+                shell.env_remove(&*name);
+            }
+        }
+        let commands = program().parent().map(Path::to_path_buf).unwrap_or_default();
+        let path = env::var_os("PATH").unwrap_or_default();
+        let path = env::join_paths([commands].into_iter().chain(env::split_paths(&path)));
+        shell
+            .env("PATH", path.expect("the folder of wasmsr has no colon"))
+            .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            .env("CARGO_TERM_COLOR", "never");
+        match self.is_for_cargo(command) {
+            true => shell.current_dir(&self.workspace),
+            false => shell
+                .current_dir(&self.place)
+                // What a reader's own crates are built of is built once.
+                .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents")),
+        };
+    }
+}
+
+/// Whether this machine has what a command needs.
+fn can_run_here(command: &str) -> Result<(), String> {
+    const WITH_KVM: &[&str] =
+        &["wasmsr run", "wasmsr top", "wasmsr doctor", "cargo xtask demo", "cargo run -q -p embed"];
+    const TOOLS: &[&str] = &["clang", "wat2wasm", "llvm-objcopy"];
+    let tool = TOOLS.iter().find(|tool| command.split(' ').next() == Some(tool));
+    if let Some(tool) = tool
+        && Command::new(tool).arg("--version").output().is_err()
+    {
+        return Err(format!("no {tool}"));
+    }
+    let needs_kvm = WITH_KVM.iter().any(|start| command.starts_with(start));
+    match File::options().read(true).write(true).open("/dev/kvm") {
+        Err(error) if needs_kvm => Err(format!("/dev/kvm: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// The command, as in the black-box tests: `$WASMSR_BIN`, or what cargo builds
+/// beside the tests.
+fn program() -> PathBuf {
+    let program = match env::var_os("WASMSR_BIN") {
+        Some(path) => path.into(),
+        None => {
+            let tests = env::current_exe().expect("a process knows its own program");
+            tests.with_file_name("../wasmsr")
+        }
+    };
+    program.canonicalize().unwrap_or_else(|error| {
+        panic!("{}: {error}; `cargo xtask test` builds it", program.display())
+    })
+}
+
+fn is_part_of_a_manifest(text: &str) -> Result<(), String> {
+    let about = "[plugin]\nname = \"a\"\nversion = \"1.0.0\"\nabi = 1\n";
+    let about = if text.contains("[plugin]") { "" } else { about };
+    let text = format!("{text}\n{about}");
+    Manifest::parse(text.as_bytes()).map(drop).map_err(|error| described(&error))
+}
+
+fn described(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    format!("{error}{source}")
+}
