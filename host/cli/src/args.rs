@@ -457,6 +457,8 @@ pub(crate) enum FilterOp {
     Read,
     /// wrmsr
     Write,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
     /// The shell
