@@ -91,7 +91,7 @@ fn pages_render_without_a_warning() -> Outcome {
     let workdir = Workdir::new();
     wasmsr_prints(&workdir, &["man", "--out", "pages"]);
     let mut groff = Command::new("sh");
-    groff.args(["-c", "groff -man -Tutf8 -ww -z pages/*.1"]).current_dir(workdir.path());
+    groff.args(["-c", "groff -K utf8 -man -Tutf8 -ww -z pages/*.1"]).current_dir(workdir.path());
     let run = Running::start(&mut groff).finish().exited(0);
     assert_eq!(run.stderr, "", "{run}");
     Ok(())

@@ -6,12 +6,7 @@
 //! number of lines. Other blocks have a comment before them that says what they
 //! are; `page.rs` lists the comments.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod page;
 mod session;
