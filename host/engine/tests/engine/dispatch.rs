@@ -98,8 +98,8 @@ fn what_an_access_costs_is_known_of_who_answered_it() {
     );
     let (mut started, _) = setup.start(1);
     for _ in 0..200 {
-        read(&mut started.vcpus[0], 0x10);
-        read(&mut started.vcpus[0], 0x99);
+        let _ = read(&mut started.vcpus[0], 0x10);
+        let _ = read(&mut started.vcpus[0], 0x99);
     }
     let rows = started.metrics.msrs();
     assert_eq!((rows[0].plugin.as_deref(), rows[1].plugin.as_deref()), (Some("b"), None));
