@@ -17,11 +17,22 @@ pub(crate) enum Language {
     Wat,
 }
 
+impl Language {
+    /// The language's folder in `examples/` and among built plugins, and how its
+    /// files end.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Language::C => "c",
+            Language::Wat => "wat",
+        }
+    }
+}
+
 /// A built plugin.
 pub(crate) struct Built {
     /// For people.
     pub(crate) name: String,
-    /// Below the folder of plugins: a folder for each language.
+    /// Its file's name, in the language's folder.
     pub(crate) file: String,
     pub(crate) wasm: Vec<u8>,
 }
@@ -29,10 +40,7 @@ pub(crate) struct Built {
 /// Builds all of a language's. Where nothing compiles C, a line says so, and
 /// there are none.
 pub(crate) fn build(language: Language, workspace: &Workspace) -> Result<Vec<Built>> {
-    let folder = match language {
-        Language::C => "c",
-        Language::Wat => "wat",
-    };
+    let folder = language.folder();
     if matches!(language, Language::C) && !c_compiles() {
         eprintln!("plugins in C are not built: no clang for wasm32 with wasm-ld; {INSTALL}");
         return Ok(Vec::new());
@@ -44,11 +52,7 @@ pub(crate) fn build(language: Language, workspace: &Workspace) -> Result<Vec<Bui
             Language::Wat => wat::parse_file(&source).map_err(|error| anyhow!("{error}")),
         };
         let wasm = wasm.with_context(|| format!("building {}", source.display()))?;
-        Ok(Built {
-            name: format!("{stem} ({folder})"),
-            file: format!("{folder}/{stem}.wasm"),
-            wasm,
-        })
+        Ok(Built { name: format!("{stem} ({folder})"), file: format!("{stem}.wasm"), wasm })
     };
     sources(&workspace.root.join("examples").join(folder), folder)?
         .into_iter()

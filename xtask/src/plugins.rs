@@ -23,20 +23,28 @@ pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let built = build_crates(&toolchain()?, workspace.crates(), &plugins, Output::OnFailure)
         .context("building the plugins")?;
     for (plugin, built) in plugins.iter().zip(&built) {
-        publish(workspace, &plugin.package, &built.file_name, &built.read()?)?;
+        publish(workspace, "", &plugin.package, &built.file_name, &built.read()?)?;
     }
     for language in [Language::C, Language::Wat] {
         for plugin in languages::build(language, workspace)? {
-            publish(workspace, &plugin.name, &plugin.file, &plugin.wasm)?;
+            publish(workspace, language.folder(), &plugin.name, &plugin.file, &plugin.wasm)?;
         }
     }
     Ok(())
 }
 
-/// Puts a built plugin where profiles look for it, and says so.
-fn publish(workspace: &Workspace, plugin: &str, name: &str, wasm: &[u8]) -> Result<()> {
-    wasmsr_toolchain::publish(name, wasm, &workspace.plugins())?;
-    eprintln!("plugin {plugin:<20} {:>7} bytes  target/plugins/{name}", wasm.len());
+/// Puts a built plugin where profiles look for it, or into a folder there, and
+/// says so.
+fn publish(
+    workspace: &Workspace,
+    folder: &str,
+    plugin: &str,
+    name: &str,
+    wasm: &[u8],
+) -> Result<()> {
+    let path = wasmsr_toolchain::publish(name, wasm, &workspace.plugins().join(folder))?;
+    let shown = path.strip_prefix(&workspace.root).unwrap_or(&path).display();
+    eprintln!("plugin {plugin:<20} {:>7} bytes  {shown}", wasm.len());
     Ok(())
 }
 

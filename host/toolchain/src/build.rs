@@ -40,20 +40,20 @@ pub enum BuildError {
     #[error("`cargo build --profile {PROFILE} --target {TARGET}` failed ({0})")]
     Failed(ExitStatus),
     /// cargo is content, but there is no file.
-    #[error("cargo built no {}: {source}", .path.display())]
+    #[error("cargo built no {}: {cause}", .path.display())]
     NoFile {
         /// Where it should be.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file cannot be put in its place.
-    #[error("cannot write {}: {source}", .path.display())]
+    #[error("cannot write {}: {cause}", .path.display())]
     Publish {
         /// Its place.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -112,8 +112,7 @@ impl Built {
     /// # Errors
     /// [`BuildError::NoFile`]
     pub fn read(&self) -> Result<Vec<u8>, BuildError> {
-        fs::read(&self.path)
-            .map_err(|source| BuildError::NoFile { path: self.path.clone(), source })
+        fs::read(&self.path).map_err(|cause| BuildError::NoFile { path: self.path.clone(), cause })
     }
 }
 
@@ -130,7 +129,7 @@ pub fn publish(file_name: &str, wasm: &[u8], folder: &Path) -> Result<PathBuf, B
         fs::create_dir_all(folder)
             .and_then(|()| fs::write(&partial, wasm))
             .and_then(|()| fs::rename(&partial, &published))
-            .map_err(|source| BuildError::Publish { path: published.clone(), source })?;
+            .map_err(|cause| BuildError::Publish { path: published.clone(), cause })?;
     }
     Ok(published)
 }
