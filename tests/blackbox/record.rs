@@ -22,6 +22,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_recording_that_was_cut_off_says_so,
         a_full_device_ends_no_run,
         a_whole_linux_is_recorded_and_replayed,
+        a_recording_becomes_a_test,
+        of_several_plugins_one_is_tested,
+        what_cannot_become_a_test,
     ]
 }
 
@@ -259,5 +262,86 @@ fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
         (&0.into(), &0.into()),
         "{replayed}"
     );
+    Ok(())
+}
+
+fn a_recording_becomes_a_test() -> Outcome {
+    let workdir = recorded()?;
+    let test = |more: &[&str]| {
+        let mut arguments = vec!["plugin", "test", "counter.wasm"];
+        arguments.extend(more);
+        workdir.wasmsr(&arguments)
+    };
+    let run = test(&["--add", "r.jsonl"]).exited(0).said(&["traces/r.jsonl is a test now"]);
+    assert!(run.stdout.contains("traces/r.jsonl ... ok"), "{run}");
+    // The test needs nothing of what was there when it was recorded.
+    fs::remove_file(workdir.path().join("r.jsonl")).expect("it is there");
+    fs::remove_file(workdir.path().join("vm.toml")).expect("it is there");
+    workdir.put("counter.wasm", BY_TWO.wasm());
+    let run = test(&[]).exited(1);
+    for part in [
+        "- vCPU 0, 0x1000: read -> 0x1\n",
+        "+ vCPU 0, 0x1000: read -> 0x2\n",
+        "- vCPU 0, 0x1000: write 0xf -> #GP\n",
+        "+ vCPU 0, 0x1000: write 0xf -> done\n",
+        "0 passed, 1 failed",
+    ] {
+        assert!(run.stdout.contains(part), "no `{part}`: {run}");
+    }
+    let run = test(&["--json"]).exited(1);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let listed = at(&report, "/tests/0/differences").as_array().map(Vec::len);
+    assert_eq!((listed, at(&report, "/tests/0/more")), (Some(4), &0.into()), "{run}");
+    let run = test(&["--bless"]).exited(0);
+    assert!(run.stdout.contains("traces/r.jsonl ... blessed"), "{run}");
+    test(&[]).exited(0);
+    workdir.put("counter.wasm", COUNTER.wasm());
+    test(&[]).exited(1);
+    Ok(())
+}
+
+/// Answers an MSR of its own, by the clock.
+const CLOCK: Plugin = Plugin {
+    name: "clock",
+    manifest: r#"msr = [{ range = "0x2000", access = "r", scope = "vcpu" }]"#,
+    code: r#"
+        (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $ns))
+    "#,
+};
+
+fn of_several_plugins_one_is_tested() -> Outcome {
+    let vm = Vm::new().arguments(&["--record", "both.jsonl"]).plugin(&COUNTER).plugin(&CLOCK);
+    let script = "r 1000 -> 1\nr 2000 -> ?\nr 1000 -> 2\nr 2000 -> ?";
+    let (workdir, running) = vm.start(script)?;
+    running.finish().exited(guest_exit(0));
+    let said = ["is a test now: accesses ", ", without 2 that other plugins answered"];
+    for plugin in ["counter", "clock"] {
+        let folder = format!("{plugin}-traces");
+        let file = format!("{plugin}.wasm");
+        let arguments = ["plugin", "test", &file, "--add", "both.jsonl", "--traces", &folder];
+        workdir.wasmsr(&arguments).exited(0).said(&said);
+        let kept = lines(&workdir.path().join(folder).join("both.jsonl"));
+        let boot = kept.first().expect("there are lines");
+        assert_eq!(at(boot, "/plugins").as_array().map(Vec::len), Some(1), "{boot}");
+        let others =
+            |line: &&Value| at(line, "/plugin").as_str().is_some_and(|name| name != plugin);
+        assert_eq!(kept.iter().find(others), None);
+    }
+    Ok(())
+}
+
+fn what_cannot_become_a_test() -> Outcome {
+    let workdir = recorded()?;
+    workdir.put("clock.wasm", CLOCK.wasm());
+    let add = |plugin: &str, recording: &str| -> Run {
+        workdir.wasmsr(&["plugin", "test", plugin, "--add", recording])
+    };
+    add("clock.wasm", "r.jsonl").refused(&["ran without plugin clock", "it had counter"]);
+    add("counter.wasm", "none.jsonl").refused(&["cannot read recording none.jsonl"]);
+    add("counter.wasm", "vm.toml").refused(&["vm.toml is no recording"]);
+    assert!(!workdir.path().join("traces/r.jsonl").exists());
+    add("counter.wasm", "r.jsonl").exited(0);
+    add("counter.wasm", "r.jsonl").refused(&["traces/r.jsonl exists already", "another name"]);
     Ok(())
 }

@@ -79,7 +79,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 
-    /// Offer metrics to Prometheus at 127.0.0.1:PORT, [::1]:PORT or unix:/PATH
+    /// Offer metrics to Prometheus at a loopback address, such as
+    /// 127.0.0.1:PORT, or at unix:/PATH
     #[arg(long, value_name = "ADDR")]
     pub(crate) metrics: Option<Address>,
 
@@ -269,8 +270,13 @@ pub(crate) struct Test {
     pub(crate) subject: PathBuf,
 
     /// The folder of the traces; if not given, traces/ beside what is tested
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) traces: Option<PathBuf>,
+
+    /// Make this recording a test first: what it has of the plugin goes into
+    /// the folder of the traces
+    #[arg(long, value_name = "RECORDING", value_hint = ValueHint::FilePath)]
+    pub(crate) add: Option<PathBuf>,
 
     /// Only those whose name contains this text
     #[arg(long, value_name = "TEXT")]

@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use wasmsr_engine::profile::Boot;
 use wasmsr_vmm::Control;
 
+use crate::progress;
+
 /// Prints a command's result on standard output; a reader that has gone away
 /// is no error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -74,11 +76,21 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 /// Standard error for the log; lines that cannot be written are lost.
 pub(crate) struct Stderr;
 
-impl<'a> MakeWriter<'a> for Stderr {
-    type Writer = io::Stderr;
+impl MakeWriter<'_> for Stderr {
+    type Writer = Self;
 
-    fn make_writer(&'a self) -> Self::Writer {
-        io::stderr()
+    fn make_writer(&self) -> Self::Writer {
+        Stderr
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        progress::aside(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }
 

@@ -11,8 +11,11 @@ mod firecracker;
 mod live;
 mod loaded;
 mod man;
+mod plain;
 mod plugin;
+mod progress;
 mod recorded;
+mod recording;
 #[cfg(test)]
 mod reference;
 mod replay;

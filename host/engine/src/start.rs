@@ -10,16 +10,13 @@ use crate::msr::{SeatId, VcpuId};
 use crate::plugin::{Scope, Surroundings};
 use crate::record::prompt::{self, PromptedHost};
 use crate::record::tape::{self, Piece, TapedCall, TapedHost};
-use crate::record::{BootPlugin, Recorder, boot_line};
+use crate::record::{BootPlugin, ENGINE, Recorder, boot_line};
 use crate::report::Reports;
 use crate::seat::{Seat, SeatPlan, Sitter};
 use crate::shadow::{Follower, ShadowPlan, ShadowTallies, Shadows, Tally, WithheldHost};
 use crate::unanswered::Unanswered;
 use crate::vcpu::VcpuMsrs;
 use crate::watch::Watch;
-
-/// The name under which a recording has what the engine itself asks.
-const ENGINE: &str = "(engine)";
 
 /// The host as each plugin, by its name, is to see it.
 pub(crate) type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;

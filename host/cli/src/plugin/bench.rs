@@ -15,6 +15,7 @@ use super::subject::Subject;
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
+use crate::progress::Progress;
 use crate::tables::table;
 
 /// Most MSRs that are measured: a plugin may claim thousands.
@@ -106,7 +107,13 @@ fn measured(profile: &Profile, subject: &Subject, from: Option<PathBuf>) -> anyh
             .filter(|direction| entry.directions.contains(*direction))
             .map(move |direction| (index, direction))
     });
-    let accesses = accesses.map(|(index, direction)| one(&fresh, index, direction));
+    let accesses: Vec<(MsrIndex, Direction)> = accesses.collect();
+    let mut progress = Progress::of_steps(accesses.len());
+    let accesses = accesses.into_iter().map(|(index, direction)| {
+        let access = one(&fresh, index, direction);
+        progress.advance(1);
+        access
+    });
     let accesses = accesses.collect::<anyhow::Result<Vec<Access>>>()?;
     let config = profile.plugins.first().context("the profile has no plugin")?;
     let about = &subject.inspection.manifest.plugin;

@@ -6,6 +6,7 @@ mod build;
 mod inspect;
 mod measure;
 mod new;
+mod recorded;
 mod subject;
 mod template;
 mod test;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use wasmsr_engine::LoadOptions;
 use wasmsr_engine::trace::{self, Difference};
 
+use super::recorded::{self, Kept, Rerun};
 use super::subject::Subject;
 use crate::args;
 use crate::console::{print, stdout_is_coloured};
@@ -18,6 +19,14 @@ use crate::exit::{Code, Failure};
 pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
     let subject = Subject::get(&args.subject)?;
     let tests = args.traces.clone().unwrap_or_else(|| subject.folder.join("traces"));
+    if let Some(recording) = &args.add {
+        let Kept { path, accesses, left_out } = recorded::keep(recording, &subject, &tests)?;
+        let others = match left_out {
+            0 => String::new(),
+            _ => format!(", without {left_out} that other plugins answered"),
+        };
+        eprintln!("wasmsr: {} is a test now: accesses {accesses}{others}", path.display());
+    }
     let files = files(&tests, args.filter.as_deref())?;
     let plugins = subject.wasm.parent().unwrap_or(Path::new(""));
     let results = files.iter().map(|(path, run)| {
@@ -44,7 +53,7 @@ enum Answers {
 type Run = fn(&Path, &Path, Answers) -> Verdict;
 
 /// The kinds of files that are tests, by the end of their names.
-const KINDS: &[(&str, Run)] = &[("trace", run_trace)];
+const KINDS: &[(&str, Run)] = &[("trace", run_trace), (recorded::ENDING, run_recording)];
 
 /// The tests in a folder, in order of their names.
 fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Failure> {
@@ -66,8 +75,8 @@ fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Fai
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     if all.is_empty() {
         return Err(Failure::input(anyhow!(
-            "no test in {}; write a NAME.trace there, as docs/traces.md says, or give the folder \
-             with --traces",
+            "no test in {}; write a NAME.trace there, as docs/traces.md says, make a recording one \
+             with --add, or give the folder with --traces",
             folder.display()
         )));
     }
@@ -93,9 +102,12 @@ enum Verdict {
     /// It differed, and says now what came.
     Blessed {
         differences: Vec<Line>,
+        /// How many more there are.
+        more: u64,
     },
     Failed {
         differences: Vec<Line>,
+        more: u64,
     },
     /// It did not run to its end.
     Broken {
@@ -131,11 +143,36 @@ fn run_trace(path: &Path, plugins: &Path, answers: Answers) -> Verdict {
         trace::differences(&text, &answered).into_iter().map(Line::from).collect();
     match (differences.is_empty(), answers) {
         (true, _) => Verdict::Passed,
-        (false, Answers::Compare) => Verdict::Failed { differences },
+        (false, Answers::Compare) => Verdict::Failed { differences, more: 0 },
         (false, Answers::Bless) => match fs::write(path, trace::blessed(&text, &answered)) {
-            Ok(()) => Verdict::Blessed { differences },
+            Ok(()) => Verdict::Blessed { differences, more: 0 },
             Err(error) => Verdict::Broken { why: format!("cannot write it: {error}") },
         },
+    }
+}
+
+/// A recording of a guest: its accesses with the answers of then.
+fn run_recording(path: &Path, plugins: &Path, answers: Answers) -> Verdict {
+    let Rerun { differences, more, unprompted } =
+        match recorded::rerun(path, plugins, answers == Answers::Bless) {
+            Ok(rerun) => rerun,
+            Err(failure) => return Verdict::Broken { why: format!("{:#}", failure.error) },
+        };
+    if unprompted > 0 {
+        tracing::warn!(
+            "{}: {unprompted} host calls were not recorded and were answered with what was last \
+             known",
+            path.display()
+        );
+    }
+    let differences: Vec<Line> = differences
+        .into_iter()
+        .map(|(line, expected, came)| Line { line, expected, came })
+        .collect();
+    match (differences.is_empty(), answers) {
+        (true, _) => Verdict::Passed,
+        (false, Answers::Compare) => Verdict::Failed { differences, more },
+        (false, Answers::Bless) => Verdict::Blessed { differences, more },
     }
 }
 
@@ -171,11 +208,13 @@ impl Report {
     fn for_people(&self) -> String {
         let mut text = String::new();
         for TestResult { file, verdict } in &self.tests {
-            let (word, differences, why) = match verdict {
-                Verdict::Passed => ("ok", &[][..], None),
-                Verdict::Blessed { differences } => ("blessed", &differences[..], None),
-                Verdict::Failed { differences } => ("FAILED", &differences[..], None),
-                Verdict::Broken { why } => ("FAILED", &[][..], Some(why)),
+            let (word, differences, more, why) = match verdict {
+                Verdict::Passed => ("ok", &[][..], 0, None),
+                Verdict::Blessed { differences, more } => {
+                    ("blessed", &differences[..], *more, None)
+                }
+                Verdict::Failed { differences, more } => ("FAILED", &differences[..], *more, None),
+                Verdict::Broken { why } => ("FAILED", &[][..], 0, Some(why)),
             };
             text += &format!("{file} ... {word}\n");
             if let Some(why) = why {
@@ -184,6 +223,9 @@ impl Report {
             for Line { line, expected, came } in differences {
                 text += &removed(&format!("  {line:>5} - {expected}"));
                 text += &added(&format!("        + {came}"));
+            }
+            if more > 0 {
+                text += &format!("        and {more} more\n");
             }
         }
         let blessed = match self.blessed {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use wasmsr_engine::record::{HostCall, PluginCall};
 
-use super::plain::plain_up_to;
+use crate::plain::{plain, plain_up_to};
 
 /// Most characters of a call's argument: it may be a page of guest memory.
 const LONGEST_ARGUMENT: usize = 64;
@@ -31,7 +31,7 @@ pub(crate) fn name(call: &HostCall) -> &'static str {
 
 /// One line about a call: who, what, and each argument and reply by name.
 pub(crate) fn described(call: &PluginCall) -> String {
-    let mut text = format!("{}: {}", super::plain::plain(&call.plugin), name(&call.call));
+    let mut text = format!("{}: {}", plain(&call.plugin), name(&call.call));
     // No call has a key that is no text, which is all that could fail here.
     let fields = serde_json::to_value(&call.call).unwrap_or_default();
     for (key, value) in fields.as_object().into_iter().flatten().filter(|(key, _)| *key != "call") {

@@ -11,13 +11,13 @@ use serde::Serialize;
 use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::record::{Access, Ended, Hex, Line, Op};
 
-use super::plain::json;
-use super::recording::Recording;
 use super::tally::{Counts, PluginId, PluginNames};
 use super::units::{duration, moment};
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
+use crate::plain::{json, plain};
+use crate::recording::{Read, Recording};
 use crate::tables::table;
 
 /// Most accesses of a recording: each takes 40 bytes until the end.
@@ -102,7 +102,7 @@ impl Known {
             && !self.names.contains_key(&access.msr)
             && self.names.len() < MOST_MSRS
         {
-            self.names.insert(access.msr, super::plain::plain(name));
+            self.names.insert(access.msr, plain(name));
         }
         Token(token)
     }
@@ -123,7 +123,7 @@ impl Side {
             counts: BTreeMap::new(),
         };
         for line in &mut recording {
-            let (boot, line) = line?;
+            let Read { boot, line, .. } = line?;
             if !filter.takes(boot, &line) {
                 continue;
             }

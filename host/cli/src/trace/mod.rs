@@ -1,11 +1,8 @@
-//! `wasmsr trace`: recordings of a guest's accesses, looked at. A recording may
-//! be anybody's file, and so may say anything.
+//! `wasmsr trace`: recordings of a guest's accesses, looked at.
 
 mod call;
 mod diff;
 mod filter;
-mod plain;
-mod recording;
 mod report;
 mod show;
 mod stats;

@@ -18,13 +18,13 @@ use wasmsr_engine::record::{Access, Boot, Hex, Line, Op};
 use self::html::{data, escape, fill, source};
 use self::sample::Sample;
 use self::timeline::{Class, Timeline};
-use super::plain::{plain, plain_up_to};
-use super::recording::Recording;
 use super::tally::{Counts, Tally};
 use super::units::{date, duration, moment, rate};
 use crate::args;
 use crate::console;
 use crate::exit::{Code, Failure};
+use crate::plain::{plain, plain_up_to};
+use crate::recording::{Read, Recording};
 
 const PAGE: &str = include_str!("report/page.html");
 const STYLE: &str = include_str!("report/page.css");
@@ -42,7 +42,7 @@ pub(crate) fn report(args: &args::TraceReport) -> Result<Code, Failure> {
     let mut recording = Recording::open(&args.file)?;
     let mut found = Found::new(usize::try_from(args.rows).unwrap_or(usize::MAX));
     for line in &mut recording {
-        let (boot, line) = line?;
+        let Read { boot, line, .. } = line?;
         if args.filter.takes(boot, &line) {
             found.add(boot, &line);
         }

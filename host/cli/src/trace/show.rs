@@ -5,20 +5,20 @@ use std::io::{self, Write};
 use wasmsr_engine::record::{Access, Boot, Ended, Line, Op, PluginCall};
 
 use super::call;
-use super::plain::{plain, plain_up_to, write_json};
-use super::recording::Recording;
 use super::units::{date, duration, moment};
 use crate::args;
 use crate::console;
 use crate::exit::{Code, Failure};
+use crate::plain::{plain, plain_up_to, write_json};
+use crate::recording::{Read, Recording};
 
 /// Prints the accesses that were asked for, as they are read.
 pub(crate) fn show(args: &args::TraceShow) -> Result<Code, Failure> {
     let mut out = console::output();
     let mut left = args.limit.unwrap_or(u64::MAX);
-    for line in Recording::open(&args.file)? {
+    for line in Recording::open_silently(&args.file)? {
         let written = match line {
-            Ok((boot, line)) if args.filter.takes(boot, &line) => {
+            Ok(Read { boot, line, .. }) if args.filter.takes(boot, &line) => {
                 if matches!(line, Line::Access(_)) {
                     match left {
                         0 => break,

@@ -3,13 +3,13 @@
 use serde::Serialize;
 use wasmsr_engine::msr::MsrIndex;
 
-use super::plain::json;
-use super::recording::Recording;
 use super::tally::{Counts, Tally};
 use super::units::{duration, moment, rate};
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
+use crate::plain::json;
+use crate::recording::{Read, Recording};
 use crate::tables::table;
 
 /// Prints a table of MSRs and plugins, and the sums.
@@ -17,7 +17,7 @@ pub(crate) fn stats(args: &args::TraceStats) -> Result<Code, Failure> {
     let mut tally = Tally::default();
     let mut recording = Recording::open(&args.file)?;
     for line in &mut recording {
-        let (boot, line) = line?;
+        let Read { boot, line, .. } = line?;
         if args.filter.takes(boot, &line) {
             tally.add(&line);
         }

@@ -9,7 +9,7 @@ use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::record::{Access, Ended, Line, Op, PluginCall};
 
 use super::call;
-use super::plain::plain;
+use crate::plain::plain;
 
 /// Most rows: pairs of MSR and plugin. What comes beyond is counted in one row
 /// more.

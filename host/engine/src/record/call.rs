@@ -105,6 +105,9 @@ impl HostCall {
     }
 }
 
+/// Stands in the place of a plugin for what the engine itself asks.
+pub const ENGINE: &str = "(engine)";
+
 /// A call with the plugin that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginCall {

@@ -196,7 +196,12 @@ impl Access {
 impl Wake {
     /// Whether both changed the same in guest memory and in KVM's MSRs.
     pub fn changed_as(&self, other: &Wake) -> bool {
-        effects(&self.calls).eq(effects(&other.calls))
+        self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
     }
 }
 

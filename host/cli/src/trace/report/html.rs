@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::super::plain::json;
+use crate::plain::json;
 
 /// Text for an element or an attribute in double quotes.
 pub(super) fn escape(text: &str) -> String {

@@ -1,0 +1,61 @@
+//! A recording, run again line by line.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use wasmsr_engine::record::{Boot, Line, Replay};
+use wasmsr_engine::{Engine, LoadOptions, Profile};
+
+use crate::exit::Failure;
+use crate::recording::{Read, Recording};
+
+/// Loads a profile's plugins for the host that a boot was recorded on, which
+/// decides who yields to the kernel.
+pub(crate) fn load(
+    profile: &Profile,
+    boot: &Boot,
+    options: &LoadOptions,
+) -> anyhow::Result<Engine> {
+    let kernel = boot.kernel.as_deref().and_then(|kernel| kernel.parse().ok());
+    let options = LoadOptions { host_kernel: kernel, ..options.clone() };
+    let in_profile = || format!("profile {}", profile.path.display());
+    Engine::load(profile, &options).with_context(in_profile)
+}
+
+/// A line of a recording, and as it came this time.
+pub(crate) struct Step<'a> {
+    pub(crate) number: usize,
+    pub(crate) was: &'a Line,
+    pub(crate) came: &'a Line,
+}
+
+/// Replays the recording in `path` with the plugins that `engine_of` gives each
+/// boot, and shows every line. Returns how many host calls the recording had no
+/// reply to.
+pub(crate) fn run(
+    path: &Path,
+    mut engine_of: impl FnMut(&Boot) -> anyhow::Result<Engine>,
+    seen: &mut dyn FnMut(Step<'_>) -> Result<(), Failure>,
+) -> Result<u64, Failure> {
+    let mut replay: Option<Replay> = None;
+    let mut unprompted = 0;
+    let recording = Recording::open(path)?;
+    let name = recording.name().to_owned();
+    for read in recording {
+        let Read { number, line: was, .. } = read?;
+        let at = || format!("recording {name}, line {number}");
+        if let Line::Boot(boot) = &was {
+            unprompted += replay.map_or(0, |replay| replay.unprompted());
+            let engine = engine_of(boot).with_context(at).map_err(Failure::input)?;
+            replay = Some(Replay::new(Arc::new(engine)));
+        }
+        // Its first line is a boot, or it is no recording.
+        let Some(replay) = &mut replay else {
+            return Err(Failure::input(anyhow!("{name} begins without a boot")));
+        };
+        let came = replay.step(&was).with_context(at).map_err(Failure::input)?;
+        seen(Step { number, was: &was, came: &came })?;
+    }
+    Ok(unprompted + replay.map_or(0, |replay| replay.unprompted()))
+}
