@@ -38,6 +38,7 @@ mod record;
 mod scope;
 mod shadow;
 mod shell_support;
+mod stderr;
 mod timers;
 mod trace;
 mod trace_report;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         scope::trials(),
         shadow::trials(),
         shell_support::trials(),
+        stderr::trials(),
         timers::trials(),
         trace::trials(),
         trace_report::trials(),

@@ -1,6 +1,7 @@
 //! The user's terminal: what the guest prints and reads, and the terminal's
 //! own settings, which are always put back.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
@@ -10,10 +11,13 @@ use std::thread;
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::Styles;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tracing::field::Field;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
 use wasmsr_engine::profile::Boot;
 use wasmsr_vmm::Control;
 
+use crate::plain::plain_lines;
 use crate::progress;
 
 /// Prints a command's result on standard output; a reader that has gone away
@@ -61,19 +65,50 @@ pub(crate) fn stdout_is_coloured() -> bool {
     AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }
 
+/// Says something beside the result: a line, or lines, on standard error.
+/// Whatever the text comes from, it does nothing to the terminal.
+pub(crate) fn say(text: &str) {
+    write_stderr(&format!("{}\n", plain_lines(text)));
+}
+
 /// Prints why a command failed, as clap prints what is wrong with arguments.
 pub(crate) fn print_error(error: &anyhow::Error) {
     let styles = Styles::default();
     let style = styles.get_error();
-    let written = match stderr_is_coloured() {
-        true => writeln!(io::stderr(), "{style}error:{style:#} {error:#}"),
-        false => writeln!(io::stderr(), "error: {error:#}"),
-    };
-    // Nobody is left to be told where standard error has gone.
-    drop(written);
+    let text = paragraph(&format!("{error:#}"));
+    write_stderr(&match stderr_is_coloured() {
+        true => format!("{style}error:{style:#} {text}\n"),
+        false => format!("error: {text}\n"),
+    });
 }
 
-/// Standard error for the log; lines that cannot be written are lost.
+fn write_stderr(text: &str) {
+    let mut stderr = Stderr;
+    // Nobody is left to be told where standard error has gone.
+    let _ = stderr.write_all(text.as_bytes());
+}
+
+/// A text of which no further line passes for another log line or error.
+fn paragraph(text: &str) -> String {
+    plain_lines(text).replace('\n', "\n  ")
+}
+
+/// Writes a field of a log line, the message first. The texts in it may be a
+/// plugin's or from a file.
+pub(crate) fn write_field(
+    writer: &mut Writer<'_>,
+    field: &Field,
+    value: &dyn fmt::Debug,
+) -> fmt::Result {
+    let text = paragraph(&format!("{value:?}"));
+    match field.name() {
+        "message" => write!(writer, "{text}"),
+        name => write!(writer, " {name}={text}"),
+    }
+}
+
+/// Standard error for all that goes there, with no bar in its way; lines that
+/// cannot be written are lost.
 pub(crate) struct Stderr;
 
 impl MakeWriter<'_> for Stderr {
@@ -156,9 +191,7 @@ impl RawTerminal {
         *COOKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(cooked);
         let guard = RawTerminal;
         tcsetattr(&stdin, OptionalActions::Now, &raw)?;
-        eprintln!(
-            "wasmsr: the terminal is the guest's; Ctrl-A x quits, Ctrl-A Ctrl-A types Ctrl-A"
-        );
+        say("wasmsr: the terminal is the guest's; Ctrl-A x quits, Ctrl-A Ctrl-A types Ctrl-A");
         Ok(Some(guard))
     }
 }

@@ -1,5 +1,8 @@
 //! The command `wasmsr`: arguments to calls, errors to exit codes.
 
+// These panic where nobody reads any more; `console` has what does not.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 mod args;
 mod check;
 mod completions;
@@ -30,6 +33,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::format;
 
 use args::{Cli, Convert, Trace, Verb};
 use exit::Failure;
@@ -73,7 +77,10 @@ fn log_to_stderr(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
+        .fmt_fields(format::debug_fn(console::write_field))
         .with_writer(console::Stderr)
+        // Saying that a line was lost panics where standard error has gone.
+        .log_internal_errors(false)
         .with_ansi(console::stderr_is_coloured())
         .with_target(false)
         .without_time()

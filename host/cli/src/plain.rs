@@ -1,5 +1,6 @@
-//! Text from a recording, made fit for a terminal: nothing in it moves the
-//! cursor, changes colours or the direction of writing, or fills the screen.
+//! Text from files and plugins, made fit for a terminal: nothing in it moves
+//! the cursor, changes colours or the direction of writing. Names and lines from
+//! recordings are kept short, too.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -23,14 +24,26 @@ pub(crate) fn plain_up_to(text: &str, longest: usize) -> String {
             plain.push('…');
             break;
         }
-        if is_active(character) {
-            // A String takes everything.
-            let _ = write!(plain, "{}", character.escape_unicode());
-        } else {
-            plain.push(character);
-        }
+        push(&mut plain, character, is_active(character));
     }
     plain
+}
+
+/// A text of any length, with its lines and tabs as they are.
+pub(crate) fn plain_lines(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        push(&mut plain, character, is_active(character) && !matches!(character, '\n' | '\t'));
+    }
+    plain
+}
+
+fn push(plain: &mut String, character: char, is_active: bool) {
+    match is_active {
+        // A String takes everything.
+        true => drop(write!(plain, "{}", character.escape_unicode())),
+        false => plain.push(character),
+    }
 }
 
 /// JSON in which such characters are escaped, as JSON's strings allow.
@@ -104,6 +117,12 @@ mod tests {
     fn nothing_reaches_the_terminal_that_it_obeys() {
         assert_eq!(plain("\u{1b}[31mred\r\n"), r"\u{1b}[31mred\u{d}\u{a}");
         assert_eq!(plain("\u{9b}2J\u{202e}txt"), r"\u{9b}2J\u{202e}txt");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        let text = plain_lines("a\tb\n\u{1b}]0;t\u{7}\rc\u{202e}\n");
+        assert_eq!(text, "a\tb\n\\u{1b}]0;t\\u{7}\\u{d}c\\u{202e}\n");
     }
 
     #[test]

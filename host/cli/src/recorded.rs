@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use wasmsr_engine::record::{Lines, Recorder, Recording, RecordingEnd, RecordingError};
 
+use crate::console::say;
 use crate::exit::Failure;
 
 /// A recording with the file that it goes to.
@@ -56,6 +57,6 @@ impl Recorded {
                  missing; record to a faster disk"
             );
         }
-        eprintln!("wasmsr: recorded {lines} accesses to {path}");
+        say(&format!("wasmsr: recorded {lines} accesses to {path}"));
     }
 }

@@ -8,7 +8,7 @@ use wasmsr_engine::{Engine, LoadOptions, MsrHandler};
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
 use crate::args::{self, OnReboot};
-use crate::console;
+use crate::console::{self, say};
 use crate::exit::{Code, Failure};
 use crate::live::Live;
 use crate::loaded::{Loaded, load_options};
@@ -104,14 +104,14 @@ fn boot(set: &Loaded, events: &Events, seen: &Onlookers<'_>) -> Result<RunEnd, F
     let watched = seen.live.boot(&started.metrics);
     let end = vm.run(handlers, events);
     drop(watched);
-    eprintln!("wasmsr: {end}\n{}", tables::accesses(&started.metrics));
+    say(&format!("wasmsr: {end}\n{}", tables::accesses(&started.metrics)));
     let shadows = started.shadows.counts();
     if !shadows.is_empty() {
-        eprintln!("\n{}", tables::shadows(&shadows));
+        say(&format!("\n{}", tables::shadows(&shadows)));
     }
     for report in started.reports.take() {
         let whose = report.vcpu.map_or(String::new(), |vcpu| format!(", {vcpu}"));
-        eprintln!("\nplugin {}{whose} reports:\n{}", report.plugin, report.text);
+        say(&format!("\nplugin {}{whose} reports:\n{}", report.plugin, report.text));
     }
     Ok(end)
 }

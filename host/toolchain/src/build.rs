@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 
 use crate::crates::{PluginCrate, PluginCrates};
 use crate::find::{TARGET, WasmToolchain};
+use crate::say;
 
 /// The cargo profile for plugins, in the workspace's manifest or cargo's
 /// configuration.
@@ -90,7 +91,7 @@ pub fn build(
         Output::OnFailure => {
             let output = cargo.arg("--quiet").output().map_err(BuildError::NoCargo)?;
             if !output.status.success() {
-                eprint!("{}", String::from_utf8_lossy(&output.stderr));
+                say(&output.stderr);
             }
             output.status
         }

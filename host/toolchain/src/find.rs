@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cargo::{cargo, forget_own_package};
+use crate::say;
 
 /// The target that plugins are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -164,7 +165,7 @@ fn rustup_adds_target() -> bool {
     if !is_installed("rustup") {
         return false;
     }
-    eprintln!("adding the target {TARGET} with rustup");
+    say(format!("adding the target {TARGET} with rustup\n").as_bytes());
     let rustup = Command::new("rustup")
         .args(["--quiet", "target", "add", TARGET])
         .env("RUSTUP_MAX_RETRIES", "0")
@@ -174,7 +175,7 @@ fn rustup_adds_target() -> bool {
         .spawn();
     let added = rustup.is_ok_and(|mut rustup| ends_well_within(RUSTUP_LIMIT, &mut rustup));
     if !added {
-        eprintln!("rustup cannot add the target");
+        say(b"rustup cannot add the target\n");
     }
     added && active_has_target()
 }

@@ -12,7 +12,7 @@ use wasmsr_engine::trace::{self, Difference};
 use super::recorded::{self, Kept, Rerun};
 use super::subject::Subject;
 use crate::args;
-use crate::console::{print, stdout_is_coloured};
+use crate::console::{print, say, stdout_is_coloured};
 use crate::exit::{Code, Failure};
 
 /// Runs the tests of a plugin. Code 1 if one fails.
@@ -25,7 +25,7 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
             0 => String::new(),
             _ => format!(", without {left_out} that other plugins answered"),
         };
-        eprintln!("wasmsr: {} is a test now: accesses {accesses}{others}", path.display());
+        say(&format!("wasmsr: {} is a test now: accesses {accesses}{others}", path.display()));
     }
     let files = files(&tests, args.filter.as_deref())?;
     let plugins = subject.wasm.parent().unwrap_or(Path::new(""));

@@ -46,7 +46,7 @@ pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
     match end.map_err(Failure::host)? {
         End::Quit => Ok(Code::SUCCESS),
         End::Gone => {
-            eprintln!("wasmsr: the VM has ended");
+            console::say("wasmsr: the VM has ended");
             Ok(Code::SUCCESS)
         }
         End::Signal(number) => Ok(Code::signal(number)),
@@ -172,7 +172,7 @@ impl Watched {
             match self.take(&mut model) {
                 Ok(true) => {
                     if let Some(trouble) = model.trouble.take() {
-                        eprintln!("wasmsr: {trouble}");
+                        console::say(&format!("wasmsr: {trouble}"));
                     } else if self.print_lines(&model)? {
                         return Ok(End::Quit);
                     }
