@@ -1,13 +1,23 @@
 //! `wasmsr doctor`: whether a host is fit.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Run, Workdir, require_kvm, trials};
+use crate::fixture::{Outcome, Run, Running, Workdir, require_kvm, trials, wasmsr};
 use crate::no_kvm;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![a_host_that_is_fit, for_programs, without_kvm, a_cache_that_cannot_be_used]
+    trials![
+        a_host_that_is_fit,
+        for_programs,
+        without_kvm,
+        without_sysfs,
+        rustc_without_cargo,
+        a_cache_that_cannot_be_used,
+    ]
 }
 
 /// The verdict on a point, from the table.
@@ -20,7 +30,7 @@ fn verdict<'a>(run: &'a Run, point: &str) -> &'a str {
 fn a_host_that_is_fit() -> Outcome {
     require_kvm()?;
     let run = Workdir::new().wasmsr(&["doctor"]).exited(0);
-    for point in ["kernel", "/dev/kvm", "MSR filter", "vCPUs"] {
+    for point in ["kernel", "/dev/kvm", "capabilities", "MSR filter", "vCPUs"] {
         assert_eq!(verdict(&run, point), "good", "{point}:\n{run}");
     }
     assert!(run.stdout.contains("16 ranges of 12288 MSRs"), "{run}");
@@ -33,8 +43,11 @@ fn for_programs() -> Outcome {
     let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(report.get("fit"), Some(&Value::Bool(true)), "{run}");
     let findings = report.get("findings").and_then(Value::as_array).expect("a list");
-    let tells = |finding: &Value| finding.get("found").is_some_and(Value::is_string);
-    assert!(!findings.is_empty() && findings.iter().all(tells), "{run}");
+    assert!(!findings.is_empty(), "{run}");
+    for finding in findings {
+        assert!(finding["found"].is_string(), "{finding}");
+        assert_eq!(finding["remedy"].is_null(), finding["verdict"] == "good", "{finding}");
+    }
     Ok(())
 }
 
@@ -42,6 +55,30 @@ fn without_kvm() -> Outcome {
     let run = no_kvm::without_devices("doctor")?.exited(12);
     assert_eq!(verdict(&run, "/dev/kvm"), "unfit", "{run}");
     assert!(run.stdout.contains("cargo xtask nested"), "no remedy:\n{run}");
+    Ok(())
+}
+
+fn without_sysfs() -> Outcome {
+    require_kvm()?;
+    let run = no_kvm::without_sysfs("doctor")?.exited(0);
+    for point in ["backend", "kvm.ignore_msrs"] {
+        assert_eq!(verdict(&run, point), "limited", "{point}:\n{run}");
+    }
+    assert!(run.stdout.contains("-> mount sysfs"), "no remedy:\n{run}");
+    Ok(())
+}
+
+fn rustc_without_cargo() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("rustc", "#!/bin/sh\necho .\n");
+    workdir.put("libcore-1.rlib", "");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(workdir.path().join("rustc"), executable).expect("it is ours");
+    let mut doctor = wasmsr(&["doctor"]);
+    doctor.current_dir(workdir.path()).env("PATH", workdir.path()).env_remove("CARGO");
+    let run = Running::start(&mut doctor).finish();
+    assert_eq!(verdict(&run, "Wasm toolchain"), "limited", "{run}");
+    assert!(run.stdout.contains("no cargo"), "{run}");
     Ok(())
 }
 

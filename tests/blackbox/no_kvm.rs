@@ -18,6 +18,12 @@ pub(crate) fn without_devices(argument: &'static str) -> Result<Run, Skip> {
     Ok(after(NO_DEVICES, &[argument]))
 }
 
+/// Runs `wasmsr ARGUMENT` where the kernel's modules cannot be seen.
+pub(crate) fn without_sysfs(argument: &'static str) -> Result<Run, Skip> {
+    require_mount_namespaces()?;
+    Ok(after("mount -t tmpfs none /sys", &[argument]))
+}
+
 /// Runs `wasmsr ARGUMENTS` in a mount namespace of its own, after `mount`.
 fn after(mount: &str, arguments: &[&'static str]) -> Run {
     let workdir = Workdir::new();

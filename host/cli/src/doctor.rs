@@ -1,8 +1,10 @@
 //! `wasmsr doctor`: whether this host is fit, and what to do where it is not.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
-use wasmsr_engine::plugin::CodeCache;
-use wasmsr_toolchain::WasmToolchain;
+use wasmsr_engine::plugin::{CacheError, CodeCache};
+use wasmsr_toolchain::{Missing, WasmToolchain};
 use wasmsr_vmm::{Finding, Fitness};
 
 use crate::args;
@@ -14,7 +16,9 @@ use crate::tables::table;
 /// Looks at the host and prints a line a point. Code 12 if nothing would run.
 pub(crate) fn doctor(args: &args::Doctor) -> Result<Code, Failure> {
     let mut findings = wasmsr_vmm::survey();
-    findings.extend([cache(&args.cache), wasm_toolchain()]);
+    let opened = cache_directory(&args.cache)
+        .map(|directory| CodeCache::open(&directory).map(|_| directory));
+    findings.extend([cache(opened), wasm_toolchain(&WasmToolchain::find())]);
     let unfit = findings.iter().any(|finding| finding.verdict == Fitness::Unfit);
     let text = match args.json {
         true => {
@@ -38,11 +42,18 @@ struct Line<'a> {
     what: &'a str,
     verdict: &'static str,
     found: &'a str,
+    /// `null` where all is well.
+    remedy: Option<&'a str>,
 }
 
 impl<'a> Line<'a> {
     fn of(finding: &'a Finding) -> Self {
-        Line { what: finding.what, verdict: word(finding.verdict), found: &finding.found }
+        Line {
+            what: finding.what,
+            verdict: word(finding.verdict),
+            found: &finding.found,
+            remedy: finding.remedy.as_deref(),
+        }
     }
 }
 
@@ -54,34 +65,99 @@ fn word(verdict: Fitness) -> &'static str {
     }
 }
 
+/// A row a point, and below it what to do.
 fn for_people(findings: &[Finding]) -> String {
     let mut table = table(["POINT", "VERDICT", "FOUND"], &[]);
     for finding in findings {
         table.add_row([finding.what, word(finding.verdict), &finding.found]);
+        if let Some(remedy) = &finding.remedy {
+            table.add_row(["", "", &format!("-> {remedy}")]);
+        }
     }
     table.trim_fmt()
 }
 
-fn cache(args: &args::Cache) -> Finding {
-    let (verdict, found) = match cache_directory(args)
-        .map(|directory| CodeCache::open(&directory).map(|_| directory))
-    {
+/// What became of the cache; none was opened where there is no directory.
+fn cache(opened: Option<Result<PathBuf, CacheError>>) -> Finding {
+    const WHAT: &str = "cache";
+    const SO: &str = "so every start compiles its plugins";
+    match opened {
         Some(Ok(directory)) => {
-            (Fitness::Good, format!("{} keeps compiled plugins", directory.display()))
+            Finding::good(WHAT, format!("{} keeps compiled plugins", directory.display()))
         }
-        Some(Err(error)) => {
-            (Fitness::Limited, format!("{error} with --cache-dir; every start compiles"))
-        }
-        None => (Fitness::Limited, "none, so every start compiles its plugins".to_owned()),
-    };
-    Finding { what: "cache", verdict, found }
+        Some(Err(CacheError::Open { path, source })) => Finding::limited(
+            WHAT,
+            format!("{} cannot be opened ({source}), {SO}", path.display()),
+            "check its permissions, or choose another with --cache-dir",
+        ),
+        Some(Err(CacheError::Exposed { path, why, user })) => Finding::limited(
+            WHAT,
+            format!("{}: {why}, but what lies there is run as code, {SO}", path.display()),
+            format!("`chown {user}` and `chmod 700` it, or choose another with --cache-dir"),
+        ),
+        None => Finding::limited(
+            WHAT,
+            format!("none, {SO}"),
+            "set HOME or XDG_CACHE_HOME, or name a directory with --cache-dir",
+        ),
+    }
 }
 
 /// What authors of plugins need; running them takes none.
-fn wasm_toolchain() -> Finding {
-    let (verdict, found) = match WasmToolchain::find() {
-        Ok(toolchain) => (Fitness::Good, toolchain.to_string()),
-        Err(missing) => (Fitness::Limited, missing.to_string()),
-    };
-    Finding { what: "Wasm toolchain", verdict, found }
+fn wasm_toolchain(found: &Result<WasmToolchain, Missing>) -> Finding {
+    const WHAT: &str = "Wasm toolchain";
+    match found {
+        Ok(toolchain) => Finding::good(WHAT, toolchain.to_string()),
+        Err(missing) => Finding::limited(WHAT, missing.cause(), missing.remedy()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(finding: &Finding, verdict: Fitness, found: &str, remedy: &str) {
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+        assert!(finding.found.contains(found), "{finding:?}");
+        assert!(finding.remedy.as_deref().unwrap_or_default().contains(remedy), "{finding:?}");
+        let line = serde_json::to_value(Line::of(finding)).unwrap();
+        assert_eq!(line["remedy"].is_null(), verdict == Fitness::Good, "{line}");
+    }
+
+    #[test]
+    fn without_a_cache_every_start_compiles() {
+        let path = || PathBuf::from("/c");
+        check(&cache(Some(Ok(path()))), Fitness::Good, "/c keeps", "");
+        let source = io::ErrorKind::PermissionDenied.into();
+        let closed = cache(Some(Err(CacheError::Open { path: path(), source })));
+        check(&closed, Fitness::Limited, "/c cannot be opened", "--cache-dir");
+        let exposed = CacheError::Exposed { path: path(), why: "others may write".into(), user: 7 };
+        check(&cache(Some(Err(exposed))), Fitness::Limited, "run as code", "`chown 7`");
+        check(&cache(None), Fitness::Limited, "none", "--cache-dir");
+    }
+
+    #[test]
+    fn a_toolchain_is_for_authors() {
+        check(&wasm_toolchain(&Ok(WasmToolchain::Active)), Fitness::Good, "compiles", "");
+        let missing = Missing { packages: vec!["lld"], has_cargo: false, ..Missing::default() };
+        check(&wasm_toolchain(&Err(missing)), Fitness::Limited, "no rustc", "rustup.rs");
+    }
+
+    #[test]
+    fn what_to_do_stands_below_what_was_found() {
+        let points = [Finding::good("a", "well"), Finding::unfit("b", "broken", "mend it")];
+        let text = for_people(&points);
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        let expected: [&[&str]; 4] = [
+            &["POINT", "VERDICT", "FOUND"],
+            &["a", "good", "well"],
+            &["b", "unfit", "broken"],
+            &["->", "mend", "it"],
+        ];
+        assert_eq!(lines, expected);
+    }
 }

@@ -41,34 +41,49 @@ pub enum WasmToolchain {
 }
 
 /// There is no such toolchain; the text says what to install.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
     /// Debian's packages that would make one.
     pub packages: Vec<&'static str>,
-    has_rustc: bool,
-    has_rustup: bool,
+    /// Whether there is a compiler, for whatever target.
+    pub has_rustc: bool,
+    /// Whether there is a cargo.
+    pub has_cargo: bool,
+    /// Whether there is a rustup.
+    pub has_rustup: bool,
 }
 
 impl std::error::Error for Missing {}
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.has_rustc, self.has_rustup) {
-            (_, true) => write!(
-                f,
-                "no toolchain here compiles for {TARGET}, which plugins are built for: run \
-                 `rustup target add {TARGET}`"
-            ),
-            (true, false) => write!(
-                f,
-                "rustc has no {TARGET}, which plugins are built for, and there is no rustup to \
-                 add it: install Rust from https://rustup.rs"
-            ),
-            (false, false) => {
-                write!(f, "no rustc, to build plugins with: install Rust from https://rustup.rs")
+        write!(f, "{}: {}", self.cause(), self.remedy())
+    }
+}
+
+impl Missing {
+    /// What is missing.
+    pub fn cause(&self) -> String {
+        match (self.has_rustc, self.has_cargo, self.has_rustup) {
+            (false, _, false) => "no rustc, to build plugins with".to_owned(),
+            (_, false, _) => "no cargo, to build plugins with".to_owned(),
+            (_, true, true) => {
+                format!("no toolchain here compiles for {TARGET}, which plugins are built for")
             }
-        }?;
-        write!(f, ", or on Debian, as root, `apt-get install {}`", self.packages.join(" "))
+            (true, true, false) => format!(
+                "rustc has no {TARGET}, which plugins are built for, and there is no rustup to \
+                 add it"
+            ),
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        let rustup = match self.has_cargo && self.has_rustup {
+            true => format!("run `rustup target add {TARGET}`"),
+            false => "install Rust from https://rustup.rs".to_owned(),
+        };
+        format!("{rustup}, or on Debian, as root, `apt-get install {}`", self.packages.join(" "))
     }
 }
 
@@ -78,7 +93,7 @@ impl WasmToolchain {
     /// # Errors
     /// [`Missing`]
     pub fn find() -> Result<Self, Missing> {
-        if active_has_target() {
+        if has_cargo() && active_has_target() {
             return Ok(Self::Active);
         }
         Self::debian()
@@ -90,7 +105,7 @@ impl WasmToolchain {
     /// # Errors
     /// [`Missing`]
     pub fn find_or_add() -> Result<Self, Missing> {
-        if active_has_target() || rustup_adds_target() {
+        if has_cargo() && (active_has_target() || rustup_adds_target()) {
             return Ok(Self::Active);
         }
         Self::debian()
@@ -108,6 +123,7 @@ impl WasmToolchain {
             _ => Err(Missing {
                 packages,
                 has_rustc: is_installed("rustc"),
+                has_cargo: has_cargo(),
                 has_rustup: is_installed("rustup"),
             }),
         }
@@ -221,6 +237,11 @@ fn printed(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// Whether [`cargo`] finds one.
+fn has_cargo() -> bool {
+    std::env::var_os("CARGO").is_some() || is_installed("cargo")
+}
+
 /// Whether a program of that name is on PATH.
 fn is_installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -240,20 +261,27 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(has_rustc: bool, has_rustup: bool, parts: &[&str]) {
-        let text =
-            Missing { packages: vec!["rustc-web", "lld"], has_rustc, has_rustup }.to_string();
-        for part in parts {
-            assert!(text.contains(part), "{text}");
-        }
-        assert!(text.contains("`apt-get install rustc-web lld`"), "{text}");
+    fn check(there: &[&str], cause: &str, remedy: &str) {
+        let missing = Missing {
+            packages: vec!["rustc-web", "lld"],
+            has_rustc: there.contains(&"rustc"),
+            has_cargo: there.contains(&"cargo"),
+            has_rustup: there.contains(&"rustup"),
+        };
+        assert!(missing.cause().contains(cause), "{missing}");
+        assert!(missing.remedy().contains(remedy), "{missing}");
+        assert!(missing.remedy().contains("`apt-get install rustc-web lld`"), "{missing}");
     }
 
     #[test]
     fn what_is_missing_comes_with_what_to_do() {
-        check(true, true, &["`rustup target add wasm32-unknown-unknown`"]);
-        check(true, false, &["no rustup", "https://rustup.rs"]);
-        check(false, false, &["no rustc", "https://rustup.rs"]);
+        let add = "`rustup target add wasm32-unknown-unknown`";
+        check(&["rustc", "cargo", "rustup"], "compiles for wasm32", add);
+        check(&["cargo", "rustup"], "compiles for wasm32", add);
+        check(&["rustc", "cargo"], "no rustup", "https://rustup.rs");
+        check(&["rustc"], "no cargo", "https://rustup.rs");
+        check(&["rustc", "rustup"], "no cargo", "https://rustup.rs");
+        check(&[], "no rustc", "https://rustup.rs");
     }
 
     #[test]

@@ -52,7 +52,7 @@ mod vm;
 pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
 pub use control::{Control, Events, control};
 pub use end::{At, InternalErrorReport, RunEnd};
-pub use kvm::{KvmError, open as open_kvm};
+pub use kvm::{Capability, KvmError, open as open_kvm};
 pub use memory::MemoryError;
 pub use survey::{Finding, Fitness, survey};
 pub use vm::{BuildError, Vm, VmSpec};

@@ -1,15 +1,18 @@
-//! Whether this host can run a VM of ours, point by point.
+//! Whether this host can run a VM of ours, point by point: what is looked at
+//! is here, what follows from it in `verdict`.
+
+mod verdict;
 
 use std::fs;
 use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
 use wasmsr_engine::msr::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
-use wasmsr_engine::profile::KernelVersion;
 
 use crate::filter::{KvmFilter, MAX_MSRS_PER_RANGE, MAX_RANGES};
 use crate::kvm;
 use crate::vm::msr_exits;
+use verdict::{Backend, Refusal, Vcpus};
 
 /// One point of the survey.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +21,10 @@ pub struct Finding {
     pub what: &'static str,
     /// How it is.
     pub verdict: Fitness,
-    /// What was found, and what to do where that is not well.
+    /// What was found.
     pub found: String,
+    /// What to do where that is not well.
+    pub remedy: Option<String>,
 }
 
 /// How one point is.
@@ -33,47 +38,55 @@ pub enum Fitness {
     Unfit,
 }
 
+impl Finding {
+    /// A point that is well.
+    pub fn good(what: &'static str, found: impl Into<String>) -> Self {
+        Finding { what, verdict: Fitness::Good, found: found.into(), remedy: None }
+    }
+
+    /// A point that keeps something from running.
+    pub fn limited(
+        what: &'static str,
+        found: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        let remedy = Some(remedy.into());
+        Finding { what, verdict: Fitness::Limited, found: found.into(), remedy }
+    }
+
+    /// A point that keeps everything from running.
+    pub fn unfit(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { verdict: Fitness::Unfit, ..Self::limited(what, found, remedy) }
+    }
+}
+
 /// Looks at the kernel, `/dev/kvm` and what is behind it. Makes a VM to try the
 /// MSR filter's limits, and runs nothing in it.
 pub fn survey() -> Vec<Finding> {
-    let mut findings = vec![kernel()];
-    match kvm::open() {
-        Ok(kvm) => {
-            let all = "can be opened, and has every capability that wasmsr needs".to_owned();
-            findings.push(Finding { what: "/dev/kvm", verdict: Fitness::Good, found: all });
-            findings.push(filter(&kvm));
-            findings.push(vcpus(&kvm));
-        }
-        Err(error) => findings.push(Finding {
-            what: "/dev/kvm",
-            verdict: Fitness::Unfit,
-            found: error.to_string(),
-        }),
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+    let device = kvm::open_device();
+    let lacks = device.as_ref().ok().map(kvm::lacking);
+    let mut findings = vec![
+        verdict::kernel(release.as_deref().map(str::trim), lacks.as_deref()),
+        verdict::device(device.as_ref().err()),
+    ];
+    if let Some(lacks) = lacks {
+        findings.push(verdict::capabilities(lacks));
     }
-    findings.extend([backend(), ignore_msrs(), host_msrs()]);
+    if let Ok(kvm) = &device {
+        findings.push(verdict::filter(try_filter(kvm)));
+        findings.push(verdict::vcpus(&vcpus(kvm)));
+    }
+    findings.extend([
+        verdict::backend(backend(Path::new("/sys/module")), device.as_ref().err()),
+        verdict::ignore_msrs(&kvm::ignores_unknown_msrs()),
+        verdict::host_msrs(&fs::File::open("/dev/cpu/0/msr").map(drop)),
+    ]);
     findings
 }
 
-/// The first kernel with MSR exits and filters.
-const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 10 };
-
-fn kernel() -> Finding {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let release = release.trim();
-    let (verdict, found) = match release.parse::<KernelVersion>() {
-        Ok(version) if version >= OLDEST => (Fitness::Good, format!("Linux {release}")),
-        Ok(_) => {
-            (Fitness::Unfit, format!("Linux {release} has no MSR filter; use {OLDEST} or later"))
-        }
-        Err(_) => {
-            (Fitness::Limited, format!("`{release}` is no version of Linux that wasmsr knows"))
-        }
-    };
-    Finding { what: "kernel", verdict, found }
-}
-
-/// As much as a filter may hold, installed in a VM of its own.
-fn filter(kvm: &Kvm) -> Finding {
+/// Installs as much as a filter may hold, in a VM of its own.
+fn try_filter(kvm: &Kvm) -> Result<(), Refusal> {
     // Apart from each other, and from the x2APIC MSRs, which no filter covers.
     let claims = (1..=MAX_RANGES).filter_map(|number| {
         let first = u32::try_from(number).ok()? << 16;
@@ -85,79 +98,30 @@ fn filter(kvm: &Kvm) -> Finding {
         })
     });
     let list = ExitList { claims: claims.collect() };
-    let limits = format!("{MAX_RANGES} ranges of {MAX_MSRS_PER_RANGE} MSRs");
-    let refused = |step: &str, error: &dyn std::fmt::Display| {
-        let found = format!("KVM refuses to {step}: {error}; use a newer kernel");
-        Finding { what: "MSR filter", verdict: Fitness::Unfit, found }
-    };
-    let packed = match KvmFilter::pack(&list) {
-        Ok(packed) => packed,
-        Err(error) => return refused("pack the largest filter", &error),
-    };
-    let vm = match kvm.create_vm() {
-        Ok(vm) => vm,
-        Err(error) => return refused("create a VM", &error),
-    };
-    if let Err(error) = vm.enable_cap(&msr_exits()) {
-        return refused("let MSR accesses exit", &error);
-    }
-    match packed.install(&vm) {
-        Ok(()) => Finding { what: "MSR filter", verdict: Fitness::Good, found: limits },
-        Err(error) => refused(&format!("take a filter of {limits}"), &error),
+    let packed = KvmFilter::pack(&list).map_err(|error| Refusal::Pack(error.to_string()))?;
+    let vm = kvm.create_vm().map_err(Refusal::CreateVm)?;
+    vm.enable_cap(&msr_exits()).map_err(Refusal::Exits)?;
+    packed.install(&vm).map_err(Refusal::Filter)
+}
+
+fn vcpus(kvm: &Kvm) -> Vcpus {
+    Vcpus {
+        most: kvm.get_max_vcpus(),
+        advised: kvm.get_nr_vcpus(),
+        has_deadline_timer: kvm.check_extension(Cap::TscDeadlineTimer),
     }
 }
 
-fn vcpus(kvm: &Kvm) -> Finding {
-    let found = format!("at most {}, {} advised", kvm.get_max_vcpus(), kvm.get_nr_vcpus());
-    let deadline = match kvm.check_extension(Cap::TscDeadlineTimer) {
-        true => String::new(),
-        false => "; no TSC deadline timer, so guests use slower ones".to_owned(),
-    };
-    Finding { what: "vCPUs", verdict: Fitness::Good, found: found + &deadline }
-}
-
-fn backend() -> Finding {
-    let loaded = |module: &str| Path::new("/sys/module").join(module).exists();
-    let (verdict, found) = if kvm::interprets_ring0() {
-        let found = "kvm_pvm, which interprets a guest's ring 0: small guests run, a stock Linux \
-                     does not; boot those with `cargo xtask nested`";
-        (Fitness::Limited, found)
-    } else if loaded("kvm_intel") {
-        (Fitness::Good, "kvm_intel (VMX)")
-    } else if loaded("kvm_amd") {
-        (Fitness::Good, "kvm_amd (SVM)")
-    } else {
-        let found = "no backend is loaded; turn virtualisation on in the firmware and load \
-                     kvm-intel or kvm-amd";
-        (Fitness::Limited, found)
-    };
-    Finding { what: "backend", verdict, found: found.to_owned() }
-}
-
-fn ignore_msrs() -> Finding {
-    let (verdict, found) = match kvm::ignores_unknown_msrs() {
-        false => (Fitness::Good, "off"),
-        true => (
-            Fitness::Limited,
-            "on: the kernel answers unknown MSRs itself, and neither policy nor [unhandled] \
-             plugins see them; `echo N > /sys/module/kvm/parameters/ignore_msrs`",
-        ),
-    };
-    Finding { what: "kvm.ignore_msrs", verdict, found: found.to_owned() }
-}
-
-fn host_msrs() -> Finding {
-    let (verdict, found) = match fs::File::open("/dev/cpu/0/msr") {
-        Ok(_) => (Fitness::Good, "can be read by plugins with a `host-msr` grant".to_owned()),
-        Err(error) => (
-            Fitness::Limited,
-            format!(
-                "/dev/cpu/0/msr cannot be opened ({error}), so no plugin can be given `host-msr`; \
-                 load the kernel module `msr` and run with CAP_SYS_RAWIO"
-            ),
-        ),
-    };
-    Finding { what: "host's MSRs", verdict, found }
+/// What stands behind KVM, from the folder of the kernel's modules. One that is
+/// built in has its folder there, too.
+fn backend(modules: &Path) -> Backend {
+    const KNOWN: [(&str, Backend); 3] =
+        [("kvm_pvm", Backend::Pvm), ("kvm_intel", Backend::Intel), ("kvm_amd", Backend::Amd)];
+    if !modules.is_dir() {
+        return Backend::Unseen;
+    }
+    let loaded = KNOWN.into_iter().find(|(module, _)| modules.join(module).exists());
+    loaded.map_or(Backend::None, |(_, backend)| backend)
 }
 
 #[cfg(test)]
@@ -165,13 +129,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_point_is_there_once_and_says_something() {
+    fn each_point_is_there_once_and_says_what_to_do() {
         let findings = survey();
         let mut points: Vec<&str> = findings.iter().map(|finding| finding.what).collect();
         assert!(points.starts_with(&["kernel", "/dev/kvm"]));
         points.sort_unstable();
         points.dedup();
         assert_eq!(points.len(), findings.len());
-        assert!(findings.iter().all(|finding| !finding.found.is_empty()));
+        for finding in findings {
+            let is_good = finding.verdict == Fitness::Good;
+            assert_eq!(finding.remedy.is_none(), is_good, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_is_known_by_its_module() {
+        let modules = tempfile::tempdir().unwrap();
+        let missing = modules.path().join("none");
+        assert_eq!(backend(&missing), Backend::Unseen);
+        assert_eq!(backend(modules.path()), Backend::None);
+        fs::create_dir(modules.path().join("kvm_amd")).unwrap();
+        assert_eq!(backend(modules.path()), Backend::Amd);
+        fs::create_dir(modules.path().join("kvm_pvm")).unwrap();
+        assert_eq!(backend(modules.path()), Backend::Pvm);
     }
 }

@@ -100,7 +100,7 @@ impl Vm {
     /// is left behind.
     pub fn build(spec: VmSpec<'_>) -> Result<Vm, BuildError> {
         let kvm = kvm::open()?;
-        if kvm::ignores_unknown_msrs() {
+        if kvm::ignores_unknown_msrs().unwrap_or_default() {
             tracing::warn!(
                 "kvm.ignore_msrs is set: the kernel answers unknown MSRs itself, and neither \
                  plugins nor policy see those that no plugin names"
