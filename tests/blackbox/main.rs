@@ -33,6 +33,7 @@ mod multiboot;
 mod no_kvm;
 mod plugins;
 mod policy;
+mod progress;
 mod readme;
 mod record;
 mod scope;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         no_kvm::trials(),
         plugins::trials(),
         policy::trials(),
+        progress::trials(),
         readme::trials(),
         record::trials(),
         scope::trials(),

@@ -2,20 +2,26 @@
 //! comes when the work has gone on for a while, and goes with it.
 
 use std::env;
-use std::io::{self, IsTerminal, Read};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{self, IsTerminal, Read, Write};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::{flag, low_level};
 
 /// Work that takes no longer is not worth a bar.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Work of known length.
+/// Work, and how much of it is done.
 pub(crate) struct Progress {
     began: Instant,
     unit: Unit,
-    all: u64,
+    /// `None` where nobody knows.
+    all: Option<u64>,
     done: u64,
     bar: Option<ProgressBar>,
 }
@@ -27,17 +33,17 @@ enum Unit {
 }
 
 impl Progress {
-    /// So many bytes.
-    pub(crate) fn of_bytes(all: u64) -> Self {
+    /// So many bytes, if that is known.
+    pub(crate) fn of_bytes(all: Option<u64>) -> Self {
         Self::of(all, Unit::Bytes)
     }
 
     /// So many steps.
     pub(crate) fn of_steps(all: usize) -> Self {
-        Self::of(all as u64, Unit::Steps)
+        Self::of(Some(all as u64), Unit::Steps)
     }
 
-    fn of(all: u64, unit: Unit) -> Self {
+    fn of(all: Option<u64>, unit: Unit) -> Self {
         Progress { began: Instant::now(), unit, all, done: 0, bar: None }
     }
 
@@ -50,25 +56,35 @@ impl Progress {
     pub(crate) fn advance(&mut self, by: u64) {
         self.done = self.done.saturating_add(by);
         if self.bar.is_none() && self.began.elapsed() > PATIENCE && is_shown() {
-            self.bar = Some(self.begin());
+            self.begin();
         }
         if let Some(bar) = &self.bar {
             bar.set_position(self.done);
+            // A bar fills its line, and the terminal shows Ctrl-C where the cursor is:
+            // on the bar that goes with it, not on a line of its own.
+            let _ = io::stderr().write_all(b"\r");
         }
     }
 
-    fn begin(&self) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(Some(self.all), ProgressDrawTarget::stderr());
-        let template = match self.unit {
-            Unit::Bytes => "{bar:40} {bytes} of {total_bytes}, {eta} left",
-            Unit::Steps => "{bar:40} {pos} of {len}, {eta} left",
+    fn begin(&mut self) {
+        let mut shown = shown();
+        if shown.is_some() {
+            // It is a part of longer work.
+            return;
+        }
+        clear_on_signals();
+        let bar = ProgressBar::with_draw_target(self.all, ProgressDrawTarget::stderr());
+        let template = match (self.unit, self.all) {
+            (Unit::Bytes, Some(_)) => "{bar:40} {bytes} of {total_bytes}, {eta} left",
+            (Unit::Bytes, None) => "{bytes} so far",
+            (Unit::Steps, _) => "{bar:40} {pos} of {len}, {eta} left",
         };
         // Falls back to the usual style; the templates above are right.
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("#> "));
-        *shown() = Some(bar.clone());
-        bar
+        *shown = Some(bar.clone());
+        self.bar = Some(bar);
     }
 
     fn end(&mut self) {
@@ -101,7 +117,36 @@ pub(crate) fn aside<R>(print: impl FnOnce() -> R) -> R {
 }
 
 fn is_shown() -> bool {
-    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    let takes_back = env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    takes_back && io::stderr().is_terminal()
+}
+
+/// From the first bar on, a signal that ends the process ends the bar first.
+fn clear_on_signals() {
+    static ONCE: Once = Once::new();
+    // Without, a bar may stay on the screen, and that is all.
+    ONCE.call_once(|| drop(watch_signals()));
+}
+
+fn watch_signals() -> io::Result<()> {
+    const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+    let came = Arc::new(AtomicBool::new(false));
+    for signal in ENDING {
+        // A second one ends the process even if the terminal takes nothing.
+        flag::register_conditional_default(signal, came.clone())?;
+        flag::register(signal, came.clone())?;
+    }
+    let mut signals = Signals::new(ENDING)?;
+    thread::Builder::new().name("bar".into()).spawn(move || {
+        for signal in signals.forever() {
+            if let Some(bar) = &*shown() {
+                bar.finish_and_clear();
+            }
+            // It fails for signals that have no default, and these have.
+            let _ = low_level::emulate_default_handler(signal);
+        }
+    })?;
+    Ok(())
 }
 
 struct Reading<R> {

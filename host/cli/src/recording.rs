@@ -2,7 +2,7 @@
 //! boot that each line belongs to. It may be anybody's file, and so may say
 //! anything.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -35,31 +35,33 @@ impl Recording {
     /// Opens a file, or standard input for `-`. How far it is read is shown on
     /// a terminal.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        Self::open_with(path, |file| {
-            let length = file.metadata().map_or(0, |file| file.len());
-            Box::new(Progress::of_bytes(length).of_reading(file))
+        Self::open_with(path, |source, length| {
+            Box::new(Progress::of_bytes(length).of_reading(source))
         })
     }
 
     /// The same for who prints what is read, so that all can see how far it is.
     pub(crate) fn open_silently(path: &Path) -> Result<Self, Failure> {
-        Self::open_with(path, |file| Box::new(file))
+        Self::open_with(path, |source, _| source)
     }
 
     fn open_with(
         path: &Path,
-        reading: impl FnOnce(File) -> Box<dyn io::Read>,
+        reading: impl FnOnce(Box<dyn io::Read>, Option<u64>) -> Box<dyn io::Read>,
     ) -> Result<Self, Failure> {
         let stdin = path == Path::new("-");
         let path = if stdin { Path::new("(standard input)") } else { path };
-        let source: Box<dyn BufRead> = if stdin {
-            Box::new(io::stdin().lock())
+        let (source, length): (Box<dyn io::Read>, _) = if stdin {
+            (Box::new(io::stdin().lock()), None)
         } else {
             let file = File::open(path)
                 .map_err(|error| failure(&RecordingError::Read { path: path.to_owned(), error }))?;
-            Box::new(BufReader::with_capacity(1 << 16, reading(file)))
+            // A pipe has none.
+            let length = file.metadata().ok().filter(Metadata::is_file).map(|file| file.len());
+            (Box::new(file), length)
         };
-        let lines = Lines::new(source, path);
+        let source = BufReader::with_capacity(1 << 16, reading(source, length));
+        let lines = Lines::new(Box::new(source) as Box<dyn BufRead>, path);
         let name = plain_up_to(&path.display().to_string(), 200);
         Ok(Recording { lines, name, boot: 0, cut_off: false })
     }

@@ -14,6 +14,7 @@ use super::subject::Subject;
 use crate::args;
 use crate::console::{print, say, stdout_is_coloured};
 use crate::exit::{Code, Failure};
+use crate::progress::Progress;
 
 /// Runs the tests of a plugin. Code 1 if one fails.
 pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
@@ -29,11 +30,15 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
     }
     let files = files(&tests, args.filter.as_deref())?;
     let plugins = subject.wasm.parent().unwrap_or(Path::new(""));
+    let mut progress = Progress::of_steps(files.len());
     let results = files.iter().map(|(path, run)| {
         let answers = if args.bless { Answers::Bless } else { Answers::Compare };
-        TestResult { file: path.display().to_string(), verdict: run(path, plugins, answers) }
+        let verdict = run(path, plugins, answers);
+        progress.advance(1);
+        TestResult { file: path.display().to_string(), verdict }
     });
     let report = Report::new(results.collect());
+    drop(progress);
     let text = match args.json {
         true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
         false => report.for_people(),
