@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{
+    Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
 use clap_complete::Shell;
 use wasmsr_engine::msr::MsrRange;
 
+use crate::exit;
 use crate::live::address::Address;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(version, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Say more on standard error; twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -22,14 +25,48 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// Kept beside the arguments so that `--help` says it.
-const EXIT_CODES: &str = "\
-Exit codes of `run`: odd ones are the guest's own, (n << 1) | 1 for the n that it \
-writes to its debug-exit port 0xf4. Even ones are wasmsr's: 0 the guest powered \
-off, 2 bad input, 4 triple fault, 6 halted for ever, 8 KVM internal error, \
-10 stopped by a plugin or the policy, 12 KVM is missing or failed, 14 the guest \
-reset and was not to boot again, 16 quit from the console. 128 + n is signal n: \
-130 for Ctrl-C.";
+/// The arguments, where they are right; ends the process where they are not.
+pub(crate) fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// The command with all its verbs, of which each says its exit codes.
+pub(crate) fn command() -> Command {
+    with_exit_codes(Cli::command(), "")
+}
+
+/// `command`, which is called `verb`.
+fn with_exit_codes(command: Command, verb: &str) -> Command {
+    let names: Vec<String> =
+        command.get_subcommands().map(|below| below.get_name().to_owned()).collect();
+    if names.is_empty() {
+        let lines = exit::meanings(verb).map(|(codes, text)| format!("\n  {codes:<9}{text}"));
+        return command.after_help(format!("Exit codes:{}", lines.collect::<String>()));
+    }
+    names.iter().fold(command, |command, name| {
+        command.mut_subcommand(name, |below| {
+            with_exit_codes(below, format!("{verb} {name}").trim_start())
+        })
+    })
+}
+
+/// What each verb is called, such as `plugin test`.
+#[cfg(test)]
+pub(crate) fn verbs() -> Vec<String> {
+    fn below(command: &Command, path: &str, verbs: &mut Vec<String>) {
+        for verb in command.get_subcommands() {
+            let path = format!("{path} {}", verb.get_name()).trim_start().to_owned();
+            match verb.has_subcommands() {
+                true => below(verb, &path, verbs),
+                false => verbs.push(path),
+            }
+        }
+    }
+    let mut verbs = Vec::new();
+    below(&command(), "", &mut verbs);
+    verbs
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -67,7 +104,8 @@ pub(crate) struct Run {
     pub(crate) profile: PathBuf,
 
     /// Boot at most this many times
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..),
+          value_hint = ValueHint::Other)]
     pub(crate) max_boots: Option<u64>,
 
     /// What to do when the guest resets
@@ -76,12 +114,12 @@ pub(crate) struct Run {
 
     /// Write every MSR access to this file, with its answer and all that
     /// plugins asked of the host: JSON Lines, for `trace` and `replay`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
 
     /// Offer metrics to Prometheus at a loopback address, such as
     /// 127.0.0.1:PORT, or at unix:/PATH
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_hint = ValueHint::Other)]
     pub(crate) metrics: Option<Address>,
 
     #[command(flatten)]
@@ -113,14 +151,15 @@ pub(crate) struct Check {
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// The recording, from `run --record`
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) recording: PathBuf,
 
     /// Use the plugins of this profile, not those that were recorded
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) profile: Option<PathBuf>,
 
     /// List at most this many differences
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_hint = ValueHint::Other)]
     pub(crate) limit: usize,
 
     /// Write the answers that came into the recording
@@ -138,7 +177,7 @@ pub(crate) struct Replay {
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
     /// The VM: its process, profile or socket; not needed if one runs
-    #[arg(conflicts_with = "list")]
+    #[arg(conflicts_with = "list", value_hint = ValueHint::FilePath)]
     pub(crate) vm: Option<String>,
 
     /// List the VMs that run
@@ -153,10 +192,12 @@ pub(crate) struct Stats {
 #[derive(Debug, Args)]
 pub(crate) struct Top {
     /// The VM: its process, profile or socket; not needed if one runs
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) vm: Option<String>,
 
     /// Seconds between two looks
-    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval,
+          value_hint = ValueHint::Other)]
     pub(crate) delay: Duration,
 
     /// Print lines, for pipes and files, instead of a screen
@@ -164,7 +205,8 @@ pub(crate) struct Top {
     pub(crate) batch: bool,
 
     /// End after so many looks
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_hint = ValueHint::Other,
+          value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) looks: Option<u64>,
 }
 
@@ -214,10 +256,12 @@ pub(crate) enum Plugin {
 #[derive(Debug, Args)]
 pub(crate) struct New {
     /// The plugin's name, and that of its folder
+    #[arg(value_hint = ValueHint::Other)]
     pub(crate) name: String,
 
     /// The MSRs that it answers, such as 0x123,0x40000000-0x400000ff
-    #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true,
+          value_hint = ValueHint::Other)]
     pub(crate) msr: Vec<MsrRange>,
 
     /// The directions that it answers
@@ -230,7 +274,7 @@ pub(crate) struct New {
 
     /// The folder of the crate wasmsr-sdk; if not given, that of the checkout
     /// this wasmsr was built from
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) sdk: Option<PathBuf>,
 }
 
@@ -255,7 +299,7 @@ pub(crate) enum Scope {
 #[derive(Debug, Args)]
 pub(crate) struct Build {
     /// The folder of the plugin's crate
-    #[arg(default_value = ".")]
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
 
     /// Print one JSON object instead of text
@@ -266,7 +310,7 @@ pub(crate) struct Build {
 #[derive(Debug, Args)]
 pub(crate) struct Test {
     /// The folder of the plugin's crate, which is built, or a built .wasm file
-    #[arg(value_name = "DIR|FILE.wasm", default_value = ".")]
+    #[arg(value_name = "DIR|FILE.wasm", default_value = ".", value_hint = ValueHint::AnyPath)]
     pub(crate) subject: PathBuf,
 
     /// The folder of the traces; if not given, traces/ beside what is tested
@@ -279,7 +323,7 @@ pub(crate) struct Test {
     pub(crate) add: Option<PathBuf>,
 
     /// Only those whose name contains this text
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     pub(crate) filter: Option<String>,
 
     /// Write the answers that came into the files
@@ -294,12 +338,12 @@ pub(crate) struct Test {
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
     /// The folder of the plugin's crate, which is built, or a built .wasm file
-    #[arg(value_name = "DIR|FILE.wasm", default_value = ".")]
+    #[arg(value_name = "DIR|FILE.wasm", default_value = ".", value_hint = ValueHint::AnyPath)]
     pub(crate) subject: PathBuf,
 
     /// The profile with the plugin's configuration and grants; if not given,
     /// vm.toml of the crate, or else none and every grant it asks for
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) profile: Option<PathBuf>,
 
     /// Print one JSON object instead of a table
@@ -346,6 +390,7 @@ pub(crate) enum Trace {
 #[derive(Debug, Args)]
 pub(crate) struct TraceShow {
     /// The recording; `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
     #[command(flatten)]
@@ -356,7 +401,7 @@ pub(crate) struct TraceShow {
     pub(crate) calls: bool,
 
     /// Stop after so many accesses
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) limit: Option<u64>,
 
     /// Print the lines that were chosen as they are recorded, as JSON Lines
@@ -367,6 +412,7 @@ pub(crate) struct TraceShow {
 #[derive(Debug, Args)]
 pub(crate) struct TraceStats {
     /// The recording; `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
     #[command(flatten)]
@@ -380,16 +426,18 @@ pub(crate) struct TraceStats {
 #[derive(Debug, Args)]
 pub(crate) struct TraceDiff {
     /// A recording; `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) a: PathBuf,
 
     /// The one to compare it with
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) b: PathBuf,
 
     #[command(flatten)]
     pub(crate) filter: AccessFilter,
 
     /// List at most so many differences; all are counted
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_hint = ValueHint::Other)]
     pub(crate) limit: usize,
 
     /// Print one JSON object instead of tables
@@ -400,17 +448,18 @@ pub(crate) struct TraceDiff {
 #[derive(Debug, Args)]
 pub(crate) struct TraceReport {
     /// The recording; `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
     /// The page, which is written anew if it is there; `-` for standard output
-    #[arg(short, long, value_name = "PAGE")]
+    #[arg(short, long, value_name = "PAGE", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
 
     #[command(flatten)]
     pub(crate) filter: AccessFilter,
 
     /// Most accesses in the page's table; beyond that every 2nd, 4th, 8th …
-    #[arg(long, value_name = "N", default_value_t = 20_000,
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_hint = ValueHint::Other,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rows: u32,
 }
@@ -419,11 +468,11 @@ pub(crate) struct TraceReport {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct AccessFilter {
     /// Of these MSRs, such as 0x10a,0x40000000-0x400000ff
-    #[arg(long, value_name = "MSRS", value_delimiter = ',')]
+    #[arg(long, value_name = "MSRS", value_delimiter = ',', value_hint = ValueHint::Other)]
     pub(crate) msr: Vec<MsrRange>,
 
     /// Of this vCPU
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) vcpu: Option<u32>,
 
     /// That ended so
@@ -431,7 +480,7 @@ pub(crate) struct AccessFilter {
     pub(crate) outcome: Vec<FilterOutcome>,
 
     /// That this plugin decided, or the policy: `policy`
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_hint = ValueHint::Other)]
     pub(crate) plugin: Vec<String>,
 
     /// Reads or writes only
@@ -439,7 +488,7 @@ pub(crate) struct AccessFilter {
     pub(crate) op: Option<FilterOp>,
 
     /// Of this boot, counted from 1
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) boot: Option<u64>,
 }
 

@@ -1,6 +1,7 @@
 //! Exit codes: odd ones are the guest's own, even ones wasmsr's, and 128 + n is
 //! signal n, as shells say it.
 
+use std::fmt;
 use std::process::ExitCode;
 
 use wasmsr_vmm::RunEnd;
@@ -14,7 +15,13 @@ impl Code {
     /// What was compared differs, as `diff` says it, or a test failed.
     pub(crate) const DIFFERENT: Code = Code(1);
     pub(crate) const BAD_INPUT: Code = Code(2);
+    const TRIPLE_FAULT: Code = Code(4);
+    const HALTED_FOREVER: Code = Code(6);
+    const INTERNAL_ERROR: Code = Code(8);
+    const STOPPED: Code = Code(10);
     pub(crate) const HOST: Code = Code(12);
+    const RESET: Code = Code(14);
+    const QUIT: Code = Code(16);
 
     /// The code of a process that ends because of a signal.
     pub(crate) fn signal(number: usize) -> Code {
@@ -23,21 +30,174 @@ impl Code {
 
     /// The code for the way in which a run ended.
     pub(crate) fn of(end: &RunEnd) -> Code {
-        Code(match end {
-            RunEnd::PowerOff(_) => 0,
+        match end {
+            RunEnd::PowerOff(_) => Code::SUCCESS,
             // As QEMU's isa-debug-exit, of which the low byte is what a
             // parent process sees.
-            RunEnd::DebugExit { value, .. } => value.to_le_bytes()[0] << 1 | 1,
-            RunEnd::TripleFault(_) => 4,
-            RunEnd::HaltedForever(_) => 6,
-            RunEnd::InternalError(_) | RunEnd::FailEntry { .. } => 8,
-            RunEnd::Stopped { .. } => 10,
-            RunEnd::HostError(_) => 12,
-            RunEnd::Reset(_) => 14,
-            RunEnd::Quit { .. } => 16,
-            RunEnd::Signal { number, .. } => 128 | number.to_le_bytes()[0],
-        })
+            RunEnd::DebugExit { value, .. } => Code(value.to_le_bytes()[0] << 1 | 1),
+            RunEnd::TripleFault(_) => Code::TRIPLE_FAULT,
+            RunEnd::HaltedForever(_) => Code::HALTED_FOREVER,
+            RunEnd::InternalError(_) | RunEnd::FailEntry { .. } => Code::INTERNAL_ERROR,
+            RunEnd::Stopped { .. } => Code::STOPPED,
+            RunEnd::HostError(_) => Code::HOST,
+            RunEnd::Reset(_) => Code::RESET,
+            RunEnd::Quit { .. } => Code::QUIT,
+            RunEnd::Signal { number, .. } => Code(128 | number.to_le_bytes()[0]),
+        }
     }
+}
+
+/// What codes mean: help, manual pages and documents say it from here.
+pub(crate) const MEANINGS: &[Meaning] = &[
+    Meaning {
+        codes: Codes::Guests,
+        verbs: Verbs::Only(&["run"]),
+        text: "the guest's own: (n << 1) | 1, low byte, for the n that it writes to its \
+               debug-exit port 0xf4",
+    },
+    Meaning {
+        codes: Codes::One(Code::SUCCESS),
+        verbs: Verbs::Only(&["run"]),
+        text: "the guest powered off",
+    },
+    Meaning {
+        codes: Codes::One(Code::SUCCESS),
+        verbs: Verbs::AllBut("run"),
+        text: "it is done, and nothing is wrong",
+    },
+    Meaning {
+        codes: Codes::One(Code::DIFFERENT),
+        verbs: Verbs::Only(&["replay", "trace diff"]),
+        text: "something differs",
+    },
+    Meaning {
+        codes: Codes::One(Code::DIFFERENT),
+        verbs: Verbs::Only(&["plugin test"]),
+        text: "a test failed",
+    },
+    Meaning {
+        codes: Codes::One(Code::DIFFERENT),
+        verbs: Verbs::Only(&["plugin bench"]),
+        text: "the plugin failed at an access",
+    },
+    Meaning {
+        codes: Codes::One(Code::BAD_INPUT),
+        verbs: Verbs::All,
+        text: "bad input, such as arguments, a profile, a plugin or a guest's file; nothing was \
+               started",
+    },
+    Meaning {
+        codes: Codes::One(Code::TRIPLE_FAULT),
+        verbs: Verbs::Only(&["run"]),
+        text: "triple fault",
+    },
+    Meaning {
+        codes: Codes::One(Code::HALTED_FOREVER),
+        verbs: Verbs::Only(&["run"]),
+        text: "every vCPU is halted for ever",
+    },
+    Meaning {
+        codes: Codes::One(Code::INTERNAL_ERROR),
+        verbs: Verbs::Only(&["run"]),
+        text: "KVM internal error, or the processor refuses to enter the guest",
+    },
+    Meaning {
+        codes: Codes::One(Code::STOPPED),
+        verbs: Verbs::Only(&["run"]),
+        text: "stopped by a plugin's on-failure or by the policy",
+    },
+    Meaning {
+        codes: Codes::One(Code::HOST),
+        verbs: Verbs::Only(&["doctor"]),
+        text: "no VM would run on this host",
+    },
+    Meaning {
+        codes: Codes::One(Code::HOST),
+        verbs: Verbs::AllBut("doctor"),
+        text: "KVM is missing or cannot be used, or a call to the host failed",
+    },
+    Meaning {
+        codes: Codes::One(Code::RESET),
+        verbs: Verbs::Only(&["run"]),
+        text: "the guest reset, and was not to boot again",
+    },
+    Meaning {
+        codes: Codes::One(Code::QUIT),
+        verbs: Verbs::Only(&["run"]),
+        text: "quit from the console",
+    },
+    Meaning {
+        codes: Codes::Signals,
+        verbs: Verbs::All,
+        text: "ended by signal n: 130 for Ctrl-C, 143 for SIGTERM",
+    },
+];
+
+/// What some codes mean, of some verbs.
+pub(crate) struct Meaning {
+    pub(crate) codes: Codes,
+    pub(crate) verbs: Verbs,
+    pub(crate) text: &'static str,
+}
+
+/// A code, or many with one meaning.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codes {
+    One(Code),
+    Guests,
+    Signals,
+}
+
+/// The verbs that end so.
+pub(crate) enum Verbs {
+    All,
+    AllBut(&'static str),
+    Only(&'static [&'static str]),
+}
+
+impl fmt::Display for Codes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Codes::One(code) => f.pad(&code.0.to_string()),
+            Codes::Guests => f.pad("odd"),
+            Codes::Signals => f.pad("128 + n"),
+        }
+    }
+}
+
+impl fmt::Display for Verbs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verbs::All => f.write_str("all"),
+            Verbs::AllBut(one) => write!(f, "all but {one}"),
+            Verbs::Only(verbs) => f.write_str(&verbs.join(", ")),
+        }
+    }
+}
+
+/// The meanings of a verb's codes, or of those of all verbs below a word such as
+/// `plugin`; below nothing are all.
+pub(crate) fn meanings(verb: &str) -> impl Iterator<Item = (Codes, String)> {
+    MEANINGS.iter().filter_map(move |Meaning { codes, verbs, text }| {
+        let is_below = |other: &&&str| {
+            verb.is_empty() || other.strip_prefix(verb).is_some_and(|rest| rest.starts_with(' '))
+        };
+        let text = match verbs {
+            Verbs::All => (*text).to_owned(),
+            Verbs::AllBut(one) if verb.is_empty() => format!("{text} (all but {one})"),
+            Verbs::AllBut(one) if *one == verb => return None,
+            Verbs::AllBut(_) => (*text).to_owned(),
+            Verbs::Only(verbs) if verbs.contains(&verb) => (*text).to_owned(),
+            Verbs::Only(verbs) => {
+                let below: Vec<&str> = verbs.iter().filter(is_below).copied().collect();
+                if below.is_empty() {
+                    return None;
+                }
+                format!("{text} ({})", below.join(", "))
+            }
+        };
+        Some((*codes, text))
+    })
 }
 
 impl From<Code> for ExitCode {
@@ -62,5 +222,49 @@ impl Failure {
     /// The host cannot do it, or failed while it did.
     pub(crate) fn host(error: impl Into<anyhow::Error>) -> Self {
         Failure { code: Code::HOST, error: error.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args;
+
+    #[track_caller]
+    fn check(verb: &str, expected: &[&str]) {
+        let codes: Vec<String> = meanings(verb).map(|(codes, _)| codes.to_string()).collect();
+        assert_eq!(codes, expected, "codes of `{verb}`");
+    }
+
+    #[test]
+    fn each_verb_has_its_own() {
+        let all_of_run = ["odd", "0", "2", "4", "6", "8", "10", "12", "14", "16", "128 + n"];
+        check("run", &all_of_run);
+        check("replay", &["0", "1", "2", "12", "128 + n"]);
+        check("plugin test", &["0", "1", "2", "12", "128 + n"]);
+        check("check", &["0", "2", "12", "128 + n"]);
+        check("doctor", &["0", "2", "12", "128 + n"]);
+        let of_doctor = |(_, text): (Codes, String)| text == "no VM would run on this host";
+        assert!(meanings("doctor").any(of_doctor) && !meanings("check").any(of_doctor));
+    }
+
+    #[test]
+    fn a_group_says_which_verb_it_is() {
+        let of_group = |(_, text): (Codes, String)| text == "a test failed (plugin test)";
+        assert!(meanings("plugin").any(of_group) && meanings("").any(of_group));
+        assert!(!meanings("plugin test").any(of_group));
+    }
+
+    #[test]
+    fn verbs_that_are_named_exist() {
+        let verbs = args::verbs();
+        let named = MEANINGS.iter().flat_map(|meaning| match meaning.verbs {
+            Verbs::All => Vec::new(),
+            Verbs::AllBut(one) => vec![one],
+            Verbs::Only(verbs) => verbs.to_vec(),
+        });
+        for verb in named {
+            assert!(verbs.iter().any(|other| other == verb), "no verb `{verb}` in {verbs:?}");
+        }
     }
 }

@@ -31,15 +31,14 @@ mod trace;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format;
 
-use args::{Cli, Convert, Trace, Verb};
+use args::{Convert, Trace, Verb};
 use exit::Failure;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse();
     log_to_stderr(cli.verbose);
     match perform(cli.verb) {
         Ok(code) => code.into(),

@@ -1,23 +1,35 @@
 //! The command reference in the documents, which comes from the arguments.
 
-use clap::{Arg, ArgAction, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 use wasmsr_book::generated;
 
-use crate::args::Cli;
+use crate::args;
+use crate::exit::{MEANINGS, Meaning};
 
 #[test]
 fn the_reference_is_current() {
-    let mut command = Cli::command();
+    let mut command = args::command();
     command.build();
     let mut text = String::new();
     table("Options of every verb", command.get_arguments().filter(|arg| is_shown(arg)), &mut text);
+    text += &format!("\n## Exit codes\n\n{}", exit_codes());
     for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
         describe(verb, &mut text);
     }
-    if let Some(help) = command.get_after_help() {
-        text += &format!("\n{}\n", one_line(&help.to_string()));
-    }
     generated::hold("docs/commands.md", "commands", &text);
+}
+
+#[test]
+fn the_exit_codes_are_current() {
+    generated::hold("docs/running.md", "exit codes", &exit_codes());
+}
+
+fn exit_codes() -> String {
+    let row = |Meaning { codes, verbs, text }: &Meaning| {
+        format!("| {codes} | {verbs} | {} |\n", cell(text))
+    };
+    let rows: String = MEANINGS.iter().map(row).collect();
+    format!("| code | of | meaning |\n|---|---|---|\n{rows}")
 }
 
 /// A verb's section, or those of the verbs below it.
@@ -36,9 +48,6 @@ fn describe(command: &Command, text: &mut String) {
     let own = |arg: &&Arg| is_shown(arg) && !arg.is_global_set();
     table("Arguments", command.get_positionals(), text);
     table("Options", command.get_arguments().filter(|arg| own(arg) && !arg.is_positional()), text);
-    if let Some(help) = command.get_after_help() {
-        *text += &format!("\n{}\n", help.to_string().trim());
-    }
 }
 
 fn is_shown(arg: &Arg) -> bool {
@@ -69,7 +78,7 @@ fn row(arg: &Arg) -> String {
     let mut meaning = arg.get_help().map(|help| one_line(&help.to_string())).unwrap_or_default();
     let possible = arg.get_possible_values();
     let possible = possible.iter().filter(|_| takes_values).map(|value| {
-        let help = value.get_help().map(|help| format!(": {}", help.to_string().to_lowercase()));
+        let help = value.get_help().map(|help| format!(": {}", in_a_sentence(&help.to_string())));
         format!("`{}`{}", value.get_name(), help.unwrap_or_default())
     });
     let possible = possible.collect::<Vec<_>>().join("; ");
@@ -81,7 +90,31 @@ fn row(arg: &Arg) -> String {
     if !defaults.is_empty() {
         meaning += &format!("; by default `{defaults}`");
     }
-    format!("| `{shown}` | {} |\n", meaning.replace('|', "\\|"))
+    format!("| `{}` | {} |\n", cell(&shown), cell(&meaning))
+}
+
+/// A bar ends a table's cell, in code too.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+/// A help text behind a colon: it begins with a small letter, unless its first
+/// word is a name, such as KVM.
+fn in_a_sentence(help: &str) -> String {
+    let mut letters = help.chars();
+    match (letters.next(), letters.clone().next()) {
+        (Some(first), Some(second)) if !second.is_uppercase() => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => help.to_owned(),
+    }
+}
+
+#[test]
+fn names_keep_their_letters() {
+    assert_eq!(in_a_sentence("The guest got #GP"), "the guest got #GP");
+    assert_eq!(in_a_sentence("KVM's own answer"), "KVM's own answer");
+    assert_eq!(in_a_sentence("A look"), "a look");
 }
 
 fn one_line(text: &str) -> String {
