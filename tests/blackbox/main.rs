@@ -40,6 +40,7 @@ mod scope;
 mod shadow;
 mod shell_support;
 mod stderr;
+mod summary;
 mod timers;
 mod trace;
 mod trace_report;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         shadow::trials(),
         shell_support::trials(),
         stderr::trials(),
+        summary::trials(),
         timers::trials(),
         trace::trials(),
         trace_report::trials(),

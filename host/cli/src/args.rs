@@ -117,6 +117,11 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
 
+    /// When the run has ended, write to this file how it did and what was
+    /// counted, as one JSON object
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) summary: Option<PathBuf>,
+
     /// Offer metrics to Prometheus at a loopback address, such as
     /// 127.0.0.1:PORT, or at unix:/PATH
     #[arg(long, value_name = "ADDR", value_hint = ValueHint::Other)]

@@ -45,6 +45,11 @@ impl Code {
             RunEnd::Signal { number, .. } => Code(128 | number.to_le_bytes()[0]),
         }
     }
+
+    /// As a number.
+    pub(crate) fn number(self) -> u8 {
+        self.0
+    }
 }
 
 /// What codes mean: help, manual pages and documents say it from here.

@@ -25,6 +25,7 @@ mod replay;
 mod run;
 mod signals;
 mod stats;
+mod summary;
 mod tables;
 mod top;
 mod trace;

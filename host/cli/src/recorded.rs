@@ -9,6 +9,7 @@ use wasmsr_engine::record::{Lines, Recorder, Recording, RecordingEnd, RecordingE
 
 use crate::console::say;
 use crate::exit::Failure;
+use crate::summary::RecordingSummary;
 
 /// A recording with the file that it goes to.
 pub(crate) struct Recorded {
@@ -46,10 +47,10 @@ impl Recorded {
     }
 
     /// Writes the rest and says what became of it.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(self) -> RecordingSummary {
         let RecordingEnd { lines, dropped, error } = self.recording.finish();
         let path = self.path.display();
-        if let Some(error) = error {
+        if let Some(error) = &error {
             tracing::error!("recording {path}: {error}; {dropped} accesses are missing at its end");
         } else if dropped > 0 {
             tracing::warn!(
@@ -58,5 +59,7 @@ impl Recorded {
             );
         }
         say(&format!("wasmsr: recorded {lines} accesses to {path}"));
+        let (path, error) = (path.to_string(), error.map(|error| error.to_string()));
+        RecordingSummary { path, lines, dropped, error }
     }
 }

@@ -11,9 +11,11 @@ use crate::args::{self, OnReboot};
 use crate::console::{self, say};
 use crate::exit::{Code, Failure};
 use crate::live::Live;
+use crate::live::snapshot::Snapshot;
 use crate::loaded::{Loaded, load_options};
 use crate::recorded::{self, Recorded};
 use crate::signals;
+use crate::summary::{Leftovers, Summary, SummaryFile};
 use crate::tables;
 
 /// Runs the VM that a profile describes.
@@ -26,19 +28,26 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         .context("cannot set up the terminal")
         .map_err(Failure::host)?;
     let live = Live::start(&args.profile, args.metrics.as_ref())?;
+    let summary = args.summary.as_deref().map(SummaryFile::at).transpose()?;
     let recording = args.record.as_deref().map(recorded::begin).transpose()?;
-    let seen = Onlookers { live, recorder: recording.as_ref().map(Recorded::recorder) };
-    let end = boots(args, &options, &mut set, &events, &seen);
-    if let Some(recording) = recording {
-        recording.finish();
+    let recorder = recording.as_ref().map(Recorded::recorder);
+    let mut seen =
+        Onlookers { counts: live.snapshot(), left: Leftovers::default(), live, recorder };
+    let end = boots(args, &options, &mut set, &events, &mut seen);
+    let Onlookers { counts, left, .. } = seen;
+    let recording = recording.map(Recorded::finish);
+    if let Some(summary) = summary {
+        summary.write(&Summary::of(&end, &counts, &left, recording.as_ref()));
     }
     Ok(Code::of(&end?))
 }
 
-/// Who looks on while guests run.
+/// Who looks on while guests run, and what was seen of the last boot.
 struct Onlookers<'a> {
     live: Live,
     recorder: Option<&'a Recorder>,
+    counts: Snapshot,
+    left: Leftovers,
 }
 
 /// Boot after boot, until one is the last.
@@ -47,7 +56,7 @@ fn boots(
     options: &LoadOptions,
     set: &mut Loaded,
     events: &Events,
-    seen: &Onlookers<'_>,
+    seen: &mut Onlookers<'_>,
 ) -> Result<RunEnd, Failure> {
     let mut end = boot(set, events, seen)?;
     let mut boots = 1;
@@ -79,7 +88,7 @@ fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
 }
 
 /// One boot: a fresh VM, fresh plugins, from power-on to the end of the run.
-fn boot(set: &Loaded, events: &Events, seen: &Onlookers<'_>) -> Result<RunEnd, Failure> {
+fn boot(set: &Loaded, events: &Events, seen: &mut Onlookers<'_>) -> Result<RunEnd, Failure> {
     let in_profile = || format!("profile {}", set.profile.path.display());
     let output = console::guest_output().context("no standard output").map_err(Failure::host)?;
     let vm = Vm::build(VmSpec {
@@ -103,13 +112,14 @@ fn boot(set: &Loaded, events: &Events, seen: &Onlookers<'_>) -> Result<RunEnd, F
         started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
     let watched = seen.live.boot(&started.metrics);
     let end = vm.run(handlers, events);
+    seen.counts = seen.live.snapshot();
     drop(watched);
     say(&format!("wasmsr: {end}\n{}", tables::accesses(&started.metrics)));
-    let shadows = started.shadows.counts();
-    if !shadows.is_empty() {
-        say(&format!("\n{}", tables::shadows(&shadows)));
+    seen.left = Leftovers { shadows: started.shadows.counts(), reports: started.reports.take() };
+    if !seen.left.shadows.is_empty() {
+        say(&format!("\n{}", tables::shadows(&seen.left.shadows)));
     }
-    for report in started.reports.take() {
+    for report in &seen.left.reports {
         let whose = report.vcpu.map_or(String::new(), |vcpu| format!(", {vcpu}"));
         say(&format!("\nplugin {}{whose} reports:\n{}", report.plugin, report.text));
     }

@@ -61,6 +61,11 @@ impl Live {
         Ok(Live { run, _server: server })
     }
 
+    /// What `stats` would be told now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.run.snapshot()
+    }
+
     /// From here on the statistics are those of this boot, until it ends.
     pub(crate) fn boot(&self, metrics: &Metrics) -> Boot<'_> {
         let mut state = self.run.lock();
