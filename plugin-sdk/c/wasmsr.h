@@ -120,7 +120,8 @@ enum {
 
 /*
  * A line of UTF-8 for wasmsr's log, cut after 1024 bytes; an instance has 20 at
- * once, and 5 a second after that. Fuel: 20, and 1 for each byte.
+ * once, and 5 a second after that, together with those that take its place after
+ * failures. Fuel: 20, and 1 for each byte.
  */
 WASMSR_IMPORT(log) void wasmsr_log(uint32_t level, const char *text, uint32_t len);
 

@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_flood_of_different_msrs,
         a_flood_of_failures,
         a_flood_of_log_lines,
+        a_flood_of_log_lines_before_failures,
         a_log_line_without_end,
         a_log_line_that_forges_others,
         intercepts_that_never_rest,
@@ -120,6 +121,26 @@ fn a_flood_of_log_lines() -> Outcome {
                 (i64.const 1))"#,
     };
     takes(Vm::new().plugin(&talks), "times 1000 r 1000 -> 1")
+}
+
+fn a_flood_of_log_lines_before_failures() -> Outcome {
+    // Every other access fails, so that it never rests, and each time a fresh
+    // instance is the next to talk.
+    let talks = Plugin {
+        name: "talks",
+        manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
+        code: r#"
+            (import "wasmsr" "log" (func $log (param i32 i32 i32)))
+            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+                (local $lines i32)
+                (loop $more
+                    (call $log (i32.const 2) (i32.const 0) (i32.const 80))
+                    (local.set $lines (i32.add (local.get $lines) (i32.const 1)))
+                    (br_if $more (i32.lt_u (local.get $lines) (i32.const 20))))
+                (if (i32.and (local.get $msr) (i32.const 1)) (then unreachable))
+                (i64.const 1))"#,
+    };
+    takes(Vm::new().plugin(&talks), "times 400 sweep 1000 2 -> fault")
 }
 
 fn a_log_line_without_end() -> Outcome {

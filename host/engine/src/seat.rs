@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::msr::{MsrAccess, Outcome, VcpuId};
-use crate::plugin::{Answer, Failure, Instance, InstanceError, Plugin, Scope, Surroundings};
+use crate::plugin::{Answer, Failure, Instance, InstanceError, Log, Plugin, Scope, Surroundings};
 use crate::profile::OnFailure;
 use crate::rate_limit::RateLimit;
 use crate::state::InstanceState;
@@ -101,6 +101,8 @@ pub(crate) struct Sitter {
     plugin: Arc<Plugin>,
     vm: Surroundings,
     scope: Option<VcpuId>,
+    /// Of all its instances.
+    log: Log,
     live: Option<Instance>,
     failures_in_a_row: u32,
     /// Accesses for which the plugin is still not asked.
@@ -114,11 +116,14 @@ impl Sitter {
         vm: &Surroundings,
         scope: Option<VcpuId>,
     ) -> Result<Self, InstanceError> {
+        let log = Log::default();
+        let live = Instance::new(plugin, vm, &log, scope)?;
         Ok(Sitter {
             plugin: plugin.clone(),
             vm: vm.clone(),
             scope,
-            live: Some(Instance::new(plugin, vm, scope)?),
+            log,
+            live: Some(live),
             failures_in_a_row: 0,
             rest: 0,
             messages: RateLimit::new(MESSAGE_BURST, MESSAGES_PER_SECOND),
@@ -229,7 +234,7 @@ impl Sitter {
                 self.on_failure(access, "it is at rest after repeated failures"),
             );
         }
-        match Instance::new(&self.plugin, &self.vm, self.scope) {
+        match Instance::new(&self.plugin, &self.vm, &self.log, self.scope) {
             Ok(instance) => {
                 self.live = Some(instance);
                 self.answer(access, vcpu)

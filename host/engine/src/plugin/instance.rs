@@ -7,20 +7,16 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use wasmtime::{Memory, ResourceLimiter, Store, Trap, TypedFunc};
 
+use super::log::Log;
 use super::module::Plugin;
 use crate::host::Host;
 use crate::intercepts::Intercepts;
 use crate::msr::{MsrAccess, MsrOp, VcpuId};
-use crate::rate_limit::RateLimit;
 use crate::state::InstanceState;
 
 /// How much more fuel than an access a lifecycle call gets: it runs once, and
 /// parses configuration or state.
 const LIFECYCLE_FUEL: u64 = 100;
-
-/// Log lines that a plugin may write at once, and per second after that.
-const LOG_BURST: u32 = 20;
-const LOG_PER_SECOND: u32 = 5;
 
 /// A plugin's answer to an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +106,7 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// What the plugin said through `outcome`.
     pub(super) outcome: Option<Answer>,
-    pub(super) log_limit: RateLimit,
+    pub(super) log: Log,
     /// The last error-level line of a lifecycle call, which explains why it
     /// refuses.
     pub(super) last_error: String,
@@ -140,19 +136,8 @@ pub(super) enum Phase {
 
 impl State {
     /// Writes a line of the plugin's to the log, as far as its limit allows.
-    pub(super) fn say(&mut self, level: u32, line: impl FnOnce() -> String) {
-        let Some(missed) = self.log_limit.allow() else { return };
-        let name = &self.plugin.name;
-        if missed > 0 {
-            tracing::warn!("plugin {name}: {missed} log lines were dropped, it writes too many");
-        }
-        let line = line();
-        match level {
-            1 => tracing::error!("plugin {name}: {line}"),
-            2 => tracing::warn!("plugin {name}: {line}"),
-            3 => tracing::info!("plugin {name}: {line}"),
-            _ => tracing::debug!("plugin {name}: {line}"),
-        }
+    pub(super) fn say(&self, level: u32, line: impl FnOnce() -> String) {
+        self.log.say(&self.plugin.name, level, line);
     }
 }
 
@@ -216,6 +201,7 @@ impl Instance {
     pub(crate) fn new(
         plugin: &Arc<Plugin>,
         vm: &Surroundings,
+        log: &Log,
         scope: Option<VcpuId>,
     ) -> Result<Self, InstanceError> {
         let state = State {
@@ -225,7 +211,7 @@ impl Instance {
             vcpu: scope.unwrap_or(VcpuId(0)),
             phase: Phase::Lifecycle,
             outcome: None,
-            log_limit: RateLimit::new(LOG_BURST, LOG_PER_SECOND),
+            log: log.clone(),
             last_error: String::new(),
             timer: None,
             saved: Vec::new(),

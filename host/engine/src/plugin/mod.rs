@@ -7,6 +7,7 @@ mod capability;
 mod hostcalls;
 mod instance;
 mod listed;
+mod log;
 mod manifest;
 mod module;
 mod places;
@@ -16,6 +17,7 @@ pub use cache::{CacheError, CodeCache};
 pub use capability::{Capability, Grant, ParseCapabilityError};
 pub(crate) use instance::{Answer, Failure, Instance, InstanceError, Surroundings};
 pub use listed::{ListedClaim, ListedError};
+pub(crate) use log::Log;
 pub use manifest::{
     ABI_VERSION, About, CpuidLeaf, Intercept, MANIFEST_SECTION, Manifest, ManifestError, MsrClaim,
     Needs, RegisterSpec, Scope, Unhandled, UnhandledReason,

@@ -1,0 +1,38 @@
+//! What a plugin writes to the log, within its limit.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::rate_limit::RateLimit;
+
+/// Lines that a plugin may write at once, and per second after that.
+const BURST: u32 = 20;
+const PER_SECOND: u32 = 5;
+
+/// The log of an instance and of those that take its place: one that fails does
+/// not come back with more to say.
+#[derive(Debug, Clone)]
+pub(crate) struct Log(Arc<Mutex<RateLimit>>);
+
+impl Default for Log {
+    fn default() -> Self {
+        Log(Arc::new(Mutex::new(RateLimit::new(BURST, PER_SECOND))))
+    }
+}
+
+impl Log {
+    /// Writes a line of the plugin `name`, as far as the limit allows.
+    pub(super) fn say(&self, name: &str, level: u32, line: impl FnOnce() -> String) {
+        let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner).allow();
+        let Some(missed) = allowed else { return };
+        if missed > 0 {
+            tracing::warn!("plugin {name}: {missed} log lines were dropped, it writes too many");
+        }
+        let line = line();
+        match level {
+            1 => tracing::error!("plugin {name}: {line}"),
+            2 => tracing::warn!("plugin {name}: {line}"),
+            3 => tracing::info!("plugin {name}: {line}"),
+            _ => tracing::debug!("plugin {name}: {line}"),
+        }
+    }
+}
