@@ -244,13 +244,14 @@ impl Engine {
     pub fn save(&self, vcpus: &mut [VcpuMsrs]) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
+            let served = vcpu.vcpu;
             for seat in &mut vcpu.seats {
                 let state = seat.with(|sitter| {
                     // The VM's own instances are saved with the first vCPU.
                     if sitter.scope().is_none() && position > 0 {
                         return Ok(None);
                     }
-                    sitter.save().map_err(|error| SaveError {
+                    sitter.save(served).map_err(|error| SaveError {
                         name: sitter.name().clone(),
                         why: error.to_string(),
                     })
@@ -310,9 +311,11 @@ fn restore_one(vcpus: &mut [VcpuMsrs], state: &InstanceState) -> Result<(), Rest
         return Err(RestoreError::NoVcpu { name: name.clone(), vcpu, count });
     };
     let scope = state.vcpu.map(VcpuId);
+    let served = vcpu.vcpu;
     for seat in &mut vcpu.seats {
         let restored = seat.with(|sitter| {
-            (**sitter.name() == **name && sitter.scope() == scope).then(|| sitter.restore(state))
+            let is_its = **sitter.name() == **name && sitter.scope() == scope;
+            is_its.then(|| sitter.restore(state, served))
         });
         match restored {
             None => {}

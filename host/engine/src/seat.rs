@@ -71,12 +71,12 @@ impl Seat {
         })
     }
 
-    /// The state after a reset of the guest; `first` with the first of the
-    /// vCPUs, with which the VM's own instances are reset.
-    pub(crate) fn reset(&mut self, first: bool) {
+    /// The state after a reset of the guest; the VM's own instances are reset
+    /// with the first of the vCPUs.
+    pub(crate) fn reset(&mut self, vcpu: VcpuId) {
         self.with(|sitter| {
-            if sitter.scope().is_some() || first {
-                sitter.reset();
+            if sitter.scope().is_some() || vcpu == VcpuId(0) {
+                sitter.reset(vcpu);
             }
         });
     }
@@ -117,7 +117,7 @@ impl Sitter {
         scope: Option<VcpuId>,
     ) -> Result<Self, InstanceError> {
         let log = Log::default();
-        let live = Instance::new(plugin, vm, &log, scope)?;
+        let live = Instance::new(plugin, vm, &log, scope, scope.unwrap_or(VcpuId(0)))?;
         Ok(Sitter {
             plugin: plugin.clone(),
             vm: vm.clone(),
@@ -153,13 +153,30 @@ impl Sitter {
 
     /// The state after a reset of the guest: by the plugin's own `reset`, or
     /// else by a fresh instance.
-    fn reset(&mut self) {
-        let reset = self.live.as_mut().map_or(Ok(false), Instance::reset);
-        if !matches!(reset, Ok(true)) {
-            self.live = None;
-        }
+    fn reset(&mut self, vcpu: VcpuId) {
         self.failures_in_a_row = 0;
         self.rest = 0;
+        let place = format_args!("in its reset on {vcpu}");
+        match self.live.as_mut().map(|live| live.reset(vcpu)) {
+            Some(Ok(true)) => return,
+            Some(Ok(false)) | None => {}
+            Some(Err(failure)) => self.note_failure(&place, &failure),
+        }
+        if let Err(failure) = self.renew(vcpu) {
+            self.note_failure(&place, &failure);
+        }
+    }
+
+    /// Brings a fresh instance to life while `vcpu` is served.
+    fn renew(&mut self, vcpu: VcpuId) -> Result<(), Failure> {
+        self.live = None;
+        match Instance::new(&self.plugin, &self.vm, &self.log, self.scope, vcpu) {
+            Ok(live) => {
+                self.live = Some(live);
+                Ok(())
+            }
+            Err(error) => Err(Failure::Trap { what: error.to_string(), ceiling: None }),
+        }
     }
 
     /// When the plugin's timer is due on the thread of `vcpu`.
@@ -178,18 +195,18 @@ impl Sitter {
     }
 
     /// What the plugin has to tell after the run.
-    pub(crate) fn report(&mut self) -> String {
+    pub(crate) fn report(&mut self, vcpu: VcpuId) -> String {
         let Some(live) = &mut self.live else { return String::new() };
-        live.report().unwrap_or_else(|failure| {
+        live.report(vcpu).unwrap_or_else(|failure| {
             self.note_failure(&"in its report", &failure);
             String::new()
         })
     }
 
     /// What the plugin wants to keep. One that has just failed keeps nothing.
-    pub(crate) fn save(&mut self) -> Result<Option<InstanceState>, InstanceError> {
+    pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<InstanceState>, InstanceError> {
         let Some(live) = &mut self.live else { return Ok(None) };
-        let bytes = live.save()?;
+        let bytes = live.save(vcpu)?;
         Ok(bytes.map(|bytes| InstanceState {
             plugin: self.plugin.name.to_string(),
             version: self.plugin.manifest.plugin.version.to_string(),
@@ -199,9 +216,13 @@ impl Sitter {
     }
 
     /// Gives the plugin what it saved.
-    pub(crate) fn restore(&mut self, saved: &InstanceState) -> Result<(), InstanceError> {
+    pub(crate) fn restore(
+        &mut self,
+        saved: &InstanceState,
+        vcpu: VcpuId,
+    ) -> Result<(), InstanceError> {
         match &mut self.live {
-            Some(live) => live.restore(saved),
+            Some(live) => live.restore(saved, vcpu),
             None => Ok(()),
         }
     }
@@ -234,15 +255,9 @@ impl Sitter {
                 self.on_failure(access, "it is at rest after repeated failures"),
             );
         }
-        match Instance::new(&self.plugin, &self.vm, &self.log, self.scope) {
-            Ok(instance) => {
-                self.live = Some(instance);
-                self.answer(access, vcpu)
-            }
-            Err(error) => {
-                let what = error.to_string();
-                self.fail(access, vcpu, &Failure::Trap { what, ceiling: None })
-            }
+        match self.renew(vcpu) {
+            Ok(()) => self.answer(access, vcpu),
+            Err(failure) => self.fail(access, vcpu, &failure),
         }
     }
 

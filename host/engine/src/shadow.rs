@@ -130,12 +130,13 @@ impl Shadows {
         followers.filter_map(|follower| follower.wake(now, calls, vcpu)).min()
     }
 
-    /// Brings the shadows to their state after a reset of the guest.
-    pub(crate) fn reset(&mut self, first: bool) {
+    /// Brings the shadows to their state after a reset of the guest, at which
+    /// the plugins in charge made these host calls.
+    pub(crate) fn reset(&mut self, calls: &[TapedCall], vcpu: VcpuId) {
         for follower in &mut self.0 {
-            for seat in &mut follower.seats {
-                seat.reset(first);
-            }
+            let seats = &mut follower.seats;
+            let prompt = calls_of(&follower.of, calls);
+            prompt::with(prompt, || seats.iter_mut().for_each(|seat| seat.reset(vcpu)));
         }
         tape::take();
     }

@@ -58,13 +58,14 @@ impl MsrHandler for VcpuMsrs {
     }
 
     fn end(&mut self) {
-        let first = self.vcpu == VcpuId(0);
+        let served = self.vcpu;
+        let first = served == VcpuId(0);
         for seat in &mut self.seats {
             let report = seat.with(|sitter| {
                 let vcpu = sitter.scope();
                 // The VM's own instances report with vCPU 0.
                 let due = vcpu.is_some() || first;
-                let text = if due { sitter.report() } else { String::new() };
+                let text = if due { sitter.report(served) } else { String::new() };
                 Report { plugin: sitter.name().clone(), vcpu, text }
             });
             if !report.text.is_empty() {
@@ -190,12 +191,11 @@ impl VcpuMsrs {
     /// Brings every plugin to its state after a reset of the guest. The VM's
     /// own instances are reset with vCPU 0.
     pub fn reset(&mut self) {
-        let first = self.vcpu == VcpuId(0);
         for seat in &mut self.seats {
-            seat.reset(first);
+            seat.reset(self.vcpu);
         }
         if let Some(watch) = &mut self.watch {
-            watch.reset(first);
+            watch.reset(self.vcpu);
         }
     }
 

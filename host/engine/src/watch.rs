@@ -91,11 +91,11 @@ impl Watch {
         }
     }
 
-    /// The guest was reset. `first` with the first of the vCPUs.
-    pub(crate) fn reset(&mut self, first: bool) {
-        tape::take();
+    /// The guest was reset.
+    pub(crate) fn reset(&mut self, vcpu: VcpuId) {
+        let calls = tape::take();
         if let Some(shadows) = &mut self.shadows {
-            shadows.reset(first);
+            shadows.reset(&calls.calls, vcpu);
         }
     }
 

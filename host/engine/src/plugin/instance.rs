@@ -101,7 +101,7 @@ pub(super) struct State {
     pub(super) plugin: Arc<Plugin>,
     pub(super) vm: Surroundings,
     pub(super) memory: Option<Memory>,
-    /// The vCPU whose access is being answered.
+    /// The vCPU that is served, on whose thread this is as long as it runs.
     pub(super) vcpu: VcpuId,
     pub(super) phase: Phase,
     /// What the plugin said through `outcome`.
@@ -197,18 +197,20 @@ struct Lifecycle {
 }
 
 impl Instance {
-    /// Instantiates and initialises `plugin`, for one vCPU or for the VM.
+    /// Instantiates and initialises `plugin`, for one vCPU or for the VM, while
+    /// `vcpu` is served.
     pub(crate) fn new(
         plugin: &Arc<Plugin>,
         vm: &Surroundings,
         log: &Log,
         scope: Option<VcpuId>,
+        vcpu: VcpuId,
     ) -> Result<Self, InstanceError> {
         let state = State {
             plugin: plugin.clone(),
             vm: vm.clone(),
             memory: None,
-            vcpu: scope.unwrap_or(VcpuId(0)),
+            vcpu,
             phase: Phase::Lifecycle,
             outcome: None,
             log: log.clone(),
@@ -246,7 +248,7 @@ impl Instance {
         let mut instance = Instance { store, fuel, rdmsr, wrmsr, lifecycle };
         if let Some(init) = init {
             let number = scope.map_or(u32::MAX, |vcpu| vcpu.0);
-            let code = instance.enter(Phase::Lifecycle, &init, number);
+            let code = instance.enter(Phase::Lifecycle, vcpu, &init, number);
             match code.map_err(InstanceError::Init)? {
                 0 => {}
                 code => return Err(InstanceError::Refused(instance.why_refused("init", code))),
@@ -258,28 +260,32 @@ impl Instance {
 
     /// Brings the plugin to its state after a reset of the guest; `false` if
     /// it has no `reset` of its own.
-    pub(crate) fn reset(&mut self) -> Result<bool, Failure> {
+    pub(crate) fn reset(&mut self, vcpu: VcpuId) -> Result<bool, Failure> {
         let Some(reset) = self.lifecycle.reset.clone() else { return Ok(false) };
-        self.enter(Phase::Lifecycle, &reset, ())?;
+        self.enter(Phase::Lifecycle, vcpu, &reset, ())?;
         self.say_last_error();
         Ok(true)
     }
 
     /// What the plugin wants to keep; `None` if it keeps nothing.
-    pub(crate) fn save(&mut self) -> Result<Option<Vec<u8>>, InstanceError> {
+    pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<Vec<u8>>, InstanceError> {
         let Some(save) = self.lifecycle.save.clone() else { return Ok(None) };
         self.store.data_mut().saved.clear();
-        match self.enter(Phase::Save, &save, ()).map_err(InstanceError::Save)? {
+        match self.enter(Phase::Save, vcpu, &save, ()).map_err(InstanceError::Save)? {
             0 => Ok(Some(std::mem::take(&mut self.store.data_mut().saved))),
             code => Err(InstanceError::NotSaved(self.why_refused("save", code))),
         }
     }
 
     /// Gives the plugin what an instance of it saved.
-    pub(crate) fn restore(&mut self, saved: &InstanceState) -> Result<(), InstanceError> {
+    pub(crate) fn restore(
+        &mut self,
+        saved: &InstanceState,
+        vcpu: VcpuId,
+    ) -> Result<(), InstanceError> {
         let restore = self.lifecycle.restore.clone().ok_or(InstanceError::NoRestore)?;
         self.store.data_mut().restoring = Some(saved.clone());
-        let code = self.enter(Phase::Restore, &restore, ()).map_err(InstanceError::Restore);
+        let code = self.enter(Phase::Restore, vcpu, &restore, ()).map_err(InstanceError::Restore);
         self.store.data_mut().restoring = None;
         match code? {
             0 => Ok(()),
@@ -288,9 +294,9 @@ impl Instance {
     }
 
     /// What the plugin has to tell after the run; empty for nothing.
-    pub(crate) fn report(&mut self) -> Result<String, Failure> {
+    pub(crate) fn report(&mut self, vcpu: VcpuId) -> Result<String, Failure> {
         let Some(report) = self.lifecycle.report.clone() else { return Ok(String::new()) };
-        self.enter(Phase::Report, &report, ())?;
+        self.enter(Phase::Report, vcpu, &report, ())?;
         self.say_last_error();
         Ok(std::mem::take(&mut self.store.data_mut().report))
     }
@@ -315,15 +321,23 @@ impl Instance {
         called.map_err(|error| failure(&error, self.store.data(), self.fuel))
     }
 
-    /// A lifecycle call.
-    fn enter<P, R>(&mut self, phase: Phase, f: &TypedFunc<P, R>, params: P) -> Result<R, Failure>
+    /// A lifecycle call, while `vcpu` is served.
+    fn enter<P, R>(
+        &mut self,
+        phase: Phase,
+        vcpu: VcpuId,
+        f: &TypedFunc<P, R>,
+        params: P,
+    ) -> Result<R, Failure>
     where
         P: wasmtime::WasmParams,
         R: wasmtime::WasmResults,
     {
         let fuel = self.fuel.saturating_mul(LIFECYCLE_FUEL);
         refuel(&mut self.store, fuel);
-        self.store.data_mut().phase = phase;
+        let state = self.store.data_mut();
+        state.vcpu = vcpu;
+        state.phase = phase;
         let called = f.call(&mut self.store, params);
         self.store.data_mut().phase = Phase::Access;
         called.map_err(|error| failure(&error, self.store.data(), fuel))

@@ -104,6 +104,8 @@ pub(crate) struct TestHost {
     pub(crate) msrs: Mutex<BTreeMap<(VcpuId, MsrIndex), u64>>,
     pub(crate) exits: Mutex<Option<ExitList>>,
     pub(crate) wakes: Mutex<Vec<(VcpuId, u64)>>,
+    /// The vCPUs whose TSC was asked for.
+    pub(crate) asked: Mutex<Vec<VcpuId>>,
     pub(crate) now: AtomicU64,
     /// How far the clock goes on each time it is read.
     pub(crate) tick: AtomicU64,
@@ -116,6 +118,7 @@ impl Default for TestHost {
             msrs: Mutex::default(),
             exits: Mutex::default(),
             wakes: Mutex::default(),
+            asked: Mutex::default(),
             now: AtomicU64::new(77),
             tick: AtomicU64::new(0),
         }
@@ -132,6 +135,7 @@ impl TestHost {
 
 impl Host for TestHost {
     fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
+        self.asked.lock().unwrap().push(vcpu);
         1_000 + u64::from(vcpu.0)
     }
 

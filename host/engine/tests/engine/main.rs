@@ -17,6 +17,7 @@ mod intercepts;
 mod loading;
 mod recording;
 mod reports;
+mod served;
 mod shadows;
 mod state;
 mod timers;
