@@ -8,8 +8,17 @@ use crate::msr::{ExitList, MsrIndex, VcpuId};
 /// The virtual machine that a set of plugins serves, as its VMM offers it.
 ///
 /// A plugin reaches these only through host calls, each behind a capability.
-/// The engine calls a method with a `vcpu` only on the thread that runs this
-/// vCPU, while the vCPU is out of `KVM_RUN`.
+/// A method that gets a `vcpu` is called while that vCPU is out of `KVM_RUN`: on
+/// the thread that calls its [`VcpuMsrs`], which is its own as long as it runs; or,
+/// for one vCPU after the other, on the thread that calls [`Engine::start`],
+/// [`restore`] or [`save`], when none of them runs. Only [`vcpu_times`] is asked for
+/// any vCPU at any time.
+///
+/// [`VcpuMsrs`]: crate::VcpuMsrs
+/// [`Engine::start`]: crate::Engine::start
+/// [`restore`]: crate::Engine::restore
+/// [`save`]: crate::Engine::save
+/// [`vcpu_times`]: Host::vcpu_times
 pub trait Host: Send + Sync {
     /// The guest's time-stamp counter on `vcpu`, now.
     fn guest_tsc(&self, vcpu: VcpuId) -> u64;
