@@ -2,11 +2,11 @@
 //! plugins have not turned it off.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rangemap::RangeInclusiveSet;
 
-use crate::host::Host;
+use crate::host::{ExitsRefused, Host};
 use crate::msr::{Direction, Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 use crate::plugin::{Intercept, Manifest};
 use crate::state::SavedIntercepts;
@@ -18,7 +18,14 @@ const MOST_PIECES: usize = 1024;
 /// The intercepts of one running VM. Changes are rare; the path of an access
 /// looks here only where a plugin can change anything.
 #[derive(Clone)]
-pub(crate) struct Intercepts(Arc<Mutex<BTreeMap<Arc<str>, Switched>>>);
+pub(crate) struct Intercepts(Arc<Switches>);
+
+struct Switches {
+    at_start: ByPlugin,
+    now: Mutex<ByPlugin>,
+}
+
+type ByPlugin = BTreeMap<Arc<str>, Switched>;
 
 /// What one plugin has turned on.
 #[derive(Debug, Clone, Default)]
@@ -46,8 +53,9 @@ impl Intercepts {
             }
             switched
         };
-        let plugins = plugins.into_iter().map(|(name, m)| (name.clone(), at_start(m))).collect();
-        Intercepts(Arc::new(Mutex::new(plugins)))
+        let plugins = plugins.into_iter().map(|(name, m)| (name.clone(), at_start(m)));
+        let at_start: ByPlugin = plugins.collect();
+        Intercepts(Arc::new(Switches { now: Mutex::new(at_start.clone()), at_start }))
     }
 
     /// Everything that is on.
@@ -91,6 +99,18 @@ impl Intercepts {
         })
     }
 
+    /// Goes back to what the manifests have at the start of a boot, and has the
+    /// VMM follow.
+    ///
+    /// # Errors
+    /// [`ExitsRefused`] if the VMM does not; everything stays as it was.
+    pub(crate) fn set_back(&self, host: &dyn Host) -> Result<(), ExitsRefused> {
+        let mut plugins = self.lock();
+        host.set_exits(&exit_list(&self.0.at_start))?;
+        plugins.clone_from(&self.0.at_start);
+        Ok(())
+    }
+
     /// What is on, to be kept.
     pub(crate) fn save(&self) -> Vec<SavedIntercepts> {
         let ranges = |set: &RangeInclusiveSet<u32>| {
@@ -129,8 +149,8 @@ impl Intercepts {
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Arc<str>, Switched>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ByPlugin> {
+        self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,7 +176,7 @@ impl Switched {
     }
 }
 
-fn exit_list(plugins: &BTreeMap<Arc<str>, Switched>) -> ExitList {
+fn exit_list(plugins: &ByPlugin) -> ExitList {
     let mut claims = Vec::new();
     for (plugin, switched) in plugins {
         for (set, directions) in

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::claims::Answers;
 use crate::handler::MsrHandler;
+use crate::host::ExitsRefused;
 use crate::intercepts::Intercepts;
 use crate::metrics::Counters;
 use crate::msr::{Direction, MsrAccess, MsrIndex, Outcome, Policy, Reason, SeatId, VcpuId};
@@ -188,15 +189,25 @@ impl Turns {
 }
 
 impl VcpuMsrs {
-    /// Brings every plugin to its state after a reset of the guest. The VM's
-    /// own instances are reset with vCPU 0.
-    pub fn reset(&mut self) {
+    /// Brings every plugin to its state after a reset of the guest. To be called
+    /// for vCPU 0 first: with it what exits is again what the manifests have, and
+    /// then the VM's own instances are reset.
+    ///
+    /// # Errors
+    /// [`ExitsRefused`] if the VMM does not take the exits of the manifests. They
+    /// stay as they were then; the plugins are reset all the same.
+    pub fn reset(&mut self) -> Result<(), ExitsRefused> {
+        let set_back = match &self.switches {
+            Some(switches) if self.vcpu == VcpuId(0) => switches.set_back(&*self.vm.host),
+            _ => Ok(()),
+        };
         for seat in &mut self.seats {
             seat.reset(self.vcpu);
         }
         if let Some(watch) = &mut self.watch {
             watch.reset(self.vcpu);
         }
+        set_back
     }
 
     /// Fuel that the last access used in the first plugin that claims the MSR

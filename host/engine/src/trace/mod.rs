@@ -148,7 +148,9 @@ impl Rig {
                 None
             }
             Step::Reset => {
-                self.started()?.vcpus.iter_mut().for_each(crate::VcpuMsrs::reset);
+                for vcpu in &mut self.started()?.vcpus {
+                    vcpu.reset().map_err(|error| error.to_string())?;
+                }
                 None
             }
             Step::Swap => {

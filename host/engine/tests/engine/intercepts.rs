@@ -2,7 +2,7 @@
 
 use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
 
-use crate::fixture::{Setup, access, plugin, read, write};
+use crate::fixture::{Setup, TestHost, access, plugin, read, write};
 
 /// Claims 0x10 at once and reserves 0x20-0x2f. A write of
 /// `first | last << 16 | directions << 32 | on << 34` to 0x10 calls
@@ -34,6 +34,12 @@ capabilities = [\"intercept\"]";
     plugin("switching", manifest, body)
 }
 
+/// What the host was told last.
+fn exits(host: &TestHost) -> Vec<String> {
+    let exits = host.exits.lock().unwrap().clone().unwrap_or_default();
+    exits.claims.iter().map(|c| format!("{} {}", c.range, c.directions)).collect()
+}
+
 fn setup() -> Setup {
     Setup::new().with("s.wasm", switching(), "grant = [\"intercept\"]\non-failure = \"stop\"")
 }
@@ -50,21 +56,18 @@ fn switch(vcpu: &mut wasmsr_engine::VcpuMsrs, first: u64, last: u64, rest: u64) 
 #[test]
 fn what_is_reserved_does_not_exit_until_it_is_turned_on() {
     let setup = setup();
-    let exits = |exits: &wasmsr_engine::msr::ExitList| {
-        exits.claims.iter().map(|c| format!("{} {}", c.range, c.directions)).collect::<Vec<_>>()
-    };
-    assert_eq!(exits(setup.load().unwrap().exits()), ["0x10 r", "0x10 w"]);
+    let at_start = setup.load().unwrap().exits().clone();
+    assert_eq!(at_start.claims.len(), 2);
+    assert!(at_start.claims.iter().all(|claim| claim.range.to_string() == "0x10"));
 
     let (mut started, host) = setup.start(1);
     let vcpu = &mut started.vcpus[0];
     assert_eq!(switch(vcpu, 0x22, 0x23, READS | ON), Outcome::Handled(0));
-    let now = host.exits.lock().unwrap().clone().unwrap();
-    assert_eq!(exits(&now), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
+    assert_eq!(exits(&host), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
     assert_eq!(read(vcpu, 0x22), Outcome::Handled(5));
 
     assert_eq!(switch(vcpu, 0x22, 0x22, READS), Outcome::Handled(0));
-    let now = host.exits.lock().unwrap().clone().unwrap();
-    assert_eq!(exits(&now), ["0x10 r", "0x23 r", "0x10 w"]);
+    assert_eq!(exits(&host), ["0x10 r", "0x23 r", "0x10 w"]);
 }
 
 #[test]
@@ -120,8 +123,6 @@ fn what_was_on_is_on_again_after_a_restore() {
 
     use wasmsr_engine::Host;
 
-    use crate::fixture::TestHost;
-
     let setup = setup();
     let (mut started, _) = setup.start(1);
     let _ = switch(&mut started.vcpus[0], 0x22, 0x23, READS | ON);
@@ -130,18 +131,77 @@ fn what_was_on_is_on_again_after_a_restore() {
     let host = Arc::new(TestHost::default());
     let as_host: Arc<dyn Host> = host.clone();
     let mut restored = engine.restore(&as_host, 1, &saved).unwrap();
-    assert!(
-        host.exits
-            .lock()
-            .unwrap()
-            .clone()
-            .unwrap()
-            .claims
-            .iter()
-            .any(|c| { c.range.to_string() == "0x22-0x23" })
-    );
+    assert_eq!(exits(&host), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
     assert_eq!(
         access(&mut restored.vcpus[0], 0x22, MsrOp::Read, Reason::Unknown),
         Outcome::Handled(5)
     );
+}
+
+#[test]
+fn a_reset_of_the_first_vcpu_sets_them_back() {
+    let (mut started, host) = setup().start(2);
+    let _ = switch(&mut started.vcpus[1], 0x22, 0x23, READS | ON);
+    started.vcpus[1].reset().unwrap();
+    assert_eq!(exits(&host), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
+    started.vcpus[0].reset().unwrap();
+    assert_eq!(exits(&host), ["0x10 r", "0x10 w"]);
+    for vcpu in &mut started.vcpus {
+        assert_eq!(access(vcpu, 0x22, MsrOp::Read, Reason::Unknown), Outcome::Fault);
+    }
+}
+
+/// Claims more MSRs from the start than the host holds later. A write turns all
+/// but four off.
+fn many() -> Setup {
+    let manifest = "
+[[msr]]
+range = \"0x10\"
+[[msr]]
+range = \"0x20-0x2f\"
+access = \"r\"
+[needs]
+capabilities = [\"intercept\"]";
+    let body = "
+        (import \"wasmsr\" \"intercept\" (func $intercept (param i32 i32 i32 i32) (result i32)))
+        (func $narrow
+          (drop (call $intercept (i32.const 0x24) (i32.const 0x2f) (i32.const 1) (i32.const 0))))
+        (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))
+        (func (export \"wrmsr\") (param i32 i64 i32 i32) (call $narrow))";
+    Setup::new().with("m.wasm", plugin("many", manifest, body), "grant = [\"intercept\"]")
+}
+
+#[test]
+fn a_reset_that_the_vmm_refuses_leaves_what_exits_as_it_is() {
+    let (mut started, host) = many().start(1);
+    let vcpu = &mut started.vcpus[0];
+    let _ = write(vcpu, 0x10, 0);
+    let narrowed = ["0x10 r", "0x20-0x23 r", "0x10 w"];
+    assert_eq!(exits(&host), narrowed);
+    let error = vcpu.reset().unwrap_err().to_string();
+    assert!(error.contains("18 MSRs are too many"), "{error}");
+    assert_eq!(exits(&host), narrowed);
+    assert_eq!(access(vcpu, 0x24, MsrOp::Read, Reason::Unknown), Outcome::Fault, "still off");
+    assert_eq!(access(vcpu, 0x23, MsrOp::Read, Reason::Unknown), Outcome::Handled(5), "still on");
+}
+
+#[test]
+fn what_init_turns_on_is_on_after_a_reset() {
+    let body = "
+        (import \"wasmsr\" \"intercept\" (func $intercept (param i32 i32 i32 i32) (result i32)))
+        (func (export \"init\") (param i32) (result i32)
+          (call $intercept (i32.const 0x20) (i32.const 0x20) (i32.const 1) (i32.const 1)))
+        (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))";
+    let manifest = "
+[[msr]]
+range = \"0x20-0x2f\"
+access = \"r\"
+intercept = \"off\"
+[needs]
+capabilities = [\"intercept\"]";
+    let setup = Setup::new().with("p.wasm", plugin("p", manifest, body), "grant = [\"intercept\"]");
+    let (mut started, host) = setup.start(2);
+    // No access would come to bring a fresh instance to life.
+    started.vcpus.iter_mut().for_each(|vcpu| vcpu.reset().unwrap());
+    assert_eq!(exits(&host), ["0x20 r"]);
 }

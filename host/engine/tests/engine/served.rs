@@ -71,9 +71,9 @@ fn the_vms_instance_is_otherwise_called_for_the_first_vcpu() {
         assert_eq!(asked(&host), [0], "save");
         let _ = read(&mut started.vcpus[1], 0x10);
         asked(&host);
-        started.vcpus[1].reset();
+        started.vcpus[1].reset().unwrap();
         assert_eq!(asked(&host), NOBODY);
-        started.vcpus[0].reset();
+        started.vcpus[0].reset().unwrap();
         assert_eq!(asked(&host), [0], "reset `{more}`, or init at once");
         let _ = read(&mut started.vcpus[1], 0x10);
         asked(&host);
@@ -97,7 +97,7 @@ fn a_vcpus_own_instance_asks_for_it_alone() {
         let _ = read(&mut started.vcpus[1], 0x11);
         let _ = read(&mut started.vcpus[1], 0x10);
         assert_eq!(asked(&host), [1, 1], "init and the read");
-        started.vcpus.iter_mut().for_each(|vcpu| vcpu.reset());
+        started.vcpus.iter_mut().for_each(|vcpu| vcpu.reset().unwrap());
         assert_eq!(asked(&host), [0, 1], "reset `{more}`, or init at once");
         let saved = engine.save(&mut started.vcpus).unwrap();
         assert_eq!(asked(&host), [0, 1], "save");

@@ -184,7 +184,7 @@ fn a_reset_and_timers_reach_shadows() {
     let _ = write(&mut started.vcpus[0], 0x10, 1);
     host.now.fetch_add(10_000_000, Ordering::Relaxed);
     started.vcpus[0].wake();
-    started.vcpus[0].reset();
+    started.vcpus[0].reset().unwrap();
     let _ = write(&mut started.vcpus[0], 0x10, 1);
     let counts = counts(&started);
     assert_eq!((counts.accesses, counts.answers, counts.effects), (2, 0, 0), "{counts:?}");

@@ -148,7 +148,7 @@ fn a_reset_is_the_plugins_own_or_a_fresh_instance() {
         let bytes = plugin("p", "[[msr]]\nrange = \"0x10\"", body);
         let mut vcpu = Setup::new().with("p.wasm", bytes, "").one();
         let _ = write(&mut vcpu, 0x10, 99);
-        vcpu.reset();
+        vcpu.reset().unwrap();
         assert_eq!(read(&mut vcpu, 0x10), Outcome::Handled(after));
     }
 }
