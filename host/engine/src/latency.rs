@@ -34,7 +34,8 @@ impl Default for Latency {
 }
 
 impl Latency {
-    /// How many accesses were timed.
+    /// How many times there are. A sampled access counts for all that it stands
+    /// for.
     pub fn timed(&self) -> u64 {
         self.counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
@@ -44,18 +45,18 @@ impl Latency {
         Duration::from_nanos(self.total)
     }
 
-    /// The longest time, if any access was timed.
+    /// The longest time, if there is one.
     pub fn max(&self) -> Option<Duration> {
         (self.timed() > 0).then(|| Duration::from_nanos(self.max))
     }
 
-    /// The mean time, if any access was timed.
+    /// The mean time, if there is one.
     pub fn mean(&self) -> Option<Duration> {
         self.total.checked_div(self.timed()).map(Duration::from_nanos)
     }
 
     /// The time within which so many of a thousand accesses were answered, if
-    /// any was timed: the upper bound of the bucket that it is in.
+    /// there is one: the upper bound of the bucket that it is in.
     pub fn within(&self, permille: u64) -> Option<Duration> {
         let wanted = u128::from(self.timed()) * u128::from(permille);
         let rank = wanted.div_ceil(1000).max(1);
@@ -181,13 +182,14 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    pub(crate) fn add(&self, taken: Duration) {
+    /// Adds a time, which counts for so many.
+    pub(crate) fn add(&self, taken: Duration, weight: u64) {
         let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
         // What is read between these stores lacks this access's time.
-        add(&self.total, nanos);
+        add(&self.total, nanos.saturating_mul(weight));
         self.max.store(self.max.load(Relaxed).max(nanos), Relaxed);
         if let Some(count) = self.counts.get(bucket(nanos)) {
-            add(count, 1);
+            add(count, weight);
         }
     }
 
@@ -218,7 +220,7 @@ mod tests {
     fn of(nanos: &[u64]) -> Latency {
         let recorder = Recorder::default();
         for &nanos in nanos {
-            recorder.add(Duration::from_nanos(nanos));
+            recorder.add(Duration::from_nanos(nanos), 1);
         }
         recorder.read()
     }

@@ -4,29 +4,30 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::latency::{Latency, Recorder, add};
 use crate::msr::{MsrIndex, MsrOp, SeatId};
 
-/// Rows of one vCPU. A guest that walks through more MSRs than this finds the
-/// rest counted together.
+/// Rows of one vCPU for MSRs. A guest that walks through more than this finds the
+/// rest counted together, by who answers.
 const ROWS: usize = 1024;
 
 /// Rows beyond which none is added, so that probing stays short.
 const FULL: usize = ROWS * 3 / 4;
 
-/// The first accesses of a row are all timed, later ones are sampled: reading
-/// the clock twice costs more than a plugin's call.
+/// The first accesses that come to a row are all timed, later ones are sampled:
+/// reading the clock twice costs more than a plugin's call.
 const ALL_TIMED: u64 = 64;
 
-/// Every so many accesses after that.
+/// After that one of so many is timed, and counts for all of them.
 const SAMPLE: u64 = 64;
 
 /// What became of the accesses to one MSR, answered by one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MsrCounts {
-    /// The MSR; `None` for the sum of those that found no row.
+    /// The MSR; `None` for the sum of those that found no row, and for what the
+    /// plugin did at no access.
     pub index: Option<MsrIndex>,
     /// Who answered; `None` where it was left to the policy.
     pub plugin: Option<Arc<str>>,
@@ -36,12 +37,14 @@ pub struct MsrCounts {
     pub writes: u64,
     /// Accesses that ended with #GP, as far as the engine decided it.
     pub faults: u64,
-    /// Calls that trapped or overran a limit.
+    /// Accesses that `on-failure` answered, since the plugin trapped, overran a
+    /// limit, or rests after it did so; and at no access, timers, resets and
+    /// reports that failed so.
     pub failures: u64,
-    /// Times of accesses in the engine and its plugins, from samples.
+    /// Times of accesses in the engine and its plugins: about as many as there
+    /// were, though only a sample was timed.
     pub latency: Latency,
-    /// Fuel that the plugin used for the accesses among these samples of which
-    /// it is known...
+    /// Fuel that the plugin used for those of them of which it is known...
     pub fuel: u64,
     /// ... and how many those are.
     pub metered: u64,
@@ -90,23 +93,21 @@ impl Metrics {
         self.plugins.iter()
     }
 
-    /// The counts so far, summed over vCPUs, by MSR and then plugin.
+    /// The counts so far, summed over vCPUs, by MSR and then plugin. Behind them,
+    /// by plugin, is what has no MSR.
     pub fn msrs(&self) -> Vec<MsrCounts> {
-        let mut sums: BTreeMap<(Option<MsrIndex>, Option<Arc<str>>), MsrCounts> = BTreeMap::new();
-        let mut others = MsrCounts::default();
-        for counters in &self.vcpus {
+        type Order = (bool, Option<MsrIndex>, Option<Arc<str>>);
+        let mut sums: BTreeMap<Order, MsrCounts> = BTreeMap::new();
+        for (index, seat, row) in self.vcpus.iter().flat_map(|counters| counters.rows()) {
             // A plugin that passes everything on has rows, but no accesses.
-            for row in counters.rows.iter().filter(|row| row.accesses() > 0) {
-                let key = Key::from_bits(row.key.load(Relaxed));
-                let plugin = key.seat.and_then(|seat| self.plugins.get(usize::from(seat.0)));
-                let sum = sums.entry((Some(key.index), plugin.cloned())).or_default();
+            if row.is_used() {
+                let plugin = seat.and_then(|seat| self.plugins.get(usize::from(seat.0)));
+                let sum = sums.entry((index.is_none(), index, plugin.cloned())).or_default();
                 sum.add(&row.read());
             }
-            others.add(&counters.other.read());
         }
-        let rows =
-            sums.into_iter().map(|((index, plugin), sum)| MsrCounts { index, plugin, ..sum });
-        rows.chain((others.accesses() > 0).then_some(others)).collect()
+        let rows = sums.into_iter();
+        rows.map(|((_, index, plugin), sum)| MsrCounts { index, plugin, ..sum }).collect()
     }
 }
 
@@ -135,7 +136,11 @@ impl Key {
 pub(crate) struct Counters {
     rows: Box<[Row]>,
     used: AtomicU64,
-    other: Row,
+    /// For what has no row of its own, by seat, so that no guest can hide a
+    /// plugin by filling the table.
+    seats: Box<[Row]>,
+    /// The same for the policy.
+    policy: Row,
 }
 
 /// A cache line of its own.
@@ -143,6 +148,8 @@ pub(crate) struct Counters {
 #[repr(align(64))]
 pub(crate) struct Row {
     key: AtomicU64,
+    /// Accesses that came here first, whoever answered them then.
+    came: AtomicU64,
     reads: AtomicU64,
     writes: AtomicU64,
     faults: AtomicU64,
@@ -159,12 +166,32 @@ struct Cost {
     metered: AtomicU64,
 }
 
+/// An access that is timed.
+pub(crate) struct Sample {
+    began: Instant,
+    /// How many accesses it counts for.
+    weight: u64,
+    taken: Duration,
+    fuel: Option<u64>,
+}
+
+impl Sample {
+    /// An answer is there. `fuel` is read after the clock, being no part of it.
+    #[inline]
+    pub(crate) fn answered(&mut self, fuel: impl FnOnce() -> Option<u64>) {
+        self.taken = self.began.elapsed();
+        self.fuel = fuel();
+    }
+}
+
 impl Counters {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seats: usize) -> Self {
+        let rows = |count| std::iter::repeat_with(Row::default).take(count).collect();
         Counters {
-            rows: std::iter::repeat_with(Row::default).take(ROWS).collect(),
+            rows: rows(ROWS),
             used: AtomicU64::new(0),
-            other: Row::default(),
+            seats: rows(seats),
+            policy: Row::default(),
         }
     }
 
@@ -196,16 +223,43 @@ impl Counters {
                 _ => {}
             }
         }
-        &self.other
+        self.without_msr(Key::from_bits(key).seat)
+    }
+
+    /// The row for what has no MSR, or whose MSR has no row.
+    pub(crate) fn without_msr(&self, seat: Option<SeatId>) -> &Row {
+        let row = seat.and_then(|seat| self.seats.get(usize::from(seat.0)));
+        row.unwrap_or(&self.policy)
+    }
+
+    /// All rows, with whom they count.
+    fn rows(&self) -> impl Iterator<Item = (Option<MsrIndex>, Option<SeatId>, &Row)> {
+        let of_msrs = self.rows.iter().map(|row| {
+            let Key { index, seat } = Key::from_bits(row.key.load(Relaxed));
+            (Some(index), seat, row)
+        });
+        let seats = (0..).map(SeatId).zip(&self.seats);
+        let of_seats = seats.map(|(seat, row)| (None, Some(seat), row));
+        of_msrs.chain(of_seats).chain([(None, None, &self.policy)])
     }
 }
 
 impl Row {
-    /// Whether the next access should be timed.
+    /// An access comes here first. Begins its sample, if it is to be timed; whoever
+    /// answers it then gets the time. So it is this row that counts which are:
+    /// who will answer is not known yet.
     #[inline]
-    pub(crate) fn wants_time(&self) -> bool {
-        let accesses = self.accesses();
-        accesses < ALL_TIMED || accesses.is_multiple_of(SAMPLE)
+    pub(crate) fn sample(&self) -> Option<Sample> {
+        let before = self.came.load(Relaxed);
+        self.came.store(before.wrapping_add(1), Relaxed);
+        let weight = match before {
+            0..ALL_TIMED => 1,
+            // The last of those it counts for, so that never more are counted
+            // than came.
+            _ if before % SAMPLE == SAMPLE - 1 => SAMPLE,
+            _ => return None,
+        };
+        Some(Sample { began: Instant::now(), weight, taken: Duration::ZERO, fuel: None })
     }
 
     #[inline]
@@ -226,12 +280,12 @@ impl Row {
 
     /// Notes what an access took: time, and fuel where a plugin answered it.
     #[cold]
-    pub(crate) fn cost(&self, taken: Duration, fuel: Option<u64>) {
+    pub(crate) fn cost(&self, sample: &Sample) {
         let cost = self.cost.get_or_init(Box::default);
-        cost.latency.add(taken);
-        if let Some(fuel) = fuel {
-            add(&cost.fuel, fuel);
-            add(&cost.metered, 1);
+        cost.latency.add(sample.taken, sample.weight);
+        if let Some(fuel) = sample.fuel {
+            add(&cost.fuel, fuel.saturating_mul(sample.weight));
+            add(&cost.metered, sample.weight);
         }
     }
 
@@ -251,8 +305,8 @@ impl Row {
         }
     }
 
-    fn accesses(&self) -> u64 {
-        self.reads.load(Relaxed) + self.writes.load(Relaxed)
+    fn is_used(&self) -> bool {
+        [&self.reads, &self.writes, &self.failures].iter().any(|count| count.load(Relaxed) > 0)
     }
 }
 
@@ -260,34 +314,60 @@ impl Row {
 mod tests {
     use super::*;
 
+    /// Of two plugins, on so many vCPUs.
+    fn metrics(vcpus: usize) -> Metrics {
+        Metrics {
+            vcpus: (0..vcpus).map(|_| Arc::new(Counters::new(2))).collect(),
+            plugins: Arc::from([Arc::from("p"), Arc::from("q")]),
+        }
+    }
+
+    fn whom(row: &MsrCounts) -> (Option<u32>, Option<&str>) {
+        (row.index.map(|index| index.0), row.plugin.as_deref())
+    }
+
     #[test]
     fn counts_are_summed_over_vcpus() {
-        let metrics = Metrics {
-            vcpus: vec![Arc::new(Counters::new()), Arc::new(Counters::new())],
-            plugins: Arc::from([Arc::from("p")]),
-        };
+        let metrics = metrics(2);
         for counters in &metrics.vcpus {
             counters.row(MsrIndex(0x10a), Some(SeatId(0))).count(MsrOp::Read);
             counters.row(MsrIndex(0x10a), None).count(MsrOp::Write(0));
         }
         let rows = metrics.msrs();
         assert_eq!(rows.len(), 2);
-        assert_eq!((rows[0].plugin.clone(), rows[0].writes), (None, 2));
-        assert_eq!((rows[1].plugin.as_deref(), rows[1].reads), (Some("p"), 2));
-        assert_eq!(rows[1].index, Some(MsrIndex(0x10a)));
+        assert_eq!((whom(&rows[0]), rows[0].writes), ((Some(0x10a), None), 2));
+        assert_eq!((whom(&rows[1]), rows[1].reads), ((Some(0x10a), Some("p")), 2));
     }
 
     #[test]
     fn a_guest_that_walks_through_all_msrs_fills_a_bounded_table() {
-        let counters = Counters::new();
+        let metrics = metrics(1);
         for index in 0..10_000 {
-            counters.row(MsrIndex(index), None).count(MsrOp::Read);
+            metrics.vcpus[0].row(MsrIndex(index), None).count(MsrOp::Read);
         }
-        let metrics = Metrics { vcpus: vec![Arc::new(counters)], plugins: Arc::from([]) };
         let rows = metrics.msrs();
         assert_eq!(rows.len(), FULL + 1);
         assert_eq!(rows.iter().map(|row| row.reads).sum::<u64>(), 10_000);
-        assert_eq!(rows.last().unwrap().index, None);
+        assert_eq!(whom(rows.last().unwrap()), (None, None));
+    }
+
+    #[test]
+    fn a_full_table_hides_no_plugin() {
+        let metrics = metrics(2);
+        for counters in &metrics.vcpus {
+            for index in 0..10_000 {
+                counters.row(MsrIndex(index), None).count(MsrOp::Read);
+            }
+            counters.row(MsrIndex(0x10a), Some(SeatId(1))).count(MsrOp::Read);
+            counters.without_msr(Some(SeatId(0))).count_failure();
+        }
+        let rows = metrics.msrs();
+        let last: Vec<_> =
+            rows[FULL..].iter().map(|row| (whom(row), row.reads, row.failures)).collect();
+        let policy = 2 * (10_000 - FULL as u64);
+        let expected =
+            [((None, None), policy, 0), ((None, Some("p")), 0, 2), ((None, Some("q")), 2, 0)];
+        assert_eq!(last, expected);
     }
 
     #[test]
@@ -296,18 +376,29 @@ mod tests {
     }
 
     #[test]
-    fn what_accesses_cost_is_summed_over_vcpus() {
-        let metrics = Metrics {
-            vcpus: vec![Arc::new(Counters::new()), Arc::new(Counters::new())],
-            plugins: Arc::from([Arc::from("p")]),
-        };
-        for (counters, fuel) in metrics.vcpus.iter().zip([Some(30), None]) {
+    fn a_sample_counts_for_all_that_came_since_the_one_before() {
+        let row = Row::default();
+        let weights: Vec<(u64, u64)> = (1..=300)
+            .filter_map(|access| row.sample().map(|sample| (access, sample.weight)))
+            .collect();
+        let first = (1..=64).map(|access| (access, 1));
+        assert_eq!(weights, first.chain([(128, 64), (192, 64), (256, 64)]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_accesses_cost_is_summed_over_vcpus_by_weight() {
+        let metrics = metrics(2);
+        for (counters, (weight, nanos, fuel)) in
+            metrics.vcpus.iter().zip([(1, 300, Some(30)), (2, 150, None)])
+        {
             let row = counters.row(MsrIndex(0x10a), Some(SeatId(0)));
             row.count(MsrOp::Read);
-            row.cost(Duration::from_nanos(200), fuel);
+            let taken = Duration::from_nanos(nanos);
+            row.cost(&Sample { began: Instant::now(), weight, taken, fuel });
         }
         let rows = metrics.msrs();
-        assert_eq!((rows[0].latency.timed(), rows[0].metered), (2, 1));
+        assert_eq!((rows[0].latency.timed(), rows[0].metered), (3, 1));
+        assert_eq!(rows[0].latency.mean(), Some(Duration::from_nanos(200)));
         assert_eq!(rows[0].mean_fuel(), Some(30), "of those that are known");
     }
 }

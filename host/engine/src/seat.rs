@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::metrics::Sample;
 use crate::msr::{MsrAccess, Outcome, VcpuId};
 use crate::plugin::{Answer, Failure, Instance, InstanceError, Log, Plugin, Scope, Surroundings};
 use crate::profile::OnFailure;
@@ -39,49 +40,47 @@ pub(crate) enum Verdict {
     Failed(Outcome),
 }
 
-impl Seat {
-    #[inline]
-    pub(crate) fn answer(&mut self, access: MsrAccess, vcpu: VcpuId) -> Verdict {
-        match self {
-            Seat::Own(sitter) => sitter.answer(access, vcpu),
-            Seat::Shared(sitter) => lock(sitter).answer(access, vcpu),
-        }
-    }
+/// What came of a wake.
+pub(crate) struct Woken {
+    /// When the plugin's timer is next.
+    pub(crate) next: Option<u64>,
+    pub(crate) failed: bool,
+}
 
-    /// As [`answer`](Self::answer), and the fuel it took, which is unknown after
-    /// a failure.
-    #[cold]
-    pub(crate) fn answer_metered(
+impl Seat {
+    /// Puts an access to the plugin, which `sample` times.
+    #[inline]
+    pub(crate) fn answer(
         &mut self,
         access: MsrAccess,
         vcpu: VcpuId,
-    ) -> (Verdict, Option<u64>) {
+        sample: Option<&mut Sample>,
+    ) -> Verdict {
         self.with(|sitter| {
             let verdict = sitter.answer(access, vcpu);
-            (verdict, sitter.fuel_used())
+            if let Some(sample) = sample {
+                sample.answered(|| sitter.fuel_used());
+            }
+            verdict
         })
     }
 
-    /// Calls the plugin's timer on the thread of `vcpu`, if it is due, and says
-    /// when it is next.
-    pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) -> Option<u64> {
+    /// Calls the plugin's timer on the thread of `vcpu`, if it is due.
+    pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) -> Woken {
         self.with(|sitter| {
-            sitter.wake(now, vcpu);
-            sitter.timer(vcpu)
+            let failed = sitter.wake(now, vcpu);
+            Woken { next: sitter.timer(vcpu), failed }
         })
     }
 
     /// The state after a reset of the guest; the VM's own instances are reset
-    /// with the first of the vCPUs.
-    pub(crate) fn reset(&mut self, vcpu: VcpuId) {
-        self.with(|sitter| {
-            if sitter.scope().is_some() || vcpu == VcpuId(0) {
-                sitter.reset(vcpu);
-            }
-        });
+    /// with the first of the vCPUs. Says whether the plugin failed.
+    pub(crate) fn reset(&mut self, vcpu: VcpuId) -> bool {
+        self.with(|sitter| (sitter.scope().is_some() || vcpu == VcpuId(0)) && sitter.reset(vcpu))
     }
 
-    /// What of the seat is not on the path of an access: state, reports.
+    /// What is done with whoever sits there, alone.
+    #[inline]
     pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Sitter) -> R) -> R {
         match self {
             Seat::Own(sitter) => f(sitter),
@@ -152,19 +151,23 @@ impl Sitter {
     }
 
     /// The state after a reset of the guest: by the plugin's own `reset`, or
-    /// else by a fresh instance.
-    fn reset(&mut self, vcpu: VcpuId) {
+    /// else by a fresh instance. Says whether one of them failed.
+    fn reset(&mut self, vcpu: VcpuId) -> bool {
         self.failures_in_a_row = 0;
         self.rest = 0;
         let place = format_args!("in its reset on {vcpu}");
-        match self.live.as_mut().map(|live| live.reset(vcpu)) {
-            Some(Ok(true)) => return,
-            Some(Ok(false)) | None => {}
-            Some(Err(failure)) => self.note_failure(&place, &failure),
+        let reset = self.live.as_mut().map_or(Ok(false), |live| live.reset(vcpu));
+        if reset == Ok(true) {
+            return false;
         }
-        if let Err(failure) = self.renew(vcpu) {
-            self.note_failure(&place, &failure);
+        if let Err(failure) = &reset {
+            self.note_failure(&place, failure);
         }
+        let renewed = self.renew(vcpu);
+        if let Err(failure) = &renewed {
+            self.note_failure(&place, failure);
+        }
+        reset.is_err() || renewed.is_err()
     }
 
     /// Brings a fresh instance to life while `vcpu` is served.
@@ -184,23 +187,28 @@ impl Sitter {
         self.live.as_ref()?.timer(vcpu)
     }
 
-    /// Calls the plugin's timer, if it is due.
-    fn wake(&mut self, now: u64, vcpu: VcpuId) {
+    /// Calls the plugin's timer, if it is due. Says whether it failed.
+    fn wake(&mut self, now: u64, vcpu: VcpuId) -> bool {
         if self.timer(vcpu).is_none_or(|at| at > now) {
-            return;
+            return false;
         }
-        if let Some(Err(failure)) = self.live.as_mut().map(|live| live.fire(vcpu)) {
-            self.note_failure(&format_args!("in its timer on {vcpu}"), &failure);
-        }
+        let Some(Err(failure)) = self.live.as_mut().map(|live| live.fire(vcpu)) else {
+            return false;
+        };
+        self.note_failure(&format_args!("in its timer on {vcpu}"), &failure);
+        true
     }
 
-    /// What the plugin has to tell after the run.
-    pub(crate) fn report(&mut self, vcpu: VcpuId) -> String {
-        let Some(live) = &mut self.live else { return String::new() };
-        live.report(vcpu).unwrap_or_else(|failure| {
-            self.note_failure(&"in its report", &failure);
-            String::new()
-        })
+    /// What the plugin has to tell after the run; `None` if that failed.
+    pub(crate) fn report(&mut self, vcpu: VcpuId) -> Option<String> {
+        let Some(live) = &mut self.live else { return Some(String::new()) };
+        match live.report(vcpu) {
+            Ok(text) => Some(text),
+            Err(failure) => {
+                self.note_failure(&"in its report", &failure);
+                None
+            }
+        }
     }
 
     /// What the plugin wants to keep. One that has just failed keeps nothing.

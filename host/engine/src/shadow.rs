@@ -136,7 +136,11 @@ impl Shadows {
         for follower in &mut self.0 {
             let seats = &mut follower.seats;
             let prompt = calls_of(&follower.of, calls);
-            prompt::with(prompt, || seats.iter_mut().for_each(|seat| seat.reset(vcpu)));
+            prompt::with(prompt, || {
+                for seat in seats {
+                    seat.reset(vcpu);
+                }
+            });
         }
         tape::take();
     }
@@ -163,7 +167,7 @@ impl Follower {
         let prompt = calls_of(&self.of, calls);
         let effects = effects(&prompt);
         let began = Instant::now();
-        let (own, _) = prompt::with(prompt, || seat.answer(access, vcpu));
+        let (own, _) = prompt::with(prompt, || seat.answer(access, vcpu, None));
         let own_took = began.elapsed();
         let own_effects = self::effects(&tape::take().calls);
 
@@ -188,8 +192,9 @@ impl Follower {
         let prompt = calls_of(&self.of, calls);
         let effects = effects(&prompt);
         let seats = &mut self.seats;
-        let (next, _) =
-            prompt::with(prompt, || seats.iter_mut().filter_map(|seat| seat.wake(now, vcpu)).min());
+        let (next, _) = prompt::with(prompt, || {
+            seats.iter_mut().filter_map(|seat| seat.wake(now, vcpu).next).min()
+        });
         let own_effects = self::effects(&tape::take().calls);
         if own_effects != effects {
             let mut sums = self.tally.sums();

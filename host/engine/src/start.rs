@@ -101,7 +101,7 @@ pub(crate) fn plugins(
         shadows: ShadowTallies::default(),
     };
     for vcpu in (0..vcpus).map(VcpuId) {
-        let counters = Arc::new(Counters::new());
+        let counters = Arc::new(Counters::new(engine.seats.len()));
         started.metrics.vcpus.push(counters.clone());
         started.vcpus.push(VcpuMsrs {
             vcpu,

@@ -7,7 +7,7 @@ use crate::claims::Answers;
 use crate::handler::MsrHandler;
 use crate::host::ExitsRefused;
 use crate::intercepts::Intercepts;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Sample};
 use crate::msr::{Direction, MsrAccess, MsrIndex, Outcome, Policy, Reason, SeatId, VcpuId};
 use crate::plugin::Surroundings;
 use crate::report::{Report, Reports};
@@ -61,16 +61,18 @@ impl MsrHandler for VcpuMsrs {
     fn end(&mut self) {
         let served = self.vcpu;
         let first = served == VcpuId(0);
-        for seat in &mut self.seats {
-            let report = seat.with(|sitter| {
+        for (id, seat) in (0..).map(SeatId).zip(&mut self.seats) {
+            let (plugin, vcpu, text) = seat.with(|sitter| {
                 let vcpu = sitter.scope();
                 // The VM's own instances report with vCPU 0.
                 let due = vcpu.is_some() || first;
-                let text = if due { sitter.report(served) } else { String::new() };
-                Report { plugin: sitter.name().clone(), vcpu, text }
+                let text = if due { sitter.report(served) } else { Some(String::new()) };
+                (sitter.name().clone(), vcpu, text)
             });
-            if !report.text.is_empty() {
-                self.reports.add(report);
+            match text {
+                None => self.counters.without_msr(Some(id)).count_failure(),
+                Some(text) if text.is_empty() => {}
+                Some(text) => self.reports.add(Report { plugin, vcpu, text }),
             }
         }
         if let Some(watch) = self.watch.as_ref().filter(|_| first) {
@@ -85,8 +87,7 @@ impl VcpuMsrs {
         let claimed = self.answers.map.lookup(access.index, access.op.direction());
         let first = claimed.first().copied();
         let mut row = self.counters.row(access.index, first);
-        // Timed from here, if the MSR's first claimant has its turn.
-        let started = row.wants_time().then(Instant::now);
+        let mut sample = row.sample();
         // Nearly every access ends with the first claimant's answer; this path
         // asks nobody else, and finds its row once. Where intercepts change, it
         // is for the only claimant of an access that the filter sent: either it
@@ -95,15 +96,9 @@ impl VcpuMsrs {
             self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
         let first_seat = first.filter(|_| straight);
         let asked = first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0)));
-        let mut fuel = None;
-        let verdict = match (asked, started) {
-            (None, _) => Verdict::Passed,
-            (Some(seat), None) => seat.answer(access, self.vcpu),
-            (Some(seat), Some(_)) => {
-                let (verdict, used) = seat.answer_metered(access, self.vcpu);
-                fuel = used;
-                verdict
-            }
+        let verdict = match asked {
+            None => Verdict::Passed,
+            Some(seat) => seat.answer(access, self.vcpu, sample.as_mut()),
         };
         if let (Some(watch), Some(seat)) = (&mut self.watch, first_seat) {
             watch.saw(seat, &verdict);
@@ -116,8 +111,7 @@ impl VcpuMsrs {
             }
             Verdict::Passed => {
                 let already_asked = usize::from(straight);
-                let (decision, used) = self.ask_others(access, already_asked);
-                fuel = used;
+                let decision = self.ask_others(access, already_asked, sample.as_mut());
                 row = self.counters.row(access.index, decision.by);
                 decision
             }
@@ -126,8 +120,8 @@ impl VcpuMsrs {
         if matches!(decision.outcome, Outcome::Fault) {
             row.count_fault();
         }
-        if let Some(started) = started {
-            row.cost(started.elapsed(), fuel);
+        if let Some(sample) = &sample {
+            row.cost(sample);
         }
         decision
     }
@@ -151,8 +145,12 @@ impl VcpuMsrs {
         let now = self.vm.host.monotonic_ns();
         let vcpu = self.vcpu;
         let mut next: Option<u64> = None;
-        for seat in &mut self.seats {
-            next = [next, seat.wake(now, vcpu)].into_iter().flatten().min();
+        for (id, seat) in (0..).map(SeatId).zip(&mut self.seats) {
+            let woken = seat.wake(now, vcpu);
+            if woken.failed {
+                self.counters.without_msr(Some(id)).count_failure();
+            }
+            next = [next, woken.next].into_iter().flatten().min();
         }
         if let Some(at) = next {
             self.vm.host.wake_at(vcpu, at);
@@ -201,8 +199,10 @@ impl VcpuMsrs {
             Some(switches) if self.vcpu == VcpuId(0) => switches.set_back(&*self.vm.host),
             _ => Ok(()),
         };
-        for seat in &mut self.seats {
-            seat.reset(self.vcpu);
+        for (id, seat) in (0..).map(SeatId).zip(&mut self.seats) {
+            if seat.reset(self.vcpu) {
+                self.counters.without_msr(Some(id)).count_failure();
+            }
         }
         if let Some(watch) = &mut self.watch {
             watch.reset(self.vcpu);
@@ -247,10 +247,14 @@ impl VcpuMsrs {
     }
 
     /// Asks all but the first `already_asked` claimants in turn, then those who
-    /// want what is unhandled, then the policy. Returns the fuel of who decided,
-    /// too.
+    /// want what is unhandled, then the policy.
     #[cold]
-    fn ask_others(&mut self, access: MsrAccess, already_asked: usize) -> (Decision, Option<u64>) {
+    fn ask_others(
+        &mut self,
+        access: MsrAccess,
+        already_asked: usize,
+        mut sample: Option<&mut Sample>,
+    ) -> Decision {
         let answers = &*self.answers;
         let claimed = answers.map.lookup(access.index, access.op.direction());
         let passing = match &self.switches {
@@ -265,7 +269,7 @@ impl VcpuMsrs {
         let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));
         for &id in claimed.chain(unhandled) {
             let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
-            let (verdict, fuel) = seat.answer_metered(access, self.vcpu);
+            let verdict = seat.answer(access, self.vcpu, sample.as_deref_mut());
             if let Some(watch) = &mut self.watch {
                 watch.saw(id, &verdict);
             }
@@ -277,10 +281,13 @@ impl VcpuMsrs {
                     (outcome, true)
                 }
             };
-            return (Decision { outcome, by: Some(id), failed }, fuel);
+            return Decision { outcome, by: Some(id), failed };
         }
         self.unanswered.tell(access, self.vcpu, &self.policy);
         let outcome = self.policy.decide(access);
-        (Decision { outcome, by: None, failed: false }, None)
+        if let Some(sample) = sample {
+            sample.answered(|| None);
+        }
+        Decision { outcome, by: None, failed: false }
     }
 }

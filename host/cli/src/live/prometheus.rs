@@ -136,7 +136,7 @@ impl Sums {
             ),
             by_plugin(
                 "wasmsr_plugin_failures_total",
-                "Calls of plugins that trapped or overran a limit.",
+                "Accesses, timers, resets and reports at which a plugin failed, or rested after failures.",
                 |counts| counts.failures,
             ),
             by_plugin(

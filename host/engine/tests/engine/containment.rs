@@ -1,8 +1,8 @@
 //! A plugin that misbehaves hurts only its own accesses.
 
-use wasmsr_engine::msr::Outcome;
+use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
 
-use crate::fixture::{Setup, plugin, read, write};
+use crate::fixture::{Setup, access, plugin, read, write};
 
 /// Reads of 0x10 misbehave; reads of 0x11 give the number of accesses before
 /// them that this instance has lived through.
@@ -104,6 +104,25 @@ fn a_plugin_that_fails_again_and_again_is_given_a_rest() {
     // At rest it does not answer; afterwards it does, from a fresh instance.
     let recovered = (0..100).any(|_| read(&mut started.vcpus[0], 0x11) == Outcome::Handled(0));
     assert!(recovered);
+}
+
+#[test]
+fn a_guest_cannot_hide_a_plugin_behind_unknown_msrs() {
+    let bytes = misbehaving("(unreachable)");
+    let (mut started, _) = Setup::new().with("bad.wasm", bytes, "").start(1);
+    let vcpu = &mut started.vcpus[0];
+    for index in 0..2000 {
+        let _ = access(vcpu, 0x8000 + index, MsrOp::Read, Reason::Unknown);
+    }
+    let _ = read(vcpu, 0x11);
+    let _ = read(vcpu, 0x10);
+    let rows = started.metrics.msrs();
+    let of = |plugin: Option<&str>| {
+        let rows = rows.iter().filter(|row| row.plugin.as_deref() == plugin);
+        rows.fold((0, 0), |(reads, failures), row| (reads + row.reads, failures + row.failures))
+    };
+    assert_eq!((of(Some("bad")), of(None)), ((2, 1), (2000, 0)));
+    assert!(rows.len() < 1024, "{}", rows.len());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Which plugin answers, and with what.
 
+use wasmsr_engine::Metrics;
 use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
 
 use crate::fixture::{Setup, access, plugin, read, write};
@@ -89,25 +90,69 @@ fn what_three_plugins_pass_on_meets_the_policy() {
     assert_eq!(rows[0].plugin.as_deref(), Some("c"), "the one that answered is counted");
 }
 
+/// Of so many accesses to an MSR, those that times and fuel count for: the first
+/// 64, and after that whole groups of 64.
+fn sampled(accesses: u64) -> u64 {
+    accesses.min(64) + accesses.saturating_sub(64) / 64 * 64
+}
+
+/// Who answered, how often, and how many times and metered accesses there are.
+fn costs(metrics: &Metrics) -> Vec<(Option<String>, u64, u64, u64)> {
+    let rows = metrics.msrs().into_iter();
+    rows.map(|row| {
+        let plugin = row.plugin.as_deref().map(str::to_owned);
+        (plugin, row.accesses(), row.latency.timed(), row.metered)
+    })
+    .collect()
+}
+
 #[test]
 fn what_an_access_costs_is_known_of_who_answered_it() {
-    let setup = Setup::new().with("a.wasm", says("a", 2, 0), "").with(
-        "b.wasm",
-        says("b", 1, 9),
-        "fallback = true",
-    );
+    let unhandled = answers("u", "[unhandled]\nreasons = [\"unknown\"]", 1);
+    let setup = Setup::new()
+        .with("a.wasm", says("a", 2, 0), "")
+        .with("b.wasm", says("b", 1, 9), "fallback = true")
+        .with("u.wasm", unhandled, "");
     let (mut started, _) = setup.start(1);
-    for _ in 0..200 {
-        let _ = read(&mut started.vcpus[0], 0x10);
-        let _ = read(&mut started.vcpus[0], 0x99);
+    for _ in 0..1000 {
+        let vcpu = &mut started.vcpus[0];
+        let _ = read(vcpu, 0x10);
+        let _ = access(vcpu, 0x20, MsrOp::Read, Reason::Unknown);
+        let _ = access(vcpu, 0x30, MsrOp::Read, Reason::Invalid);
     }
+    let timed = sampled(1000);
+    assert_eq!(timed, 960);
+    let expected = [
+        (Some("b".to_owned()), 1000, timed, timed),
+        (Some("u".to_owned()), 1000, timed, timed),
+        (None, 1000, timed, 0),
+    ];
+    assert_eq!(costs(&started.metrics), expected);
     let rows = started.metrics.msrs();
-    assert_eq!((rows[0].plugin.as_deref(), rows[1].plugin.as_deref()), (Some("b"), None));
-    // The first 64, and the 65th and 129th after as many before them; of what
-    // is passed on, the first claimant's row decides, and has no accesses.
-    assert!(rows.iter().all(|row| (66..=200).contains(&row.latency.timed())), "{rows:?}");
     assert!(rows[0].mean_fuel().is_some_and(|fuel| fuel > 0), "it made a host call");
-    assert_eq!(rows[1].mean_fuel(), None, "the policy takes none");
+    assert_eq!(rows[2].mean_fuel(), None, "the policy takes none");
+}
+
+#[test]
+fn who_answers_later_is_timed_later() {
+    let body = "
+        (import \"wasmsr\" \"outcome\" (func $outcome (param i32)))
+        (global $left (mut i32) (i32.const 65))
+        (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+          (if (i32.eqz (global.get $left)) (then (call $outcome (i32.const 2)) (return (i64.const 0))))
+          (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+          (i64.const 5))";
+    let setup = Setup::new()
+        .with("first.wasm", plugin("first", "[[msr]]\nrange = \"0x10\"\naccess = \"r\"", body), "")
+        .with("later.wasm", says("later", 1, 0), "fallback = true");
+    let (mut started, _) = setup.start(1);
+    for _ in 0..1000 {
+        let _ = read(&mut started.vcpus[0], 0x10);
+    }
+    let later = sampled(1000) - 64;
+    let expected =
+        [(Some("first".to_owned()), 65, 64, 64), (Some("later".to_owned()), 935, later, later)];
+    assert_eq!(costs(&started.metrics), expected);
 }
 
 #[test]

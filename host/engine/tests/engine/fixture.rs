@@ -98,6 +98,12 @@ pub(crate) fn access(vcpu: &mut VcpuMsrs, index: u32, op: MsrOp, reason: Reason)
     vcpu.answer(MsrAccess { index: MsrIndex(index), op, reason })
 }
 
+/// Failures of plugins at no access, with their names.
+pub(crate) fn failures_at_no_access(started: &Started) -> Vec<(String, u64)> {
+    let rows = started.metrics.msrs().into_iter().filter(|row| row.index.is_none());
+    rows.map(|row| (row.plugin.unwrap().to_string(), row.failures)).collect()
+}
+
 /// 64 KiB of guest memory and whatever MSRs a plugin writes.
 pub(crate) struct TestHost {
     pub(crate) memory: Mutex<Vec<u8>>,

@@ -3,7 +3,7 @@
 use wasmsr_engine::MsrHandler;
 use wasmsr_engine::msr::{Outcome, VcpuId};
 
-use crate::fixture::{Setup, plugin, read};
+use crate::fixture::{Setup, failures_at_no_access, plugin, read};
 
 fn reporter(manifest: &str, body: &str) -> Vec<u8> {
     let body = format!(
@@ -38,6 +38,7 @@ fn a_report_that_fails_harms_nobody() {
         let (mut started, _) = Setup::new().with("p.wasm", reporter(EACH, body), "").start(1);
         started.vcpus[0].end();
         assert!(started.reports.take().is_empty(), "{body}");
+        assert_eq!(failures_at_no_access(&started), [("reporter".to_owned(), 1)], "{body}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmsr_engine::msr::Outcome;
 use wasmsr_engine::{Engine, Host, LoadOptions, SavedState};
 
-use crate::fixture::{Setup, TestHost, plugin, read, write};
+use crate::fixture::{Setup, TestHost, failures_at_no_access, plugin, read, write};
 
 /// Counts its reads; a write sets the count. Saves the count, and refuses a
 /// state that is not eight bytes long.
@@ -151,4 +151,20 @@ fn a_reset_is_the_plugins_own_or_a_fresh_instance() {
         vcpu.reset().unwrap();
         assert_eq!(read(&mut vcpu, 0x10), Outcome::Handled(after));
     }
+}
+
+#[test]
+fn a_reset_that_fails_is_counted_and_leaves_a_fresh_instance() {
+    let body = "
+        (global $value (mut i64) (i64.const 1))
+        (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (global.get $value))
+        (func (export \"wrmsr\") (param i32 i64 i32 i32) (global.set $value (local.get 1)))
+        (func (export \"reset\") unreachable)";
+    let bytes = plugin("p", "[[msr]]\nrange = \"0x10\"", body);
+    let (mut started, _) = Setup::new().with("p.wasm", bytes, "").start(1);
+    let vcpu = &mut started.vcpus[0];
+    let _ = write(vcpu, 0x10, 99);
+    vcpu.reset().unwrap();
+    assert_eq!(read(vcpu, 0x10), Outcome::Handled(1));
+    assert_eq!(failures_at_no_access(&started), [("p".to_owned(), 1)]);
 }

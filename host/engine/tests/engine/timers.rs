@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use wasmsr_engine::MsrHandler;
 use wasmsr_engine::msr::{Outcome, VcpuId};
 
-use crate::fixture::{Setup, plugin, read, write};
+use crate::fixture::{Setup, failures_at_no_access, plugin, read, write};
 
 const MS: u64 = 1_000_000;
 
@@ -76,5 +76,6 @@ fn a_timer_that_fails_costs_the_plugin_its_instance() {
     let _ = write(&mut started.vcpus[0], 0x10, 50 * MS + 1);
     host.now.store(70 * MS, Ordering::Relaxed);
     started.vcpus[0].wake();
+    assert_eq!(failures_at_no_access(&started), [("timed".to_owned(), 1)]);
     assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(0), "a fresh instance");
 }
