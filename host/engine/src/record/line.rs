@@ -13,8 +13,8 @@ use crate::msr::{MsrIndex, Reason};
 pub const FORMAT: u32 = 1;
 
 /// One line: a JSON object, told apart by its `kind`. Times are nanoseconds
-/// since the recording began.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// since the recording began. [`Lines`](super::Lines) reads them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
     /// A boot begins; what it runs with. The first line is one.

@@ -1,8 +1,11 @@
 //! Reads a recording, line by line.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use super::line::{FORMAT, Line};
 
@@ -106,27 +109,78 @@ impl<R: BufRead> Lines<R> {
         }
         self.number += 1;
         let line = self.number;
-        let whole = text.ends_with(b"\n");
-        match serde_json::from_slice(&text) {
-            Ok(Line::Boot(boot)) if boot.format != FORMAT => {
-                Err(RecordingError::Format { path: path(), format: boot.format })
+        let is_whole = text.ends_with(b"\n");
+        let unread = match read_line(&text) {
+            Ok(first) if line == 1 && !matches!(first, Line::Boot(_)) => Unread::NoBoot,
+            Ok(read) => return Ok(Some(read)),
+            Err(unread) => unread,
+        };
+        let problem = match unread {
+            Unread::Format(format) => {
+                return Err(RecordingError::Format { path: path(), format });
             }
-            Ok(first) if line == 1 && !matches!(first, Line::Boot(_)) => {
-                Err(RecordingError::NoRecording { path: path() })
+            _ if line == 1 => return Err(RecordingError::NoRecording { path: path() }),
+            Unread::Json(_) if !is_whole && read as u64 == LONGEST_LINE => {
+                format!("longer than {LONGEST_LINE} bytes")
             }
-            Ok(read) => Ok(Some(read)),
-            Err(_) if line == 1 => Err(RecordingError::NoRecording { path: path() }),
-            Err(_) if !whole && read as u64 == LONGEST_LINE => {
-                let problem = format!("longer than {LONGEST_LINE} bytes");
-                Err(RecordingError::Line { path: path(), line, problem })
+            Unread::Json(error) if !is_whole && error.is_eof() => {
+                return Err(RecordingError::CutOff { path: path(), line });
             }
-            Err(_) if !whole => Err(RecordingError::CutOff { path: path(), line }),
-            Err(error) => {
-                let problem = format!("column {}: {}", error.column(), plain(&error));
-                Err(RecordingError::Line { path: path(), line, problem })
-            }
-        }
+            unread => unread.to_string(),
+        };
+        Err(RecordingError::Line { path: path(), line, problem })
     }
+}
+
+/// Why a line cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unread {
+    #[error("{}", described(.0))]
+    Json(serde_json::Error),
+    #[error("unknown kind `{0}`; one of {KINDS} was expected")]
+    Kind(String),
+    #[error("format {0}")]
+    Format(u32),
+    #[error("no boot line")]
+    NoBoot,
+}
+
+impl From<serde_json::Error> for Unread {
+    fn from(error: serde_json::Error) -> Self {
+        Unread::Json(error)
+    }
+}
+
+const KINDS: &str = "boot, start, access, wake, dropped, end";
+
+/// What a line is, before all of it is read. To let serde find that out would have it
+/// keep every key in memory, at forty times its size, until it has.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+}
+
+/// A later format may have other keys, but has this one.
+#[derive(Deserialize)]
+struct BootHead {
+    format: u32,
+}
+
+fn read_line(text: &[u8]) -> Result<Line, Unread> {
+    let Head { kind } = serde_json::from_slice(text)?;
+    Ok(match &*kind {
+        "boot" => match serde_json::from_slice(text)? {
+            BootHead { format: FORMAT } => Line::Boot(serde_json::from_slice(text)?),
+            BootHead { format } => return Err(Unread::Format(format)),
+        },
+        "start" => Line::Start(serde_json::from_slice(text)?),
+        "access" => Line::Access(serde_json::from_slice(text)?),
+        "wake" => Line::Wake(serde_json::from_slice(text)?),
+        "dropped" => Line::Dropped(serde_json::from_slice(text)?),
+        "end" => Line::End(serde_json::from_slice(text)?),
+        kind => return Err(Unread::Kind(kind.chars().take(64).collect())),
+    })
 }
 
 impl<R: BufRead> Iterator for Lines<R> {
@@ -142,11 +196,16 @@ impl<R: BufRead> Iterator for Lines<R> {
     }
 }
 
-/// serde_json ends its messages with a place in the one line that it saw.
-fn plain(error: &serde_json::Error) -> String {
+/// serde_json ends its messages with a place in the one line that it saw. What
+/// is wrong with a line as a whole is in no column.
+fn described(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.find(" at line ").unwrap_or(text.len());
-    text.get(..end).unwrap_or(&text).to_owned()
+    let text = text.get(..end).unwrap_or(&text);
+    match error.column() {
+        0 => text.to_owned(),
+        column => format!("column {column}: {text}"),
+    }
 }
 
 #[cfg(test)]
@@ -156,6 +215,8 @@ mod tests {
     use crate::msr::MsrIndex;
 
     const BOOT: &str = r#"{"kind":"boot","format":1,"version":"0","t":0,"unix_ms":1,"boot":1,"vcpus":1,"plugins":[],"profile":"p","text":""}"#;
+
+    const END: &str = r#"{"kind":"end","t":5,"lines":1,"dropped":0}"#;
 
     fn read(text: &str) -> Vec<Result<(usize, Line), String>> {
         let lines = Lines::new(text.as_bytes(), Path::new("r.jsonl"));
@@ -187,8 +248,46 @@ mod tests {
         ends_with("[[plugin]]\n", 0, "is no recording");
         ends_with(&BOOT.replace("\"format\":1", "\"format\":9"), 0, "has format 9");
         ends_with(&format!("{BOOT}\n{{\"kind\":\"ac"), 1, "in the middle of line 2");
-        ends_with(&format!("{BOOT}\n{{\"kind\":\"wait\"}}\n"), 1, "line 2: column");
+        ends_with(&format!("{BOOT}\n{{\"kind\":\"wait\"}}\n"), 1, "line 2: unknown kind `wait`");
         let bad = r#"{"kind":"access","t":5,"vcpu":0,"msr":266,"op":"read","reason":"filter","outcome":"fault","ns":3}"#;
-        ends_with(&format!("{BOOT}\n{bad}\n"), 1, "line 2");
+        ends_with(&format!("{BOOT}\n{bad}\n"), 1, "line 2: column");
+        ends_with(&format!("{BOOT}\n{{\"kind\":\"end\"}}\n"), 1, "line 2: column");
+        ends_with(&format!("{BOOT}\n[]\n"), 1, "line 2: ");
+    }
+
+    #[test]
+    fn a_later_format_is_named_whatever_its_keys() {
+        let later = r#"{"kind":"boot","format":2,"machines":[{"plugins":{}}]}"#;
+        ends_with(&format!("{later}\n"), 0, "has format 2");
+        ends_with(&format!("{BOOT}\n{later}\n"), 1, "has format 2");
+        // A key of that name in another line is one more that is not known.
+        assert!(
+            read(&format!("{BOOT}\n{}\n", END.replace("\"t\"", "\"format\":[],\"t\"")))[1].is_ok()
+        );
+    }
+
+    #[test]
+    fn only_what_has_no_end_is_cut_off() {
+        for cut in 1..END.len() {
+            ends_with(&format!("{BOOT}\n{}", &END[..cut]), 1, "in the middle of line 2");
+        }
+        assert!(read(&format!("{BOOT}\n{END}")).iter().all(Result::is_ok));
+        ends_with(&format!("{BOOT}\n{{\"kind\":\"wait\"}}"), 1, "unknown kind");
+        ends_with(&format!("{BOOT}\n{{\"kind\":\"end\",}}"), 1, "line 2: column");
+        ends_with(&format!("{BOOT}\n{{\"kind\":\"end\",\"t\":\"5\"}}"), 1, "invalid type");
+    }
+
+    #[test]
+    fn lines_and_their_nesting_have_a_limit() {
+        let long = "x".repeat(usize::try_from(LONGEST_LINE).unwrap());
+        ends_with(&format!("{BOOT}\n{{\"kind\":\"{long}\"}}\n"), 1, "longer than 16777216 bytes");
+        // What is passed over may be as deep as it likes.
+        let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+        let deep = END.replace("\"t\"", &format!("\"x\":{open}{close},\"t\""));
+        assert!(read(&format!("{BOOT}\n{deep}\n")).iter().all(Result::is_ok));
+        ends_with(&format!("{BOOT}\n{{\"kind\":{open}{close}}}\n"), 1, "line 2: column");
+        let long_kind = format!("{BOOT}\n{{\"kind\":\"{}\"}}\n", "x".repeat(1 << 20));
+        let lines = read(&long_kind);
+        assert!(lines[1].as_ref().unwrap_err().len() < 300);
     }
 }
