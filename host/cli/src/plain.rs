@@ -85,21 +85,30 @@ impl Formatter for Inactive {
     }
 }
 
-/// Whether a character does something instead of being seen: controls, and
-/// those of Unicode that are invisible or turn the text around.
+/// Whether a character does something instead of being seen: controls, those of
+/// Unicode that turn the text around, and its `Default_Ignorable_Code_Point`s,
+/// which are invisible.
 fn is_active(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
             '\u{ad}'
+                | '\u{34f}'
                 | '\u{61c}'
-                | '\u{180e}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
                 | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fff8}'
                 | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -117,6 +126,7 @@ mod tests {
     fn nothing_reaches_the_terminal_that_it_obeys() {
         assert_eq!(plain("\u{1b}[31mred\r\n"), r"\u{1b}[31mred\u{d}\u{a}");
         assert_eq!(plain("\u{9b}2J\u{202e}txt"), r"\u{9b}2J\u{202e}txt");
+        assert_eq!(plain("a\u{3164}\u{34f}\u{fe0f}b"), r"a\u{3164}\u{34f}\u{fe0f}b");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which accesses the user wants to see.
 
-use wasmsr_engine::record::{Access, Ended, Line, Op};
+use wasmsr_engine::record::{Access, Ended, Line, Op, PluginCall};
 
 use crate::args::{AccessFilter, FilterOp, FilterOutcome};
 
@@ -12,13 +12,22 @@ impl AccessFilter {
     /// others are, and stay; but wakes of timers are no answer to a question
     /// for accesses.
     pub(crate) fn takes(&self, boot: u64, line: &Line) -> bool {
-        if self.boot.is_some_and(|wanted| wanted != boot) {
+        if !self.takes_boot(boot) {
             return false;
         }
         match line {
-            Line::Access(access) => self.takes_access(access),
+            Line::Access(access) => self.takes_deed(access) && self.takes_answer(access),
             Line::Wake(wake) => self.is_for_vcpus() && self.takes_vcpu(wake.vcpu),
             Line::Boot(_) | Line::Start(_) | Line::Dropped(_) | Line::End(_) => true,
+        }
+    }
+
+    /// Whether a call of a chosen line is to be counted: that of a chosen plugin,
+    /// and of an access where accesses are chosen.
+    pub(crate) fn takes_call(&self, line: &Line, call: &PluginCall) -> bool {
+        match line {
+            Line::Start(_) => self.is_for_vcpus() && self.vcpu.is_none(),
+            _ => self.plugin.is_empty() || self.plugin.contains(&call.plugin),
         }
     }
 
@@ -44,19 +53,23 @@ impl AccessFilter {
         .collect()
     }
 
-    fn takes_access(&self, access: &Access) -> bool {
-        let any = |wanted: &[_], matches: &dyn Fn(&_) -> bool| {
-            wanted.is_empty() || wanted.iter().any(matches)
-        };
+    /// Whether a boot is to be seen.
+    pub(crate) fn takes_boot(&self, boot: u64) -> bool {
+        self.boot.is_none_or(|wanted| wanted == boot)
+    }
+
+    /// Whether an access is to be seen for what the guest did.
+    pub(crate) fn takes_deed(&self, access: &Access) -> bool {
         self.takes_vcpu(access.vcpu)
             && (self.msr.is_empty() || self.msr.iter().any(|range| range.contains(access.msr)))
-            && any(&self.outcome, &|wanted: &FilterOutcome| wanted.takes(access))
-            && (self.plugin.is_empty()
-                || self.plugin.iter().any(|wanted| match &access.plugin {
-                    Some(plugin) => plugin == wanted,
-                    None => wanted == POLICY,
-                }))
             && self.op.is_none_or(|wanted| wanted.takes(access.op))
+    }
+
+    /// Whether an access is to be seen for what came of it.
+    pub(crate) fn takes_answer(&self, access: &Access) -> bool {
+        let plugin = access.plugin.as_deref().unwrap_or(POLICY);
+        (self.outcome.is_empty() || self.outcome.iter().any(|wanted| wanted.takes(access)))
+            && (self.plugin.is_empty() || self.plugin.iter().any(|wanted| wanted == plugin))
     }
 
     fn takes_vcpu(&self, vcpu: u32) -> bool {

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use wasmsr_engine::record::{Access, Boot, Ended, Line, Op, PluginCall};
+use wasmsr_engine::record::{Access, Boot, Dropped, End, Ended, Line, Op, PluginCall};
 
 use super::call;
-use super::units::{date, duration, moment};
+use super::units::{counted, date, duration, moment};
+use super::unwritten;
 use crate::args;
 use crate::console;
 use crate::exit::{Code, Failure};
@@ -15,86 +16,94 @@ use crate::recording::{Read, Recording};
 /// Prints the accesses that were asked for, as they are read.
 pub(crate) fn show(args: &args::TraceShow) -> Result<Code, Failure> {
     let mut out = console::output();
+    let form = match (args.json, args.calls) {
+        (true, _) => Form::Json,
+        (false, true) => Form::WithCalls,
+        (false, false) => Form::Accesses,
+    };
     let mut left = args.limit.unwrap_or(u64::MAX);
-    for line in Recording::open_silently(&args.file)? {
+    let mut recording = Recording::open_silently(&args.file)?;
+    // The line after the last that was asked for may be long in coming.
+    while left > 0
+        && let Some(line) = recording.next()
+    {
         let written = match line {
             Ok(Read { boot, line, .. }) if args.filter.takes(boot, &line) => {
-                if matches!(line, Line::Access(_)) {
-                    match left {
-                        0 => break,
-                        _ => left -= 1,
-                    }
-                }
-                match args.json {
-                    true => write_json_line(&mut out, &line),
-                    false => write_line(&mut out, &line, args.calls),
-                }
+                left -= u64::from(matches!(line, Line::Access(_)));
+                form.write(&mut out, &line)
             }
             Ok(_) => Ok(()),
             // What was whole is seen before the error.
             Err(error) => {
-                console::reached(out.flush()).map_err(Failure::host)?;
+                console::reached(out.flush()).map_err(unwritten)?;
                 return Err(error);
             }
         };
-        if !console::reached(written).map_err(Failure::host)? {
+        if !console::reached(written).map_err(unwritten)? {
             return Ok(Code::SUCCESS);
         }
     }
-    console::reached(out.flush()).map_err(Failure::host)?;
+    console::reached(out.flush()).map_err(unwritten)?;
     Ok(Code::SUCCESS)
 }
 
-fn write_json_line(out: &mut dyn Write, line: &Line) -> io::Result<()> {
-    write_json(&mut *out, line)?;
-    writeln!(out)
+/// How a line is printed.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Accesses,
+    WithCalls,
 }
 
-fn write_line(out: &mut dyn Write, line: &Line, with_calls: bool) -> io::Result<()> {
-    let calls = match line {
+impl Form {
+    fn write(self, out: &mut dyn Write, line: &Line) -> io::Result<()> {
+        match self {
+            Form::Json => {
+                write_json(&mut *out, line)?;
+                writeln!(out)
+            }
+            Form::Accesses => write_line(out, line).map(|_| ()),
+            Form::WithCalls => {
+                let calls = write_line(out, line)?;
+                calls
+                    .iter()
+                    .try_for_each(|call| writeln!(out, "{:21}{}", "", call::described(call)))
+            }
+        }
+    }
+}
+
+/// Writes what is in a line, all but the calls.
+fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [PluginCall]> {
+    Ok(match line {
         Line::Boot(boot) => {
             write_boot(out, boot)?;
             &[]
         }
         Line::Start(start) => {
             writeln!(out, "{}  the plugins were started", moment(start.t))?;
-            start.calls.as_slice()
+            &start.calls
         }
         Line::Access(access) => {
             write_access(out, access)?;
-            access.calls.as_slice()
+            &access.calls
         }
         Line::Wake(wake) => {
-            writeln!(
-                out,
-                "{} {:>4}  timers of plugins, {}",
-                moment(wake.t),
-                wake.vcpu,
-                duration(wake.ns)
-            )?;
-            wake.calls.as_slice()
+            let (t, ns) = (moment(wake.t), duration(wake.ns));
+            writeln!(out, "{t} {:>4}  timers of plugins, {ns}", wake.vcpu)?;
+            &wake.calls
         }
-        Line::Dropped(dropped) => {
-            writeln!(
-                out,
-                "{}  {} lines are missing here: the recorder had no room for them",
-                moment(dropped.t),
-                dropped.lines
-            )?;
+        Line::Dropped(Dropped { t, lines }) => {
+            let missing = if *lines == 1 { "1 line is" } else { &format!("{lines} lines are") };
+            writeln!(out, "{}  {missing} missing here: the recorder had no room", moment(*t),)?;
             &[]
         }
-        Line::End(end) => {
-            writeln!(
-                out,
-                "{}  the boot is over: {} lines recorded, {} dropped",
-                moment(end.t),
-                end.lines,
-                end.dropped
-            )?;
+        Line::End(End { t, lines, dropped }) => {
+            let lines = counted(*lines, "line", "lines");
+            writeln!(out, "{}  the boot is over: {lines} recorded, {dropped} dropped", moment(*t),)?;
             &[]
         }
-    };
-    if with_calls { write_calls(out, calls) } else { Ok(()) }
+    })
 }
 
 fn write_boot(out: &mut dyn Write, boot: &Boot) -> io::Result<()> {
@@ -149,8 +158,4 @@ pub(super) fn outcome(ended: Ended) -> &'static str {
         Ended::Kernel => "kernel",
         Ended::Stop => "stop",
     }
-}
-
-fn write_calls(out: &mut dyn Write, calls: &[PluginCall]) -> io::Result<()> {
-    calls.iter().try_for_each(|call| writeln!(out, "{:21}{}", "", call::described(call)))
 }

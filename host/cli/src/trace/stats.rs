@@ -5,6 +5,7 @@ use wasmsr_engine::msr::MsrIndex;
 
 use super::tally::{Counts, Tally};
 use super::units::{duration, moment, rate};
+use super::unwritten;
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
@@ -14,7 +15,7 @@ use crate::tables::table;
 
 /// Prints a table of MSRs and plugins, and the sums.
 pub(crate) fn stats(args: &args::TraceStats) -> Result<Code, Failure> {
-    let mut tally = Tally::default();
+    let mut tally = Tally::of(&args.filter);
     let mut recording = Recording::open(&args.file)?;
     for line in &mut recording {
         let Read { boot, line, .. } = line?;
@@ -26,7 +27,7 @@ pub(crate) fn stats(args: &args::TraceStats) -> Result<Code, Failure> {
         true => json(&Report::new(&tally, recording.is_cut_off())).map_err(Failure::host)?,
         false => for_people(&tally),
     };
-    print(&text).map_err(Failure::host)?;
+    print(&text).map_err(unwritten)?;
     Ok(Code::SUCCESS)
 }
 
@@ -34,7 +35,7 @@ pub(crate) fn stats(args: &args::TraceStats) -> Result<Code, Failure> {
 #[derive(Serialize)]
 struct Report<'a> {
     boots: u64,
-    /// Until the last line.
+    /// From the first line to the last.
     duration_ns: u64,
     dropped: u64,
     cut_off: bool,
@@ -60,7 +61,7 @@ struct CallReport<'a> {
     count: u64,
 }
 
-/// Counts, and times where there is an access at all.
+/// Counts; and times, null where there is no access.
 #[derive(Serialize)]
 struct CountsReport {
     reads: u64,
@@ -69,25 +70,19 @@ struct CountsReport {
     failures: u64,
     kernel: u64,
     stops: u64,
-    #[serde(flatten)]
-    times: Option<TimesReport>,
-}
-
-#[derive(Serialize)]
-struct TimesReport {
-    mean_ns: u64,
-    p50_ns: u64,
-    p99_ns: u64,
-    max_ns: u64,
-    first_t: u64,
-    last_t: u64,
+    mean_ns: Option<u64>,
+    p50_ns: Option<u64>,
+    p99_ns: Option<u64>,
+    max_ns: Option<u64>,
+    first_t: Option<u64>,
+    last_t: Option<u64>,
 }
 
 impl<'a> Report<'a> {
     fn new(tally: &'a Tally, cut_off: bool) -> Self {
         Report {
             boots: tally.boots,
-            duration_ns: tally.end,
+            duration_ns: tally.duration(),
             dropped: tally.dropped,
             cut_off,
             wakes: tally.wakes,
@@ -112,6 +107,7 @@ impl<'a> Report<'a> {
 
 impl CountsReport {
     fn new(counts: &Counts) -> Self {
+        let time = |ns: u64| (counts.all() > 0).then_some(ns);
         CountsReport {
             reads: counts.reads,
             writes: counts.writes,
@@ -119,14 +115,12 @@ impl CountsReport {
             failures: counts.failures,
             kernel: counts.kernel,
             stops: counts.stops,
-            times: (counts.all() > 0).then(|| TimesReport {
-                mean_ns: counts.mean(),
-                p50_ns: counts.quantile(0.5),
-                p99_ns: counts.quantile(0.99),
-                max_ns: counts.max,
-                first_t: counts.first,
-                last_t: counts.last,
-            }),
+            mean_ns: time(counts.mean()),
+            p50_ns: time(counts.quantile(0.5)),
+            p99_ns: time(counts.quantile(0.99)),
+            max_ns: time(counts.max),
+            first_t: time(counts.first),
+            last_t: time(counts.last),
         }
     }
 }
@@ -170,8 +164,9 @@ fn for_people(tally: &Tally) -> String {
     for (count, one, many) in lines {
         text += &format!("{count:>9}  {}\n", if count == 1 { one } else { many });
     }
-    let time = moment(tally.end);
-    text += &format!("{:>9}  over {}\n", rate(total.all(), tally.end), time.trim_start());
+    let time = moment(tally.duration());
+    let rate = rate(total.all(), tally.duration());
+    text += &format!("{rate:>9}  over {}\n", time.trim_start());
     let mut calls = table(["CALLS", "CALL", "PLUGIN"], &[0]);
     for (plugin, call, count) in tally.calls() {
         calls.add_row([count.to_string(), call.to_owned(), plugin.to_owned()]);

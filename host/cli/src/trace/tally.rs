@@ -9,6 +9,7 @@ use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::record::{Access, Ended, Line, Op, PluginCall};
 
 use super::call;
+use crate::args::AccessFilter;
 use crate::plain::plain;
 
 /// Most rows: pairs of MSR and plugin. What comes beyond is counted in one row
@@ -24,6 +25,7 @@ const LONGEST_NS: u64 = 100_000_000_000;
 /// Counts of a whole recording.
 #[derive(Default)]
 pub(crate) struct Tally {
+    filter: AccessFilter,
     plugins: PluginNames,
     rows: Vec<Row>,
     by_key: HashMap<(MsrIndex, PluginId), usize>,
@@ -35,7 +37,8 @@ pub(crate) struct Tally {
     pub(crate) dropped: u64,
     /// Boots.
     pub(crate) boots: u64,
-    /// The last time of any line.
+    /// The times of the first and the last line.
+    begin: Option<u64>,
     pub(crate) end: u64,
     /// Everything.
     pub(crate) total: Counts,
@@ -80,26 +83,31 @@ pub(crate) struct PluginId(u16);
 #[derive(Default)]
 pub(crate) struct PluginNames {
     names: Vec<Rc<str>>,
-    ids: HashMap<String, PluginId>,
+    ids: HashMap<Rc<str>, PluginId>,
 }
 
 impl PluginNames {
-    /// The plugin's number; none is the policy.
+    /// The plugin's number; none is the policy. Names that are printed alike
+    /// have one number.
     pub(crate) fn id(&mut self, name: Option<&str>) -> PluginId {
         let Some(name) = name else { return PluginId::default() };
+        // Almost all names are as they are printed.
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
-        if self.names.len() > MOST_PLUGINS {
-            return self.last();
+        let name: Rc<str> = plain(name).into();
+        if let Some(id) = self.ids.get(&name) {
+            return *id;
         }
-        let full = self.names.len() == MOST_PLUGINS;
-        self.names.push(if full { "(others)".into() } else { plain(name).into() });
-        let id = self.last();
-        if !full {
-            self.ids.insert(name.to_owned(), id);
+        match self.names.len() {
+            0..MOST_PLUGINS => {
+                self.names.push(Rc::clone(&name));
+                self.ids.insert(name, self.last());
+            }
+            MOST_PLUGINS => self.names.push("(others)".into()),
+            _ => {}
         }
-        id
+        self.last()
     }
 
     /// What a number stands for, fit to be printed; none for the policy.
@@ -114,6 +122,11 @@ impl PluginNames {
 }
 
 impl Tally {
+    /// Of lines that were chosen so.
+    pub(crate) fn of(filter: &AccessFilter) -> Self {
+        Tally { filter: filter.clone(), ..Tally::default() }
+    }
+
     /// Counts a line.
     pub(crate) fn add(&mut self, line: &Line) {
         let (t, calls): (u64, &[PluginCall]) = match line {
@@ -136,11 +149,23 @@ impl Tally {
             }
             Line::End(end) => (end.t, &[]),
         };
+        self.begin.get_or_insert(t);
         self.end = self.end.max(t);
+        let calls = calls.iter().filter(|call| self.filter.takes_call(line, call));
         for PluginCall { plugin, call } in calls {
             let plugin = self.plugins.id(Some(plugin));
             *self.calls.entry((plugin, call::name(call))).or_default() += 1;
         }
+    }
+
+    /// The time of the first line.
+    pub(crate) fn begin(&self) -> u64 {
+        self.begin.unwrap_or_default()
+    }
+
+    /// The time from the first line to the last.
+    pub(crate) fn duration(&self) -> u64 {
+        self.end.saturating_sub(self.begin())
     }
 
     /// The rows, by MSR.
@@ -258,7 +283,8 @@ impl Counts {
         recorded.map(|at| (at.value_iterated_to(), at.count_since_last_iteration()))
     }
 
-    fn add_time(&mut self, t: u64, ns: u64) {
+    /// Counts when it came and how long it took.
+    pub(crate) fn add_time(&mut self, t: u64, ns: u64) {
         self.first = self.first.min(t);
         self.last = self.last.max(t);
         self.max = self.max.max(ns);
@@ -329,5 +355,28 @@ mod tests {
         assert_eq!(rows.last().unwrap().msr, None);
         assert_eq!(rows.iter().map(|row| row.counts.all()).sum::<u64>(), 20_000);
         assert_eq!(tally.by_plugin().count(), MOST_PLUGINS + 1);
+    }
+
+    #[test]
+    fn long_names_are_kept_as_they_are_printed() {
+        let mut names = PluginNames::default();
+        let long = |end: &str| "x".repeat(1 << 20) + end;
+        let id = names.id(Some(&long("a")));
+        assert_eq!(names.id(Some(&long("b"))), id, "they look the same");
+        assert_ne!(names.id(Some("x")), id);
+        let kept = names.names.iter().chain(names.ids.keys()).map(|name| name.len()).sum::<usize>();
+        assert!(kept < 1000, "{kept} bytes");
+    }
+
+    #[test]
+    fn time_begins_with_the_first_line() {
+        let mut tally = Tally::default();
+        assert_eq!((tally.begin(), tally.duration()), (0, 0));
+        for t in [7_000, 9_000, 8_000] {
+            let Line::Access(mut access) = access(1, "p", 1) else { panic!("it is an access") };
+            access.t = t;
+            tally.add(&Line::Access(access));
+        }
+        assert_eq!((tally.begin(), tally.duration()), (7_000, 2_000));
     }
 }

@@ -25,6 +25,11 @@ pub(crate) fn duration(ns: u64) -> String {
     }
 }
 
+/// So many of something.
+pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// A number of accesses in a time, as a rate.
 pub(crate) fn rate(count: u64, ns: u64) -> String {
     if ns == 0 {
