@@ -24,6 +24,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         the_same_accesses_are_no_difference,
         what_differs_is_listed,
         times_make_no_difference,
+        a_gap_is_that_and_nothing_else,
+        a_filter_of_answers_chooses_pairs,
+        the_last_access_is_not_waited_behind,
         one_vcpu_more_does_not_shift_the_others,
         a_recorder_that_was_killed,
         what_is_no_recording_is_refused,
@@ -245,6 +248,53 @@ fn times_make_no_difference() -> Outcome {
     let a = Recording::with(&[]).access(json!({ "t": 5, "ns": 1 }));
     let b = Recording::with(&[]).access(json!({ "t": 900, "ns": 77_000 }));
     diff(&a, &b, &[]).exited(0);
+    Ok(())
+}
+
+fn a_gap_is_that_and_nothing_else() -> Outcome {
+    // Reads of a counter: each answer is another one.
+    let reads = |skip: fn(u32) -> bool| {
+        (0..4000_u32).filter(|n| !skip(*n)).fold(Recording::with(&[]), |recording, n| {
+            recording.access(
+                json!({ "msr": format!("{:#x}", n * n % 30), "value": format!("{:#x}", n / 7) }),
+            )
+        })
+    };
+    let (a, b) =
+        (reads(|_| false), reads(|n| (500..800).contains(&n) || (3000..3150).contains(&n)));
+    let run = diff(&a, &b, &[]).exited(1);
+    assert!(run.stdout.contains("450 only in A, 0 only in B, 0 with other answers"), "{run}");
+    assert!(!run.stdout.contains("there may be fewer"), "{run}");
+    Ok(())
+}
+
+fn a_filter_of_answers_chooses_pairs() -> Outcome {
+    let a = recording().access(json!({ "value": "0x2b", "plugin": "counter" }));
+    let b = recording().access(json!({ "outcome": "fault" }));
+    for filter in [&["--outcome", "fault"], &["--plugin", "counter"], &["--plugin", "policy"]] {
+        let run = diff(&a, &b, filter).exited(1);
+        assert!(run.stdout.contains("0 only in A, 0 only in B, 1 with other"), "{filter:?} {run}");
+        assert!(
+            run.stdout.contains("0x2b, counter") && !run.stdout.contains("(not done)"),
+            "{run}"
+        );
+    }
+    diff(&a, &b, &["--outcome", "kernel"]).exited(0);
+    Ok(())
+}
+
+fn the_last_access_is_not_waited_behind() -> Outcome {
+    let text = Recording::with(&[]).access(json!({})).text();
+    let mut child = wasmsr(&["trace", "show", "-", "--limit", "1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut stdin = child.stdin.take().expect("the pipe was asked for");
+    std::io::Write::write_all(&mut stdin, text.as_bytes()).expect("it reads");
+    // Ends while more may come.
+    assert!(child.wait().expect("the command ends").success());
+    drop(stdin);
     Ok(())
 }
 
