@@ -6,14 +6,19 @@ use std::path::PathBuf;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::fixture::{Browser, Outcome, Recording, Skip, Workdir, key, trials};
+use crate::fixture::{Browser, Outcome, Recording, Skip, Workdir, key, trials, wasmsr};
 
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         the_page_says_all_sums_without_a_script,
         large_recordings_are_sampled_and_said_to_be,
         filters_are_said,
+        troubles_of_each_kind_are_kept,
         a_recording_is_not_overwritten,
+        the_page_is_for_whom_the_recording_is_for,
+        a_part_has_its_own_time,
+        absurd_numbers_are_drawn,
+        pages_are_turned_without_losing_the_focus,
         the_page_asks_the_network_for_nothing,
         names_in_a_recording_are_text_in_the_page,
         tables_are_sorted_by_keyboard,
@@ -77,7 +82,7 @@ fn the_page_says_all_sums_without_a_script() -> Outcome {
         "rapl",
         "<td>1.2.3</td>",
         &"ab".repeat(32),
-        "All 30.",
+        "30 faults by choice",
     ] {
         assert!(page.contains(part), "no `{part}` in the page");
     }
@@ -94,7 +99,11 @@ fn large_recordings_are_sampled_and_said_to_be() -> Outcome {
     let (_, data) = page.split_once("id=\"data\">").expect("it has data");
     let (data, _) = data.split_once("</script>").expect("the data ends");
     let data: Value = serde_json::from_str(data).expect("it is JSON");
-    assert_eq!(data["rows"].as_array().map(Vec::len), Some(75));
+    // Every fault is there as well.
+    let rows = data["rows"].as_array().expect("a list");
+    assert_eq!(rows.len(), 75 + 30);
+    assert_eq!(rows.iter().filter(|row| row[7] == "fault").count(), 30);
+    assert!(rows.is_sorted_by_key(|row| row[0].as_u64()));
     Ok(())
 }
 
@@ -105,13 +114,119 @@ fn filters_are_said() -> Outcome {
     Ok(())
 }
 
+fn troubles_of_each_kind_are_kept() -> Outcome {
+    // Failures after more faults than are listed.
+    let faults =
+        (0..1200).fold(Recording::with(&[]), |all, _| all.access(json!({ "outcome": "fault" })));
+    let failed = json!({ "outcome": "fault", "failed": true, "plugin": "p", "value": "0x5ee" });
+    let (_workdir, page) = page(&faults.access(failed), &["--rows", "10"]);
+    assert!(page.contains("1,200 faults by choice, of which 300 are listed"), "it is not said");
+    assert!(page.contains("1 failure of a plugin"), "it is not said");
+    assert!(page.contains("<span class=\"mark failed\">"), "it is not in its table");
+    assert!(page.contains("\"0x5ee\""), "it is not among the accesses");
+    Ok(())
+}
+
 fn a_recording_is_not_overwritten() -> Outcome {
     let workdir = Workdir::new();
-    workdir.put("r.jsonl", recording().text());
-    let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "./r.jsonl"]);
-    run.refused(&["./r.jsonl", "another name"]);
+    let text = recording().text();
+    workdir.put("r.jsonl", &text);
+    workdir.put("other.jsonl", &text);
+    let path = |name: &str| workdir.path().join(name);
+    std::fs::hard_link(path("r.jsonl"), path("hard")).expect("the disk has links");
+    std::os::unix::fs::symlink("r.jsonl", path("soft")).expect("the disk has links");
+    for output in ["./r.jsonl", "hard", "soft", "other.jsonl"] {
+        let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", output]);
+        run.refused(&[output, "another name"]);
+    }
+    let stdin = std::fs::File::open(path("r.jsonl")).expect("it is there");
+    let run = wasmsr(&["trace", "report", "-", "-o", "hard"])
+        .current_dir(workdir.path())
+        .stdin(stdin)
+        .output()
+        .expect("the command runs");
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    for name in ["r.jsonl", "other.jsonl"] {
+        assert_eq!(std::fs::read_to_string(path(name)).expect("it is there"), text);
+    }
     let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "none/page.html"]);
     run.refused(&["none/page.html", "No such file"]);
+    Ok(())
+}
+
+fn the_page_is_for_whom_the_recording_is_for() -> Outcome {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let workdir = Workdir::new();
+    workdir.put("r.jsonl", recording().text());
+    let path = |name: &str| workdir.path().join(name);
+    let mode =
+        |name: &str| path(name).metadata().expect("it is there").permissions().mode() & 0o777;
+    // A page that is there does not keep its own.
+    workdir.put("page.html", "old");
+    for wanted in [0o600, 0o640] {
+        let permissions = std::fs::Permissions::from_mode(wanted);
+        std::fs::set_permissions(path("r.jsonl"), permissions).expect("it is ours");
+        workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "page.html"]).exited(0);
+        assert_eq!(mode("page.html"), wanted);
+    }
+    let stdin = std::fs::File::open(path("r.jsonl")).expect("it is there");
+    let mut command = wasmsr(&["trace", "report", "-", "-o", "page.html"]);
+    let status = command.current_dir(workdir.path()).stdin(stdin).status();
+    assert!(status.expect("the command runs").success());
+    assert_eq!(mode("page.html"), 0o600);
+    // A device stays one.
+    workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "/dev/null"]).exited(0);
+    assert!(!std::fs::metadata("/dev/null").expect("it is there").is_file());
+    Ok(())
+}
+
+/// A second boot that begins after an hour.
+fn late_boot() -> Recording {
+    const HOUR: u64 = 3_600_000_000_000;
+    recording()
+        .line(json!({ "kind": "boot", "format": 1, "version": "0.1.0", "t": HOUR, "unix_ms": 1,
+            "boot": 2, "vcpus": 1, "plugins": [], "profile": "vm.toml", "text": "" }))
+        .access(json!({ "t": HOUR + 1_000_000_000 }))
+        .access(json!({ "t": HOUR + 2_000_000_000 }))
+}
+
+fn a_part_has_its_own_time() -> Outcome {
+    let (workdir, page) = page(&late_boot(), &["--boot", "2"]);
+    assert!(page.contains("<dt>Over</dt><dd>2.00 s</dd>"), "not from its begin");
+    assert!(page.contains("<dt>Rate</dt><dd>1/s</dd>"), "not from its begin");
+    let run = workdir.wasmsr(&["trace", "stats", "r.jsonl", "--boot", "2", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    assert_eq!(report["duration_ns"], 2_000_000_000_u64);
+    Ok(())
+}
+
+fn absurd_numbers_are_drawn() -> Outcome {
+    const ABSURD: [u64; 5] = [0, 1 << 53 | 1, 1 << 63, u64::MAX - 1, u64::MAX];
+    let recording = ABSURD.iter().fold(Recording::with(&[]), |recording, number| {
+        recording
+            .access(json!({ "t": number, "ns": number, "value": format!("{number:#x}") }))
+            .line(json!({ "kind": "dropped", "t": number, "lines": number }))
+    });
+    let (_workdir, browser) = browse(&recording)?;
+    assert_eq!(browser.console(), Vec::<Value>::new());
+    // Values of 64 bits are exact, and sorted as such.
+    browser.tab_to("#accesses th:nth-child(7) button");
+    browser.press(&[key::ENTER, key::ENTER]);
+    let values = column(&browser, "#accesses", 6);
+    assert_eq!(values, ["0xffffffffffffffff", "0xfffffffffffffffe", "0x8000000000000000"]);
+    Ok(())
+}
+
+fn pages_are_turned_without_losing_the_focus() -> Outcome {
+    let (_workdir, browser) = browse(&recording())?;
+    browser.tab_to("#page-last");
+    browser.press(&[key::ENTER]);
+    let of = "return document.querySelector('#page-of').textContent";
+    assert_eq!(browser.text(of), "Page 3 of 3");
+    assert_eq!(browser.text("return document.activeElement.id"), "page-last");
+    browser.press(&[key::ENTER]);
+    assert_eq!(browser.text(of), "Page 3 of 3");
     Ok(())
 }
 
@@ -212,7 +327,7 @@ fn a_search_narrows_the_accesses() -> Outcome {
     browser.tab_to("#outcome");
     browser.press(&['f']);
     assert_eq!(counted(&browser), "10 of 300 accesses");
-    assert_eq!(column(&browser, "#accesses", 7), ["fault", "fault", "fault"]);
+    assert_eq!(column(&browser, "#accesses", 7), ["fault by choice"; 3]);
     Ok(())
 }
 
@@ -314,6 +429,10 @@ fn controls_have_names() -> Outcome {
          return ids.filter((id, at) => ids.indexOf(id) !== at)",
     );
     assert_eq!(ids, json!([]), "ids that are there twice");
+    let tables = browser.eval(
+        "return [...document.querySelectorAll('table:not([aria-label], [aria-labelledby])')].length",
+    );
+    assert_eq!(tables, 0, "tables without a name");
     let heads = browser.eval("return document.querySelectorAll('thead th:not([scope])').length");
     assert_eq!(heads, 0);
     // The first Tab leads past the head of the page.

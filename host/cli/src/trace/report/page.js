@@ -5,7 +5,7 @@
   const CLASSES = [
     ["handled", "handled"],
     ["kernel", "left to KVM"],
-    ["fault", "fault"],
+    ["fault", "fault by choice"],
     ["failed", "plugin failed"],
     ["stop", "ended the run"],
   ];
@@ -14,16 +14,14 @@
   const SVG = "http://www.w3.org/2000/svg";
 
   // Elements. Text goes in as text only: a recording may be anybody's file.
-  function element(name, attributes = {}, text = undefined) {
-    const made = document.createElement(name);
+  function filled(made, attributes, text) {
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     if (text !== undefined) made.textContent = text;
     return made;
   }
+  const element = (name, attributes = {}, text = undefined) => filled(document.createElement(name), attributes, text);
   function shape(parent, name, attributes = {}, text = undefined) {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== undefined) made.textContent = text;
+    const made = filled(document.createElementNS(SVG, name), attributes, text);
     parent.append(made);
     return made;
   }
@@ -31,11 +29,14 @@
   // Numbers for people.
   const count = (n) => n.toLocaleString("en-GB");
   const accesses = (n) => (n === 1 ? "1 access" : `${count(n)} accesses`);
-  function time(ns, more = 0) {
-    const [unit, size] = ns < 1e3 ? ["ns", 1] : ns < 1e6 ? ["µs", 1e3] : ns < 1e9 ? ["ms", 1e6] : ["s", 1e9];
-    const n = ns / size;
-    const digits = size === 1 ? 0 : Math.max(0, (n < 10 ? 2 : n < 100 ? 1 : 0) + more);
-    return `${(Math.floor(n * 10 ** digits) / 10 ** digits).toFixed(digits)} ${unit}`;
+  const UNITS = [["ns", 1], ["µs", 1e3], ["ms", 1e6], ["s", 1e9]];
+  const unitOf = (ns) => UNITS.findLast(([, size]) => ns >= size) || UNITS[0];
+  // Three digits, the rest cut off, as the rest of the page has it.
+  function time(ns) {
+    const [unit, size] = unitOf(ns);
+    const whole = Math.floor(ns / size);
+    const digits = size === 1 ? 0 : whole < 10 ? 2 : whole < 100 ? 1 : 0;
+    return `${(Math.floor((ns * 10 ** digits) / size) / 10 ** digits).toFixed(digits)} ${unit}`;
   }
   const moment = (t) => `${(Math.floor(t / 1e3) / 1e6).toFixed(6)} s`;
 
@@ -95,101 +96,123 @@
     });
   }
 
-  // A round number of at least this.
+  // The round number, 1, 2 or 5 with zeros, that is at least this.
   function rounded(n) {
-    const power = 10 ** Math.floor(Math.log10(Math.max(n, 1)));
-    return [1, 2, 4, 6, 8, 10].map((m) => m * power).find((m) => m >= n);
+    const power = 10 ** Math.floor(Math.log10(n));
+    return [1, 2, 5, 10].map((m) => m * power).find((m) => m >= n * 0.999999);
   }
 
-  // A chart's frame: sizes, a grid and its numbers.
-  function frame(box, top) {
-    const width = Math.max(box.clientWidth, 280);
-    const height = 208;
-    const area = { left: 52, right: width - 10, top: 32, bottom: height - 26 };
-    const svg = document.createElementNS(SVG, "svg");
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("aria-hidden", "true");
+  // A chart's frame: sizes, a grid with numbers, and what the axes are.
+  function frame(box, most, titles, lanes = 0) {
+    const width = Math.max(box.clientWidth, 260);
+    const area = { left: 56, right: width - 8, top: 52, bottom: 196 };
+    const height = area.bottom + lanes * 14 + 40;
+    const svg = filled(document.createElementNS(SVG, "svg"), { viewBox: `0 0 ${width} ${height}`, height, "aria-hidden": "true" });
+    const each = rounded(Math.max(1, most / 4));
+    const top = Math.max(1, Math.ceil(most / each)) * each;
     const y = (n) => area.bottom - (n / top) * (area.bottom - area.top);
-    for (const n of top >= 4 ? [0, top / 4, top / 2, (top * 3) / 4, top] : [0, top]) {
-      const at = y(n);
-      shape(svg, "line", { x1: area.left, x2: area.right, y1: at, y2: at, class: n ? "grid" : "axis" });
-      shape(svg, "text", { x: area.left - 6, y: at + 4, "text-anchor": "end" }, n >= 1e6 ? `${n / 1e6} M` : n >= 1e4 ? `${n / 1e3} k` : String(Math.round(n * 100) / 100));
+    const size = top >= 1e6 ? [1e6, " M"] : top >= 1e4 ? [1e3, " k"] : [1, ""];
+    for (let n = 0; n <= top; n += each) {
+      shape(svg, "line", { x1: area.left, x2: area.right, y1: y(n), y2: y(n), class: n ? "grid" : "axis" });
+      shape(svg, "text", { x: area.left - 7, y: y(n) + 4, "text-anchor": "end" }, `${Number((n / size[0]).toPrecision(6))}${n ? size[1] : ""}`);
     }
-    return { svg, area, y };
+    shape(svg, "text", { x: 0, y: 12, class: "title" }, titles.y);
+    shape(svg, "text", { x: area.right, y: height - 4, "text-anchor": "end", class: "title" }, titles.x);
+    return { svg, area, y, ticks: area.bottom + lanes * 14 + 18 };
+  }
+  // Text at a line, on the side of it that has more room.
+  const wide = (words) => words.length * 6.6 + 8;
+  function label(svg, area, at, y, words, name) {
+    const left = at > (area.left + area.right) / 2;
+    shape(svg, "text", { x: at + (left ? -5 : 5), y, "text-anchor": left ? "end" : "start", class: name }, words);
+    return left ? [at - wide(words), at] : [at, at + wide(words)];
   }
 
   // The timeline.
-  const { width: step, columns } = data.timeline;
+  const { start, width: step, columns } = data.timeline;
   const timeline = $("timeline");
-  const whole = { from: 0, to: Math.max(columns.length, 1) };
+  const whole = { from: 0, to: Math.max(columns.length, Math.ceil((data.end - start + 1) / step), 1) };
+  const at = (column) => start + column * step;
+  const sums = CLASSES.map((_, index) => columns.reduce((sum, column) => sum + column[index], 0));
+  // Too rare to be seen among the others: each has a lane below.
+  const lanes = [2, 3, 4].filter((index) => sums[index]);
   let view = whole;
   let cursor = 0;
   let selection = null;
   let anchor = null;
   let drawn = null;
 
+  function symbol(svg, index, x, y) {
+    const name = CLASSES[index][0];
+    if (name === "fault") shape(svg, "circle", { cx: x, cy: y, r: 3.5, class: "c-fault" });
+    else if (name === "failed") shape(svg, "path", { d: `M${x - 4.5} ${y + 4}h9l-4.5 -8.5z`, class: "c-failed" });
+    else if (name === "stop") shape(svg, "path", { d: `M${x} ${y - 5}l5 5l-5 5l-5 -5z`, class: "c-stop" });
+    else shape(svg, "rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9, rx: 2, class: `c-${name}` });
+  }
   for (const [index, [name, words]] of CLASSES.entries()) {
-    const sum = columns.reduce((sum, column) => sum + column[index], 0);
-    if (sum === 0) continue;
+    if (sums[index] === 0) continue;
     const item = element("li");
-    const key = document.createElementNS(SVG, "svg");
-    key.setAttribute("viewBox", "0 0 10 10");
-    key.setAttribute("aria-hidden", "true");
-    shape(key, "rect", { width: 10, height: 10, rx: 2, class: `c-${name}` });
-    item.append(key, `${words} ${count(sum)}`);
+    const key = filled(document.createElementNS(SVG, "svg"), { viewBox: "0 0 12 12", "aria-hidden": "true" });
+    symbol(key, index, 6, 6);
+    item.append(key, `${words} ${count(sums[index])}`);
     $("legend").append(item);
     $("outcome").append(element("option", { value: name }, words));
   }
 
   // Columns of the data that one bar shows.
   function bars() {
-    const room = Math.max(40, Math.floor((timeline.clientWidth - 62) / 5));
+    const room = Math.max(40, Math.floor((timeline.clientWidth - 64) / 5));
     const each = Math.max(1, Math.ceil((view.to - view.from) / room));
     const made = [];
     for (let from = view.from; from < view.to; from += each) {
       const to = Math.min(from + each, view.to);
-      const sums = CLASSES.map((_, index) => {
-        let sum = 0;
-        for (let i = from; i < to; i += 1) sum += columns[i] ? columns[i][index] : 0;
-        return sum;
-      });
+      const sums = CLASSES.map((_, index) => columns.slice(from, to).reduce((sum, column) => sum + column[index], 0));
       made.push({ from, to, sums, all: sums.reduce((a, b) => a + b, 0) });
     }
-    return made;
+    return { shown: made, each };
   }
 
   function drawTimeline() {
-    const shown = bars();
+    const { shown, each } = bars();
     cursor = Math.min(cursor, shown.length - 1);
-    const top = rounded(Math.max(1, ...shown.map((bar) => bar.all)));
-    const { svg, area, y } = frame(timeline, top);
+    const tick = rounded((at(view.to) - at(view.from)) / (timeline.clientWidth < 560 ? 4 : 8));
+    const [unit, size] = unitOf(at(view.to));
+    const titles = { y: `accesses in ${time(each * step)}`, x: `time since the recording began, in ${unit}` };
+    const { svg, area, y, ticks } = frame(timeline, Math.max(1, ...shown.map((bar) => bar.all)), titles, lanes.length);
     const x = (column) => area.left + ((column - view.from) / (view.to - view.from)) * (area.right - area.left);
     for (const bar of shown) {
       let below = 0;
       const left = x(bar.from);
-      const wide = Math.max(1, x(bar.to) - left - (shown.length > 200 ? 0.5 : 1));
+      const width = Math.max(1, x(bar.to) - left - (shown.length > 200 ? 0.5 : 1));
       bar.sums.forEach((sum, index) => {
         if (!sum) return;
-        // Rare ones are the ones to be seen.
-        const high = Math.max(index > 1 ? 3 : 0.75, area.bottom - y(sum));
-        shape(svg, "rect", { x: left, width: wide, y: area.bottom - below - high, height: high, class: `c-${CLASSES[index][0]}` });
-        below += high;
+        shape(svg, "rect", { x: left, width, y: y(below + sum), height: y(below) - y(below + sum), class: `c-${CLASSES[index][0]}` });
+        below += sum;
+      });
+      lanes.forEach((index, lane) => {
+        if (bar.sums[index]) symbol(svg, index, left + width / 2, area.bottom + 10 + lane * 14);
       });
     }
-    const mark = (t, line, name, words, y) => {
-      const at = x(t / step);
-      if (at < area.left - 1 || at > area.right + 1) return;
-      shape(svg, "line", { x1: at, x2: at, y1: y - 9, y2: area.bottom, class: line });
-      const end = at > (area.left + area.right) / 2;
-      shape(svg, "text", { x: at + (end ? -4 : 4), y, "text-anchor": end ? "end" : "start", class: name }, words);
+    // Boots and gaps: each has its line, and a name where there is room for one.
+    const mark = (list, line, name, y, words) => {
+      const places = list.map(([t, n]) => [x((t - start) / step), n]);
+      const shown = places.filter(([place]) => place > area.left - 1 && place < area.right + 1);
+      for (const [place] of shown) shape(svg, "line", { x1: place, x2: place, y1: y - 9, y2: area.bottom, class: line });
+      let free = -Infinity;
+      for (const [place, n] of shown) {
+        const left = place > (area.left + area.right) / 2;
+        if ((left ? place - wide(words(n)) : place) < free) continue;
+        free = label(svg, area, place, y, words(n), name)[1];
+      }
     };
-    for (const [t, boot] of data.boots.slice(0, 40)) if (data.boots.length > 1) mark(t, "event", "", `boot ${boot}`, 11);
-    for (const [t, lines] of data.gaps.slice(0, 40)) mark(t, "gap", "gap-name", `${count(lines)} missing`, 25);
-    const ticks = area.right - area.left < 480 ? 2 : 5;
-    for (let i = 0; i <= ticks; i += 1) {
-      const column = view.from + ((view.to - view.from) * i) / ticks;
-      const anchor = i === 0 ? "start" : i === ticks ? "end" : "middle";
-      shape(svg, "text", { x: x(column), y: area.bottom + 17, "text-anchor": anchor }, time(column * step, 1));
+    if (data.boots.length > 1) mark(data.boots, "event", "", 28, (boot) => `boot ${boot}`);
+    mark(data.gaps, "gap", "gap-name", 43, (lines) => `${count(lines)} missing`);
+    const digits = Math.max(0, -Math.floor(Math.log10(tick / size) + 1e-9));
+    for (let t = Math.ceil(at(view.from) / tick) * tick; t <= at(view.to) && tick >= 1; t += tick) {
+      const place = x((t - start) / step);
+      const anchor = place > area.right - 20 ? "end" : "middle";
+      shape(svg, "line", { x1: place, x2: place, y1: ticks - 14, y2: ticks - 10, class: "axis" });
+      shape(svg, "text", { x: place, y: ticks, "text-anchor": anchor }, (t / size).toFixed(digits));
     }
     if (selection) {
       const left = Math.max(area.left, x(selection.from));
@@ -208,17 +231,22 @@
   }
 
   function described(bar) {
+    const within = ([t]) => t >= at(bar.from) && t < at(bar.to);
     const parts = CLASSES.map(([, words], index) => [words, bar.sums[index]]).filter(([, sum]) => sum);
     const sums = parts.length > 1 ? `: ${parts.map(([words, sum]) => `${count(sum)} ${words}`).join(", ")}` : "";
-    return `${moment(bar.from * step)} to ${moment(bar.to * step)}, ${accesses(bar.all)}${sums}`;
+    const marks = [
+      ...data.boots.filter(within).map(([, boot]) => `boot ${boot} begins`),
+      ...data.gaps.filter(within).map(([, lines]) => `${count(lines)} missing`),
+    ];
+    return [`${moment(at(bar.from))} to ${moment(at(bar.to))}, ${accesses(bar.all)}${sums}`, ...marks.slice(0, 4)].join("; ");
   }
 
   function point() {
     const bar = drawn.shown[cursor];
     if (!bar) return;
-    const at = (drawn.x(bar.from) + drawn.x(bar.to)) / 2;
-    drawn.line.setAttribute("x1", at);
-    drawn.line.setAttribute("x2", at);
+    const place = (drawn.x(bar.from) + drawn.x(bar.to)) / 2;
+    drawn.line.setAttribute("x1", place);
+    drawn.line.setAttribute("x2", place);
     timeline.setAttribute("aria-valuenow", String(cursor));
     timeline.setAttribute("aria-valuetext", described(bar));
     $("timeline-reading").textContent = described(bar);
@@ -242,19 +270,14 @@
     cursor = 0;
     drawTimeline();
   }
-  $("zoom-in").addEventListener("click", () => {
-    if (!selection) return;
-    zoom({ ...selection });
-    timeline.focus();
-  });
-  $("zoom-out").addEventListener("click", () => {
-    zoom(whole);
-    timeline.focus();
-  });
-  $("select-none").addEventListener("click", () => {
-    selectNone();
-    timeline.focus();
-  });
+  // What is disabled loses the focus; the chart goes on from there.
+  const buttons = { "zoom-in": () => selection && zoom({ ...selection }), "zoom-out": () => zoom(whole), "select-none": selectNone };
+  for (const [id, act] of Object.entries(buttons)) {
+    $(id).addEventListener("click", () => {
+      act();
+      timeline.focus();
+    });
+  }
 
   const MOVES = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10, Home: -Infinity, End: Infinity };
   timeline.addEventListener("keydown", (event) => {
@@ -271,20 +294,19 @@
     else return;
     event.preventDefault();
   });
-  const barAt = (event) => {
-    const box = timeline.getBoundingClientRect();
-    const part = (event.clientX - box.left - drawn.area.left) / (drawn.area.right - drawn.area.left);
-    return Math.min(drawn.shown.length - 1, Math.max(0, Math.floor(part * drawn.shown.length)));
+  const barAt = (box, event, { area, shown }) => {
+    const part = (event.clientX - box.getBoundingClientRect().left - area.left) / (area.right - area.left);
+    return Math.min(shown.length - 1, Math.max(0, Math.floor(part * shown.length)));
   };
   timeline.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     timeline.setPointerCapture(event.pointerId);
-    cursor = barAt(event);
+    cursor = barAt(timeline, event, drawn);
     anchor = cursor;
     point();
   });
   timeline.addEventListener("pointermove", (event) => {
-    const bar = barAt(event);
+    const bar = barAt(timeline, event, drawn);
     if (bar === cursor) return;
     cursor = bar;
     if (event.buttons & 1 && anchor !== null) select(drawn.shown[anchor], drawn.shown[cursor]);
@@ -315,9 +337,7 @@
 
   function drawLatency() {
     const series = data.latency[Number($("latency-of").value)] || data.latency[0];
-    $("latency-sum").textContent = series.count
-      ? `${accesses(series.count)}: mean ${time(series.mean)}, p50 ${time(series.p50)}, p99 ${time(series.p99)}, longest ${time(series.max)}`
-      : "no accesses";
+    $("latency-sum").textContent = `${accesses(series.count)}: mean ${time(series.mean)}, p50 ${time(series.p50)}, p99 ${time(series.p99)}, longest ${time(series.max)}`;
     const counts = new Map(series.buckets);
     const low = series.buckets.length ? series.buckets[0][0] : 0;
     const high = series.buckets.length ? series.buckets[series.buckets.length - 1][0] : 0;
@@ -325,23 +345,33 @@
     const shown = [];
     for (let quarter = from; quarter <= high; quarter += 1) shown.push({ quarter, count: counts.get(quarter) || 0 });
     bucket = Math.min(bucket, shown.length - 1);
-    const { svg, area, y } = frame(latency, rounded(Math.max(1, ...shown.map((one) => one.count))));
+    const titles = { y: "accesses", x: "time of an access, logarithmic" };
+    const { svg, area, y, ticks } = frame(latency, Math.max(1, ...shown.map((one) => one.count)), titles);
     const x = (quarter) => area.left + ((quarter - from) / shown.length) * (area.right - area.left);
     for (const one of shown) {
       if (!one.count) continue;
-      const tall = Math.max(1.5, area.bottom - y(one.count));
-      shape(svg, "rect", { x: x(one.quarter) + 0.5, width: Math.max(1, x(one.quarter + 1) - x(one.quarter) - 1), y: area.bottom - tall, height: tall, class: "c-handled" });
+      const width = Math.max(1, x(one.quarter + 1) - x(one.quarter) - 1);
+      shape(svg, "rect", { x: x(one.quarter) + 0.5, width, y: y(one.count), height: area.bottom - y(one.count), class: "c-handled" });
     }
-    const every = Math.max(4, Math.ceil((shown.length * 64) / (area.right - area.left) / 4) * 4);
-    for (let quarter = Math.ceil(from / 4) * 4; quarter <= high; quarter += every) {
-      const anchor = x(quarter) < area.left + 20 ? "start" : x(quarter) > area.right - 30 ? "end" : "middle";
-      shape(svg, "text", { x: x(quarter), y: area.bottom + 17, "text-anchor": anchor }, time(Math.round(edge(quarter))));
+    let free = -Infinity;
+    for (let power = 1; power <= edge(high + 1); power *= 10) {
+      for (const ns of [power, 2 * power, 5 * power]) {
+        const place = x(4 * Math.log2(ns));
+        if (place < area.left - 0.5 || place > area.right) continue;
+        const [unit, size] = unitOf(ns);
+        const words = `${ns / size} ${unit}`;
+        shape(svg, "line", { x1: place, x2: place, y1: ticks - 14, y2: ticks - 10, class: "axis" });
+        const half = wide(words) / 2;
+        if (place - half < free || place + half > area.right + 8) continue;
+        shape(svg, "text", { x: place, y: ticks, "text-anchor": "middle" }, words);
+        free = place + half;
+      }
     }
     if (series.count) {
-      [["p50", series.p50], ["p99", series.p99]].forEach(([words, ns], index) => {
-        const at = Math.min(area.right, Math.max(area.left, x(4 * Math.log2(Math.max(ns, 1)))));
-        shape(svg, "line", { x1: at, x2: at, y1: 16, y2: area.bottom, class: "event" });
-        shape(svg, "text", { x: at + (index ? 4 : -4), y: 12, "text-anchor": index ? "start" : "end" }, words);
+      [["p50", series.p50, 28], ["p99", series.p99, 43]].forEach(([words, ns, y]) => {
+        const place = Math.min(area.right, Math.max(area.left, x(4 * Math.log2(Math.max(ns, 1)))));
+        shape(svg, "line", { x1: place, x2: place, y1: y - 9, y2: area.bottom, class: "event" });
+        label(svg, area, place, y, `${words} ${time(ns)}`, "");
       });
     }
     const line = shape(svg, "line", { y1: area.top, y2: area.bottom, class: "cursor" });
@@ -354,10 +384,10 @@
   function pointLatency() {
     const one = drawnLatency.shown[bucket];
     if (!one) return;
-    const at = (drawnLatency.x(one.quarter) + drawnLatency.x(one.quarter + 1)) / 2;
-    drawnLatency.line.setAttribute("x1", at);
-    drawnLatency.line.setAttribute("x2", at);
-    const words = `${time(Math.round(edge(one.quarter)))} to ${time(Math.round(edge(one.quarter + 1)))}, ${accesses(one.count)}`;
+    const place = (drawnLatency.x(one.quarter) + drawnLatency.x(one.quarter + 1)) / 2;
+    drawnLatency.line.setAttribute("x1", place);
+    drawnLatency.line.setAttribute("x2", place);
+    const words = `${time(Math.ceil(edge(one.quarter)))} to ${time(Math.ceil(edge(one.quarter + 1)))}, ${accesses(one.count)}`;
     latency.setAttribute("aria-valuenow", String(bucket));
     latency.setAttribute("aria-valuetext", words);
     $("latency-reading").textContent = words;
@@ -369,10 +399,7 @@
     event.preventDefault();
   });
   latency.addEventListener("pointermove", (event) => {
-    const box = latency.getBoundingClientRect();
-    const { area, shown } = drawnLatency;
-    const part = (event.clientX - box.left - area.left) / (area.right - area.left);
-    bucket = Math.min(shown.length - 1, Math.max(0, Math.floor(part * shown.length)));
+    bucket = barAt(latency, event, drawnLatency);
     pointLatency();
   });
   $("latency-of").addEventListener("change", () => {
@@ -401,7 +428,7 @@
     picked = rows.filter(
       (row) =>
         (!outcome || row.outcome === outcome) &&
-        (!selection || (row.t >= selection.from * step && row.t < selection.to * step)) &&
+        (!selection || (row.t >= at(selection.from) && row.t < at(selection.to))) &&
         wanted.every((word) => row.text.includes(word)),
     );
     const { column, sign } = sorting;
@@ -410,9 +437,9 @@
     page = 0;
     drawRows();
   }
+  const pages = () => Math.max(1, Math.ceil(picked.length / PAGE));
   function drawRows() {
-    const pages = Math.max(1, Math.ceil(picked.length / PAGE));
-    page = Math.min(Math.max(page, 0), pages - 1);
+    page = Math.min(Math.max(page, 0), pages() - 1);
     const body = $("accesses").tBodies[0];
     body.replaceChildren(
       ...picked.slice(page * PAGE, (page + 1) * PAGE).map((row) => {
@@ -427,12 +454,15 @@
         return made;
       }),
     );
-    const sample = data.stride > 1 ? ` (one of ${data.stride} of the recording)` : "";
-    const within = selection ? `, from ${moment(selection.from * step)} to ${moment(selection.to * step)}` : "";
-    $("accesses-count").textContent = `${count(picked.length)} of ${accesses(rows.length)}${sample}${within}`;
-    $("page-of").textContent = `Page ${count(page + 1)} of ${count(pages)}`;
-    for (const id of ["page-first", "page-before"]) $(id).disabled = page === 0;
-    for (const id of ["page-next", "page-last"]) $(id).disabled = page === pages - 1;
+    body.closest(".scroll").scrollTop = 0;
+    const sampled = data.sampled ? ` (${data.sampled})` : "";
+    const within = selection ? `, from ${moment(at(selection.from))} to ${moment(at(selection.to))}` : "";
+    $("accesses-count").textContent = `${count(picked.length)} of ${accesses(rows.length)}${sampled}${within}`;
+    $("pages").hidden = pages() === 1;
+    $("page-of").textContent = `Page ${count(page + 1)} of ${count(pages())}`;
+    // Not `disabled`, which would take the focus away from who turns the pages.
+    for (const id of ["page-first", "page-before"]) $(id).setAttribute("aria-disabled", String(page === 0));
+    for (const id of ["page-next", "page-last"]) $(id).setAttribute("aria-disabled", String(page === pages() - 1));
   }
   makeSortable($("accesses"), (column, sign) => {
     sorting = { column, sign };
@@ -440,7 +470,7 @@
   });
   $("search").addEventListener("input", pick);
   $("outcome").addEventListener("change", pick);
-  const turns = { "page-first": () => 0, "page-before": () => page - 1, "page-next": () => page + 1, "page-last": () => Infinity };
+  const turns = { "page-first": () => 0, "page-before": () => page - 1, "page-next": () => page + 1, "page-last": () => pages() - 1 };
   for (const [id, turn] of Object.entries(turns)) {
     $(id).addEventListener("click", () => {
       page = turn();
@@ -448,15 +478,19 @@
     });
   }
 
-  drawTimeline();
-  drawLatency();
+  // Without an access there is nothing to draw.
+  const draw = () => {
+    if (!rows.length) return;
+    drawTimeline();
+    drawLatency();
+  };
+  for (const part of document.querySelectorAll(".drawn")) part.hidden = !rows.length;
+  for (const part of document.querySelectorAll(".undrawn")) part.hidden = Boolean(rows.length);
+  draw();
   pick();
   let waiting = 0;
   addEventListener("resize", () => {
     cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(() => {
-      drawTimeline();
-      drawLatency();
-    });
+    waiting = requestAnimationFrame(draw);
   });
 })();

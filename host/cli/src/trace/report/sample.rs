@@ -41,6 +41,11 @@ impl<T> Sample<T> {
         &self.kept
     }
 
+    /// How many were added.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
     /// One of how many was kept.
     pub(super) fn stride(&self) -> u64 {
         self.stride

@@ -36,21 +36,28 @@ impl Class {
 /// The columns.
 #[derive(Serialize)]
 pub(super) struct Timeline {
+    /// When the first begins.
+    start: u64,
     /// Nanoseconds a column.
     width: u64,
     /// By class, in the order of [`Class`].
     columns: Vec<[u64; CLASSES]>,
 }
 
-impl Default for Timeline {
-    fn default() -> Self {
-        Timeline { width: 1_000, columns: Vec::new() }
-    }
-}
-
 impl Timeline {
+    /// One that begins at a time.
+    pub(super) fn new(start: u64) -> Self {
+        Timeline { start, width: 1_000, columns: Vec::new() }
+    }
+
+    /// How many there are of a class.
+    pub(super) fn sum(&self, class: Class) -> u64 {
+        self.columns.iter().filter_map(|column| column.get(class as usize)).sum()
+    }
+
     /// Counts an access.
     pub(super) fn add(&mut self, t: u64, class: Class) {
+        let t = t.saturating_sub(self.start);
         while t / self.width >= COLUMNS {
             self.widen();
         }
@@ -92,7 +99,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_as_columns_grow() {
-        let mut timeline = Timeline::default();
+        let mut timeline = Timeline::new(0);
         for t in (0..50_000_000).step_by(777) {
             timeline.add(t, Class::Fault);
         }
@@ -103,8 +110,18 @@ mod tests {
     }
 
     #[test]
+    fn time_begins_where_it_is_said_to() {
+        let mut timeline = Timeline::new(7_000_000_000);
+        for t in [0, 7_000_000_000, 7_000_001_500] {
+            timeline.add(t, Class::Failed);
+        }
+        assert_eq!((timeline.width, timeline.columns.len()), (1_000, 2));
+        assert_eq!((timeline.sum(Class::Failed), timeline.sum(Class::Fault)), (3, 0));
+    }
+
+    #[test]
     fn any_time_has_a_column() {
-        let mut timeline = Timeline::default();
+        let mut timeline = Timeline::new(0);
         timeline.add(0, Class::Handled);
         timeline.add(u64::MAX, Class::Stop);
         timeline.add(u64::MAX / 2, Class::Kernel);
