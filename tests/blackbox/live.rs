@@ -33,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         readers_that_misbehave,
         a_directory_that_cannot_be_used,
         a_directory_that_others_can_change,
+        a_runtime_directory_that_is_not_ours,
         top_on_a_terminal,
         top_says_that_the_vm_has_ended,
         top_leaves_the_terminal_as_it_was,
@@ -344,10 +345,33 @@ fn readers_that_misbehave() -> Outcome {
 fn a_directory_that_cannot_be_used() -> Outcome {
     require_kvm()?;
     let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
-    let mut command = wasmsr(&["run", "vm.toml"]);
-    command.current_dir(workdir.path()).env("XDG_RUNTIME_DIR", "/dev/null");
-    let run = Running::start(&mut command).finish();
-    run.exited(1).said(&["cannot make /dev/null/wasmsr", "do not find this VM"]);
+    workdir.put("wasmsr", "a file");
+    let run = told(&workdir, &["run", "vm.toml"]).exited(1);
+    run.said(&["wasmsr is no directory", "do not find this VM"]);
+    Ok(())
+}
+
+/// It is another user's, as after `sudo -E`, or gone: the fallback serves.
+fn a_runtime_directory_that_is_not_ours() -> Outcome {
+    require_kvm()?;
+    let workdir = Vm::new().plugin(&COUNTER).on_disk(COUNTED)?;
+    let theirs = workdir.path().join("theirs");
+    fs::create_dir(&theirs).expect("a folder can be made");
+    if chown(&theirs, Some(65534), None).is_err() {
+        return cannot_run_here("only root can give a folder away");
+    }
+    for directory in [&theirs, &workdir.path().join("missing")] {
+        let mut run = command(&workdir, &["run", "vm.toml"]);
+        let mut running = Running::start(run.env("XDG_RUNTIME_DIR", directory));
+        running.wait_for("\nkey ->");
+        let pid = running.proc();
+        let pid = pid.file_name().and_then(|name| name.to_str()).expect("a number");
+        let mut stats = command(&workdir, &["stats", pid]);
+        Running::start(stats.env("XDG_RUNTIME_DIR", directory)).finish().exited(0);
+        running.type_in("a");
+        running.finish().exited(1);
+    }
+    assert_eq!(fs::read_dir(&theirs).expect("we are root").count(), 0);
     Ok(())
 }
 
