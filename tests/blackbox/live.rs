@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -25,6 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_vm_by_process_profile_and_socket,
         stats_where_none_or_several_run,
         a_killed_vm_leaves_nothing_that_is_taken_for_one,
+        a_vm_that_does_not_answer,
+        a_socket_of_somebody_else,
         metrics_are_what_prometheus_reads,
         counters_go_on_over_boots,
         metrics_on_a_unix_socket,
@@ -111,14 +114,21 @@ impl World {
     }
 }
 
-/// The body of an answer with status 200.
-fn get(mut stream: impl Read + Write, path: &str) -> String {
+/// The head and the body of an answer.
+fn get(mut stream: impl Read + Write, path: &str) -> (String, String) {
     write!(stream, "GET {path} HTTP/1.1\r\n\r\n").expect("it takes a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_owned(), body.to_owned())
+}
+
+/// Metrics, served as Prometheus wants them.
+fn metrics(stream: impl Read + Write) -> String {
+    let (head, text) = get(stream, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    body.to_owned()
+    assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4\r\n"), "{head}");
+    text
 }
 
 fn json(run: &Run) -> Value {
@@ -180,7 +190,7 @@ fn stats_where_none_or_several_run() -> Outcome {
     other.wait_for("\nkey ->");
     one.asks(&["stats"]).refused(&["several VMs run", &one.pid()]);
     one.asks(&["stats", "vm"]).refused(&["several", "name one by its process"]);
-    one.asks(&["stats", "nobody"]).refused(&["no VM that runs is `nobody`", &one.pid()]);
+    one.asks(&["stats", "nobody"]).refused(&["no VM that answers is `nobody`", &one.pid()]);
     one.asks(&["stats", &one.pid()]).exited(0);
     Ok(())
 }
@@ -196,6 +206,51 @@ fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
     next.wait_for("\nkey ->");
     assert_eq!(sockets(), 1, "the next run does");
     told(&workdir, &["stats"]).exited(0);
+    Ok(())
+}
+
+fn a_vm_that_does_not_answer() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    world.running.send(Signal::STOP);
+    let pid = world.pid();
+    let ask = |arguments: &[&str]| Running::start(&mut command(&world.workdir, arguments));
+    let [by_process, only, by_name, list] =
+        [&["stats", &pid][..], &["stats"], &["stats", "vm"], &["stats", "--list"]].map(ask);
+    let told = format!("process {pid} does not answer");
+    for run in [by_process, only] {
+        run.finish().exited(12).said(&[&told, "takes too long", "stopped"]);
+    }
+    by_name.finish().refused(&["no VM that answers is `vm`", &pid, "no answer"]);
+    list.finish().exited(0).said(&[&told]);
+    world.running.send(Signal::CONT);
+    world.asks(&["stats", &pid]).exited(0);
+    world.finish().exited(1);
+    Ok(())
+}
+
+/// What anybody may have put where a user looks.
+fn a_socket_of_somebody_else() -> Outcome {
+    let workdir = Workdir::new();
+    let socket = workdir.path().join("x.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket can be made");
+    let body = r#"{"version": "9", "pid": 7, "profile": "\u001b[2J\u009b\u202e.toml",
+        "boot_uptime": 1.0, "msrs": [{"msr": "\r\u0007", "plugin": "\u001b]0;x", "reads": 1, "writes": 0}]}"#;
+    let answers = [format!("HTTP/1.1 200 OK\r\n\r\n{body}"), "\x1b[2J\r\n".to_owned()];
+    let serving = thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let asks = || told(&workdir, &["stats", socket.to_str().expect("text")]);
+    let run = asks().exited(0);
+    assert!(run.stdout.contains(r"\u{1b}[2J\u{9b}\u{202e}.toml"), "{run}");
+    let active = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!run.stdout.contains(active), "{:?}", run.stdout);
+    let run = asks().exited(12).said(&["gives no statistics of a VM"]);
+    assert!(!run.stderr.contains(active), "{:?}", run.stderr);
+    serving.join().expect("nothing goes wrong there");
     Ok(())
 }
 
@@ -217,7 +272,7 @@ fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 
 fn metrics_are_what_prometheus_reads() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
-    let text = get(TcpStream::connect(world.port()).expect("it listens"), "/metrics");
+    let text = metrics(TcpStream::connect(world.port()).expect("it listens"));
     let scrape = scrape(&text);
     let counter = [("plugin", "counter")];
     let read = [("msr", "0x1000"), ("plugin", "counter"), ("op", "read")];
@@ -250,6 +305,10 @@ fn metrics_are_what_prometheus_reads() -> Outcome {
         let count = format!("_seconds_count{{plugin=\"{plugin}\"}} {}\n", last.count);
         assert!(text.contains(&count), "no `{count}`:\n{text}");
     }
+    let (head, _) = get(TcpStream::connect(world.port()).expect("it listens"), "/stats");
+    assert!(head.starts_with("HTTP/1.1 404 "), "that is the owner's: {head}");
+    let (head, _) = get(UnixStream::connect(world.socket()).expect("it listens"), "/stats");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     Ok(())
 }
 
@@ -262,7 +321,7 @@ fn counters_go_on_over_boots() -> Outcome {
     for (number, boot) in [(1, 1.0), (2, 2.0), (3, 3.0)] {
         running.wait_for_many("\nkey ->", number);
         let socket = UnixStream::connect(workdir.path().join("m.sock")).expect("it listens");
-        let scrape = scrape(&get(socket, "/metrics"));
+        let scrape = scrape(&metrics(socket));
         let reads = value(&scrape, "wasmsr_msr_accesses_total", &[("op", "read")]);
         assert_eq!(reads, Some(100.0 * boot));
         assert_eq!(value(&scrape, "wasmsr_boots_total", &[]), Some(boot));
@@ -275,7 +334,7 @@ fn counters_go_on_over_boots() -> Outcome {
 fn metrics_on_a_unix_socket() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "unix:m.sock"])?;
     let socket = world.workdir.path().join("m.sock");
-    let text = get(UnixStream::connect(&socket).expect("it listens"), "/metrics");
+    let text = metrics(UnixStream::connect(&socket).expect("it listens"));
     assert!(text.contains("wasmsr_boots_total 1\n"), "{text}");
     world.finish().exited(1);
     assert!(!socket.exists(), "the socket is removed");
@@ -332,8 +391,10 @@ fn readers_that_misbehave() -> Outcome {
     assert!(refusal.is_empty() || refusal.contains("431"), "{refusal}");
     // Most of these wait in the kernel's queue, until the first run out of time.
     let silent: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    let stats = world.asks(&["stats"]).exited(0);
+    assert!(stats.stdout.contains("0x1000 "), "they do not blind the owner: {stats}");
     let began = Instant::now();
-    let text = get(connect(), "/metrics");
+    let text = metrics(connect());
     assert!(text.contains("wasmsr_boots_total 1\n"), "{text}");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(threads(), before, "readers cost no thread");

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::live::client;
+use crate::live::client::{self, Round};
 use crate::live::snapshot::{Row, Snapshot};
 use crate::tables::{self, table};
 
@@ -40,8 +40,11 @@ struct Line<'a> {
 }
 
 fn list(args: &args::Stats) -> Result<String, Failure> {
-    let running = client::running();
-    let lines = running.iter().map(|(_, snapshot)| Line {
+    let round = Round::ask();
+    for (process, error) in &round.silent {
+        tracing::warn!("process {process} does not answer: {error:#}");
+    }
+    let lines = round.running.iter().map(|(_, snapshot)| Line {
         pid: snapshot.pid,
         profile: &snapshot.profile,
         vcpus: snapshot.vcpus,

@@ -19,7 +19,7 @@ use wasmsr_engine::Metrics;
 use crate::exit::Failure;
 use address::Address;
 use prometheus::Totals;
-use server::{Answer, Listener, Server};
+use server::{Answer, Listener, Readers, Server};
 use snapshot::Snapshot;
 
 /// Offers a run's statistics while it lives.
@@ -35,13 +35,12 @@ impl Live {
     /// for.
     pub(crate) fn start(profile: &Path, metrics: Option<&Address>) -> Result<Self, Failure> {
         let run = Arc::new(Run::new(profile));
-        let mut listeners = Vec::new();
-        match directory::make()
+        let own = directory::make()
             .and_then(|path| Listener::own(&directory::socket(&path, process::id())))
-        {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => tracing::warn!("{error:#}; `wasmsr top` and `stats` do not find this VM"),
-        }
+            .inspect_err(|error| {
+                tracing::warn!("{error:#}; `wasmsr top` and `stats` do not find this VM");
+            });
+        let mut listeners: Vec<Listener> = own.into_iter().collect();
         if let Some(address) = metrics {
             let listener = Listener::at(address)
                 .with_context(|| format!("cannot offer metrics at {address}"))
@@ -49,16 +48,20 @@ impl Live {
             tracing::info!("metrics are offered at {}", listener.address());
             listeners.push(listener);
         }
-        let server = match listeners.is_empty() {
-            true => None,
-            false => {
-                let run = run.clone();
-                Server::start(listeners, move |path| run.answer(path))
-                    .inspect_err(|error| tracing::warn!("no statistics are offered: {error:#}"))
-                    .ok()
+        if listeners.is_empty() {
+            return Ok(Live { run, _server: None });
+        }
+        let answering = run.clone();
+        match Server::start(listeners, move |readers, path| answering.answer(readers, path)) {
+            Ok(server) => Ok(Live { run, _server: Some(server) }),
+            Err(error) if metrics.is_some() => {
+                Err(Failure::host(error.context("cannot offer metrics")))
             }
-        };
-        Ok(Live { run, _server: server })
+            Err(error) => {
+                tracing::warn!("no statistics are offered: {error:#}");
+                Ok(Live { run, _server: None })
+            }
+        }
     }
 
     /// What `stats` would be told now.
@@ -120,11 +123,13 @@ impl Run {
         }
     }
 
-    /// What lies at a path.
-    fn answer(&self, path: &str) -> Option<Answer> {
-        match path {
-            "/metrics" => Some(Answer { kind: prometheus::CONTENT_TYPE, body: self.metrics() }),
-            "/stats" => {
+    /// What lies at a path. Where a VM's files are is the owner's business.
+    fn answer(&self, readers: Readers, path: &str) -> Option<Answer> {
+        match (path, readers) {
+            ("/metrics", _) => {
+                Some(Answer { kind: prometheus::CONTENT_TYPE, body: self.metrics() })
+            }
+            ("/stats", Readers::Owner) => {
                 let body = serde_json::to_string(&self.snapshot()).ok()?;
                 Some(Answer { kind: "application/json", body })
             }

@@ -1,5 +1,8 @@
 //! What `GET /stats` and `wasmsr stats --json` give: the counts of the current
 //! boot.
+//!
+//! Readers and VMs may be of different versions: keys are added, and what an
+//! older VM does not tell has a default.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +13,11 @@ use serde::{Deserialize, Serialize};
 use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::{Latency, Metrics, MsrCounts};
 
+use crate::plain::{plain, plain_up_to};
+
+/// Longest path that Linux takes.
+const LONGEST_PATH: usize = 4096;
+
 /// Most rows that are given; a guest can make more, and finds the rest in one.
 const MOST_ROWS: usize = 1024;
 
@@ -19,15 +27,21 @@ pub(crate) struct Snapshot {
     /// wasmsr's version there.
     pub(crate) version: String,
     pub(crate) pid: u32,
+    #[serde(default)]
     pub(crate) profile: String,
+    #[serde(default)]
     pub(crate) vcpus: usize,
+    #[serde(default)]
     pub(crate) boots: u64,
     /// Seconds since the run began.
+    #[serde(default)]
     pub(crate) uptime: f64,
     /// Seconds since the current boot began; `null` between two.
     pub(crate) boot_uptime: Option<f64>,
     /// The plugins that may answer, in the order of the profile.
+    #[serde(default)]
     pub(crate) plugins: Vec<String>,
+    #[serde(default)]
     pub(crate) msrs: Vec<Row>,
 }
 
@@ -41,17 +55,23 @@ pub(crate) struct Row {
     pub(crate) plugin: Option<String>,
     pub(crate) reads: u64,
     pub(crate) writes: u64,
+    #[serde(default)]
     pub(crate) faults: u64,
+    #[serde(default)]
     pub(crate) failures: u64,
     /// How many accesses the times are of.
+    #[serde(default)]
     pub(crate) timed: u64,
     pub(crate) mean_ns: Option<u64>,
     pub(crate) p50_ns: Option<u64>,
     pub(crate) p99_ns: Option<u64>,
     pub(crate) mean_fuel: Option<u64>,
     /// Fuel used by `metered` of the timed accesses.
+    #[serde(default)]
     pub(crate) fuel: u64,
+    #[serde(default)]
     pub(crate) metered: u64,
+    #[serde(default)]
     pub(crate) latency: Latency,
 }
 
@@ -100,22 +120,17 @@ impl Snapshot {
 
     /// The same without what could hurt a terminal; it may come from anybody.
     pub(crate) fn harmless(mut self) -> Self {
-        let texts = [&mut self.version, &mut self.profile].into_iter().chain(&mut self.plugins);
-        let rows = self.msrs.iter_mut();
-        let of_rows = rows.flat_map(|row| [&mut row.msr, &mut row.name, &mut row.plugin]).flatten();
-        for text in texts.chain(of_rows) {
-            if text.chars().any(is_harmful) {
-                *text = text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
-            }
+        self.profile = plain_up_to(&self.profile, LONGEST_PATH);
+        let of_rows = self
+            .msrs
+            .iter_mut()
+            .flat_map(|row| [&mut row.msr, &mut row.name, &mut row.plugin].into_iter().flatten());
+        let names = self.plugins.iter_mut().chain([&mut self.version]);
+        for text in names.chain(of_rows) {
+            *text = plain(text);
         }
         self
     }
-}
-
-/// Control characters, and those that turn the direction of writing.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn rows(mut counts: Vec<MsrCounts>) -> Vec<Row> {
@@ -222,10 +237,21 @@ mod tests {
     fn nothing_hostile_reaches_a_terminal() {
         let mut snapshot =
             Snapshot::of(Path::new("/a\x1b[2J\u{202e}b"), Duration::ZERO, 1, None, None);
-        snapshot.msrs.push(Row { plugin: Some("p\r\x07\u{9b}".into()), ..Row::default() });
+        let name = Some("n".repeat(1 << 20));
+        snapshot.msrs.push(Row { plugin: Some("p\r\u{9b}".into()), name, ..Row::default() });
         let harmless = snapshot.harmless();
-        assert_eq!(harmless.profile, "/a\u{fffd}[2J\u{fffd}b");
-        assert_eq!(harmless.msrs[0].plugin.as_deref(), Some("p\u{fffd}\u{fffd}\u{fffd}"));
+        assert_eq!(harmless.profile, r"/a\u{1b}[2J\u{202e}b");
+        assert_eq!(harmless.msrs[0].plugin.as_deref(), Some(r"p\u{d}\u{9b}"));
+        assert!(serde_json::to_string(&harmless).unwrap().len() < 2000, "long names are cut");
+    }
+
+    #[test]
+    fn what_an_older_or_newer_version_tells_is_understood() {
+        let told = r#"{"version": "0.0.1", "pid": 7, "news": [{"n": 1}],
+            "msrs": [{"reads": 1, "writes": 2, "more": null}]}"#;
+        let snapshot: Snapshot = serde_json::from_str(told).unwrap();
+        assert_eq!((snapshot.pid, snapshot.msrs[0].accesses()), (7, 3));
+        assert!(serde_json::from_str::<Snapshot>("{}").is_err(), "that is something else");
     }
 
     #[test]
