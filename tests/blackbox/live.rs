@@ -30,6 +30,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_socket_of_somebody_else,
         metrics_are_what_prometheus_reads,
         counters_go_on_over_boots,
+        a_guest_that_probes_takes_no_plugins_series,
+        shadows_while_they_run,
         metrics_on_a_unix_socket,
         other_machines_are_refused,
         an_address_that_is_taken,
@@ -79,8 +81,13 @@ fn told(workdir: &Workdir, arguments: &[&str]) -> Run {
 
 impl World {
     fn start(script: &str, arguments: &[&str]) -> Result<Self, Skip> {
+        Self::of(Vm::new().plugin(&COUNTER), script, arguments)
+    }
+
+    /// A VM that waits for a key.
+    fn of(vm: Vm, script: &str, arguments: &[&str]) -> Result<Self, Skip> {
         require_kvm()?;
-        let workdir = Vm::new().plugin(&COUNTER).on_disk(script)?;
+        let workdir = vm.on_disk(script)?;
         let arguments = [&["run", "vm.toml"], arguments].concat();
         let mut running = Running::start(&mut command(&workdir, &arguments));
         running.wait_for("\nkey ->");
@@ -254,8 +261,36 @@ fn a_socket_of_somebody_else() -> Outcome {
     Ok(())
 }
 
+/// What Prometheus would read. The parser skips what it cannot read, so all is
+/// counted.
 fn scrape(text: &str) -> Scrape {
-    Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus reads it")
+    let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("it is text");
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let parts = |sample: &Sample| match sample {
+        Sample::Histogram(buckets) => buckets.len(),
+        _ => 1,
+    };
+    let read: usize = scrape.samples.iter().map(|sample| parts(&sample.value)).sum();
+    assert_eq!(read, lines().count(), "lines that cannot be read:\n{text}");
+    let labels = |sample: &prometheus_parse::Sample| {
+        // Each bucket has its bound beside the labels of the histogram.
+        let bound = usize::from(matches!(sample.value, Sample::Histogram(_)));
+        (sample.labels.len() + bound) * parts(&sample.value)
+    };
+    let read: usize = scrape.samples.iter().map(labels).sum();
+    let there: usize = lines().map(|line| line.matches("=\"").count()).sum();
+    assert_eq!(read, there, "labels that cannot be read:\n{text}");
+    for line in lines() {
+        let name = line.split(['{', ' ']).next().expect("text");
+        let suffixes = ["_bucket", "_sum", "_count"].iter();
+        let stem = suffixes.filter_map(|suffix| name.strip_suffix(suffix)).next();
+        let is_told = |name: &str| {
+            let told = |what| text.lines().filter(|line| line.starts_with(&what)).count() == 1;
+            told(format!("# HELP {name} ")) && told(format!("# TYPE {name} "))
+        };
+        assert!(is_told(name) || stem.is_some_and(is_told), "{name} is not explained:\n{text}");
+    }
+    scrape
 }
 
 /// A counter's or gauge's value.
@@ -265,7 +300,8 @@ fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
             && labels.iter().all(|(name, value)| sample.labels.get(name) == Some(value))
     })?;
     match found.value {
-        Sample::Counter(value) | Sample::Gauge(value) => Some(value),
+        // Sums and counts of summaries have a type that the parser does not find.
+        Sample::Counter(value) | Sample::Gauge(value) | Sample::Untyped(value) => Some(value),
         _ => None,
     }
 }
@@ -283,8 +319,12 @@ fn metrics_are_what_prometheus_reads() -> Outcome {
         ("wasmsr_boots_total", &[], 1.0),
         ("wasmsr_vcpus", &[], 1.0),
         ("wasmsr_build_info", &[], 1.0),
+        ("wasmsr_plugin_info", &[("plugin", "counter"), ("version", "1.0.0")], 1.0),
     ] {
         assert_eq!(value(&scrape, name, labels), Some(expected), "{name}:\n{text}");
+    }
+    for name in ["wasmsr_plugin_access_fuel_sum", "wasmsr_plugin_access_fuel_count"] {
+        assert!(value(&scrape, name, &counter) > Some(0.0), "{name}:\n{text}");
     }
     let histograms: Vec<_> = scrape
         .samples
@@ -309,6 +349,66 @@ fn metrics_are_what_prometheus_reads() -> Outcome {
     assert!(head.starts_with("HTTP/1.1 404 "), "that is the owner's: {head}");
     let (head, _) = get(UnixStream::connect(world.socket()).expect("it listens"), "/stats");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    Ok(())
+}
+
+fn a_guest_that_probes_takes_no_plugins_series() -> Outcome {
+    let script = "sweep 500 200 -> fault \n times 64 r 1000 -> 64 \n key";
+    let world = World::start(script, &["--metrics", "unix:m.sock"])?;
+    let socket = UnixStream::connect(world.workdir.path().join("m.sock")).expect("it listens");
+    let text = metrics(socket);
+    let reads = |msr, plugin| {
+        let labels = [("msr", msr), ("plugin", plugin), ("op", "read")];
+        value(&scrape(&text), "wasmsr_msr_accesses_total", &labels)
+    };
+    assert_eq!(reads("0x1000", "counter"), Some(100.0), "{text}");
+    // KVM itself may know a few.
+    assert!(reads("(others)", "(policy)") > Some(300.0), "{text}");
+    let stats = world.asks(&["stats"]).exited(0);
+    assert!(stats.stdout.lines().count() < 30, "{stats}");
+    assert!(stats.stdout.contains("more MSRs that were left to the policy"), "{stats}");
+    Ok(())
+}
+
+/// Answers 0 where the counter counts.
+const CANDIDATE: Plugin = Plugin {
+    name: "candidate",
+    manifest: COUNTER.manifest,
+    code: r#"
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0))
+        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+};
+
+fn shadows_while_they_run() -> Outcome {
+    let vm = Vm::new().plugin(&COUNTER).plugin_with(&CANDIDATE, "shadow-of = \"counter\"");
+    let world = World::of(vm, COUNTED, &["--metrics", "unix:m.sock"])?;
+    let stats = world.asks(&["stats"]).exited(0);
+    let row = stats.stdout.lines().find(|line| line.starts_with("candidate 1.0.0 "));
+    let row: Vec<&str> =
+        row.unwrap_or_else(|| panic!("no row:\n{stats}")).split_whitespace().collect();
+    assert_eq!(row.get(2..8), Some(&["counter", "101", "101", "0", "0", "0"][..]), "{stats}");
+    assert!(stats.stdout.contains("read of 0x1000 on vCPU 0: 0x1; the shadow: 0x0"), "{stats}");
+    let json = json(&world.asks(&["stats", "--json"]).exited(0));
+    assert_eq!(json.pointer("/shadows/0/answers"), Some(&Value::from(101)), "{json:#}");
+    assert!(json.pointer("/shadows/0/mean_in_charge_ns").is_some_and(Value::is_u64), "{json:#}");
+
+    let text =
+        metrics(UnixStream::connect(world.workdir.path().join("m.sock")).expect("it listens"));
+    let scrape = scrape(&text);
+    let of = |name, kind: &[(&str, &str)]| {
+        let labels = [("shadow", "candidate"), ("of", "counter"), ("version", "1.0.0")];
+        value(&scrape, name, &[&labels, kind].concat())
+    };
+    for (name, kind, expected) in [
+        ("wasmsr_shadow_accesses_total", &[][..], 101.0),
+        ("wasmsr_shadow_differences_total", &[("kind", "answer")], 101.0),
+        ("wasmsr_shadow_differences_total", &[("kind", "effect")], 0.0),
+        ("wasmsr_shadow_failures_total", &[], 0.0),
+        ("wasmsr_shadow_duration_seconds_count", &[], 101.0),
+        ("wasmsr_shadow_in_charge_duration_seconds_count", &[], 101.0),
+    ] {
+        assert_eq!(of(name, kind), Some(expected), "{name}:\n{text}");
+    }
     Ok(())
 }
 

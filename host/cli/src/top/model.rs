@@ -358,16 +358,11 @@ fn number(line: &Line) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::path::Path;
-    use std::time::Duration;
-
     use super::*;
 
     /// A look after so many seconds, at MSRs with so many reads.
-    pub(crate) fn look(seconds: u64, rows: &[(&str, &str, u64)]) -> Snapshot {
-        let time = Duration::from_secs(seconds);
-        let mut look = Snapshot::of(Path::new("/vms/vm.toml"), time, 1, Some(time), None);
-        look.msrs = rows
+    pub(crate) fn look(seconds: u32, rows: &[(&str, &str, u64)]) -> Snapshot {
+        let rows = rows
             .iter()
             .map(|(msr, plugin, reads)| Row {
                 msr: Some((*msr).to_owned()),
@@ -376,7 +371,15 @@ pub(super) mod tests {
                 ..Row::default()
             })
             .collect();
-        look
+        Snapshot {
+            pid: 4711,
+            profile: "/vms/vm.toml".to_owned(),
+            boots: 1,
+            uptime: seconds.into(),
+            boot_uptime: Some(seconds.into()),
+            msrs: rows,
+            ..Snapshot::default()
+        }
     }
 
     fn model() -> Model {
