@@ -40,8 +40,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_directory_that_others_can_change,
         a_runtime_directory_that_is_not_ours,
         top_on_a_terminal,
+        top_over_a_reboot,
+        top_without_colours,
+        top_ends_after_so_many_looks,
         top_says_that_the_vm_has_ended,
         top_leaves_the_terminal_as_it_was,
+        top_ends_though_its_terminal_is_stuck,
         top_in_lines,
         top_without_a_terminal,
     ]
@@ -391,6 +395,8 @@ fn shadows_while_they_run() -> Outcome {
     let json = json(&world.asks(&["stats", "--json"]).exited(0));
     assert_eq!(json.pointer("/shadows/0/answers"), Some(&Value::from(101)), "{json:#}");
     assert!(json.pointer("/shadows/0/mean_in_charge_ns").is_some_and(Value::is_u64), "{json:#}");
+    let lines = world.asks(&["top", "--batch", "-n", "1"]).exited(0);
+    assert!(lines.stdout.contains("candidate 1.0.0 "), "{lines}");
 
     let text =
         metrics(UnixStream::connect(world.workdir.path().join("m.sock")).expect("it listens"));
@@ -409,6 +415,13 @@ fn shadows_while_they_run() -> Outcome {
     ] {
         assert_eq!(of(name, kind), Some(expected), "{name}:\n{text}");
     }
+
+    let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
+    top.shows(|screen| screen.contains("0x1000") && screen.contains("101 differences"));
+    top.type_in("vv");
+    top.shows(|screen| screen.contains("UNCLAIMED") && screen.contains("candidate"));
+    top.type_in("v");
+    top.shows(|screen| screen.contains("0x1000"));
     Ok(())
 }
 
@@ -593,6 +606,51 @@ fn top_on_a_terminal() -> Outcome {
     Ok(())
 }
 
+fn top_over_a_reboot() -> Outcome {
+    require_kvm()?;
+    let script = "times 64 r 1000 -> 64 \n r 2000 \n key \n outb 64 fe ->";
+    let workdir = Vm::new().plugin(&COUNTER).on_disk(script)?;
+    let mut running =
+        Running::start(&mut command(&workdir, &["run", "vm.toml", "--max-boots", "2"]));
+    running.wait_for("\nkey ->");
+    let mut top = Terminal::start(&command(&workdir, &["top", "-d", "0.1"]))?;
+    top.shows(|screen| screen.contains("boots 1") && screen.contains("0x2000"));
+    // Down to the last row.
+    top.type_in("\x1b[6~");
+    top.shows(|screen| screen.contains("0x1000") != screen.contains("0x2000"));
+    running.type_in("a");
+    top.shows(|screen| screen.contains("boots 2") && screen.contains("0x"));
+    running.type_in("a");
+    top.wait_for("the VM has ended");
+    running.finish().exited(14);
+    Ok(())
+}
+
+fn top_without_colours() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    for (variable, is_coloured) in [("CLICOLOR", true), ("NO_COLOR", false)] {
+        let mut command = command(&world.workdir, &["top"]);
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm").env(variable, "1");
+        let mut top = Terminal::start(&command)?;
+        top.shows(|screen| screen.contains("0x1000"));
+        assert_eq!(top.is_coloured(), is_coloured, "{variable}");
+    }
+    Ok(())
+}
+
+fn top_ends_after_so_many_looks() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    for looks in ["1", "3"] {
+        let top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.1", "-n", looks]))?;
+        top.wait_for("0x1000");
+        assert_eq!(top.finish(), Some(0), "exit code");
+    }
+    Ok(())
+}
+
 fn top_says_that_the_vm_has_ended() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
@@ -619,6 +677,22 @@ fn top_leaves_the_terminal_as_it_was() -> Outcome {
         top.wait_for("\x1b[?1049l");
         assert_eq!(top.finish(), Some(code), "exit code");
     }
+    Ok(())
+}
+
+/// A signal cannot be heeded where the screen takes nothing; a second one is.
+fn top_ends_though_its_terminal_is_stuck() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.1"]))?;
+    top.shows(|screen| screen.contains("0x1000"));
+    top.stop_output();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !top.has_ended() && Instant::now() < deadline {
+        top.send(Signal::TERM);
+        // Two that come at once are one.
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(top.finish(), Some(143), "exit code");
     Ok(())
 }
 

@@ -223,6 +223,11 @@ impl Shadow {
             examples: counts.examples,
         }
     }
+
+    /// Times at which it did otherwise than the plugin in charge.
+    pub(crate) fn differences(&self) -> u64 {
+        self.answers.saturating_add(self.effects).saturating_add(self.unclaimed)
+    }
 }
 
 fn nanos(time: Duration) -> u64 {
