@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -25,17 +26,26 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_vm_by_process_profile_and_socket,
         stats_where_none_or_several_run,
         a_killed_vm_leaves_nothing_that_is_taken_for_one,
+        a_vm_that_does_not_answer,
+        a_socket_of_somebody_else,
         metrics_are_what_prometheus_reads,
         counters_go_on_over_boots,
+        a_guest_that_probes_takes_no_plugins_series,
+        shadows_while_they_run,
         metrics_on_a_unix_socket,
         other_machines_are_refused,
         an_address_that_is_taken,
         readers_that_misbehave,
         a_directory_that_cannot_be_used,
         a_directory_that_others_can_change,
+        a_runtime_directory_that_is_not_ours,
         top_on_a_terminal,
+        top_over_a_reboot,
+        top_without_colours,
+        top_ends_after_so_many_looks,
         top_says_that_the_vm_has_ended,
         top_leaves_the_terminal_as_it_was,
+        top_ends_though_its_terminal_is_stuck,
         top_in_lines,
         top_without_a_terminal,
     ]
@@ -75,8 +85,13 @@ fn told(workdir: &Workdir, arguments: &[&str]) -> Run {
 
 impl World {
     fn start(script: &str, arguments: &[&str]) -> Result<Self, Skip> {
+        Self::of(Vm::new().plugin(&COUNTER), script, arguments)
+    }
+
+    /// A VM that waits for a key.
+    fn of(vm: Vm, script: &str, arguments: &[&str]) -> Result<Self, Skip> {
         require_kvm()?;
-        let workdir = Vm::new().plugin(&COUNTER).on_disk(script)?;
+        let workdir = vm.on_disk(script)?;
         let arguments = [&["run", "vm.toml"], arguments].concat();
         let mut running = Running::start(&mut command(&workdir, &arguments));
         running.wait_for("\nkey ->");
@@ -110,14 +125,21 @@ impl World {
     }
 }
 
-/// The body of an answer with status 200.
-fn get(mut stream: impl Read + Write, path: &str) -> String {
+/// The head and the body of an answer.
+fn get(mut stream: impl Read + Write, path: &str) -> (String, String) {
     write!(stream, "GET {path} HTTP/1.1\r\n\r\n").expect("it takes a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    (head.to_owned(), body.to_owned())
+}
+
+/// Metrics, served as Prometheus wants them.
+fn metrics(stream: impl Read + Write) -> String {
+    let (head, text) = get(stream, "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    body.to_owned()
+    assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4\r\n"), "{head}");
+    text
 }
 
 fn json(run: &Run) -> Value {
@@ -179,7 +201,7 @@ fn stats_where_none_or_several_run() -> Outcome {
     other.wait_for("\nkey ->");
     one.asks(&["stats"]).refused(&["several VMs run", &one.pid()]);
     one.asks(&["stats", "vm"]).refused(&["several", "name one by its process"]);
-    one.asks(&["stats", "nobody"]).refused(&["no VM that runs is `nobody`", &one.pid()]);
+    one.asks(&["stats", "nobody"]).refused(&["no VM that answers is `nobody`", &one.pid()]);
     one.asks(&["stats", &one.pid()]).exited(0);
     Ok(())
 }
@@ -198,8 +220,81 @@ fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
     Ok(())
 }
 
+fn a_vm_that_does_not_answer() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    world.running.send(Signal::STOP);
+    let pid = world.pid();
+    let ask = |arguments: &[&str]| Running::start(&mut command(&world.workdir, arguments));
+    let [by_process, only, by_name, list] =
+        [&["stats", &pid][..], &["stats"], &["stats", "vm"], &["stats", "--list"]].map(ask);
+    let told = format!("process {pid} does not answer");
+    for run in [by_process, only] {
+        run.finish().exited(12).said(&[&told, "takes too long", "stopped"]);
+    }
+    by_name.finish().refused(&["no VM that answers is `vm`", &pid, "no answer"]);
+    list.finish().exited(0).said(&[&told]);
+    world.running.send(Signal::CONT);
+    world.asks(&["stats", &pid]).exited(0);
+    world.finish().exited(1);
+    Ok(())
+}
+
+/// What anybody may have put where a user looks.
+fn a_socket_of_somebody_else() -> Outcome {
+    let workdir = Workdir::new();
+    let socket = workdir.path().join("x.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket can be made");
+    let body = r#"{"version": "9", "pid": 7, "profile": "\u001b[2J\u009b\u202e.toml",
+        "boot_uptime": 1.0, "msrs": [{"msr": "\r\u0007", "plugin": "\u001b]0;x", "reads": 1, "writes": 0}]}"#;
+    let answers = [format!("HTTP/1.1 200 OK\r\n\r\n{body}"), "\x1b[2J\r\n".to_owned()];
+    let serving = thread::spawn(move || {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    let asks = || told(&workdir, &["stats", socket.to_str().expect("text")]);
+    let run = asks().exited(0);
+    assert!(run.stdout.contains(r"\u{1b}[2J\u{9b}\u{202e}.toml"), "{run}");
+    let active = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    assert!(!run.stdout.contains(active), "{:?}", run.stdout);
+    let run = asks().exited(12).said(&["gives no statistics of a VM"]);
+    assert!(!run.stderr.contains(active), "{:?}", run.stderr);
+    serving.join().expect("nothing goes wrong there");
+    Ok(())
+}
+
+/// What Prometheus would read. The parser skips what it cannot read, so all is
+/// counted.
 fn scrape(text: &str) -> Scrape {
-    Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus reads it")
+    let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("it is text");
+    let lines = || text.lines().filter(|line| !line.starts_with('#'));
+    let parts = |sample: &Sample| match sample {
+        Sample::Histogram(buckets) => buckets.len(),
+        _ => 1,
+    };
+    let read: usize = scrape.samples.iter().map(|sample| parts(&sample.value)).sum();
+    assert_eq!(read, lines().count(), "lines that cannot be read:\n{text}");
+    let labels = |sample: &prometheus_parse::Sample| {
+        // Each bucket has its bound beside the labels of the histogram.
+        let bound = usize::from(matches!(sample.value, Sample::Histogram(_)));
+        (sample.labels.len() + bound) * parts(&sample.value)
+    };
+    let read: usize = scrape.samples.iter().map(labels).sum();
+    let there: usize = lines().map(|line| line.matches("=\"").count()).sum();
+    assert_eq!(read, there, "labels that cannot be read:\n{text}");
+    for line in lines() {
+        let name = line.split(['{', ' ']).next().expect("text");
+        let suffixes = ["_bucket", "_sum", "_count"].iter();
+        let stem = suffixes.filter_map(|suffix| name.strip_suffix(suffix)).next();
+        let is_told = |name: &str| {
+            let told = |what| text.lines().filter(|line| line.starts_with(&what)).count() == 1;
+            told(format!("# HELP {name} ")) && told(format!("# TYPE {name} "))
+        };
+        assert!(is_told(name) || stem.is_some_and(is_told), "{name} is not explained:\n{text}");
+    }
+    scrape
 }
 
 /// A counter's or gauge's value.
@@ -209,14 +304,15 @@ fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
             && labels.iter().all(|(name, value)| sample.labels.get(name) == Some(value))
     })?;
     match found.value {
-        Sample::Counter(value) | Sample::Gauge(value) => Some(value),
+        // Sums and counts of summaries have a type that the parser does not find.
+        Sample::Counter(value) | Sample::Gauge(value) | Sample::Untyped(value) => Some(value),
         _ => None,
     }
 }
 
 fn metrics_are_what_prometheus_reads() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
-    let text = get(TcpStream::connect(world.port()).expect("it listens"), "/metrics");
+    let text = metrics(TcpStream::connect(world.port()).expect("it listens"));
     let scrape = scrape(&text);
     let counter = [("plugin", "counter")];
     let read = [("msr", "0x1000"), ("plugin", "counter"), ("op", "read")];
@@ -227,8 +323,12 @@ fn metrics_are_what_prometheus_reads() -> Outcome {
         ("wasmsr_boots_total", &[], 1.0),
         ("wasmsr_vcpus", &[], 1.0),
         ("wasmsr_build_info", &[], 1.0),
+        ("wasmsr_plugin_info", &[("plugin", "counter"), ("version", "1.0.0")], 1.0),
     ] {
         assert_eq!(value(&scrape, name, labels), Some(expected), "{name}:\n{text}");
+    }
+    for name in ["wasmsr_plugin_access_fuel_sum", "wasmsr_plugin_access_fuel_count"] {
+        assert!(value(&scrape, name, &counter) > Some(0.0), "{name}:\n{text}");
     }
     let histograms: Vec<_> = scrape
         .samples
@@ -249,6 +349,79 @@ fn metrics_are_what_prometheus_reads() -> Outcome {
         let count = format!("_seconds_count{{plugin=\"{plugin}\"}} {}\n", last.count);
         assert!(text.contains(&count), "no `{count}`:\n{text}");
     }
+    let (head, _) = get(TcpStream::connect(world.port()).expect("it listens"), "/stats");
+    assert!(head.starts_with("HTTP/1.1 404 "), "that is the owner's: {head}");
+    let (head, _) = get(UnixStream::connect(world.socket()).expect("it listens"), "/stats");
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    Ok(())
+}
+
+fn a_guest_that_probes_takes_no_plugins_series() -> Outcome {
+    let script = "sweep 500 200 -> fault \n times 64 r 1000 -> 64 \n key";
+    let world = World::start(script, &["--metrics", "unix:m.sock"])?;
+    let socket = UnixStream::connect(world.workdir.path().join("m.sock")).expect("it listens");
+    let text = metrics(socket);
+    let reads = |msr, plugin| {
+        let labels = [("msr", msr), ("plugin", plugin), ("op", "read")];
+        value(&scrape(&text), "wasmsr_msr_accesses_total", &labels)
+    };
+    assert_eq!(reads("0x1000", "counter"), Some(100.0), "{text}");
+    // KVM itself may know a few.
+    assert!(reads("(others)", "(policy)") > Some(300.0), "{text}");
+    let stats = world.asks(&["stats"]).exited(0);
+    assert!(stats.stdout.lines().count() < 30, "{stats}");
+    assert!(stats.stdout.contains("more MSRs that were left to the policy"), "{stats}");
+    Ok(())
+}
+
+/// Answers 0 where the counter counts.
+const CANDIDATE: Plugin = Plugin {
+    name: "candidate",
+    manifest: COUNTER.manifest,
+    code: r#"
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0))
+        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+};
+
+fn shadows_while_they_run() -> Outcome {
+    let vm = Vm::new().plugin(&COUNTER).plugin_with(&CANDIDATE, "shadow-of = \"counter\"");
+    let world = World::of(vm, COUNTED, &["--metrics", "unix:m.sock"])?;
+    let stats = world.asks(&["stats"]).exited(0);
+    let row = stats.stdout.lines().find(|line| line.starts_with("candidate 1.0.0 "));
+    let row: Vec<&str> =
+        row.unwrap_or_else(|| panic!("no row:\n{stats}")).split_whitespace().collect();
+    assert_eq!(row.get(2..8), Some(&["counter", "101", "101", "0", "0", "0"][..]), "{stats}");
+    assert!(stats.stdout.contains("read of 0x1000 on vCPU 0: 0x1; the shadow: 0x0"), "{stats}");
+    let json = json(&world.asks(&["stats", "--json"]).exited(0));
+    assert_eq!(json.pointer("/shadows/0/answers"), Some(&Value::from(101)), "{json:#}");
+    assert!(json.pointer("/shadows/0/mean_in_charge_ns").is_some_and(Value::is_u64), "{json:#}");
+    let lines = world.asks(&["top", "--batch", "-n", "1"]).exited(0);
+    assert!(lines.stdout.contains("candidate 1.0.0 "), "{lines}");
+
+    let text =
+        metrics(UnixStream::connect(world.workdir.path().join("m.sock")).expect("it listens"));
+    let scrape = scrape(&text);
+    let of = |name, kind: &[(&str, &str)]| {
+        let labels = [("shadow", "candidate"), ("of", "counter"), ("version", "1.0.0")];
+        value(&scrape, name, &[&labels, kind].concat())
+    };
+    for (name, kind, expected) in [
+        ("wasmsr_shadow_accesses_total", &[][..], 101.0),
+        ("wasmsr_shadow_differences_total", &[("kind", "answer")], 101.0),
+        ("wasmsr_shadow_differences_total", &[("kind", "effect")], 0.0),
+        ("wasmsr_shadow_failures_total", &[], 0.0),
+        ("wasmsr_shadow_duration_seconds_count", &[], 101.0),
+        ("wasmsr_shadow_in_charge_duration_seconds_count", &[], 101.0),
+    ] {
+        assert_eq!(of(name, kind), Some(expected), "{name}:\n{text}");
+    }
+
+    let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
+    top.shows(|screen| screen.contains("0x1000") && screen.contains("101 differences"));
+    top.type_in("vv");
+    top.shows(|screen| screen.contains("UNCLAIMED") && screen.contains("candidate"));
+    top.type_in("v");
+    top.shows(|screen| screen.contains("0x1000"));
     Ok(())
 }
 
@@ -261,7 +434,7 @@ fn counters_go_on_over_boots() -> Outcome {
     for (number, boot) in [(1, 1.0), (2, 2.0), (3, 3.0)] {
         running.wait_for_many("\nkey ->", number);
         let socket = UnixStream::connect(workdir.path().join("m.sock")).expect("it listens");
-        let scrape = scrape(&get(socket, "/metrics"));
+        let scrape = scrape(&metrics(socket));
         let reads = value(&scrape, "wasmsr_msr_accesses_total", &[("op", "read")]);
         assert_eq!(reads, Some(100.0 * boot));
         assert_eq!(value(&scrape, "wasmsr_boots_total", &[]), Some(boot));
@@ -274,7 +447,7 @@ fn counters_go_on_over_boots() -> Outcome {
 fn metrics_on_a_unix_socket() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "unix:m.sock"])?;
     let socket = world.workdir.path().join("m.sock");
-    let text = get(UnixStream::connect(&socket).expect("it listens"), "/metrics");
+    let text = metrics(UnixStream::connect(&socket).expect("it listens"));
     assert!(text.contains("wasmsr_boots_total 1\n"), "{text}");
     world.finish().exited(1);
     assert!(!socket.exists(), "the socket is removed");
@@ -331,8 +504,10 @@ fn readers_that_misbehave() -> Outcome {
     assert!(refusal.is_empty() || refusal.contains("431"), "{refusal}");
     // Most of these wait in the kernel's queue, until the first run out of time.
     let silent: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    let stats = world.asks(&["stats"]).exited(0);
+    assert!(stats.stdout.contains("0x1000 "), "they do not blind the owner: {stats}");
     let began = Instant::now();
-    let text = get(connect(), "/metrics");
+    let text = metrics(connect());
     assert!(text.contains("wasmsr_boots_total 1\n"), "{text}");
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!(threads(), before, "readers cost no thread");
@@ -344,10 +519,33 @@ fn readers_that_misbehave() -> Outcome {
 fn a_directory_that_cannot_be_used() -> Outcome {
     require_kvm()?;
     let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
-    let mut command = wasmsr(&["run", "vm.toml"]);
-    command.current_dir(workdir.path()).env("XDG_RUNTIME_DIR", "/dev/null");
-    let run = Running::start(&mut command).finish();
-    run.exited(1).said(&["cannot make /dev/null/wasmsr", "do not find this VM"]);
+    workdir.put("wasmsr", "a file");
+    let run = told(&workdir, &["run", "vm.toml"]).exited(1);
+    run.said(&["wasmsr is no directory", "do not find this VM"]);
+    Ok(())
+}
+
+/// It is another user's, as after `sudo -E`, or gone: the fallback serves.
+fn a_runtime_directory_that_is_not_ours() -> Outcome {
+    require_kvm()?;
+    let workdir = Vm::new().plugin(&COUNTER).on_disk(COUNTED)?;
+    let theirs = workdir.path().join("theirs");
+    fs::create_dir(&theirs).expect("a folder can be made");
+    if chown(&theirs, Some(65534), None).is_err() {
+        return cannot_run_here("only root can give a folder away");
+    }
+    for directory in [&theirs, &workdir.path().join("missing")] {
+        let mut run = command(&workdir, &["run", "vm.toml"]);
+        let mut running = Running::start(run.env("XDG_RUNTIME_DIR", directory));
+        running.wait_for("\nkey ->");
+        let pid = running.proc();
+        let pid = pid.file_name().and_then(|name| name.to_str()).expect("a number");
+        let mut stats = command(&workdir, &["stats", pid]);
+        Running::start(stats.env("XDG_RUNTIME_DIR", directory)).finish().exited(0);
+        running.type_in("a");
+        running.finish().exited(1);
+    }
+    assert_eq!(fs::read_dir(&theirs).expect("we are root").count(), 0);
     Ok(())
 }
 
@@ -408,6 +606,51 @@ fn top_on_a_terminal() -> Outcome {
     Ok(())
 }
 
+fn top_over_a_reboot() -> Outcome {
+    require_kvm()?;
+    let script = "times 64 r 1000 -> 64 \n r 2000 \n key \n outb 64 fe ->";
+    let workdir = Vm::new().plugin(&COUNTER).on_disk(script)?;
+    let mut running =
+        Running::start(&mut command(&workdir, &["run", "vm.toml", "--max-boots", "2"]));
+    running.wait_for("\nkey ->");
+    let mut top = Terminal::start(&command(&workdir, &["top", "-d", "0.1"]))?;
+    top.shows(|screen| screen.contains("boots 1") && screen.contains("0x2000"));
+    // Down to the last row.
+    top.type_in("\x1b[6~");
+    top.shows(|screen| screen.contains("0x1000") != screen.contains("0x2000"));
+    running.type_in("a");
+    top.shows(|screen| screen.contains("boots 2") && screen.contains("0x"));
+    running.type_in("a");
+    top.wait_for("the VM has ended");
+    running.finish().exited(14);
+    Ok(())
+}
+
+fn top_without_colours() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    for (variable, is_coloured) in [("CLICOLOR", true), ("NO_COLOR", false)] {
+        let mut command = command(&world.workdir, &["top"]);
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+            command.env_remove(name);
+        }
+        command.env("TERM", "xterm").env(variable, "1");
+        let mut top = Terminal::start(&command)?;
+        top.shows(|screen| screen.contains("0x1000"));
+        assert_eq!(top.is_coloured(), is_coloured, "{variable}");
+    }
+    Ok(())
+}
+
+fn top_ends_after_so_many_looks() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    for looks in ["1", "3"] {
+        let top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.1", "-n", looks]))?;
+        top.wait_for("0x1000");
+        assert_eq!(top.finish(), Some(0), "exit code");
+    }
+    Ok(())
+}
+
 fn top_says_that_the_vm_has_ended() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
@@ -434,6 +677,22 @@ fn top_leaves_the_terminal_as_it_was() -> Outcome {
         top.wait_for("\x1b[?1049l");
         assert_eq!(top.finish(), Some(code), "exit code");
     }
+    Ok(())
+}
+
+/// A signal cannot be heeded where the screen takes nothing; a second one is.
+fn top_ends_though_its_terminal_is_stuck() -> Outcome {
+    let world = World::start(COUNTED, &[])?;
+    let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.1"]))?;
+    top.shows(|screen| screen.contains("0x1000"));
+    top.stop_output();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !top.has_ended() && Instant::now() < deadline {
+        top.send(Signal::TERM);
+        // Two that come at once are one.
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(top.finish(), Some(143), "exit code");
     Ok(())
 }
 

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use anyhow::Context;
 use wasmsr_engine::record::Recorder;
-use wasmsr_engine::{Engine, LoadOptions, MsrHandler};
+use wasmsr_engine::{Engine, LoadOptions, MsrHandler, Report};
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
 use crate::args::{self, OnReboot};
 use crate::console::{self, say};
 use crate::exit::{Code, Failure};
-use crate::live::Live;
 use crate::live::snapshot::Snapshot;
+use crate::live::{Live, Sources};
 use crate::loaded::{Loaded, load_options};
 use crate::recorded::{self, Recorded};
 use crate::signals;
-use crate::summary::{Leftovers, Summary, SummaryFile};
+use crate::summary::{Summary, SummaryFile};
 use crate::tables;
 
 /// Runs the VM that a profile describes.
@@ -31,13 +31,12 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let summary = args.summary.as_deref().map(SummaryFile::at).transpose()?;
     let recording = args.record.as_deref().map(recorded::begin).transpose()?;
     let recorder = recording.as_ref().map(Recorded::recorder);
-    let mut seen =
-        Onlookers { counts: live.snapshot(), left: Leftovers::default(), live, recorder };
+    let mut seen = Onlookers { counts: live.snapshot(), reports: Vec::new(), live, recorder };
     let end = boots(args, &options, &mut set, &events, &mut seen);
-    let Onlookers { counts, left, .. } = seen;
+    let Onlookers { counts, reports, .. } = seen;
     let recording = recording.map(Recorded::finish);
     if let Some(summary) = summary {
-        summary.write(&Summary::of(&end, &counts, &left, recording.as_ref()));
+        summary.write(&Summary::of(&end, &counts, &reports, recording.as_ref()));
     }
     Ok(Code::of(&end?))
 }
@@ -47,7 +46,7 @@ struct Onlookers<'a> {
     live: Live,
     recorder: Option<&'a Recorder>,
     counts: Snapshot,
-    left: Leftovers,
+    reports: Vec<Report>,
 }
 
 /// Boot after boot, until one is the last.
@@ -108,18 +107,19 @@ fn boot(set: &Loaded, events: &Events, seen: &mut Onlookers<'_>) -> Result<RunEn
         None => set.engine.start(&host, vcpus),
     };
     let started = started.with_context(in_profile).map_err(Failure::input)?;
+    let sources = Sources::of(&set.engine, &started);
     let handlers: Vec<Box<dyn MsrHandler>> =
         started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
-    let watched = seen.live.boot(&started.metrics);
+    let watched = seen.live.boot(sources);
     let end = vm.run(handlers, events);
     seen.counts = seen.live.snapshot();
     drop(watched);
-    say(&format!("wasmsr: {end}\n{}", tables::accesses(&started.metrics)));
-    seen.left = Leftovers { shadows: started.shadows.counts(), reports: started.reports.take() };
-    if !seen.left.shadows.is_empty() {
-        say(&format!("\n{}", tables::shadows(&seen.left.shadows)));
+    say(&format!("wasmsr: {end}\n{}", tables::accesses(&seen.counts.msrs)));
+    seen.reports = started.reports.take();
+    if !seen.counts.shadows.is_empty() {
+        say(&format!("\n{}", tables::shadows(&seen.counts.shadows)));
     }
-    for report in &seen.left.reports {
+    for report in &seen.reports {
         let whose = report.vcpu.map_or(String::new(), |vcpu| format!(", {vcpu}"));
         say(&format!("\nplugin {}{whose} reports:\n{}", report.plugin, report.text));
     }

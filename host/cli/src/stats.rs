@@ -5,8 +5,8 @@ use serde::Serialize;
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::live::client;
-use crate::live::snapshot::{Row, Snapshot};
+use crate::live::client::{self, Round};
+use crate::live::snapshot::Snapshot;
 use crate::tables::{self, table};
 
 /// Prints the statistics of a VM, or the VMs that there are.
@@ -40,8 +40,11 @@ struct Line<'a> {
 }
 
 fn list(args: &args::Stats) -> Result<String, Failure> {
-    let running = client::running();
-    let lines = running.iter().map(|(_, snapshot)| Line {
+    let round = Round::ask();
+    for (process, error) in &round.silent {
+        tracing::warn!("process {process} does not answer: {error:#}");
+    }
+    let lines = round.running.iter().map(|(_, snapshot)| Line {
         pid: snapshot.pid,
         profile: &snapshot.profile,
         vcpus: snapshot.vcpus,
@@ -69,48 +72,16 @@ fn for_people(snapshot: &Snapshot) -> String {
         1 => format!("1 {what}"),
         _ => format!("{count} {what}s"),
     };
-    let head = format!(
-        "{} (process {}), {}, up {}, {}",
-        snapshot.profile,
-        snapshot.pid,
-        plural(snapshot.vcpus as u64, "vCPU"),
-        tables::span(snapshot.uptime),
-        plural(snapshot.boots, "boot"),
-    );
-    if snapshot.msrs.is_empty() {
-        return format!("{head}\nno MSR access has left the kernel");
+    let Snapshot { profile, pid, .. } = snapshot;
+    let (up, boots) = (tables::span(snapshot.uptime), plural(snapshot.boots, "boot"));
+    if snapshot.boot_uptime.is_none() {
+        return format!("{profile} (process {pid}), up {up}, {boots}\nit is between two boots");
     }
-    let titles = [
-        "MSR",
-        "NAME",
-        "PLUGIN",
-        "READS",
-        "WRITES",
-        "FAULTS",
-        "FAILURES",
-        "MEAN TIME",
-        "P99",
-        "FUEL",
-    ];
-    let mut table = table(titles, &[3, 4, 5, 6, 7, 8, 9]);
-    for row in &snapshot.msrs {
-        table.add_row(cells(row));
+    let vcpus = plural(snapshot.vcpus as u64, "vCPU");
+    let head = format!("{profile} (process {pid}), {vcpus}, up {up}, {boots}");
+    let table = tables::statistics(&snapshot.msrs);
+    match snapshot.shadows.is_empty() {
+        true => format!("{head}\n{table}"),
+        false => format!("{head}\n{table}\n\n{}", tables::shadows(&snapshot.shadows)),
     }
-    format!("{head}\n{}", table.trim_fmt())
-}
-
-fn cells(row: &Row) -> [String; 10] {
-    let time = |nanos: Option<u64>| nanos.map_or("-".to_owned(), tables::nanos);
-    [
-        row.msr.clone().unwrap_or("others".to_owned()),
-        row.name.clone().unwrap_or("-".to_owned()),
-        row.plugin.clone().unwrap_or("(policy)".to_owned()),
-        row.reads.to_string(),
-        row.writes.to_string(),
-        row.faults.to_string(),
-        row.failures.to_string(),
-        time(row.mean_ns),
-        time(row.p99_ns),
-        row.mean_fuel.map_or("-".to_owned(), |fuel| fuel.to_string()),
-    ]
 }

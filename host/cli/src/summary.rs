@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::Serialize;
 use tempfile::NamedTempFile;
-use wasmsr_engine::{Report, ShadowCounts};
+use wasmsr_engine::Report;
 use wasmsr_vmm::RunEnd;
 
 use crate::exit::{Code, Failure};
@@ -26,26 +26,9 @@ pub(crate) struct Summary<'a> {
     /// As `stats --json` gave it when the last boot ended.
     #[serde(flatten)]
     counts: &'a Snapshot,
-    shadows: Vec<Shadow<'a>>,
     reports: Vec<PluginReport<'a>>,
     /// `null` without `--record`.
     recording: Option<&'a RecordingSummary>,
-}
-
-/// How a shadow did in the last boot.
-#[derive(Serialize)]
-struct Shadow<'a> {
-    plugin: &'a str,
-    version: &'a str,
-    of: &'a str,
-    accesses: u64,
-    answers: u64,
-    effects: u64,
-    unclaimed: u64,
-    failures: u64,
-    mean_ns: Option<u64>,
-    mean_in_charge_ns: Option<u64>,
-    examples: &'a [String],
 }
 
 /// What a plugin told after the last boot.
@@ -65,13 +48,6 @@ pub(crate) struct RecordingSummary {
     /// Accesses that are missing.
     pub(crate) dropped: u64,
     pub(crate) error: Option<String>,
-}
-
-/// What a boot leaves, beside its counts.
-#[derive(Default)]
-pub(crate) struct Leftovers {
-    pub(crate) shadows: Vec<ShadowCounts>,
-    pub(crate) reports: Vec<Report>,
 }
 
 impl SummaryFile {
@@ -115,7 +91,7 @@ impl<'a> Summary<'a> {
     pub(crate) fn of(
         end: &Result<RunEnd, Failure>,
         counts: &'a Snapshot,
-        leftovers: &'a Leftovers,
+        reports: &'a [Report],
         recording: Option<&'a RecordingSummary>,
     ) -> Self {
         let (code, end) = match end {
@@ -126,28 +102,8 @@ impl<'a> Summary<'a> {
             exit_code: code.number(),
             end,
             counts,
-            shadows: leftovers.shadows.iter().map(Shadow::of).collect(),
-            reports: leftovers.reports.iter().map(PluginReport::of).collect(),
+            reports: reports.iter().map(PluginReport::of).collect(),
             recording,
-        }
-    }
-}
-
-impl<'a> Shadow<'a> {
-    fn of(counts: &'a ShadowCounts) -> Self {
-        let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        Shadow {
-            plugin: &counts.plugin,
-            version: &counts.version,
-            of: &counts.of,
-            accesses: counts.accesses,
-            answers: counts.answers,
-            effects: counts.effects,
-            unclaimed: counts.unclaimed,
-            failures: counts.failures,
-            mean_ns: counts.mean.map(nanos),
-            mean_in_charge_ns: counts.mean_in_charge.map(nanos),
-            examples: &counts.examples,
         }
     }
 }

@@ -1,13 +1,16 @@
 //! Tables for people.
 
+use std::cmp::Reverse;
+use std::ptr;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use wasmsr_engine::msr::{MsrIndex, MsrRange};
-use wasmsr_engine::{Metrics, ShadowCounts};
+use wasmsr_engine::msr::MsrRange;
+
+use crate::live::snapshot::{OTHERS, POLICY, Row, Shadow};
 
 /// A plain table: a head, aligned columns, no lines.
-pub(crate) fn table<const N: usize>(head: [&str; N], right: &[usize]) -> Table {
+pub(crate) fn table<'a>(head: impl IntoIterator<Item = &'a str>, right: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -30,47 +33,62 @@ pub(crate) fn range_name(range: MsrRange) -> String {
     }
 }
 
-/// Rows shown for MSRs that no plugin answered: a guest that probes hundreds
-/// of them must not bury the plugins' rows.
+/// Rows shown for MSRs that no plugin answered, the most frequent: a guest that
+/// probes hundreds of them must not bury the plugins' rows.
 const POLICY_ROWS: usize = 16;
 
-/// What became of the guest's MSR accesses.
-pub(crate) fn accesses(metrics: &Metrics) -> String {
-    let mut rows = metrics.msrs();
+/// A column of the table of accesses: its title and its cells.
+type Column = (&'static str, fn(&Row) -> String);
+
+const COLUMNS: [Column; 9] = [
+    ("MSR", |row| row.msr.clone().unwrap_or(OTHERS.to_owned())),
+    ("NAME", |row| row.name.clone().unwrap_or("-".to_owned())),
+    ("PLUGIN", |row| row.plugin.clone().unwrap_or(POLICY.to_owned())),
+    ("READS", |row| row.reads.to_string()),
+    ("WRITES", |row| row.writes.to_string()),
+    ("FAULTS", |row| row.faults.to_string()),
+    ("FAILURES", |row| row.failures.to_string()),
+    ("MEAN TIME", |row| time(row.mean_ns)),
+    ("P99", |row| time(row.p99_ns)),
+];
+
+const FUEL: Column = ("FUEL", |row| row.mean_fuel.map_or("-".to_owned(), |fuel| fuel.to_string()));
+
+/// What became of the guest's MSR accesses, after a boot.
+pub(crate) fn accesses(rows: &[Row]) -> String {
+    counted(rows, &COLUMNS)
+}
+
+/// The same while it runs, with what plugins use.
+pub(crate) fn statistics(rows: &[Row]) -> String {
+    let columns: Vec<Column> = COLUMNS.into_iter().chain([FUEL]).collect();
+    counted(rows, &columns)
+}
+
+fn counted(rows: &[Row], columns: &[Column]) -> String {
     if rows.is_empty() {
         return "no MSR access left the kernel".to_owned();
     }
-    let mut policy_rows = 0;
-    let all = rows.len();
-    rows.retain(|row| {
-        policy_rows += usize::from(row.plugin.is_none());
-        row.plugin.is_some() || policy_rows <= POLICY_ROWS
-    });
-    let unshown = all - rows.len();
-    let head =
-        ["MSR", "NAME", "PLUGIN", "READS", "WRITES", "FAULTS", "FAILURES", "MEAN TIME", "P99"];
-    let mut table = table(head, &[3, 4, 5, 6, 7, 8]);
-    for row in rows {
-        table.add_row([
-            row.index.map_or("others".to_owned(), |index| index.to_string()),
-            row.index.and_then(MsrIndex::name).unwrap_or("-").to_owned(),
-            row.plugin.map_or("(policy)".to_owned(), |plugin| plugin.to_string()),
-            row.reads.to_string(),
-            row.writes.to_string(),
-            row.faults.to_string(),
-            row.failures.to_string(),
-            row.latency.mean().map_or("-".to_owned(), duration),
-            row.latency.within(990).map_or("-".to_owned(), duration),
-        ]);
+    let is_probed = |row: &Row| row.plugin.is_none() && row.msr.is_some();
+    let mut probed: Vec<&Row> = rows.iter().filter(|row| is_probed(row)).collect();
+    probed.sort_by_key(|row| Reverse(row.accesses()));
+    let unshown = probed.split_off(probed.len().min(POLICY_ROWS));
+    let numbers: Vec<usize> = (3..columns.len()).collect();
+    let mut table = table(columns.iter().map(|(title, _)| *title), &numbers);
+    for row in rows.iter().filter(|row| !unshown.iter().any(|hidden| ptr::eq(*hidden, *row))) {
+        table.add_row(columns.iter().map(|(_, cell)| cell(row)));
     }
-    match unshown {
+    match unshown.len() {
         0 => table.trim_fmt(),
-        _ => format!("{}\n and {unshown} more MSRs that were left to the policy", table.trim_fmt()),
+        1 => format!("{}\n and 1 more MSR that was left to the policy", table.trim_fmt()),
+        more => {
+            format!("{}\n and {more} more MSRs that were left to the policy", table.trim_fmt())
+        }
     }
 }
 
 /// How the shadows did.
-pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
+pub(crate) fn shadows(shadows: &[Shadow]) -> String {
     let head = [
         "SHADOW",
         "OF",
@@ -86,14 +104,14 @@ pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
     for shadow in shadows {
         table.add_row([
             format!("{} {}", shadow.plugin, shadow.version),
-            shadow.of.to_string(),
+            shadow.of.clone(),
             shadow.accesses.to_string(),
             shadow.answers.to_string(),
             shadow.effects.to_string(),
             shadow.unclaimed.to_string(),
             shadow.failures.to_string(),
-            shadow.mean.map_or("-".to_owned(), duration),
-            shadow.mean_in_charge.map_or("-".to_owned(), duration),
+            time(shadow.mean_ns),
+            time(shadow.mean_in_charge_ns),
         ]);
     }
     let mut text = table.trim_fmt();
@@ -106,9 +124,9 @@ pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
     text
 }
 
-/// A time in few characters.
-fn duration(time: Duration) -> String {
-    nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+/// A time that may be unknown, from nanoseconds.
+fn time(known: Option<u64>) -> String {
+    known.map_or("-".to_owned(), nanos)
 }
 
 /// A number of nanoseconds in few characters.
@@ -116,7 +134,8 @@ pub(crate) fn nanos(nanos: u64) -> String {
     match nanos {
         0..10_000 => format!("{nanos} ns"),
         10_000..10_000_000 => format!("{} µs", nanos / 1_000),
-        _ => format!("{} ms", nanos / 1_000_000),
+        10_000_000..10_000_000_000 => format!("{} ms", nanos / 1_000_000),
+        _ => format!("{} s", nanos / 1_000_000_000),
     }
 }
 
@@ -129,5 +148,34 @@ pub(crate) fn span(seconds: f64) -> String {
         60..3600 => format!("{minutes}m{:02}s", seconds % 60),
         3600..86400 => format!("{hours}h{minutes:02}m"),
         _ => format!("{days}d{hours:02}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(msr: Option<u32>, plugin: Option<&str>, reads: u64) -> Row {
+        Row {
+            msr: msr.map(|msr| format!("{msr:#x}")),
+            plugin: plugin.map(str::to_owned),
+            reads,
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn msrs_that_are_probed_bury_nobody() {
+        let probed = (0..100).map(|msr| row(Some(msr), None, u64::from(msr)));
+        let sums = [row(None, None, 1), row(None, Some("p"), 1)];
+        let rows: Vec<Row> = probed.chain([row(Some(0x1000), Some("p"), 1)]).chain(sums).collect();
+        for text in [accesses(&rows), statistics(&rows)] {
+            assert_eq!(text.lines().count(), 1 + POLICY_ROWS + 3 + 1, "{text}");
+            for part in ["0x1000 ", "0x63 ", "(others) ", "and 84 more MSRs"] {
+                assert!(text.contains(part), "no `{part}`:\n{text}");
+            }
+            assert!(!text.contains("0x53 "), "the most frequent are shown:\n{text}");
+        }
+        assert!(statistics(&rows).contains("FUEL"));
     }
 }

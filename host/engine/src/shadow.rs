@@ -34,9 +34,9 @@ pub(crate) struct ShadowPlan {
 }
 
 /// What a shadow has shown so far, over all vCPUs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShadowCounts {
-    /// The shadow's name and version.
+    /// The shadow's name.
     pub plugin: String,
     /// Its version.
     pub version: String,
@@ -53,12 +53,43 @@ pub struct ShadowCounts {
     pub unclaimed: u64,
     /// Those at which it failed.
     pub failures: u64,
-    /// Mean time of the shadow's calls.
-    pub mean: Option<Duration>,
-    /// Mean time of the same accesses with the plugin in charge.
-    pub mean_in_charge: Option<Duration>,
+    /// Accesses that the shadow was called for.
+    pub timed: u64,
+    /// The time of these calls.
+    pub took: Duration,
+    /// The time of the same accesses with the plugin in charge.
+    pub took_in_charge: Duration,
     /// One difference for each of the first MSRs and directions.
     pub examples: Vec<String>,
+}
+
+impl ShadowCounts {
+    /// Adds the counts of another, whoever that is.
+    pub fn add(&mut self, other: &ShadowCounts) {
+        self.accesses = self.accesses.saturating_add(other.accesses);
+        self.answers = self.answers.saturating_add(other.answers);
+        self.effects = self.effects.saturating_add(other.effects);
+        self.unclaimed = self.unclaimed.saturating_add(other.unclaimed);
+        self.failures = self.failures.saturating_add(other.failures);
+        self.timed = self.timed.saturating_add(other.timed);
+        self.took = self.took.saturating_add(other.took);
+        self.took_in_charge = self.took_in_charge.saturating_add(other.took_in_charge);
+    }
+
+    /// Mean time of the shadow's calls.
+    pub fn mean(&self) -> Option<Duration> {
+        self.mean_of(self.took)
+    }
+
+    /// Mean time of the same accesses with the plugin in charge.
+    pub fn mean_in_charge(&self) -> Option<Duration> {
+        self.mean_of(self.took_in_charge)
+    }
+
+    fn mean_of(&self, time: Duration) -> Option<Duration> {
+        let nanos = time.as_nanos().checked_div(self.timed.into())?;
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
 }
 
 /// The shadows of a running VM, for whoever wants to know how they do.
@@ -99,7 +130,7 @@ struct Sums {
     effects: u64,
     unclaimed: u64,
     failures: u64,
-    timed: u32,
+    timed: u64,
     took: Duration,
     took_in_charge: Duration,
     told: BTreeSet<Option<(MsrIndex, bool)>>,
@@ -173,7 +204,7 @@ impl Follower {
 
         let mut sums = self.tally.sums();
         sums.accesses += 1;
-        sums.timed = sums.timed.saturating_add(1);
+        sums.timed += 1;
         sums.took += own_took;
         sums.took_in_charge += took;
         sums.failures += u64::from(matches!(own, Verdict::Failed(_)));
@@ -254,8 +285,9 @@ impl Tally {
             effects: sums.effects,
             unclaimed: sums.unclaimed,
             failures: sums.failures,
-            mean: sums.took.checked_div(sums.timed),
-            mean_in_charge: sums.took_in_charge.checked_div(sums.timed),
+            timed: sums.timed,
+            took: sums.took,
+            took_in_charge: sums.took_in_charge,
             examples: sums.examples.clone(),
         }
     }

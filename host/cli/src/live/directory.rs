@@ -13,15 +13,21 @@ use rustix::process::geteuid;
 
 /// The directories in the order in which they are tried.
 fn candidates() -> Vec<PathBuf> {
-    // As the XDG base directory specification says, which ignores relative paths.
-    let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    match own {
+    // The XDG base directory specification has relative paths ignored, and the
+    // directory be the user's. After `sudo` it may still be another's.
+    let own = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match own.filter(|path| path.is_absolute() && is_own(path)) {
         Some(own) => vec![own.join("wasmsr")],
         None => {
             let name = format!("wasmsr-{}", geteuid().as_raw());
             vec![Path::new("/run").join(&name), Path::new("/tmp").join(&name)]
         }
     }
+}
+
+/// Whether a directory is there and belongs to the user.
+fn is_own(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == geteuid().as_raw())
 }
 
 /// The directory to put a socket into, made if need be, and rid of what killed

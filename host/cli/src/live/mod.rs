@@ -4,9 +4,12 @@
 pub(crate) mod address;
 pub(crate) mod client;
 pub(crate) mod directory;
+mod own;
 mod prometheus;
 mod server;
 pub(crate) mod snapshot;
+mod sources;
+mod totals;
 
 use std::path::{Path, PathBuf};
 use std::process;
@@ -14,13 +17,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use wasmsr_engine::Metrics;
 
 use crate::exit::Failure;
 use address::Address;
-use prometheus::Totals;
-use server::{Answer, Listener, Server};
-use snapshot::Snapshot;
+use own::Own;
+use server::{Answer, Listener, Readers, Server};
+use snapshot::{Row, Shadow, Snapshot};
+pub(crate) use sources::Sources;
+use totals::Totals;
+
+/// MSRs with rows of their own, of each plugin and of the policy.
+const OWN_ROWS: usize = 256;
 
 /// Offers a run's statistics while it lives.
 pub(crate) struct Live {
@@ -35,13 +42,12 @@ impl Live {
     /// for.
     pub(crate) fn start(profile: &Path, metrics: Option<&Address>) -> Result<Self, Failure> {
         let run = Arc::new(Run::new(profile));
-        let mut listeners = Vec::new();
-        match directory::make()
+        let own = directory::make()
             .and_then(|path| Listener::own(&directory::socket(&path, process::id())))
-        {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => tracing::warn!("{error:#}; `wasmsr top` and `stats` do not find this VM"),
-        }
+            .inspect_err(|error| {
+                tracing::warn!("{error:#}; `wasmsr top` and `stats` do not find this VM");
+            });
+        let mut listeners: Vec<Listener> = own.into_iter().collect();
         if let Some(address) = metrics {
             let listener = Listener::at(address)
                 .with_context(|| format!("cannot offer metrics at {address}"))
@@ -49,16 +55,20 @@ impl Live {
             tracing::info!("metrics are offered at {}", listener.address());
             listeners.push(listener);
         }
-        let server = match listeners.is_empty() {
-            true => None,
-            false => {
-                let run = run.clone();
-                Server::start(listeners, move |path| run.answer(path))
-                    .inspect_err(|error| tracing::warn!("no statistics are offered: {error:#}"))
-                    .ok()
+        if listeners.is_empty() {
+            return Ok(Live { run, _server: None });
+        }
+        let answering = run.clone();
+        match Server::start(listeners, move |readers, path| answering.answer(readers, path)) {
+            Ok(server) => Ok(Live { run, _server: Some(server) }),
+            Err(error) if metrics.is_some() => {
+                Err(Failure::host(error.context("cannot offer metrics")))
             }
-        };
-        Ok(Live { run, _server: server })
+            Err(error) => {
+                tracing::warn!("no statistics are offered: {error:#}");
+                Ok(Live { run, _server: None })
+            }
+        }
     }
 
     /// What `stats` would be told now.
@@ -67,11 +77,12 @@ impl Live {
     }
 
     /// From here on the statistics are those of this boot, until it ends.
-    pub(crate) fn boot(&self, metrics: &Metrics) -> Boot<'_> {
+    pub(crate) fn boot(&self, sources: Sources) -> Boot<'_> {
         let mut state = self.run.lock();
         state.boots += 1;
-        state.totals.expect(metrics);
-        state.current = Some(Current { metrics: metrics.clone(), since: Instant::now() });
+        state.totals.expect(&sources);
+        let own = Own::new(OWN_ROWS);
+        state.current = Some(Current { sources, own, since: Instant::now() });
         Boot(&self.run)
     }
 }
@@ -83,7 +94,7 @@ impl Drop for Boot<'_> {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         if let Some(current) = state.current.take() {
-            state.totals.keep(&current.metrics);
+            state.totals.keep(&current.sources);
         }
     }
 }
@@ -105,7 +116,9 @@ struct State {
 }
 
 struct Current {
-    metrics: Metrics,
+    sources: Sources,
+    /// Who has a row: rates need that a row, once given, stays.
+    own: Own,
     since: Instant,
 }
 
@@ -120,11 +133,13 @@ impl Run {
         }
     }
 
-    /// What lies at a path.
-    fn answer(&self, path: &str) -> Option<Answer> {
-        match path {
-            "/metrics" => Some(Answer { kind: prometheus::CONTENT_TYPE, body: self.metrics() }),
-            "/stats" => {
+    /// What lies at a path. Where a VM's files are is the owner's business.
+    fn answer(&self, readers: Readers, path: &str) -> Option<Answer> {
+        match (path, readers) {
+            ("/metrics", _) => {
+                Some(Answer { kind: prometheus::CONTENT_TYPE, body: self.metrics() })
+            }
+            ("/stats", Readers::Owner) => {
                 let body = serde_json::to_string(&self.snapshot()).ok()?;
                 Some(Answer { kind: "application/json", body })
             }
@@ -133,22 +148,45 @@ impl Run {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let state = self.lock();
-        let current = state.current.as_ref();
-        let (boots, boot) = (state.boots, current.map(|current| current.since.elapsed()));
-        let metrics = current.map(|current| current.metrics.clone());
-        // The guest's thread may want to end a boot.
-        drop(state);
-        Snapshot::of(&self.profile, self.since.elapsed(), boots, boot, metrics.as_ref())
+        let mut state = self.lock();
+        let mut snapshot = Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            profile: self.profile.display().to_string(),
+            boots: state.boots,
+            uptime: self.since.elapsed().as_secs_f64(),
+            ..Snapshot::default()
+        };
+        if let Some(current) = &mut state.current {
+            current.tell(&mut snapshot);
+        }
+        snapshot
     }
 
     fn metrics(&self) -> String {
         let mut state = self.lock();
         let State { boots, current, totals } = &mut *state;
-        totals.text(self.started, *boots, current.as_ref().map(|current| &current.metrics))
+        let current = current.as_ref().map(|current| &current.sources);
+        let about = prometheus::About { started: self.started, boots: *boots, current };
+        prometheus::text(&about, &totals.with(current))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    fn tell(&mut self, snapshot: &mut Snapshot) {
+        let metrics = &self.sources.metrics;
+        snapshot.vcpus = metrics.vcpus();
+        snapshot.boot_uptime = Some(self.since.elapsed().as_secs_f64());
+        for plugin in metrics.plugins() {
+            if !snapshot.plugins.iter().any(|known| **known == **plugin) {
+                snapshot.plugins.push(plugin.to_string());
+            }
+        }
+        snapshot.msrs = self.own.share(metrics.msrs()).into_iter().map(Row::of).collect();
+        snapshot.shadows = self.sources.shadows.counts().into_iter().map(Shadow::of).collect();
     }
 }

@@ -1,124 +1,83 @@
-//! `GET /metrics`: Prometheus' text format. Counters go on over boots, and the
-//! number of series is bounded whatever the guest does.
-
-use std::collections::{BTreeMap, BTreeSet};
+//! `GET /metrics`: Prometheus' text format.
 
 use prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType, Summary,
 };
 use prometheus::{TEXT_FORMAT, TextEncoder};
-use wasmsr_engine::{Metrics, MsrCounts};
+use wasmsr_engine::{MsrCounts, ShadowCounts};
+
+use super::sources::Sources;
+use super::totals::{ShadowKey, Sums};
 
 /// What the text is served as.
 pub(super) const CONTENT_TYPE: &str = TEXT_FORMAT;
 
-/// MSRs and plugins that have series of their own: the first that are seen. All
-/// others share one for ever, so that no counter changes whom it counts.
-const OWN_SERIES: usize = 256;
-
-/// The label of accesses that were left to the policy; no plugin's name has
-/// parentheses.
-const POLICY: &str = "(policy)";
-
-/// The label of those without a series of their own.
-const OTHER: &str = "other";
-
-type Key = (String, String);
-
-/// The counts of all boots that have ended, and who has a series.
-#[derive(Default)]
-pub(super) struct Totals {
-    own: BTreeSet<Key>,
-    past: Sums,
+/// What is known of the run beside its counts.
+pub(super) struct About<'a> {
+    /// In seconds since 1970.
+    pub(super) started: f64,
+    pub(super) boots: u64,
+    pub(super) current: Option<&'a Sources>,
 }
 
-/// Counts by MSR and plugin, and by plugin.
-#[derive(Default, Clone)]
-struct Sums {
-    pairs: BTreeMap<Key, MsrCounts>,
-    plugins: BTreeMap<String, MsrCounts>,
+/// All of it.
+pub(super) fn text(about: &About<'_>, sums: &Sums) -> String {
+    let families = [about.families(), sums.families(), sums.shadow_families()].concat();
+    encoded(families)
 }
 
-impl Totals {
-    /// A boot begins: its plugins' series are there from the start.
-    pub(super) fn expect(&mut self, metrics: &Metrics) {
-        for plugin in metrics.plugins() {
-            self.past.plugins.entry(plugin.to_string()).or_default();
-        }
-    }
+/// A family without a metric is none.
+fn encoded(mut families: Vec<MetricFamily>) -> String {
+    families.retain(|family| !family.get_metric().is_empty());
+    // Fails only for a family without a name.
+    TextEncoder::new().encode_to_string(&families).unwrap_or_default()
+}
 
-    /// A boot has ended.
-    pub(super) fn keep(&mut self, metrics: &Metrics) {
-        let mut past = std::mem::take(&mut self.past);
-        self.add(&mut past, metrics.msrs());
-        self.past = past;
-    }
-
-    fn add(&mut self, sums: &mut Sums, counts: Vec<MsrCounts>) {
-        for counts in counts {
-            let plugin = counts.plugin.as_deref().unwrap_or(POLICY).to_owned();
-            sums.plugins.entry(plugin.clone()).or_default().add(&counts);
-            let own = counts.index.map(|index| (index.to_string(), plugin));
-            let own = own.filter(|key| {
-                self.own.contains(key)
-                    || (self.own.len() < OWN_SERIES && self.own.insert(key.clone()))
-            });
-            let key = own.unwrap_or_else(|| (OTHER.to_owned(), OTHER.to_owned()));
-            sums.pairs.entry(key).or_default().add(&counts);
-        }
-    }
-
-    /// All of it, with the counts of the boot that runs.
-    pub(super) fn text(&mut self, started: f64, boots: u64, current: Option<&Metrics>) -> String {
-        let mut sums = self.past.clone();
-        self.add(&mut sums, current.map(Metrics::msrs).unwrap_or_default());
-        let vcpus = current.map_or(0, Metrics::vcpus) as u64;
-        let families = [
-            vec![
-                gauge(
-                    "wasmsr_build_info",
-                    "The version of wasmsr; always 1.",
-                    labels([("version", env!("CARGO_PKG_VERSION"))]),
-                    1.0,
-                ),
-                gauge(
-                    "wasmsr_start_time_seconds",
-                    "When the run began, in seconds since 1970.",
-                    vec![],
-                    started,
-                ),
-                gauge(
-                    "wasmsr_vcpus",
-                    "vCPUs of the VM; 0 between two boots.",
-                    vec![],
-                    float(vcpus),
-                ),
-                counters("wasmsr_boots_total", "Boots of the VM.", vec![counter(vec![], boots)]),
-            ],
-            sums.families(),
+impl About<'_> {
+    fn families(&self) -> Vec<MetricFamily> {
+        let vcpus = self.current.map_or(0, |sources| sources.metrics.vcpus()) as u64;
+        let versions = self.current.map(|sources| &*sources.versions).unwrap_or_default();
+        let is_there = |(plugin, version): &(String, String)| {
+            gauge(labels([("plugin", plugin), ("version", version)]), 1.0)
+        };
+        vec![
+            gauges(
+                "wasmsr_build_info",
+                "The version of wasmsr; always 1.",
+                vec![gauge(labels([("version", env!("CARGO_PKG_VERSION"))]), 1.0)],
+            ),
+            gauges(
+                "wasmsr_start_time_seconds",
+                "When the run began, in seconds since 1970.",
+                vec![gauge(vec![], self.started)],
+            ),
+            gauges(
+                "wasmsr_vcpus",
+                "vCPUs of the VM; 0 between two boots.",
+                vec![gauge(vec![], float(vcpus))],
+            ),
+            counters("wasmsr_boots_total", "Boots of the VM.", vec![counter(vec![], self.boots)]),
+            gauges(
+                "wasmsr_plugin_info",
+                "The versions of the plugins of this boot; always 1.",
+                versions.iter().map(is_there).collect(),
+            ),
         ]
-        .concat();
-        // Fails only for a family without a name.
-        TextEncoder::new().encode_to_string(&families).unwrap_or_default()
     }
 }
 
 impl Sums {
-    /// A family without a metric is none.
     fn families(&self) -> Vec<MetricFamily> {
-        let by_op = |(msr, plugin): &Key, op, value| {
+        let by_op = |(msr, plugin): &(String, String), op, value| {
             counter(labels([("msr", msr), ("op", op), ("plugin", plugin)]), value)
         };
-        let by_pair =
-            |(msr, plugin): &Key, value| counter(labels([("msr", msr), ("plugin", plugin)]), value);
-        let by_plugin = |name, help, value: fn(&MsrCounts) -> u64| {
-            let metric = |(plugin, counts): (&String, &MsrCounts)| {
-                counter(labels([("plugin", plugin)]), value(counts))
-            };
-            counters(name, help, self.plugins.iter().map(metric).collect())
+        let by_pair = |(msr, plugin): &(String, String), value| {
+            counter(labels([("msr", msr), ("plugin", plugin)]), value)
         };
+        let plugins =
+            || self.plugins.iter().map(|(plugin, counts)| (labels([("plugin", plugin)]), counts));
         let pairs = self.pairs.iter();
-        let families = [
+        vec![
             counters(
                 "wasmsr_msr_accesses_total",
                 "MSR accesses that left the kernel, by who answered.",
@@ -131,36 +90,84 @@ impl Sums {
             ),
             counters(
                 "wasmsr_msr_faults_total",
-                "MSR accesses that ended with #GP in the guest.",
+                "MSR accesses that wasmsr ended with #GP in the guest.",
                 pairs.map(|(key, counts)| by_pair(key, counts.faults)).collect(),
             ),
-            by_plugin(
+            counters(
                 "wasmsr_plugin_failures_total",
                 "Accesses, timers, resets and reports at which a plugin failed, or rested after failures.",
-                |counts| counts.failures,
+                plugins().map(|(labels, counts)| counter(labels, counts.failures)).collect(),
             ),
-            by_plugin(
-                "wasmsr_plugin_fuel_sampled_total",
-                "Fuel used by the accesses that were metered, a sample of all.",
-                |counts| counts.fuel,
-            ),
-            by_plugin(
-                "wasmsr_plugin_fuel_samples_total",
-                "Accesses that were metered.",
-                |counts| counts.metered,
+            family(
+                "wasmsr_plugin_access_fuel",
+                "Fuel of an access, of a sample of all.",
+                MetricType::SUMMARY,
+                plugins()
+                    .map(|(labels, counts)| summary(labels, float(counts.fuel), counts.metered))
+                    .collect(),
             ),
             family(
                 "wasmsr_msr_access_duration_seconds",
                 "Time of an access in engine and plugin, of a sample of all.",
                 MetricType::HISTOGRAM,
-                self.plugins.iter().map(|(plugin, counts)| histogram(plugin, counts)).collect(),
+                plugins().map(|(labels, counts)| histogram(labels, counts)).collect(),
             ),
-        ];
-        families.into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+        ]
+    }
+
+    fn shadow_families(&self) -> Vec<MetricFamily> {
+        let of = |key: &ShadowKey, kind: Option<&str>| {
+            let ShadowKey { shadow, of, version } = key;
+            let mut labels = labels([("shadow", shadow), ("of", of), ("version", version)]);
+            labels.extend(kind.map(|kind| label("kind", kind)));
+            labels
+        };
+        let differences = |(key, counts): (&ShadowKey, &ShadowCounts)| {
+            let kinds = [
+                ("answer", counts.answers),
+                ("effect", counts.effects),
+                ("unclaimed", counts.unclaimed),
+            ];
+            kinds.map(|(kind, count)| counter(of(key, Some(kind)), count))
+        };
+        let shadows = || self.shadows.iter().map(|(key, counts)| (of(key, None), counts));
+        vec![
+            counters(
+                "wasmsr_shadow_accesses_total",
+                "Accesses that were put to a shadow as well.",
+                shadows().map(|(labels, counts)| counter(labels, counts.accesses)).collect(),
+            ),
+            counters(
+                "wasmsr_shadow_differences_total",
+                "Times at which a shadow did otherwise than the plugin in charge.",
+                self.shadows.iter().flat_map(differences).collect(),
+            ),
+            counters(
+                "wasmsr_shadow_failures_total",
+                "Calls of shadows that trapped or overran a limit.",
+                shadows().map(|(labels, counts)| counter(labels, counts.failures)).collect(),
+            ),
+            family(
+                "wasmsr_shadow_duration_seconds",
+                "Time of an access with a shadow.",
+                MetricType::SUMMARY,
+                shadows()
+                    .map(|(labels, it)| summary(labels, it.took.as_secs_f64(), it.timed))
+                    .collect(),
+            ),
+            family(
+                "wasmsr_shadow_in_charge_duration_seconds",
+                "Time of the same accesses with the plugin in charge.",
+                MetricType::SUMMARY,
+                shadows()
+                    .map(|(labels, it)| summary(labels, it.took_in_charge.as_secs_f64(), it.timed))
+                    .collect(),
+            ),
+        ]
     }
 }
 
-fn histogram(plugin: &str, counts: &MsrCounts) -> Metric {
+fn histogram(labels: Vec<LabelPair>, counts: &MsrCounts) -> Metric {
     let mut cumulative = 0;
     let mut buckets = Vec::new();
     for (number, (bound, count)) in counts.latency.buckets().enumerate() {
@@ -177,8 +184,18 @@ fn histogram(plugin: &str, counts: &MsrCounts) -> Metric {
     histogram.set_bucket(buckets);
     histogram.set_sample_count(cumulative);
     histogram.set_sample_sum(counts.latency.total().as_secs_f64());
-    let mut metric = Metric::from_label(labels([("plugin", plugin)]));
+    let mut metric = Metric::from_label(labels);
     metric.set_histogram(histogram);
+    metric
+}
+
+/// A sum and a count; quantiles cannot be added up.
+fn summary(labels: Vec<LabelPair>, sum: f64, count: u64) -> Metric {
+    let mut summary = Summary::default();
+    summary.set_sample_sum(sum);
+    summary.set_sample_count(count);
+    let mut metric = Metric::from_label(labels);
+    metric.set_summary(summary);
     metric
 }
 
@@ -203,22 +220,27 @@ fn counter(labels: Vec<LabelPair>, value: u64) -> Metric {
     metric
 }
 
-fn gauge(name: &str, help: &str, labels: Vec<LabelPair>, value: f64) -> MetricFamily {
+fn gauges(name: &str, help: &str, metrics: Vec<Metric>) -> MetricFamily {
+    family(name, help, MetricType::GAUGE, metrics)
+}
+
+fn gauge(labels: Vec<LabelPair>, value: f64) -> Metric {
     let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = Metric::from_gauge(gauge);
     metric.set_label(labels);
-    family(name, help, MetricType::GAUGE, vec![metric])
+    metric
 }
 
 fn labels<const N: usize>(labels: [(&str, &str); N]) -> Vec<LabelPair> {
-    let pair = |(name, value): (&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name(name.to_owned());
-        pair.set_value(value.to_owned());
-        pair
-    };
-    labels.into_iter().map(pair).collect()
+    labels.into_iter().map(|(name, value)| label(name, value)).collect()
+}
+
+fn label(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
 }
 
 /// Prometheus has no other numbers; beyond 2^53 the last digits are lost.
@@ -234,6 +256,7 @@ mod tests {
     use wasmsr_engine::Latency;
     use wasmsr_engine::msr::MsrIndex;
 
+    use super::super::totals::tests::sums_of;
     use super::*;
 
     fn counts(msr: u32, plugin: Option<&str>, reads: u64) -> MsrCounts {
@@ -242,6 +265,8 @@ mod tests {
             plugin: plugin.map(Into::into),
             reads,
             latency: latency(&[(64, 3), (512, 5), (u64::MAX, 1)]),
+            fuel: 50,
+            metered: 5,
             ..MsrCounts::default()
         }
     }
@@ -259,15 +284,10 @@ mod tests {
         Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap()
     }
 
-    fn text_of(totals: &mut Totals, counts: Vec<MsrCounts>) -> String {
-        let mut sums = totals.past.clone();
-        totals.add(&mut sums, counts);
-        TextEncoder::new().encode_to_string(&sums.families()).unwrap()
-    }
-
     #[test]
     fn a_histogram_is_one() {
-        let text = text_of(&mut Totals::default(), vec![counts(0x10, Some("p"), 9)]);
+        let sums = sums_of(vec![counts(0x10, Some("p"), 9)], &[]);
+        let text = encoded(sums.families());
         let scrape = scrape(&text);
         let histogram = scrape.samples.iter().find_map(|sample| match &sample.value {
             Value::Histogram(buckets) => Some(buckets),
@@ -289,25 +309,39 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_series_is_bounded_and_they_keep_whom_they_count() {
-        let mut totals = Totals::default();
-        let lines = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
-        let walk = |from: u32| (from..from + 5000).map(|msr| counts(msr, None, 1)).collect();
-        let first = text_of(&mut totals, walk(0));
-        let second = text_of(&mut totals, walk(100));
-        assert!(lines(&first) < 4 * OWN_SERIES, "{}", lines(&first));
-        assert!(lines(&second) <= lines(&first));
-        assert!(first.contains(r#"total{msr="0x10",op="read",plugin="(policy)"} 1"#), "{first}");
-        assert!(second.contains(r#"{msr="other",op="read",plugin="other"} 4844"#), "{second}");
+    fn fuel_is_a_sum_and_a_count() {
+        let text = encoded(sums_of(vec![counts(0x10, Some("p"), 9)], &[]).families());
+        for line in [
+            "# TYPE wasmsr_plugin_access_fuel summary",
+            "wasmsr_plugin_access_fuel_sum{plugin=\"p\"} 50",
+            "wasmsr_plugin_access_fuel_count{plugin=\"p\"} 5",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}`:\n{text}");
+        }
     }
 
     #[test]
-    fn counters_go_on_over_boots() {
-        let mut totals = Totals::default();
-        let mut past = Sums::default();
-        totals.add(&mut past, vec![counts(0x10, Some("p"), 9)]);
-        totals.past = past;
-        let text = text_of(&mut totals, vec![counts(0x10, Some("p"), 1)]);
-        assert!(text.contains(r#"{msr="0x10",op="read",plugin="p"} 10"#), "{text}");
+    fn shadows_have_series_and_their_absence_has_none() {
+        let shadow = ShadowCounts {
+            plugin: "s".to_owned(),
+            version: "2.0.0".to_owned(),
+            of: "p".into(),
+            accesses: 7,
+            unclaimed: 3,
+            timed: 4,
+            took: Duration::from_millis(2),
+            ..ShadowCounts::default()
+        };
+        let text = encoded(sums_of(Vec::new(), &[shadow]).shadow_families());
+        let labels = r#"shadow="s",of="p",version="2.0.0""#;
+        for line in [
+            format!("wasmsr_shadow_accesses_total{{{labels}}} 7"),
+            format!("wasmsr_shadow_differences_total{{{labels},kind=\"unclaimed\"}} 3"),
+            format!("wasmsr_shadow_duration_seconds_sum{{{labels}}} 0.002"),
+            format!("wasmsr_shadow_duration_seconds_count{{{labels}}} 4"),
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}`:\n{text}");
+        }
+        assert_eq!(encoded(Sums::default().shadow_families()), "");
     }
 }

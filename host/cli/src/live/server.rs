@@ -8,9 +8,10 @@ use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::ptr;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::address::Address;
 
-/// Connections at a time; further ones wait in the kernel's queue.
+/// Connections of a listener at a time; further ones wait in the kernel's
+/// queue. Those of one listener take no room from another.
 const MOST_CONNECTIONS: usize = 32;
 
 /// Longest head of a request.
@@ -29,7 +31,7 @@ const MOST_REQUEST: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// How long a connection may take as a whole.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What lies at a path.
 pub(super) struct Answer {
@@ -38,34 +40,58 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+/// Who reads at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Nobody but the user.
+    Owner,
+    /// Whoever the user has let in; over TCP, everybody on this machine.
+    Others,
+}
+
+/// Says what lies at a path for these readers.
+pub(super) trait Answers: Fn(Readers, &str) -> Option<Answer> {}
+
+impl<T: Fn(Readers, &str) -> Option<Answer>> Answers for T {}
+
 /// A socket that listens.
 pub(super) struct Listener {
     socket: Socket,
     address: Address,
+    readers: Readers,
 }
 
 enum Socket {
     Tcp(TcpListener),
-    /// Removed when it is dropped.
-    Unix(UnixListener, PathBuf),
+    /// The name is removed when it is dropped.
+    Unix(UnixListener, Name),
+}
+
+/// A socket's name in the file system.
+struct Name {
+    path: PathBuf,
+    /// Device and inode.
+    file: Option<(u64, u64)>,
 }
 
 impl Listener {
     /// Listens at a socket in the user's own directory. One of an earlier
     /// process with this number is of no use.
     pub(super) fn own(path: &Path) -> Result<Self> {
-        Self::at(&Address::Unix(path.to_owned()))
-            .with_context(|| format!("cannot make {}", path.display()))
+        let listener = Self::at(&Address::Unix(path.to_owned()))
+            .with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Listener { readers: Readers::Owner, ..listener })
     }
 
     /// Listens where the user says.
     pub(super) fn at(address: &Address) -> Result<Self> {
+        let readers = Readers::Others;
         match address {
             Address::Tcp(address) => {
                 let socket = TcpListener::bind(address)?;
                 socket.set_nonblocking(true)?;
                 let address = Address::Tcp(socket.local_addr()?);
-                Ok(Listener { socket: Socket::Tcp(socket), address })
+                Ok(Listener { socket: Socket::Tcp(socket), address, readers })
             }
             Address::Unix(path) => {
                 if is_left_over(path) {
@@ -73,8 +99,8 @@ impl Listener {
                 }
                 let socket = UnixListener::bind(path)?;
                 socket.set_nonblocking(true)?;
-                let socket = Socket::Unix(socket, path.clone());
-                Ok(Listener { socket, address: address.clone() })
+                let socket = Socket::Unix(socket, Name::of(path));
+                Ok(Listener { socket, address: address.clone(), readers })
             }
         }
     }
@@ -109,13 +135,27 @@ impl AsFd for Listener {
     }
 }
 
+impl Name {
+    fn of(path: &Path) -> Self {
+        Name { path: path.to_owned(), file: file_at(path) }
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
-        if let Socket::Unix(_, path) = self {
+        // Another run may have put its socket there since.
+        if let Socket::Unix(_, name) = self
+            && name.file.is_some()
+            && name.file == file_at(&name.path)
+        {
             // Somebody may have removed it already.
-            let _ = fs::remove_file(path);
+            let _ = fs::remove_file(&name.path);
         }
     }
+}
+
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Whether a socket lies there at which nobody listens any more.
@@ -136,7 +176,7 @@ impl Server {
     /// Serves what `answer` says of a path.
     pub(super) fn start(
         listeners: Vec<Listener>,
-        answer: impl Fn(&str) -> Option<Answer> + Send + 'static,
+        answer: impl Answers + Send + 'static,
     ) -> Result<Self> {
         let (stop, stopped) = UnixStream::pair()?;
         let thread = thread::Builder::new()
@@ -156,15 +196,17 @@ impl Drop for Server {
     }
 }
 
-fn serve(listeners: &[Listener], stopped: &UnixStream, answer: &dyn Fn(&str) -> Option<Answer>) {
-    let mut connections: Vec<Connection> = Vec::new();
+fn serve(listeners: &[Listener], stopped: &UnixStream, answer: &dyn Answers) {
+    let mut connections: Vec<Connection<'_>> = Vec::new();
     loop {
-        let has_room = connections.len() < MOST_CONNECTIONS;
+        let has_room = |listener: &&Listener| {
+            let own = connections.iter().filter(|it| ptr::eq(it.listener, *listener));
+            own.count() < MOST_CONNECTIONS
+        };
+        let open: Vec<&Listener> = listeners.iter().filter(has_room).collect();
         let mut polled = vec![PollFd::new(stopped, PollFlags::IN)];
         polled.extend(connections.iter().map(|it| PollFd::new(&it.stream, it.waits_for())));
-        if has_room {
-            polled.extend(listeners.iter().map(|it| PollFd::new(it, PollFlags::IN)));
-        }
+        polled.extend(open.iter().map(|it| PollFd::new(*it, PollFlags::IN)));
         let next = connections.iter().map(|connection| connection.deadline).min();
         let wait = next.map(|next| next.saturating_duration_since(Instant::now()));
         let wait = wait.and_then(|wait| Timespec::try_from(wait + Duration::from_millis(1)).ok());
@@ -184,12 +226,12 @@ fn serve(listeners: &[Listener], stopped: &UnixStream, answer: &dyn Fn(&str) -> 
             let ready = ready.next().unwrap_or(false);
             now < connection.deadline && (!ready || connection.proceed(answer).is_ok_and(|on| on))
         });
-        for (listener, ready) in listeners.iter().zip(ready) {
+        for (listener, ready) in open.into_iter().zip(ready) {
             if !ready {
                 continue;
             }
             match listener.accept() {
-                Ok(stream) => connections.push(Connection::new(stream, now)),
+                Ok(stream) => connections.push(Connection::new(listener, stream, now)),
                 Err(error) if is_passing(&error) => {}
                 // No files are left: let others have the processor meanwhile.
                 Err(_) => thread::sleep(Duration::from_millis(50)),
@@ -206,7 +248,8 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 /// A reader, from its request to its answer.
-struct Connection {
+struct Connection<'a> {
+    listener: &'a Listener,
     stream: Stream,
     deadline: Instant,
     request: Vec<u8>,
@@ -215,10 +258,10 @@ struct Connection {
     written: usize,
 }
 
-impl Connection {
-    fn new(stream: Stream, now: Instant) -> Self {
-        let deadline = now + PATIENCE;
-        Connection { stream, deadline, request: Vec::new(), response: None, written: 0 }
+impl<'a> Connection<'a> {
+    fn new(listener: &'a Listener, stream: Stream, now: Instant) -> Self {
+        let (deadline, request) = (now + PATIENCE, Vec::new());
+        Connection { listener, stream, deadline, request, response: None, written: 0 }
     }
 
     fn waits_for(&self) -> PollFlags {
@@ -229,7 +272,7 @@ impl Connection {
     }
 
     /// Reads and writes as far as it goes; `false` when all is done.
-    fn proceed(&mut self, answer: &dyn Fn(&str) -> Option<Answer>) -> io::Result<bool> {
+    fn proceed(&mut self, answer: &dyn Answers) -> io::Result<bool> {
         if self.response.is_none() {
             let mut buffer = [0; 1024];
             match self.stream.read(&mut buffer) {
@@ -238,7 +281,8 @@ impl Connection {
                 Err(error) if is_passing(&error) => return Ok(true),
                 Err(error) => return Err(error),
             }
-            match respond(&self.request, self.stream.is_tcp(), answer) {
+            let answer = |path: &str| answer(self.listener.readers, path);
+            match respond(&self.request, self.stream.is_tcp(), &answer) {
                 Some(response) => self.response = Some(response),
                 None => return Ok(true),
             }
@@ -299,7 +343,7 @@ fn is_this_machine(host: &[u8]) -> bool {
 
 fn refusal(status: &str) -> Vec<u8> {
     let text = status.lines().next().unwrap_or_default();
-    response(status, "text/plain", &format!("{text}; there are /metrics and /stats\n"))
+    response(status, "text/plain", &format!("{text}; there is /metrics\n"))
 }
 
 fn response(status: &str, kind: &str, body: &str) -> Vec<u8> {
@@ -388,7 +432,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.sock");
         let listener = Listener::own(&path).unwrap();
-        let answer = |_: &str| Some(Answer { kind: "text/plain", body: "x".repeat(1 << 20) });
+        let answer = |_, _: &str| Some(Answer { kind: "text/plain", body: "x".repeat(1 << 20) });
         let server = Server::start(vec![listener], answer).unwrap();
         let silent: Vec<_> = (0..10).map(|_| UnixStream::connect(&path).unwrap()).collect();
         // Asks, and never reads.
@@ -403,6 +447,43 @@ mod tests {
         drop(server);
         assert!(!path.exists(), "the socket is removed");
         drop((silent, deaf));
+    }
+
+    #[test]
+    fn a_listener_whose_readers_say_nothing_takes_no_room_from_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let [crowded, other] = ["a.sock", "b.sock"].map(|name| directory.path().join(name));
+        let listeners = [&crowded, &other].map(|path| Listener::own(path).unwrap());
+        let answer = |_, _: &str| Some(Answer { kind: "text/plain", body: "yes".to_owned() });
+        let _server = Server::start(listeners.into(), answer).unwrap();
+        let connect = |path: &PathBuf| {
+            let stream = UnixStream::connect(path).unwrap();
+            // Less than the silent ones have before they are closed.
+            stream.set_read_timeout(Some(PATIENCE / 2)).unwrap();
+            stream
+        };
+        let silent: Vec<_> = (0..2 * MOST_CONNECTIONS).map(|_| connect(&crowded)).collect();
+        let asked = |path| {
+            let mut reader = connect(path);
+            reader.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+            reader.read_to_end(&mut Vec::new()).map(|length| length > 0)
+        };
+        assert!(asked(&other).unwrap());
+        assert!(asked(&crowded).is_err(), "there is a limit");
+        drop(silent);
+    }
+
+    #[test]
+    fn what_others_have_put_where_a_socket_was_is_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
+        let first = Listener::own(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = Listener::own(&path).unwrap();
+        drop(first);
+        assert!(path.exists(), "it is the second one's");
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! `wasmsr top`: a running VM, watched.
 
+mod columns;
 mod model;
+mod value;
 mod view;
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
@@ -11,17 +15,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::flag;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{LeaveAlternateScreen, disable_raw_mode};
 
 use crate::args;
 use crate::console;
 use crate::exit::{Code, Failure};
 use crate::live::client::{self, AskError, Vm};
 use crate::live::snapshot::Snapshot;
+use crate::signals;
 use crate::tables;
-use model::{After, Column, Key, Model};
+use columns::Column;
+use model::{After, By, Key, Model};
 use view::Palette;
 
 /// How soon a signal or an answer is seen.
@@ -36,7 +43,9 @@ pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
         )));
     }
     let (vm, first) = client::find(args.vm.as_deref())?;
-    let signal = listen().context("cannot listen to signals").map_err(Failure::host)?;
+    let signal = listen(if args.batch { || () } else { restore_at_once })
+        .context("cannot listen to signals")
+        .map_err(Failure::host)?;
     let watched = Watched { answers: look_at(vm, args.delay), signal, looks_left: args.looks };
     let model = Model::new(first);
     let end = match args.batch {
@@ -67,13 +76,20 @@ struct Watched {
     looks_left: Option<u64>,
 }
 
-fn listen() -> io::Result<Arc<AtomicUsize>> {
+fn listen(restore: fn()) -> io::Result<Arc<AtomicUsize>> {
     let signal = Arc::new(AtomicUsize::new(0));
-    for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
-        let value = usize::try_from(number).unwrap_or_default();
-        flag::register_usize(number, signal.clone(), value)?;
-    }
+    let seen = signal.clone();
+    signals::watch(move |first| seen.store(usize::try_from(first).unwrap_or(0), Relaxed), restore)?;
     Ok(signal)
+}
+
+/// Puts the terminal back while another thread may be stuck in writing to it:
+/// so nothing here waits for that.
+fn restore_at_once() {
+    // Nobody is left to be told if the terminal has gone.
+    let _ = disable_raw_mode();
+    let tty = File::options().write(true).custom_flags(libc::O_NONBLOCK).open("/dev/tty");
+    let _ = tty.and_then(|mut tty| execute!(tty, LeaveAlternateScreen, Show));
 }
 
 /// Asks a VM over and over, on a thread of its own: one that does not answer must
@@ -81,8 +97,10 @@ fn listen() -> io::Result<Arc<AtomicUsize>> {
 fn look_at(vm: Vm, delay: Duration) -> Receiver<Result<Snapshot, AskError>> {
     let (sender, answers) = mpsc::sync_channel(1);
     thread::spawn(move || {
+        let mut next = Instant::now();
         loop {
-            let next = Instant::now() + delay;
+            // What asking took is part of the delay.
+            next = (next + delay).max(Instant::now());
             thread::sleep(next.saturating_duration_since(Instant::now()));
             let answer = vm.ask();
             let is_last = matches!(answer, Err(AskError::Gone));
@@ -94,23 +112,38 @@ fn look_at(vm: Vm, delay: Duration) -> Receiver<Result<Snapshot, AskError>> {
     answers
 }
 
+/// What is to be shown.
+enum News {
+    /// Another look at the VM.
+    Look,
+    /// Why there was none.
+    Trouble,
+    /// Something that the user wants otherwise.
+    Wish,
+}
+
 impl Watched {
-    /// Takes what has come of the VM; `true` if the screen is another now.
-    fn take(&mut self, model: &mut Model) -> Result<bool, End> {
+    /// Takes what has come of the VM.
+    fn take(&mut self, model: &mut Model) -> Result<Option<News>, End> {
         match self.signal.load(Relaxed) {
             0 => {}
             number => return Err(End::Signal(number)),
         }
         match self.answers.try_recv() {
-            Ok(Ok(snapshot)) => model.look(snapshot),
-            Ok(Err(AskError::Gone)) | Err(TryRecvError::Disconnected) => return Err(End::Gone),
-            Ok(Err(error)) => model.trouble = Some(error.to_string()),
-            Err(TryRecvError::Empty) => return Ok(false),
+            Ok(Ok(snapshot)) => {
+                model.look(snapshot);
+                Ok(Some(News::Look))
+            }
+            Ok(Err(AskError::Gone)) | Err(TryRecvError::Disconnected) => Err(End::Gone),
+            Ok(Err(error)) => {
+                model.trouble = Some(error.to_string());
+                Ok(Some(News::Trouble))
+            }
+            Err(TryRecvError::Empty) => Ok(None),
         }
-        Ok(true)
     }
 
-    /// Whether that was the last look.
+    /// Whether the look that was shown is the last.
     fn has_seen_enough(&mut self) -> bool {
         if let Some(left) = &mut self.looks_left {
             *left = left.saturating_sub(1);
@@ -126,10 +159,15 @@ impl Watched {
         // Puts the terminal back when a panic unwinds, too.
         let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
         let restored = Restored;
+        let mut news = News::Look;
         let end = loop {
             terminal.draw(|frame| view::draw(frame, &model, palette))?;
-            if let Some(end) = self.wait(&mut model)? {
-                break end;
+            if matches!(news, News::Look) && self.has_seen_enough() {
+                break End::Quit;
+            }
+            match self.wait(&mut model)? {
+                Ok(more) => news = more,
+                Err(end) => break end,
             }
         };
         drop(restored);
@@ -137,13 +175,10 @@ impl Watched {
     }
 
     /// Waits until there is something else to draw, or nothing more.
-    fn wait(&mut self, model: &mut Model) -> anyhow::Result<Option<End>> {
+    fn wait(&mut self, model: &mut Model) -> anyhow::Result<Result<News, End>> {
         loop {
-            match self.take(model) {
-                Ok(true) if self.has_seen_enough() => return Ok(Some(End::Quit)),
-                Ok(true) => return Ok(None),
-                Ok(false) => {}
-                Err(end) => return Ok(Some(end)),
+            if let Some(news) = self.take(model).transpose() {
+                return Ok(news);
             }
             let is_due = match event::poll(TICK) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
@@ -154,49 +189,60 @@ impl Watched {
             }
             match event::read().context("cannot read keys")? {
                 Event::Key(key) => match known(key).map(|key| model.press(key)) {
-                    Some(After::Quit) => return Ok(Some(End::Quit)),
-                    Some(After::On) => return Ok(None),
+                    Some(After::Quit) => return Ok(Err(End::Quit)),
+                    Some(After::On) => return Ok(Ok(News::Wish)),
                     None => {}
                 },
-                Event::Resize(..) => return Ok(None),
+                Event::Resize(..) => return Ok(Ok(News::Wish)),
                 _ => {}
             }
         }
     }
 
     fn in_lines(mut self, mut model: Model) -> anyhow::Result<End> {
-        if self.print_lines(&model)? {
-            return Ok(End::Quit);
-        }
+        let mut news = Some(News::Look);
         loop {
-            match self.take(&mut model) {
-                Ok(true) => {
-                    if let Some(trouble) = model.trouble.take() {
-                        console::say(&format!("wasmsr: {trouble}"));
-                    } else if self.print_lines(&model)? {
+            match news {
+                Some(News::Look) => {
+                    let is_read = console::reached(print_lines(&model))?;
+                    if !is_read || self.has_seen_enough() {
                         return Ok(End::Quit);
                     }
                 }
-                Ok(false) => thread::sleep(TICK),
-                Err(end) => return Ok(end),
+                Some(News::Trouble) => {
+                    let trouble = model.trouble.take().unwrap_or_default();
+                    console::say(&format!("wasmsr: {trouble}"));
+                }
+                Some(News::Wish) | None => thread::sleep(TICK),
             }
+            news = match self.take(&mut model) {
+                Ok(news) => news,
+                Err(end) => return Ok(end),
+            };
         }
     }
+}
 
-    /// Prints a look; `true` if nobody wants another.
-    fn print_lines(&mut self, model: &Model) -> io::Result<bool> {
-        let now = &model.now;
-        let mut table = tables::table(Column::ALL.map(Column::title), &[3, 4, 5, 6, 7, 8, 9, 10]);
-        for line in model.lines() {
-            table.add_row(Column::ALL.map(|column| view::text(&line, column)));
-        }
-        let head = format!("{} process {} up {}", now.profile, now.pid, tables::span(now.uptime));
-        let mut stdout = io::stdout().lock();
-        match writeln!(stdout, "{head}\n{}\n", table.trim_fmt()).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
-            written => written.map(|()| self.has_seen_enough()),
-        }
+fn print_lines(model: &Model) -> io::Result<()> {
+    let now = &model.now;
+    let columns = By::Msr.columns();
+    let mut table =
+        tables::table(columns.iter().map(|column| column.title()), &[3, 4, 5, 6, 7, 8, 9, 10]);
+    for line in model.lines() {
+        table.add_row(columns.iter().map(|column: &Column| column.value(&line).whole()));
     }
+    let mut text = format!(
+        "{} process {} up {}\n{}\n",
+        now.profile,
+        now.pid,
+        tables::span(now.uptime),
+        table.trim_fmt()
+    );
+    if !now.shadows.is_empty() {
+        text += &format!("\n{}\n", tables::shadows(&now.shadows));
+    }
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
 /// Leaves the screen as it was when it is dropped.
@@ -205,7 +251,7 @@ struct Restored;
 impl Drop for Restored {
     fn drop(&mut self) {
         // Shows the cursor, which drawing hides.
-        let _ = ratatui::crossterm::execute!(io::stdout(), ratatui::crossterm::cursor::Show);
+        let _ = execute!(io::stdout(), Show);
         // Nobody is left to be told if the terminal has gone.
         let _ = ratatui::try_restore();
     }

@@ -4,7 +4,8 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::live::snapshot::{Row, Snapshot};
+use super::columns::Column;
+use crate::live::snapshot::{POLICY, Row, Shadow, Snapshot};
 
 /// Looks that the sparkline remembers.
 const HISTORY: usize = 240;
@@ -17,6 +18,8 @@ const LONGEST_FILTER: usize = 64;
 pub(crate) enum By {
     Msr,
     Plugin,
+    /// A shadow beside its plugin.
+    Shadow,
 }
 
 /// Which accesses the times and the fuel are of.
@@ -26,59 +29,6 @@ pub(crate) enum Times {
     Boot,
     /// Those since the look before.
     Look,
-}
-
-/// The columns, which are also what lines are sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Column {
-    Msr,
-    Name,
-    Plugin,
-    Rate,
-    Total,
-    Share,
-    Mean,
-    P99,
-    Faults,
-    Failures,
-    Fuel,
-}
-
-impl Column {
-    pub(crate) const ALL: [Column; 11] = [
-        Column::Msr,
-        Column::Name,
-        Column::Plugin,
-        Column::Rate,
-        Column::Total,
-        Column::Share,
-        Column::Mean,
-        Column::P99,
-        Column::Faults,
-        Column::Failures,
-        Column::Fuel,
-    ];
-
-    pub(crate) fn title(self) -> &'static str {
-        match self {
-            Column::Msr => "MSR",
-            Column::Name => "NAME",
-            Column::Plugin => "PLUGIN",
-            Column::Rate => "RATE/S",
-            Column::Total => "TOTAL",
-            Column::Share => "%",
-            Column::Mean => "MEAN",
-            Column::P99 => "P99",
-            Column::Faults => "FAULTS",
-            Column::Failures => "FAILURES",
-            Column::Fuel => "FUEL",
-        }
-    }
-
-    /// Names grow downwards, numbers shrink.
-    fn is_text(self) -> bool {
-        matches!(self, Column::Msr | Column::Name | Column::Plugin)
-    }
 }
 
 /// A line of the table.
@@ -182,6 +132,8 @@ impl Model {
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
+        // There may be fewer lines than before.
+        self.stay_in_sight();
     }
 
     /// Accesses a second, of all MSRs.
@@ -212,6 +164,7 @@ impl Model {
         let rows = |snapshot: &Snapshot| match self.by {
             By::Msr => snapshot.msrs.clone(),
             By::Plugin => snapshot.by_plugin(),
+            By::Shadow => Vec::new(),
         };
         let key = |row: &Row| (row.msr.clone(), row.plugin.clone());
         let before: BTreeMap<_, Row> = self
@@ -257,11 +210,21 @@ impl Model {
         }
     }
 
+    /// The shadows that pass the filter, in the order of the profile.
+    pub(crate) fn shadows(&self) -> Vec<&Shadow> {
+        let passes = |shadow: &&Shadow| self.has_filter([&shadow.plugin, &shadow.of]);
+        self.now.shadows.iter().filter(passes).collect()
+    }
+
     fn passes(&self, line: &Line) -> bool {
+        let plugin = line.plugin.as_deref().unwrap_or(POLICY);
+        self.has_filter([line.msr.as_deref(), line.name.as_deref(), Some(plugin)].iter().flatten())
+    }
+
+    /// Whether the text that is wanted is in any of these.
+    fn has_filter(&self, texts: impl IntoIterator<Item = impl AsRef<str>>) -> bool {
         let wanted = self.filter.to_lowercase();
-        let plugin = line.plugin.as_deref().or(Some("(policy)"));
-        let texts = [line.msr.as_deref(), line.name.as_deref(), plugin];
-        texts.into_iter().flatten().any(|text| text.to_lowercase().contains(&wanted))
+        texts.into_iter().any(|text| text.as_ref().to_lowercase().contains(&wanted))
     }
 
     /// After a key.
@@ -286,8 +249,12 @@ impl Model {
             Key::Char('v') => {
                 self.by = match self.by {
                     By::Msr => By::Plugin,
-                    By::Plugin => By::Msr,
+                    By::Plugin if !self.now.shadows.is_empty() => By::Shadow,
+                    By::Plugin | By::Shadow => By::Msr,
                 };
+                if self.by == By::Plugin && !self.by.columns().contains(&self.sort) {
+                    self.sort = Column::Rate;
+                }
                 self.scrolled = 0;
             }
             Key::Char('l') => {
@@ -298,7 +265,9 @@ impl Model {
             }
             Key::Char('r') => self.reversed = !self.reversed,
             Key::Right | Key::Char('>') => self.sort = self.neighbour(1),
-            Key::Left | Key::Char('<') => self.sort = self.neighbour(Column::ALL.len() - 1),
+            Key::Left | Key::Char('<') => {
+                self.sort = self.neighbour(self.by.columns().len().saturating_sub(1));
+            }
             Key::Up => self.scrolled = self.scrolled.saturating_sub(1),
             Key::Down => self.scrolled += 1,
             Key::PageUp => self.scrolled = self.scrolled.saturating_sub(10),
@@ -306,9 +275,19 @@ impl Model {
             Key::Home => self.scrolled = 0,
             Key::Enter | Key::Backspace | Key::Char(_) | Key::Interrupt => {}
         }
-        // The last line stays in sight.
-        self.scrolled = self.scrolled.min(self.lines().len().saturating_sub(1));
+        self.stay_in_sight();
         After::On
+    }
+
+    /// Keeps the last line on the screen.
+    fn stay_in_sight(&mut self) {
+        if self.scrolled > 0 {
+            let lines = match self.by {
+                By::Msr | By::Plugin => self.lines().len(),
+                By::Shadow => self.shadows().len(),
+            };
+            self.scrolled = self.scrolled.min(lines.saturating_sub(1));
+        }
     }
 
     fn type_filter(&mut self, key: Key) {
@@ -328,9 +307,10 @@ impl Model {
     }
 
     fn neighbour(&self, steps: usize) -> Column {
-        let all = Column::ALL;
+        let all = self.by.columns();
         let here = all.iter().position(|column| *column == self.sort).unwrap_or(0);
-        all.get((here + steps) % all.len()).copied().unwrap_or(self.sort)
+        let there = (here + steps).checked_rem(all.len());
+        there.and_then(|there| all.get(there)).copied().unwrap_or(self.sort)
     }
 }
 
@@ -358,16 +338,11 @@ fn number(line: &Line) -> u64 {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::path::Path;
-    use std::time::Duration;
-
     use super::*;
 
     /// A look after so many seconds, at MSRs with so many reads.
-    pub(crate) fn look(seconds: u64, rows: &[(&str, &str, u64)]) -> Snapshot {
-        let time = Duration::from_secs(seconds);
-        let mut look = Snapshot::of(Path::new("/vms/vm.toml"), time, 1, Some(time), None);
-        look.msrs = rows
+    pub(crate) fn look(seconds: u32, rows: &[(&str, &str, u64)]) -> Snapshot {
+        let rows = rows
             .iter()
             .map(|(msr, plugin, reads)| Row {
                 msr: Some((*msr).to_owned()),
@@ -376,7 +351,15 @@ pub(super) mod tests {
                 ..Row::default()
             })
             .collect();
-        look
+        Snapshot {
+            pid: 4711,
+            profile: "/vms/vm.toml".to_owned(),
+            boots: 1,
+            uptime: seconds.into(),
+            boot_uptime: Some(seconds.into()),
+            msrs: rows,
+            ..Snapshot::default()
+        }
     }
 
     fn model() -> Model {
@@ -469,6 +452,31 @@ pub(super) mod tests {
         assert_eq!(model.scrolled, 2);
         model.press(Key::Up);
         assert_eq!(model.scrolled, 1);
+    }
+
+    #[test]
+    fn a_boot_with_fewer_lines_is_seen_however_far_one_has_scrolled() {
+        let mut model = model();
+        model.press(Key::PageDown);
+        let mut next = look(13, &[("0x9", "a", 30)]);
+        next.boots = 2;
+        model.look(next);
+        assert_eq!(model.scrolled, 0);
+        model.look(Snapshot { boots: 2, ..look(14, &[]) });
+        model.press(Key::Down);
+        assert_eq!(model.scrolled, 0);
+    }
+
+    #[test]
+    fn by_plugin_nothing_is_sorted_by_what_is_not_shown() {
+        let mut model = model();
+        model.sort = Column::Msr;
+        model.press(Key::Char('v'));
+        assert_eq!(model.sort, Column::Rate);
+        model.press(Key::Left);
+        assert_eq!(model.sort, Column::Plugin);
+        model.press(Key::Left);
+        assert_eq!(model.sort, Column::Fuel, "round the corner");
     }
 
     #[test]

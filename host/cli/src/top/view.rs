@@ -6,7 +6,10 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table};
 
-use super::model::{By, Column, Line, Model, Times};
+use super::columns::{Room, SHADOWS, fitting};
+use super::model::{By, Model, Times};
+use super::value::{Value, cut, cut_front};
+use crate::live::snapshot::Shadow;
 use crate::tables;
 
 /// Whether the screen has colours.
@@ -34,19 +37,31 @@ impl Palette {
 
 /// Draws everything.
 pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
-    let rows =
-        [Constraint::Length(2), Constraint::Length(3), Constraint::Min(1), Constraint::Length(1)];
-    let [head, spark, table, foot] = Layout::vertical(rows).areas(frame.area());
-    frame.render_widget(Paragraph::new(header(model, palette)), head);
+    let heights = heights(frame.area().height).map(Constraint::Length);
+    let [head, spark, table, foot] = Layout::vertical(heights).areas(frame.area());
+    frame.render_widget(Paragraph::new(header(model, palette, head.width)), head);
     sparkline(frame, model, palette, spark);
-    frame.render_widget(lines(model, palette), table);
-    frame.render_widget(Paragraph::new(footer(model, palette)), foot);
+    frame.render_widget(Lines::of(model, palette).table(model, table), table);
+    frame.render_widget(Paragraph::new(footer(model, palette, foot.width)), foot);
     if model.shows_help {
         help(frame, palette);
     }
 }
 
-fn header(model: &Model, palette: Palette) -> Vec<Text<'_>> {
+/// Rows of the head, the sparkline, the table and the foot: on a low screen the
+/// table has them.
+fn heights(all: u16) -> [u16; 4] {
+    let (head, spark, foot) = match all {
+        0..3 => (0, 0, 0),
+        3 => (1, 0, 0),
+        4..6 => (1, 0, 1),
+        6..10 => (2, 0, 1),
+        _ => (2, 3, 1),
+    };
+    [head, spark, all - head - spark - foot, foot]
+}
+
+fn header(model: &Model, palette: Palette, width: u16) -> Vec<Text<'static>> {
     let now = &model.now;
     let about = format!(
         "  process {}  up {}  vCPUs {}  boots {}",
@@ -55,22 +70,29 @@ fn header(model: &Model, palette: Palette) -> Vec<Text<'_>> {
         now.vcpus,
         now.boots
     );
+    let profile = cut_front(&now.profile, usize::from(width).saturating_sub(about.chars().count()));
     let bold = palette.accent().add_modifier(Modifier::BOLD);
     let total = now.msrs.iter().fold(0, |sum: u64, row| sum.saturating_add(row.accesses()));
     let failures = now.msrs.iter().fold(0, |sum: u64, row| sum.saturating_add(row.failures));
-    let mut second = vec![Span::raw(format!("{} accesses/s, {total} in all", short(model.rate())))];
+    let differences = now.shadows.iter().map(Shadow::differences).fold(0, u64::saturating_add);
+    let rate = Value::Rate(model.rate()).within(9);
+    let mut second = vec![Span::raw(format!("{rate} accesses/s, {total} in all"))];
+    let mut alarm = |text: String| second.push(Span::styled(text, palette.alarm()));
+    if model.is_paused {
+        alarm("  PAUSED".to_owned());
+    }
     if failures > 0 {
-        second.push(Span::styled(format!("  {failures} failures"), palette.alarm()));
+        alarm(format!("  {failures} failures"));
+    }
+    if differences > 0 {
+        alarm(format!("  {differences} differences"));
     }
     if let Some(trouble) = &model.trouble {
-        second.push(Span::styled(format!("  {trouble}"), palette.alarm()));
+        alarm(format!("  {trouble}"));
     } else if now.boot_uptime.is_none() {
-        second.push(Span::styled("  between two boots", palette.alarm()));
+        alarm("  between two boots".to_owned());
     }
-    if model.is_paused {
-        second.push(Span::styled("  PAUSED", palette.alarm()));
-    }
-    vec![Text::from(vec![Span::styled(&*now.profile, bold), Span::raw(about)]), Text::from(second)]
+    vec![Text::from(vec![Span::styled(profile, bold), Span::raw(about)]), Text::from(second)]
 }
 
 fn sparkline(frame: &mut Frame<'_>, model: &Model, palette: Palette, area: Rect) {
@@ -80,109 +102,117 @@ fn sparkline(frame: &mut Frame<'_>, model: &Model, palette: Palette, area: Rect)
     frame.render_widget(Sparkline::default().data(data).style(palette.accent()), area);
 }
 
-fn lines(model: &Model, palette: Palette) -> Table<'_> {
-    let widths = Column::ALL.map(|column| match column {
-        Column::Msr => Constraint::Length(10),
-        Column::Name => Constraint::Max(28),
-        Column::Plugin => Constraint::Max(22),
-        Column::Rate | Column::P99 | Column::Mean => Constraint::Length(8),
-        Column::Total => Constraint::Length(12),
-        Column::Share => Constraint::Length(5),
-        Column::Faults | Column::Failures | Column::Fuel => Constraint::Length(8),
-    });
-    let head = Column::ALL.map(|column| {
-        let style = match column == model.sort {
-            true => palette.accent().add_modifier(Modifier::BOLD | Modifier::REVERSED),
-            false => Style::new().add_modifier(Modifier::BOLD),
-        };
-        cell(column, column.title().to_owned()).style(style)
-    });
-    let rows = model.lines().into_iter().skip(model.scrolled).map(|line| {
-        let style = if line.failures > 0 { palette.alarm() } else { Style::new() };
-        Row::new(Column::ALL.map(|column| cell(column, text(&line, column)))).style(style)
-    });
-    Table::new(rows, widths).header(Row::new(head))
+/// What the table shows.
+struct Lines {
+    columns: Vec<(&'static str, Room, Style)>,
+    rows: Vec<(Vec<Value>, Style)>,
 }
 
-fn cell(column: Column, text: String) -> Cell<'static> {
-    let alignment = match column {
-        Column::Msr | Column::Name | Column::Plugin => Alignment::Left,
-        _ => Alignment::Right,
-    };
+impl Lines {
+    fn of(model: &Model, palette: Palette) -> Self {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let alarm_if = |alarm| if alarm { palette.alarm() } else { Style::new() };
+        if model.by == By::Shadow {
+            let rows = model.shadows().into_iter().map(|shadow| {
+                let values = SHADOWS.iter().map(|(_, _, value)| value(shadow)).collect();
+                (values, alarm_if(shadow.differences() > 0 || shadow.failures > 0))
+            });
+            let columns = SHADOWS.iter().map(|(title, room, _)| (*title, *room, bold));
+            return Lines { rows: rows.collect(), columns: columns.collect() };
+        }
+        let columns = model.by.columns();
+        let rows = model.lines().into_iter().map(|line| {
+            let values = columns.iter().map(|column| column.value(&line)).collect();
+            (values, alarm_if(line.failures > 0))
+        });
+        let sorted = palette.accent().add_modifier(Modifier::BOLD | Modifier::REVERSED);
+        let columns = columns.iter().map(|column| {
+            let style = if *column == model.sort { sorted } else { bold };
+            (column.title(), column.room(), style)
+        });
+        Lines { rows: rows.collect(), columns: columns.collect() }
+    }
+
+    fn table(self, model: &Model, area: Rect) -> Table<'static> {
+        let rooms: Vec<Room> = self.columns.iter().map(|(_, room, _)| *room).collect();
+        let widths = fitting(&rooms, area.width);
+        let numbers = self.rows.first();
+        let is_number = |column| {
+            let value = numbers.and_then(|(values, _)| values.get(column));
+            value.is_some_and(Value::is_number)
+        };
+        let shown = |column: usize| widths.get(column).copied().flatten();
+        let head = self.columns.iter().enumerate().filter_map(|(column, (title, _, style))| {
+            let width = shown(column)?;
+            Some(cell(cut(title, width.into()), is_number(column)).style(*style))
+        });
+        let head = Row::new(head.collect::<Vec<_>>());
+        let rows = self.rows.iter().skip(model.scrolled).take(area.height.into());
+        let rows = rows.map(|(values, style)| {
+            let cells = values.iter().enumerate().filter_map(|(column, value)| {
+                Some(cell(value.within(shown(column)?.into()), value.is_number()))
+            });
+            Row::new(cells.collect::<Vec<_>>()).style(*style)
+        });
+        let constraints = widths.iter().flatten().map(|width| Constraint::Length(*width));
+        let table = Table::new(rows.collect::<Vec<_>>(), constraints.collect::<Vec<_>>());
+        // Titles without a row say nothing.
+        if area.height > 1 { table.header(head) } else { table }
+    }
+}
+
+fn cell(text: String, is_number: bool) -> Cell<'static> {
+    let alignment = if is_number { Alignment::Right } else { Alignment::Left };
     Cell::from(Text::from(text).alignment(alignment))
 }
 
-/// A cell's text; lines for pipes have the same.
-pub(crate) fn text(line: &Line, column: Column) -> String {
-    let time = |nanos: Option<u64>| nanos.map_or("-".to_owned(), tables::nanos);
-    match column {
-        Column::Msr => line.msr.clone().unwrap_or("-".to_owned()),
-        Column::Name => line.name.clone().unwrap_or("-".to_owned()),
-        Column::Plugin => line.plugin.clone().unwrap_or("(policy)".to_owned()),
-        Column::Rate => short(line.rate),
-        Column::Total => line.total.to_string(),
-        Column::Share => format!("{:.1}", line.share),
-        Column::Mean => time(line.mean),
-        Column::P99 => time(line.p99),
-        Column::Faults => line.faults.to_string(),
-        Column::Failures => line.failures.to_string(),
-        Column::Fuel => line.fuel.map_or("-".to_owned(), |fuel| fuel.to_string()),
-    }
-}
-
-fn short(rate: f64) -> String {
-    match rate {
-        0.0..10.0 => format!("{rate:.1}"),
-        10.0..1e6 => format!("{rate:.0}"),
-        _ => format!("{:.2}M", rate / 1e6),
-    }
-}
-
-fn footer(model: &Model, palette: Palette) -> Text<'_> {
+fn footer(model: &Model, palette: Palette, width: u16) -> Text<'static> {
     if model.is_typing {
         return Text::from(vec![
             Span::styled("filter: ", palette.accent()),
-            Span::raw(&*model.filter),
-            Span::raw("_  (Enter keeps it, Esc clears it)"),
+            Span::raw(format!("{}_  (Enter keeps it, Esc clears it)", model.filter)),
         ]);
     }
-    let by = match model.by {
-        By::Msr => "by MSR",
-        By::Plugin => "by plugin",
-    };
     let times = match model.times {
         Times::Boot => "times since the boot",
         Times::Look => "times of the last look",
     };
     let order = if model.reversed { ", reversed" } else { "" };
+    let sorted = format!("sorted by {}{order}, {times}", model.sort.title());
+    let modes = match model.by {
+        By::Msr => format!("by MSR, {sorted}"),
+        By::Plugin => format!("by plugin, {sorted}"),
+        By::Shadow => "shadows".to_owned(),
+    };
     let filter = match model.filter.is_empty() {
         true => String::new(),
-        false => format!("  filter: {}", model.filter),
+        false => format!("filter: {}  |  ", model.filter),
     };
-    let keys = "? help  q quit  / filter  v view  < > sort";
-    Text::from(format!("{keys}  |  {by}, {times}{order}{filter}"))
+    Text::from(cut(&format!("? help  q quit  |  {filter}{modes}"), width.into()))
 }
 
-const HELP: &str = "\
- v          by MSR, or by plugin
- < >        sort by the column to the left, right (also arrows)
- r          the other way round
- /          show only lines with a text; Esc shows all
- l          times and fuel since the boot, or of the last look
- p, space   pause
- up, down   scroll (also page keys, home)
- q, Ctrl-C  quit
-
- Times are of a sample: the first 64 accesses
- of a line, and every 64th after that.";
+const HELP: [&str; 11] = [
+    " v           by MSR, by plugin, or shadows where there are any",
+    " < >         sort by the column to the left, right (also arrows)",
+    " r           the other way round",
+    " /           show only lines with a text; Esc shows all",
+    " l           times and fuel since the boot, or of the last look",
+    " p, space    pause",
+    " up, down    scroll (also page keys, home)",
+    " q, Ctrl-C   quit",
+    "",
+    " Times and fuel are of a sample of the accesses, those of shadows",
+    " of all of theirs. A narrow screen shows fewer columns.",
+];
 
 fn help(frame: &mut Frame<'_>, palette: Palette) {
     let whole = frame.area();
-    let (width, height) = (whole.width.min(64), whole.height.min(14));
+    let (width, height) = (whole.width.min(68), whole.height.min(13));
     let area = Rect { x: (whole.width - width) / 2, y: (whole.height - height) / 2, width, height };
     frame.render_widget(Clear, area);
     let block = Block::bordered().title(" wasmsr top ").border_style(palette.accent());
-    frame.render_widget(Paragraph::new(HELP).block(block), area);
+    let lines: Vec<Text<'_>> = HELP.into_iter().map(Text::from).collect();
+    frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
 #[cfg(test)]
@@ -190,6 +220,7 @@ mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
 
+    use super::super::columns::Column;
     use super::super::model::{Key, tests::look};
     use super::*;
 
@@ -199,8 +230,19 @@ mod tests {
         terminal
     }
 
+    fn text(model: &Model, width: u16, height: u16) -> String {
+        drawn(model, width, height, Palette::Plain).backend().to_string()
+    }
+
     fn screen(model: &Model) -> String {
-        drawn(model, 130, 24, Palette::Plain).backend().to_string()
+        text(model, 80, 24)
+    }
+
+    #[track_caller]
+    fn check(screen: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(screen.contains(part), "no `{part}`:\n{screen}");
+        }
     }
 
     fn model() -> Model {
@@ -210,15 +252,91 @@ mod tests {
     }
 
     #[test]
-    fn head_table_and_keys_are_there() {
-        let screen = screen(&model());
-        for part in
-            ["/vms/vm.toml", "101 accesses/s, 302 in all", "RATE/S", "0x10a", "(policy)", "? help"]
-        {
-            assert!(screen.contains(part), "no `{part}`:\n{screen}");
-        }
+    fn a_standard_screen_has_all_that_matters() {
+        let mut model = model();
+        model.now.msrs[0].name = Some("IA32_ARCH_CAPABILITIES".into());
+        let screen = screen(&model);
+        check(
+            &screen,
+            &[
+                "/vms/vm.toml",
+                "101 accesses/s, 302 in all",
+                "MSR        NAME            PLUGIN          RATE/S    TOTAL     %    MEAN     P99",
+                "0x10a      IA32_ARCH_CAPA… arch-capabili…     100      300  99.0       -       -",
+                "? help  q quit  |  by MSR, sorted by RATE/S, times since the boot",
+            ],
+        );
         let first = screen.find("0x10a");
         assert!(first < screen.find("0x1b "), "the fastest is the first:\n{screen}");
+    }
+
+    #[test]
+    fn by_plugin_the_plugin_is_first_and_whole() {
+        let mut model = model();
+        model.press(Key::Char('v'));
+        let screen = screen(&model);
+        check(&screen, &["\"PLUGIN ", "\"arch-capabilities ", "\"(policy) ", "FAILURES", "FUEL"]);
+        assert!(!screen.contains("MSR "), "{screen}");
+    }
+
+    #[test]
+    fn long_numbers_keep_their_magnitude() {
+        let mut model = model();
+        let row = &mut model.now.msrs[0];
+        (row.reads, row.faults) = (u64::MAX, 100_000_000);
+        check(&text(&model, 100, 24), &["18.4E"]);
+        model.press(Key::Char('v'));
+        check(&screen(&model), &["18.4E"]);
+        model.now.msrs[0].reads = 12_345_678_901;
+        check(&screen(&model), &[" 12.3G ", " 100M "]);
+    }
+
+    #[test]
+    fn a_filter_is_seen_on_a_standard_screen() {
+        let mut model = model();
+        model.filter = "arch".into();
+        check(&screen(&model), &["filter: arch  |  by MSR, sorted"]);
+    }
+
+    #[test]
+    fn a_low_screen_shows_rows() {
+        for height in 1..=12 {
+            let screen = text(&model(), 80, height);
+            check(&screen, &["0x10a "]);
+            assert_eq!(screen.contains("RATE/S  "), height >= 2, "{screen}");
+        }
+        assert!(text(&model(), 80, 3).contains("/vms/vm.toml"));
+    }
+
+    #[test]
+    fn the_sparkline_is_drawn() {
+        let mut model = model();
+        assert!(screen(&model).contains('█'), "{}", screen(&model));
+        model.history.clear();
+        assert!(!screen(&model).contains('█'), "{}", screen(&model));
+    }
+
+    #[test]
+    fn shadows_are_a_view_where_there_are_any() {
+        let mut model = model();
+        model.press(Key::Char('v'));
+        model.press(Key::Char('v'));
+        assert_eq!(model.by, By::Msr, "there are none");
+        model.now.shadows = vec![Shadow {
+            plugin: "candidate".into(),
+            version: "2.0.0".into(),
+            of: "arch-capabilities".into(),
+            accesses: 31_040,
+            answers: 7,
+            mean_ns: Some(120),
+            ..Shadow::default()
+        }];
+        check(&screen(&model), &["7 differences"]);
+        model.press(Key::Char('v'));
+        model.press(Key::Char('v'));
+        check(&screen(&model), &["candidate", "2.0.0", "arch-ca", "31040", " 7 ", "120 ns"]);
+        model.press(Key::Char('v'));
+        assert_eq!(model.by, By::Msr);
     }
 
     #[test]
@@ -226,14 +344,17 @@ mod tests {
         let mut model = model();
         model.press(Key::Char('p'));
         model.trouble = Some("no answer".into());
-        assert!(screen(&model).contains("no answer  PAUSED"), "{}", screen(&model));
+        check(&screen(&model), &["PAUSED  no answer"]);
         model.press(Key::Char('?'));
-        assert!(screen(&model).contains("the other way round"));
+        check(&screen(&model), &["│ v           by MSR", "│ r           the other way round"]);
         model.press(Key::Escape);
         model.press(Key::Char('/'));
         model.press(Key::Char('k'));
-        assert!(screen(&model).contains("filter: k_"));
+        check(&screen(&model), &["filter: k_"]);
         assert!(!screen(&model).contains("0x10a  "), "{}", screen(&model));
+        model.press(Key::Escape);
+        model.sort = Column::Fuel;
+        check(&screen(&model), &["sorted by FUEL"]);
     }
 
     #[test]
@@ -241,9 +362,30 @@ mod tests {
         let mut model = model();
         for shows_help in [false, true] {
             model.shows_help = shows_help;
-            for (width, height) in [(1, 1), (1, 50), (200, 1), (20, 5), (80, 24), (300, 100)] {
-                drawn(&model, width, height, Palette::Colours);
+            for width in [1, 2, 11, 20, 80, 300] {
+                for height in [1, 2, 5, 24, 100] {
+                    drawn(&model, width, height, Palette::Colours);
+                }
             }
+        }
+    }
+
+    #[test]
+    fn whatever_a_vm_tells_can_be_drawn() {
+        let mut model = model();
+        model.now.msrs[0].reads = u64::MAX;
+        model.now.shadows = vec![Shadow {
+            answers: u64::MAX,
+            effects: u64::MAX,
+            mean_ns: Some(u64::MAX),
+            ..Shadow::default()
+        }];
+        (model.now.uptime, model.now.boot_uptime) = (f64::MAX, Some(f64::MIN));
+        model.look(model.now.clone());
+        model.history.push_back(u64::MAX);
+        for _ in 0..3 {
+            screen(&model);
+            model.press(Key::Char('v'));
         }
     }
 

@@ -55,7 +55,7 @@ fn a_shadow_of_the_same_code_never_differs_though_time_goes_on() {
         let counts = counts(&started);
         assert_eq!((counts.accesses, counts.failures), (1201, 1), "{scope}");
         assert_eq!((counts.answers, counts.effects, counts.unclaimed), (0, 0, 0), "{counts:?}");
-        assert!(counts.mean.is_some() && counts.mean_in_charge.is_some());
+        assert!(counts.mean().is_some() && counts.mean_in_charge().is_some());
     }
 }
 

@@ -1,0 +1,107 @@
+//! Who has a row or a series of its own, and keeps it: so that no counter changes
+//! whom it counts, and no guest takes a plugin's place by probing MSRs.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use wasmsr_engine::MsrCounts;
+use wasmsr_engine::msr::MsrIndex;
+
+/// The MSRs that are told one by one, of each plugin and of the policy.
+pub(super) struct Own {
+    most: usize,
+    msrs: BTreeMap<Option<Arc<str>>, BTreeSet<MsrIndex>>,
+}
+
+impl Own {
+    /// So many for each.
+    pub(super) fn new(most: usize) -> Self {
+        Own { most, msrs: BTreeMap::new() }
+    }
+
+    /// The counts of those that have their own; after them, without an MSR, the
+    /// sums of what else each plugin and the policy answered.
+    pub(super) fn share(&mut self, mut counts: Vec<MsrCounts>) -> Vec<MsrCounts> {
+        self.admit(&counts);
+        let mut rest: BTreeMap<Option<Arc<str>>, MsrCounts> = BTreeMap::new();
+        counts.retain(|counts| {
+            let has_own = self.has(counts);
+            if !has_own {
+                rest.entry(counts.plugin.clone()).or_default().add(counts);
+            }
+            has_own
+        });
+        counts.extend(rest.into_iter().map(|(plugin, sum)| MsrCounts { plugin, ..sum }));
+        counts
+    }
+
+    /// Of those that come at the same time, the most frequent are the first.
+    fn admit(&mut self, counts: &[MsrCounts]) {
+        let mut sorted: Vec<&MsrCounts> = counts.iter().collect();
+        sorted.sort_by_key(|counts| Reverse(counts.accesses()));
+        for counts in sorted {
+            let Some(index) = counts.index else { continue };
+            let own = self.msrs.entry(counts.plugin.clone()).or_default();
+            if own.len() < self.most {
+                own.insert(index);
+            }
+        }
+    }
+
+    fn has(&self, counts: &MsrCounts) -> bool {
+        let own = self.msrs.get(&counts.plugin);
+        counts.index.zip(own).is_some_and(|(index, own)| own.contains(&index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(index: u32, plugin: Option<&str>, reads: u64) -> MsrCounts {
+        MsrCounts {
+            index: Some(MsrIndex(index)),
+            plugin: plugin.map(Into::into),
+            reads,
+            ..MsrCounts::default()
+        }
+    }
+
+    fn told(counts: &[MsrCounts]) -> Vec<(Option<u32>, Option<&str>, u64)> {
+        let mut told = Vec::new();
+        for MsrCounts { index, plugin, reads, .. } in counts {
+            told.push((index.map(|index| index.0), plugin.as_deref(), *reads));
+        }
+        told
+    }
+
+    #[test]
+    fn those_that_probe_take_nobodys_place() {
+        let mut own = Own::new(4);
+        let swept = |of: Option<&'static str>| (0..100).map(move |msr| counts(msr, of, 9));
+        own.share(swept(None).chain(swept(Some("wide"))).collect());
+        let late = own.share(swept(None).chain([counts(0x1000, Some("late"), 1)]).collect());
+        assert_eq!(
+            told(&late)[3..],
+            [(Some(3), None, 9), (Some(0x1000), Some("late"), 1), (None, None, 96 * 9)]
+        );
+    }
+
+    #[test]
+    fn the_most_frequent_get_one_and_nobody_loses_it() {
+        let mut own = Own::new(2);
+        let first = own.share(vec![counts(1, None, 1), counts(2, None, 5), counts(3, None, 7)]);
+        assert_eq!(told(&first), [(Some(2), None, 5), (Some(3), None, 7), (None, None, 1)]);
+        let then = own.share(vec![counts(1, None, 900), counts(2, None, 5), counts(3, None, 7)]);
+        assert_eq!(told(&then), [(Some(2), None, 5), (Some(3), None, 7), (None, None, 900)]);
+    }
+
+    #[test]
+    fn what_the_engine_has_summed_already_joins_the_rest() {
+        let mut own = Own::new(1);
+        let summed = MsrCounts { index: None, ..counts(0, Some("p"), 10) };
+        let rows = own.share(vec![counts(1, Some("p"), 5), counts(2, Some("p"), 1), summed]);
+        assert_eq!(told(&rows), [(Some(1), Some("p"), 5), (None, Some("p"), 11)]);
+    }
+}
