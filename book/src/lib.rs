@@ -3,4 +3,5 @@
 
 pub mod generated;
 pub mod links;
+pub mod pages;
 pub mod rendered;

@@ -13,10 +13,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use mdbook_driver::MDBook;
 use mdbook_driver::config::Config;
+use wasmsr_book::pages::{SUMMARY, listed, summary};
 use wasmsr_book::{links, rendered};
-
-/// Where the pages are listed; a chapter is a path relative to it.
-const SUMMARY: &str = "docs/SUMMARY.md";
 
 fn main() -> ExitCode {
     match make() {
@@ -58,29 +56,10 @@ fn make() -> Result<String> {
     Ok(format!("book: {} pages, {checked} links, in {}", pages.len(), html.display()))
 }
 
-/// The summary as it reads from the workspace's folder.
-fn summary(root: &Path) -> Result<String> {
-    let text = fs::read_to_string(root.join(SUMMARY)).context(SUMMARY)?;
-    let mut pieces = text.split("](");
-    let mut rewritten = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let (link, rest) = piece.split_once(')').context("docs/SUMMARY.md: a link has no end")?;
-        let page = links::resolve(Path::new(SUMMARY), link)
-            .with_context(|| format!("docs/SUMMARY.md: {link} leaves the workspace"))?;
-        rewritten += &format!("]({}){rest}", page.display());
-    }
-    Ok(rewritten)
-}
-
 /// Every page of the book, relative to the workspace. What a newcomer should
 /// find is a page: one that is not listed is an error.
 fn pages(root: &Path) -> Result<BTreeSet<PathBuf>> {
-    let summary = summary(root)?;
-    let listed: BTreeSet<PathBuf> = summary
-        .split("](")
-        .skip(1)
-        .filter_map(|piece| Some(PathBuf::from(piece.split_once(')')?.0)))
-        .collect();
+    let listed = listed(root)?;
     let mut found = BTreeSet::new();
     for folder in ["", "docs", "examples", "tests"] {
         found.extend(documents(root, Path::new(folder))?);

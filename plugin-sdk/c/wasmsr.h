@@ -176,7 +176,10 @@ WASMSR_IMPORT(host_cpus) uint32_t wasmsr_host_cpus(void);
  */
 WASMSR_IMPORT(guest_read) uint32_t wasmsr_guest_read(uint64_t gpa, void *to, uint32_t len);
 
-/* The same the other way; where it gives 1, nothing was written. */
+/*
+ * The same the other way; where it gives 1, nothing was written. Fuel: 20, and 1
+ * for each byte.
+ */
 WASMSR_IMPORT(guest_write) uint32_t wasmsr_guest_write(uint64_t gpa, const void *from, uint32_t len);
 
 /*
@@ -195,7 +198,7 @@ WASMSR_IMPORT(kvm_wrmsr) uint32_t wasmsr_kvm_wrmsr(uint32_t index, uint64_t valu
  */
 WASMSR_IMPORT(host_rdmsr) uint32_t wasmsr_host_rdmsr(uint32_t index, uint64_t *value);
 
-/* The same on the host's CPU of this number. */
+/* The same on the host's CPU of this number. Fuel: 1000. */
 WASMSR_IMPORT(host_rdmsr_on)
 uint32_t wasmsr_host_rdmsr_on(uint32_t cpu, uint32_t index, uint64_t *value);
 
@@ -206,7 +209,7 @@ uint32_t wasmsr_host_rdmsr_on(uint32_t cpu, uint32_t index, uint64_t *value);
  * Capability host-file:NAME: copies the beginning of the file that is granted
  * under this name, at most `capacity` and at most 4096 bytes; returns how many,
  * or WASMSR_NO_FILE. Fuel: 1000, and 1 for each byte of the name and of
- * `capacity`.
+ * `capacity`, of that for at most 4096.
  */
 WASMSR_IMPORT(host_file)
 uint32_t wasmsr_host_file(const char *name, uint32_t name_len, void *to, uint32_t capacity);
@@ -249,7 +252,7 @@ WASMSR_IMPORT(save_state) uint32_t wasmsr_save_state(const void *state, uint32_t
  */
 WASMSR_IMPORT(saved_state) uint32_t wasmsr_saved_state(void *state, uint32_t capacity);
 
-/* The version of the plugin that saved it, likewise. */
+/* The version of the plugin that saved it, likewise. Fuel: 20, and 1 for each byte copied. */
 WASMSR_IMPORT(saved_version) uint32_t wasmsr_saved_version(char *version, uint32_t capacity);
 
 /*

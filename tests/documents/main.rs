@@ -4,7 +4,9 @@
 //! files lie too. A `console` block is run: what comes after a command is what
 //! it must print, where `[…]` stands for anything, on a line of its own for any
 //! number of lines. Other blocks have a comment before them that says what they
-//! are; `page.rs` lists the comments.
+//! are; `page.rs` lists the comments. What is in backticks within the lines and
+//! reads like a file is one; commands there are read by `wasmsr` and `xtask`
+//! themselves, in tests of theirs.
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -20,33 +22,24 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use page::Block;
 use session::{Done, Session};
+use wasmsr_book::pages;
 
 fn main() -> ExitCode {
-    let mut trials: Vec<Trial> = pages().into_iter().flat_map(|page| trials(&page)).collect();
-    trials.extend(page::checks().into_iter().map(|(name, check)| {
-        Trial::test(format!("page::{name}"), move || {
+    let pages = pages::listed(&workspace()).expect("docs/SUMMARY.md lists the pages");
+    let mut trials: Vec<Trial> = pages.iter().flat_map(|page| trials(page)).collect();
+    trials.push(Trial::test("files_that_are_named_are_there", || {
+        named_files().map_err(Failed::from)
+    }));
+    let mut checks = page::checks();
+    checks
+        .push(("what_was_not_made_is_not_asked_for", session::what_was_not_made_is_not_asked_for));
+    trials.extend(checks.into_iter().map(|(name, check)| {
+        Trial::test(format!("harness::{name}"), move || {
             check();
             Ok(())
         })
     }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// The documents for users, relative to the workspace.
-fn pages() -> Vec<PathBuf> {
-    let mut pages = vec![PathBuf::from("README.md")];
-    let mut add = |folder: &str, file: &dyn Fn(&str) -> String| {
-        let entries = fs::read_dir(workspace().join(folder)).into_iter().flatten();
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        pages.extend(names.map(|name| Path::new(folder).join(file(&name))));
-    };
-    add("docs", &|name| name.to_owned());
-    add("plugins", &|name| format!("{name}/README.md"));
-    add("examples", &|name| format!("{name}/README.md"));
-    pages.retain(|page| page.extension().is_some_and(|ending| ending == "md"));
-    pages.retain(|page| workspace().join(page).is_file());
-    pages.sort();
-    pages
 }
 
 fn workspace() -> PathBuf {
@@ -58,9 +51,7 @@ fn workspace() -> PathBuf {
 /// order: a later one may need what an earlier one made.
 fn trials(page: &Path) -> Vec<Trial> {
     let text = fs::read_to_string(workspace().join(page)).expect("a page can be read");
-    let is_tried = |block: &Block| block.language != "text" || !block.comment.is_empty();
-    let blocks: Vec<Block> = page::blocks(&text).into_iter().filter(is_tried).collect();
-    let blocks = Arc::new(blocks);
+    let blocks = Arc::new(page::blocks(&text));
     let results = Arc::new(OnceLock::new());
     let names = blocks.iter().map(|block| format!("{}:{}", page.display(), block.line));
     let names: Vec<String> = names.collect();
@@ -82,4 +73,24 @@ fn trials(page: &Path) -> Vec<Trial> {
 fn run(blocks: &[Block]) -> Vec<Done> {
     let mut session = Session::new(&workspace());
     blocks.iter().map(|block| session.take(block)).collect()
+}
+
+/// Paths in backticks that begin in the workspace's folder; not those that stand
+/// for others, nor in `target`, which is built, and `docs`, whose pages are linked
+/// to and which other projects have as well.
+fn named_files() -> Result<(), String> {
+    let root = workspace();
+    let is_path = |text: &str| {
+        let first = text.split('/').next().unwrap_or_default();
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c);
+        text.contains('/')
+            && !["", "target", "docs"].contains(&first)
+            && root.join(first).is_dir()
+            && text.chars().all(is_plain)
+    };
+    let named = pages::code_in_lines(&root).map_err(|error| error.to_string())?;
+    let missing = named.iter().filter(|(_, name)| is_path(name) && !root.join(name).exists());
+    let missing: Vec<String> =
+        missing.map(|(page, name)| format!("{}: `{name}` is no file", page.display())).collect();
+    if missing.is_empty() { Ok(()) } else { Err(missing.join("\n")) }
 }

@@ -7,9 +7,12 @@
 //! | `<!-- from: PATH -->` | is a part of that file, of the reader or of the workspace |
 //! | `<!-- part of a profile -->`, `<!-- part of a manifest -->` | is read as one |
 //! | `<!-- exits with: N -->` | is a session whose last command ends with that code |
-//! | `<!-- not run: REASON -->` | is only shown |
+//! | `<!-- not run: REASON -->` | is only shown; a test that covers it is named as `FILE.rs::NAME` |
+//! | `<!-- picture -->` | is drawn in text |
 //!
-//! Blocks of `text` without one are only shown too: pictures, lines of a log.
+//! A `console` block needs none. Blocks that come from the code, between
+//! `<!-- generated: NAME -->` and `<!-- end of NAME -->`, are held against it
+//! elsewhere.
 
 /// A fenced block.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,12 +34,15 @@ pub(crate) struct Step {
     pub(crate) output: Vec<String>,
 }
 
-/// All blocks of a page.
+/// The blocks of a page that a reader could try.
 pub(crate) fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut before = "";
+    let mut is_generated = false;
     let mut lines = (1..).zip(page.lines());
     while let Some((number, line)) = lines.next() {
+        is_generated |= line.starts_with("<!-- generated: ");
+        is_generated &= !line.starts_with("<!-- end of ");
         let Some(language) = line.trim_start().strip_prefix("```") else {
             before = line;
             continue;
@@ -44,12 +50,15 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
         let indent = line.len() - line.trim_start().len();
         let inside = lines.by_ref().map(|(_, line)| line).take_while(|l| l.trim() != "```");
         let inside = inside.map(|line| format!("{}\n", line.get(indent..).unwrap_or_default()));
-        blocks.push(Block {
+        let block = Block {
             line: number,
             language: language.trim().to_owned(),
             text: inside.collect(),
             comment: comment(before).unwrap_or_default().to_owned(),
-        });
+        };
+        if !is_generated && block.comment != "picture" {
+            blocks.push(block);
+        }
         before = "";
     }
     blocks
@@ -63,6 +72,14 @@ impl Block {
     /// What the comment says behind `key: `.
     pub(crate) fn said(&self, key: &str) -> Option<&str> {
         self.comment.strip_prefix(key)?.strip_prefix(':').map(str::trim)
+    }
+
+    /// The tests that the comment names, as `FILE.rs::NAME`: file and name.
+    pub(crate) fn tests(&self) -> Vec<(&str, &str)> {
+        let words = self.comment.split(|c: char| c.is_whitespace() || ",;()`".contains(c));
+        let files =
+            words.map(|word| word.trim_end_matches('.')).filter(|word| word.contains(".rs"));
+        files.map(|word| word.split_once("::").unwrap_or((word, ""))).collect()
     }
 
     /// The commands of a `console` block.
@@ -124,6 +141,8 @@ fn is_line(expected: &str, line: &str) -> bool {
 pub(crate) fn checks() -> Vec<(&'static str, fn())> {
     vec![
         ("blocks_are_found", blocks_are_found),
+        ("blocks_that_nobody_tries_are_left_out", blocks_that_nobody_tries_are_left_out),
+        ("tests_are_named", tests_are_named),
         ("sessions_are_read", sessions_are_read),
         ("output_is_compared", output_is_compared),
     ]
@@ -146,6 +165,21 @@ fn blocks_are_found() {
     assert_eq!(blocks(page), expected);
     let [first, ..] = &expected;
     assert_eq!((first.said("file"), first.said("from")), (Some("x"), None));
+}
+
+fn blocks_that_nobody_tries_are_left_out() {
+    let page = "<!-- generated: x -->\n```text\n```\n<!-- end of x -->\n<!-- picture -->\n```text\n```\n\
+                ```text\na\n```\n";
+    let lines: Vec<usize> = blocks(page).iter().map(|block| block.line).collect();
+    assert_eq!(lines, [8]);
+}
+
+fn tests_are_named() {
+    let page =
+        "<!-- not run: a b; tests/c.rs::d has it, (e/f.rs::g) too, h.rs. -->\n```text\n```\n";
+    let blocks = blocks(page);
+    let tests = blocks.first().map(Block::tests).unwrap_or_default();
+    assert_eq!(tests, [("tests/c.rs", "d"), ("e/f.rs", "g"), ("h.rs", "")]);
 }
 
 fn sessions_are_read() {

@@ -1,5 +1,6 @@
 //! A reader at a shell, who does what a page shows.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -24,8 +25,9 @@ pub(crate) struct Session {
     workspace: PathBuf,
     folder: TempDir,
     place: PathBuf,
-    /// What this machine lacks: later commands may need what could not be made.
-    lacking: Option<String>,
+    /// Files that could not be made here, each with what is lacking: what later
+    /// blocks do with them cannot be tried either.
+    unmade: BTreeMap<String, String>,
 }
 
 /// What a command may take: `cargo` may have to compile.
@@ -48,13 +50,19 @@ impl Session {
             symlink(entry.path(), folder.path().join(entry.file_name())).expect("a link");
         }
         let place = folder.path().to_path_buf();
-        Session { workspace: workspace.to_path_buf(), folder, place, lacking: None }
+        Session { workspace: workspace.to_path_buf(), folder, place, unmade: BTreeMap::new() }
     }
 
     /// Does what a block says.
     pub(crate) fn take(&mut self, block: &Block) -> Done {
         if let Some(reason) = block.said("not run") {
-            return Done::NotRun(format!("not run: {reason}"));
+            return match self.names_tests_that_exist(block) {
+                Ok(()) => Done::NotRun(format!("not run: {reason}")),
+                Err(why) => Done::Wrong(why),
+            };
+        }
+        if let Some(reason) = block.said("from").and_then(|path| self.unmade.get(path)) {
+            return Done::NotRun(reason.clone());
         }
         let taken = match (block.language.as_str(), block.comment.as_str()) {
             ("console", _) => return self.run(block),
@@ -63,6 +71,19 @@ impl Session {
             _ => self.file(block),
         };
         taken.map_or_else(Done::Wrong, |()| Done::Right)
+    }
+
+    fn names_tests_that_exist(&self, block: &Block) -> Result<(), String> {
+        for (file, name) in block.tests() {
+            let text = fs::read_to_string(self.workspace.join(file))
+                .map_err(|error| format!("the comment before it names {file}: {error}"))?;
+            if !text.contains(&format!("fn {name}(")) {
+                return Err(format!(
+                    "the comment before it names {file}::{name}, which is no test"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// A block that is a file, or a part of one.
@@ -138,9 +159,11 @@ impl Session {
                 let why = "takes minutes; the comment before the block says why it is not run";
                 return Done::Wrong(format!("`{}` {why}", step.command));
             }
-            self.lacking = self.lacking.take().or(can_run_here(&step.command).err());
-            if let Some(reason) = &self.lacking {
-                return Done::NotRun(reason.clone());
+            let lacking = can_run_here(&step.command).err();
+            if let Some(reason) = lacking.or_else(|| self.needs_unmade(&step.command)) {
+                let left_out = steps.get(number - 1..).unwrap_or_default();
+                left_out.iter().for_each(|step| self.note_unmade(&step.command, &reason));
+                return Done::NotRun(reason);
             }
             let code = block.said("exits with").filter(|_| number == last);
             if let Err(why) = self.perform(step, code) {
@@ -148,6 +171,20 @@ impl Session {
             }
         }
         Done::Right
+    }
+
+    /// What was lacking where a file should have been made that a command names.
+    fn needs_unmade(&self, command: &str) -> Option<String> {
+        words(command).find_map(|word| self.unmade.get(word)).cloned()
+    }
+
+    /// Notes the files that a command would have made: what it names and is not
+    /// there.
+    fn note_unmade(&mut self, command: &str, reason: &str) {
+        let files = words(command).filter(|word| word.contains(['.', '/']));
+        for file in files.filter(|file| !self.place.join(file).exists()) {
+            self.unmade.insert(file.to_owned(), reason.to_owned());
+        }
     }
 
     /// Runs a command; what it prints and its code must be as the page says.
@@ -222,6 +259,12 @@ impl Session {
     }
 }
 
+/// What a command says beside its options.
+fn words(command: &str) -> impl Iterator<Item = &str> {
+    let words = command.split(|c: char| c.is_whitespace() || "'\"=<>|;".contains(c));
+    words.filter(|word| !word.is_empty() && !word.starts_with('-'))
+}
+
 /// Whether this machine has what a command needs.
 fn can_run_here(command: &str) -> Result<(), String> {
     const WITH_KVM: &[&str] =
@@ -265,4 +308,14 @@ fn is_part_of_a_manifest(text: &str) -> Result<(), String> {
 fn described(error: &dyn std::error::Error) -> String {
     let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     format!("{error}{source}")
+}
+
+/// A session goes on without what could not be made.
+pub(crate) fn what_was_not_made_is_not_asked_for() {
+    let mut session = Session::new(Path::new(env!("CARGO_MANIFEST_DIR")));
+    session.note_unmade("wasmsr run Cargo.toml --record 'a.jsonl' > b", "no KVM");
+    let needs = |command: &str| session.needs_unmade(command);
+    assert_eq!(needs("wasmsr trace show a.jsonl | head"), Some("no KVM".to_owned()));
+    // That one is there, and `b` reads like a word.
+    assert_eq!(needs("wasmsr check Cargo.toml b --a.jsonl"), None);
 }

@@ -1,10 +1,13 @@
-/* Every export, host call and constant of wasmsr.h, one MSR for each. */
+/*
+ * Every export and host call of wasmsr.h, one MSR for each, and the constants that
+ * they take and give; header.rs holds the values of all against the engine's.
+ */
 
 #include "wasmsr.h"
 
 WASMSR_PLUGIN("header.toml");
 
-static uint64_t kept, timers, resets;
+static uint64_t kept, timers, resets, is_the_vms;
 static char bytes[64];
 
 /* Copies nothing that memcpy would be called for. */
@@ -18,14 +21,26 @@ static uint64_t first_bytes(uint32_t count) {
 
 uint32_t init(uint32_t vcpu) {
     uint32_t len = wasmsr_config(bytes, sizeof(bytes));
-    if (len != 2 || vcpu == WASMSR_NO_VCPU) {
+    if (len != 2) {
         WASMSR_LOG(WASMSR_ERROR, "header wants no configuration");
         return WASMSR_REFUSED;
     }
+    is_the_vms = vcpu == WASMSR_NO_VCPU;
     WASMSR_LOG(WASMSR_WARNING, "a warning");
     WASMSR_LOG(WASMSR_INFO, "a remark");
     WASMSR_LOG(WASMSR_DEBUG, "a detail");
     return WASMSR_DONE;
+}
+
+/* Cuts the intercepts into more pieces than a plugin may. */
+static uint32_t cut(void) {
+    for (uint32_t msr = 0x10000; msr < 0x11000; msr += 2) {
+        uint32_t refused = wasmsr_intercept(msr, msr, WASMSR_WRITES, 0);
+        if (refused) {
+            return refused;
+        }
+    }
+    return 0;
 }
 
 uint64_t rdmsr(uint32_t index, uint32_t vcpu, uint32_t reason) {
@@ -60,6 +75,8 @@ uint64_t rdmsr(uint32_t index, uint32_t vcpu, uint32_t reason) {
     case 0x28: return wasmsr_host_file("none", 4, bytes, 4) == WASMSR_NO_FILE;
     case 0x29: return wasmsr_intercept(0x1080, 0x10ff, WASMSR_READS + WASMSR_WRITES, 0);
     case 0x2a: return wasmsr_intercept(0x2000, 0x2000, WASMSR_READS, 0) == WASMSR_NOT_CLAIMED;
+    case 0x2b: return cut() == WASMSR_DOES_NOT_FIT;
+    case 0x2c: return is_the_vms;
     case 0x30: return kept;
     case 0x31: return timers;
     case 0x32: return resets;

@@ -1,5 +1,6 @@
 //! The C header of the ABI, by the plugin that clang makes with it: it has all
-//! host calls of the engine's table with their types, and they do what it says.
+//! host calls, exports and numbers of the engine's tables with their types, costs,
+//! limits and values, and they do what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +10,11 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::{Completion, Trial};
 use tempfile::TempDir;
-use wasmsr_engine::plugin::{HOST_CALLS, Inspection, inspect};
+use wasmsr_engine::LoadOptions;
+use wasmsr_engine::plugin::{
+    EXPORTS, HOST_CALLS, Inspection, Number, OTHER_NUMBERS, OUTCOMES, REASONS, inspect, limits,
+};
+use wasmsr_engine::trace;
 
 use crate::traces;
 
@@ -17,6 +22,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("header::has_every_host_call_with_its_type", every_host_call),
         trial("header::has_every_export_with_its_type", every_export),
+        trial("header::has_every_number_with_its_value", every_number),
+        Trial::test("header::says_what_calls_cost_and_their_limits", || {
+            costs_and_limits();
+            Ok(())
+        }),
+        trial("header::a_refusal_starts_nothing", refusal),
         trial("header::calls_and_constants_do_what_it_says", |folder| {
             compile(folder, &here("header.c"));
             traces::check(&here("header.trace"), folder);
@@ -42,7 +53,7 @@ fn trial(name: &str, test: fn(&Path)) -> Trial {
 /// The header has all host calls of the table and no others, and what is
 /// compiled from its declarations has the table's types.
 fn every_host_call(folder: &Path) {
-    let header = fs::read_to_string(include().join("wasmsr.h")).expect("the header");
+    let header = header();
     let declared = header.split("WASMSR_IMPORT(").skip(1).filter_map(|rest| rest.split_once(')'));
     let declared: BTreeSet<&str> =
         declared.map(|(name, _)| name).filter(|name| *name != "name").collect();
@@ -74,19 +85,71 @@ fn every_export(folder: &Path) {
     let exports = compile(folder, &here("header.c")).exports;
     let names: BTreeSet<&str> = exports.iter().map(|(name, _)| name.as_str()).collect();
     // `inspect` has held each against the ABI's type.
-    let abi = [
-        "init",
-        "memory",
-        "rdmsr",
-        "report",
-        "reset",
-        "restore",
-        "save",
-        "timer",
-        "wasmsr_abi_v1",
-        "wrmsr",
-    ];
-    assert_eq!(names, abi.into());
+    assert_eq!(names, EXPORTS.iter().map(|export| export.name).collect());
+}
+
+/// The header's numbers are those of the tables, and no others.
+fn every_number(folder: &Path) {
+    let numbers = || [REASONS, OUTCOMES, OTHER_NUMBERS].into_iter().flatten();
+    let header = header();
+    let mut named = BTreeSet::new();
+    for line in header.lines().map(str::trim) {
+        let in_enum = line.starts_with("WASMSR_").then(|| line.split_once(" = ")).flatten();
+        let defined = line.strip_prefix("#define ").and_then(|rest| rest.split_once(' '));
+        let defined = defined.filter(|(name, _)| *name != "WASMSR_H" && !name.contains('('));
+        named.extend(in_enum.or(defined).map(|(name, _)| name.to_owned()));
+    }
+    let table = numbers().map(|Number { name, .. }| format!("WASMSR_{name}"));
+    assert_eq!(named, table.collect());
+
+    let mut source = String::from("#include \"wasmsr.h\"\n");
+    for Number { name, value, .. } in numbers() {
+        let _ = writeln!(source, "_Static_assert(WASMSR_{name} == {value}u, \"{name}\");");
+    }
+    let file = folder.join("numbers.c");
+    fs::write(&file, source).expect("a temporary file can be written");
+    run(Command::new("clang").args(["-fsyntax-only", "-I"]).arg(include()).arg(file));
+}
+
+/// At each call, its fuel and its limit.
+fn costs_and_limits() {
+    let header = header();
+    for call in HOST_CALLS {
+        let import = format!("WASMSR_IMPORT({})", call.name);
+        let (before, _) = header.split_once(&import).expect("the header declares it");
+        let comment = before.rsplit("/*").next().unwrap_or_default();
+        let comment = comment.replace("\n *", " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        let cost = match (call.fuel.call, call.fuel.bytes) {
+            (0, _) => "No fuel.".to_owned(),
+            (fuel, None) => format!("Fuel: {fuel}."),
+            // What C calls `capacity` is `cap` in the table.
+            (_, Some(_)) => format!("Fuel: {}.", call.fuel).replace("`cap`", "`capacity`"),
+        };
+        assert!(comment.contains(&cost), "{}: no `{cost}` in: {comment}", call.name);
+        let limit = limits::of_calls().into_iter().find(|(name, _)| *name == call.name);
+        if let Some((_, limit)) = limit {
+            assert!(comment.contains(&limit), "{}: no `{limit}` in: {comment}", call.name);
+        }
+    }
+}
+
+fn refusal(folder: &Path) {
+    compile(folder, &here("header.c"));
+    let trace = fs::read_to_string(here("header.trace")).expect("a trace can be read");
+    let (head, _) = trace.split_once("---").expect("a trace has a head");
+    let refused = trace::replay(
+        &format!("{head}config = {{ a = 1 }}\n---\nr 0x1000 -> 0x0\n"),
+        folder,
+        &LoadOptions::default(),
+    );
+    let error = refused.err().map(|error| described(&error)).unwrap_or_default();
+    assert!(error.contains("header wants no configuration"), "{error}");
+}
+
+/// An error with its causes.
+fn described(error: &dyn std::error::Error) -> String {
+    let source = error.source().map(|source| format!(": {}", described(source)));
+    format!("{error}{}", source.unwrap_or_default())
 }
 
 /// A unit test on the host's own target can include it, and so can C++.
@@ -118,6 +181,10 @@ fn run(command: &mut Command) {
     let output = command.output().expect("clang runs");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}:\n{said}");
+}
+
+fn header() -> String {
+    fs::read_to_string(include().join("wasmsr.h")).expect("the header")
 }
 
 /// The folder of the header.

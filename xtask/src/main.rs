@@ -66,7 +66,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "prepush",
         arguments: "",
-        summary: "everything that CI runs: format, lints, documentation, architecture, tests",
+        summary: "everything that CI runs: format, architecture, plugins, lints, documentation, book, tests",
         run: prepush::run,
     },
 ];
@@ -99,4 +99,62 @@ fn help() -> String {
         })
         .collect();
     format!("The project's own chores, `cargo xtask CHORE`:\n\n{chores}\n{}", nested::HELP)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use wasmsr_book::pages;
+
+    use super::*;
+
+    fn root() -> &'static Path {
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    }
+
+    /// Whether a chore of this name has these options; a word in capitals stands
+    /// for any.
+    fn is_taken(command: &str) -> bool {
+        let mut words = command.split_whitespace().skip(2);
+        let Some(name) = words.next().filter(|name| *name != "CHORE") else { return true };
+        let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else { return false };
+        // Of `nested`, whose own options are in its help.
+        let known = format!("{} {}", chore.arguments, nested::HELP);
+        words.filter(|word| word.starts_with('-')).all(|option| known.contains(option))
+    }
+
+    #[test]
+    fn chores_in_the_documents_are_there() {
+        let named = pages::code_in_lines(root()).unwrap();
+        let chores = named.iter().filter(|(_, code)| code.starts_with("cargo xtask"));
+        let mut read = 0;
+        for (page, command) in chores {
+            read += 1;
+            assert!(is_taken(command), "{}: `{command}`", page.display());
+        }
+        assert!(read > 20, "the documents name {read} chores: are they read?");
+        assert!(!is_taken("cargo xtask tset") && !is_taken("cargo xtask test --nosted"));
+    }
+
+    #[test]
+    fn every_chore_is_in_the_table_for_contributors() {
+        let text = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+        for Chore { name, .. } in CHORES {
+            assert!(text.contains(&format!("| `cargo xtask {name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_prepush_does_is_told() {
+        let texts = [help(), fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap()];
+        for step in prepush::steps() {
+            let word = step.split(' ').next().unwrap();
+            for text in &texts {
+                let line = text.lines().find(|line| line.contains("CI runs: "));
+                assert!(line.is_some_and(|line| line.contains(word)), "{step}");
+            }
+        }
+    }
 }

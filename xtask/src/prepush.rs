@@ -34,6 +34,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     test::run(&[])
 }
 
+/// What it does, step by step.
+#[cfg(test)]
+pub(crate) fn steps() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|(name, _)| *name)
+}
+
 fn cargo(workspace: &Workspace, arguments: &[&str]) -> Result<()> {
     process::run(
         process::cargo()

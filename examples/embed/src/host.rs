@@ -2,13 +2,13 @@
 //! capability.
 #![expect(unsafe_code, reason = "a second descriptor of a vCPU")]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -53,9 +53,7 @@ impl KvmHost {
             Ok(Vcpu { msrs: msrs.context("map a vCPU")?, alarm: AtomicU64::new(NEVER) })
         };
         let vcpus = vcpus.iter().map(second).collect::<Result<_>>()?;
-        let cpus = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        Ok(KvmHost { vm, memory, vcpus, tsc_khz, start: Instant::now(), cpus })
+        Ok(KvmHost { vm, memory, vcpus, tsc_khz, start: Instant::now(), cpus: online_cpus() })
     }
 
     /// Whether a plugin's time has come on this vCPU.
@@ -142,8 +140,17 @@ impl Host for KvmHost {
     }
 
     fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
-        // The profile has granted this file to the plugin that asks.
-        File::open(path).ok()?.read(out).ok()
+        // The profile has granted this file to the plugin that asks. A pipe that
+        // nobody writes to must not hold the vCPU.
+        let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
+        let mut filled = 0;
+        while let Some(rest) = out.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest).ok()? {
+                0 => break,
+                more => filled += more,
+            }
+        }
+        Some(filled)
     }
 
     fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
@@ -157,6 +164,18 @@ impl Host for KvmHost {
     }
 }
 // ANCHOR_END: host
+
+/// How many CPUs the host has online, whichever this process may use: the
+/// lengths of a list such as `0-3,6`.
+fn online_cpus() -> u32 {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let number = |text: &str| text.trim().parse::<u32>().ok();
+    let lengths = list.split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        number(last)?.checked_sub(number(first)?)?.checked_add(1)
+    });
+    lengths.fold(0, u32::saturating_add).max(1)
+}
 
 fn one_msr(index: MsrIndex, data: u64) -> Option<Msrs> {
     let entry = kvm_msr_entry { index: index.0, data, ..kvm_msr_entry::default() };

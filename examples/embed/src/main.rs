@@ -7,12 +7,12 @@
 mod filter;
 mod guest;
 mod host;
+mod threads;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kvm_bindings::{
     CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_enable_cap,
 };
@@ -23,6 +23,7 @@ use wasmsr_engine::{
 };
 
 use host::KvmHost;
+use threads::Stop;
 
 fn main() -> Result<()> {
     let profile = std::env::args().nth(1).context("usage: embed PROFILE")?;
@@ -64,19 +65,9 @@ fn run(path: &Path) -> Result<()> {
     // ANCHOR: threads
     // Each handler goes to the thread of its vCPU, and comes back when it ends.
     let mut handlers = started.vcpus;
-    let printed: Vec<Result<Vec<String>>> = thread::scope(|scope| {
-        let turning: Vec<_> = (0..)
-            .map(VcpuId)
-            .zip(vcpus.iter_mut().zip(&mut handlers))
-            .map(|(id, (vcpu, msrs))| {
-                let host = &*host;
-                scope.spawn(move || turn(id, vcpu, msrs, host))
-            })
-            .collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        turning.into_iter().map(join).collect()
+    let turning = (0..).map(VcpuId).zip(vcpus.iter_mut().zip(&mut handlers)).collect();
+    let printed = threads::run(turning, |(id, (vcpu, msrs)), stop| {
+        turn(id, vcpu, msrs, &host, stop).with_context(|| id.to_string())
     });
     // No vCPU runs any more: what the plugins have to tell.
     handlers.iter_mut().for_each(MsrHandler::end);
@@ -85,17 +76,28 @@ fn run(path: &Path) -> Result<()> {
         println!("{}: {}", report.plugin, report.text);
     }
     for (vcpu, lines) in (0..).map(VcpuId).zip(printed) {
-        println!("{vcpu}: {}", lines.with_context(|| vcpu.to_string())?.join(" "));
+        println!("{vcpu}: {}", lines?.join(" "));
     }
     show(&started.metrics);
     Ok(())
 }
 
 // ANCHOR: loop
-/// Turns a vCPU until its guest halts, and returns what the guest has printed.
-fn turn(id: VcpuId, vcpu: &mut VcpuFd, msrs: &mut VcpuMsrs, host: &KvmHost) -> Result<Vec<String>> {
+/// Most values that a vCPU prints: nothing that a guest does is without end here.
+const MOST_PRINTED: usize = 1000;
+
+/// Turns a vCPU until its guest halts, or all shall stop, and returns what the
+/// guest has printed.
+fn turn(
+    id: VcpuId,
+    vcpu: &mut VcpuFd,
+    msrs: &mut VcpuMsrs,
+    host: &KvmHost,
+    stop: &Stop,
+) -> Result<Vec<String>> {
     let mut printed = Vec::new();
-    loop {
+    while !stop.is_asked() {
+        ensure!(printed.len() <= MOST_PRINTED, "it prints more than {MOST_PRINTED} values");
         // A plugin that has asked for a time is called with no access pending.
         // KVM completes the last one at the next entry, which this makes end
         // there. A guest that does not exit needs a signal to its thread.
@@ -124,7 +126,7 @@ fn turn(id: VcpuId, vcpu: &mut VcpuFd, msrs: &mut VcpuMsrs, host: &KvmHost) -> R
             }
             Ok(VcpuExit::IoOut(guest::VALUE, bytes)) => printed.push(guest::shown(bytes)),
             Ok(VcpuExit::IoOut(guest::FAULT, _)) => printed.push("#GP".to_owned()),
-            Ok(VcpuExit::Hlt) => return Ok(printed),
+            Ok(VcpuExit::Hlt) => break,
             Ok(exit) => bail!("an exit that this guest does not have: {exit:?}"),
             Err(error) if error.errno() == libc::EINTR => {
                 if host.take_due_alarm(id) {
@@ -134,6 +136,7 @@ fn turn(id: VcpuId, vcpu: &mut VcpuFd, msrs: &mut VcpuMsrs, host: &KvmHost) -> R
             Err(error) => return Err(error).context("KVM_RUN"),
         }
     }
+    Ok(printed)
 }
 
 /// What KVM shall do with an access: complete it with a value, which for a
@@ -151,7 +154,7 @@ fn answer(
             MsrOp::Read => host.kvm_msr(vcpu, access.index),
             MsrOp::Write(value) => host.set_kvm_msr(vcpu, access.index, value).then_some(value),
         },
-        // The access stays unanswered. A VMM proper stops its other vCPUs too.
+        // The access stays unanswered, and the other vCPUs stop too.
         Outcome::Stop(why) => bail!("{why}"),
     })
 }

@@ -3,15 +3,18 @@
 #![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Output};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tempfile::TempDir;
 
 fn main() -> ExitCode {
     let trials = vec![
         Trial::ignorable_test("the_guest_gets_the_plugins_answers", answers),
         Trial::ignorable_test("a_timer_comes_after_the_access_before_it", timer),
+        Trial::ignorable_test("one_that_stops_stops_all", stop),
+        Trial::ignorable_test("a_pipe_that_nobody_writes_to_holds_nobody", pipe),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -64,17 +67,93 @@ fn timer() -> Result<Completion, Failed> {
     if let Some(skip) = no_kvm() {
         return Ok(skip);
     }
-    let folder = tempfile::tempdir()?;
-    let profile = folder.path().join("vm.toml");
-    fs::write(folder.path().join("timed.wasm"), wat::parse_str(TIMED)?)?;
-    fs::write(
-        &profile,
-        "vm.memory = \"1MiB\"\nboot.guest = \"embed\"\n\
-         [[plugin]]\npath = \"timed.wasm\"\ngrant = [\"timer\"]\nfuel = 1000000000\n",
-    )?;
+    let (_folder, profile) = with_plugin(TIMED, "", "grant = [\"timer\"]\nfuel = 1000000000")?;
     let output = printed(&profile);
     assert!(output.starts_with("vCPU 0: 0x0 0x1 0x1 "), "{output}");
     Ok(Completion::Completed)
+}
+
+/// Reads of vCPU 1 put an endless loop in the place of the guest's handler of
+/// #GP, and are one; the loop begins with a mark in memory. Those of vCPU 0 wait
+/// for the mark, and are nobody's.
+const LOOPS: &str = r#"
+    (module
+        (@custom "wasmsr.manifest" "[plugin]\nname = \"loops\"\nversion = \"1.0.0\"\nabi = 1\n" "[needs]\ncapabilities = [\"guest-memory\"]\n"
+            "[[msr]]\nrange = \"0x434e5400\"\naccess = \"rw\"\nscope = \"vcpu\"\n")
+        (import "wasmsr" "outcome" (func $outcome (param i32)))
+        (import "wasmsr" "guest_read" (func $read (param i64 i32 i32) (result i32)))
+        (import "wasmsr" "guest_write" (func $write (param i64 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        ;; mov byte [0x3000], 1; jmp to itself
+        (data (i32.const 0) "\c6\06\00\30\01\eb\fe")
+        (func (export "wasmsr_abi_v1"))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (if (local.get 1)
+                (then
+                    (drop (call $write (i64.const 0x2000) (i32.const 0) (i32.const 7)))
+                    (call $outcome (i32.const 1)))
+                (else
+                    (loop $wait
+                        (drop (call $read (i64.const 0x3000) (i32.const 64) (i32.const 1)))
+                        (br_if $wait (i32.eqz (i32.load8_u (i32.const 64)))))
+                    (call $outcome (i32.const 2))))
+            (i64.const 0))
+        (func (export "wrmsr") (param i32 i64 i32 i32)))"#;
+
+fn stop() -> Result<Completion, Failed> {
+    if let Some(skip) = no_kvm() {
+        return Ok(skip);
+    }
+    let (_folder, profile) = with_plugin(
+        LOOPS,
+        "vm.vcpus = 2\nmsr.unknown = \"stop\"",
+        "grant = [\"guest-memory\"]\nfuel = 1000000000",
+    )?;
+    let output = run(&profile);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("vCPU 0") && said.contains("nobody answers"), "{said}");
+    Ok(Completion::Completed)
+}
+
+/// Reads give how much of the file came.
+const READS: &str = r#"
+    (module
+        (@custom "wasmsr.manifest" "[plugin]\nname = \"reads\"\nversion = \"1.0.0\"\nabi = 1\n" "[needs]\ncapabilities = [\"host-file:f\"]\n"
+            "[[msr]]\nrange = \"0x434e5400\"\naccess = \"rw\"\nscope = \"vcpu\"\n")
+        (import "wasmsr" "host_file" (func $file (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "f")
+        (func (export "wasmsr_abi_v1"))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (i64.extend_i32_u (call $file (i32.const 0) (i32.const 1) (i32.const 8) (i32.const 8))))
+        (func (export "wrmsr") (param i32 i64 i32 i32)))"#;
+
+fn pipe() -> Result<Completion, Failed> {
+    if let Some(skip) = no_kvm() {
+        return Ok(skip);
+    }
+    let (folder, profile) = with_plugin(READS, "", "grant = [\"host-file:f=pipe\"]")?;
+    let made = Command::new("mkfifo").arg(folder.path().join("pipe")).status()?;
+    assert!(made.success());
+    let output = printed(&profile);
+    assert!(output.starts_with("vCPU 0: 0x0 0x0 "), "{output}");
+    Ok(Completion::Completed)
+}
+
+/// A folder with a profile that has one plugin.
+fn with_plugin(text: &str, head: &str, keys: &str) -> Result<(TempDir, PathBuf), Failed> {
+    let folder = tempfile::tempdir()?;
+    let profile = folder.path().join("vm.toml");
+    fs::write(folder.path().join("p.wasm"), wat::parse_str(text)?)?;
+    fs::write(
+        &profile,
+        format!(
+            "vm.memory = \"1MiB\"\nboot.guest = \"embed\"\n{head}\n\
+             [[plugin]]\npath = \"p.wasm\"\n{keys}\n"
+        ),
+    )?;
+    Ok((folder, profile))
 }
 
 fn no_kvm() -> Option<Completion> {
@@ -84,8 +163,14 @@ fn no_kvm() -> Option<Completion> {
 
 /// The output of a run that succeeds.
 fn printed(profile: &Path) -> String {
-    let embed = Command::new(env!("CARGO_BIN_EXE_embed")).arg(profile).output();
-    let output = embed.expect("embed runs");
+    let output = run(profile);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A run, or what is left of one that has not ended within a minute.
+fn run(profile: &Path) -> Output {
+    let embed =
+        Command::new("timeout").arg("60").arg(env!("CARGO_BIN_EXE_embed")).arg(profile).output();
+    embed.expect("embed runs")
 }

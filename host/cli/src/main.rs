@@ -9,6 +9,8 @@ mod completions;
 mod console;
 mod convert;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod exit;
 mod firecracker;
 mod live;

@@ -8,12 +8,8 @@ use rangemap::RangeInclusiveSet;
 
 use crate::host::{ExitsRefused, Host};
 use crate::msr::{Direction, Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
-use crate::plugin::{Intercept, Manifest};
+use crate::plugin::{Intercept, Manifest, limits};
 use crate::state::SavedIntercepts;
-
-/// Pieces into which a plugin may cut its ranges: each change packs the
-/// filter anew, and a guest waits for it.
-const MOST_PIECES: usize = 1024;
 
 /// The intercepts of one running VM. Changes are rare; the path of an access
 /// looks here only where a plugin can change anything.
@@ -87,7 +83,7 @@ impl Intercepts {
         let mut after = before.clone();
         after.turn(range, directions, on);
         let pieces = after.reads.iter().count() + after.writes.iter().count();
-        if pieces > MOST_PIECES {
+        if pieces > limits::PIECES {
             return Err(Refusal::DoesNotFit);
         }
         plugins.insert(plugin.clone(), after);

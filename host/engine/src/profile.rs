@@ -254,22 +254,24 @@ impl Profile {
     }
 }
 
-/// The file as it is written. The doc comments of its tables are the profile
-/// reference.
+// The doc comments of these tables are the profile reference.
+
+/// a profile of wasmsr: one VM, what it boots and the plugins that answer its
+/// MSRs
 #[derive(Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(test, derive(JsonSchema), schemars(extend("required" = ["boot"])))]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// The VM's size.
+    /// the VM's size
     #[serde(default)]
     vm: VmTable,
-    /// What the VM boots.
+    /// what the VM boots
     #[serde(default)]
     boot: BootTable,
-    /// What becomes of an access that no plugin took.
+    /// what becomes of an access that no plugin took
     #[serde(default)]
     msr: Policy,
-    /// The plugins, in the order in which they are asked.
+    /// the plugins, in the order in which they are asked
     #[serde(default)]
     plugin: Vec<PluginTable>,
 }
@@ -294,10 +296,16 @@ impl Default for VmTable {
 }
 
 #[derive(Default, Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(
+    test,
+    derive(JsonSchema),
+    schemars(extend("oneOf" = [
+        { "required": ["guest"] }, { "required": ["image"] }, { "required": ["kernel"] }
+    ]))
+)]
 #[serde(deny_unknown_fields)]
 struct BootTable {
-    /// a guest that is built into wasmsr; there is one, `"hello"`, see below
+    /// a guest that is built into wasmsr; there is one, `"hello"`
     guest: Option<String>,
     /// a multiboot 1 image, 32-bit ELF or with the header's address fields, as
     /// for `qemu-system-x86_64 -kernel`
@@ -348,12 +356,12 @@ struct PluginTable {
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "kind::Table"))]
     config: toml::Table,
-    /// capabilities granted, see below
+    /// [capabilities](profile.md#capabilities) granted
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     grant: Vec<Grant>,
-    /// what becomes of an access when the plugin traps or overruns a limit;
-    /// `"fault"` if not said
+    /// what becomes of an access when the plugin traps or overruns a limit
+    #[cfg_attr(test, schemars(extend("default" = "fault")))]
     on_failure: Option<OnFailure>,
     /// Wasm instructions for one access, 1 to 1000000000
     #[serde(default = "default_fuel")]
@@ -377,12 +385,18 @@ struct PluginTable {
     shadow_of: Option<String>,
 }
 
+/// Fuel for an access, where a profile says nothing.
+pub(crate) const DEFAULT_FUEL: u64 = 100_000;
+
+/// Ceiling of an instance's memory, where a profile says nothing.
+pub(crate) const DEFAULT_MEMORY: ByteSize = ByteSize::mib(1);
+
 fn default_fuel() -> u64 {
-    100_000
+    DEFAULT_FUEL
 }
 
 fn default_plugin_memory() -> ByteSize {
-    ByteSize::mib(1)
+    DEFAULT_MEMORY
 }
 
 /// Fuel beyond this no longer bounds a call to what a guest would not notice.
@@ -576,6 +590,7 @@ impl PluginTable {
 mod tests {
     use super::*;
     use crate::msr::{PolicyAction, PolicyOverride};
+    use crate::plugin::CAPABILITIES;
     use crate::reference::Reference;
 
     fn parse(text: &str) -> Result<Profile, String> {
@@ -660,6 +675,7 @@ mod tests {
         profile.table::<PolicyOverride>("msr.override");
         profile.table::<PluginTable>("plugin");
         profile.values::<OnFailure>("on-failure");
+        profile.rows("capabilities", "| capability | gives |", CAPABILITIES);
         profile.schema("docs/schemas/profile.json");
     }
 

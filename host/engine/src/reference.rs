@@ -52,10 +52,25 @@ impl<F: JsonSchema> Reference<F> {
         generated::hold(self.page, name, &text);
     }
 
+    /// Names with their meanings.
+    #[track_caller]
+    pub(crate) fn rows(&self, name: &str, head: &str, rows: &[(&str, &str)]) {
+        let rows = rows.iter().map(|(name, meaning)| format!("| `\"{name}\"` | {meaning} |\n"));
+        let text = format!("{head}\n|---|---|\n{}", rows.collect::<String>());
+        generated::hold(self.page, name, &text);
+    }
+
     /// The file's JSON schema, for editors.
     #[track_caller]
     pub(crate) fn schema(&self, file: &str) {
-        let schema = serde_json::to_string_pretty(&schema_for!(F)).expect("a schema is JSON");
+        let mut schema = schema_for!(F).to_value();
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("title");
+        }
+        fit_for_editors(&mut schema);
+        // Back, for the order in which a schema shows its keys.
+        let schema = Schema::try_from(schema).expect("a schema stays one");
+        let schema = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
         generated::hold_file(file, &format!("{schema}\n"));
     }
 }
@@ -171,20 +186,94 @@ fn type_of(property: &Value, root: &Schema) -> String {
     words.collect::<Vec<_>>().join(" or ")
 }
 
-/// What holds where a key is not written.
+/// What holds where a key is not written: the schema's default, or in words
+/// what no value of the key says.
 fn default_of(property: &Value, root: &Schema) -> String {
+    if let Some(words) = property.get(DEFAULT_IN_WORDS).and_then(Value::as_str) {
+        return words.to_owned();
+    }
     let schema = resolved(property, root);
     let is = |key: &str, value: &str| schema.get(key).is_some_and(|found| found == value);
     match property.get("default") {
         _ if is("type", "array") => "`[]`".to_owned(),
         _ if is("type", "object") => "`{}`".to_owned(),
         None | Some(Value::Null) => "none".to_owned(),
-        Some(Value::String(size)) if is("title", "size") => {
-            let bytes: ByteSize = size.parse().expect("a size is shown as it is read");
-            format!("`\"{}\"`", bytes.to_string().replace(".0 ", ""))
-        }
+        Some(Value::String(size)) if is("title", "size") => format!("`\"{}\"`", short(size)),
         Some(value) => format!("`{value}`"),
     }
+}
+
+const DEFAULT_IN_WORDS: &str = "x-default";
+
+/// A size without the spaces that the code shows it with.
+fn short(size: &str) -> String {
+    let bytes: ByteSize = size.parse().expect("a size is shown as it is read");
+    bytes.to_string().replace(".0 ", "")
+}
+
+/// What editors show and check: descriptions as sentences, without links into
+/// the documents; no `null`, which TOML does not have; nothing that is only for
+/// the tables.
+fn fit_for_editors(schema: &mut Value) {
+    match schema {
+        Value::Array(schemas) => {
+            schemas.retain(|schema| schema.get("type").is_none_or(|name| name != "null"));
+            schemas.iter_mut().for_each(fit_for_editors);
+        }
+        Value::Object(keys) => {
+            keys.retain(|key, value| {
+                !(key == DEFAULT_IN_WORDS || key == "writeOnly" || value.is_null())
+            });
+            if keys.get("title").is_some_and(|title| title == "size")
+                && let Some(Value::String(size)) = keys.get_mut("default")
+            {
+                *size = short(size);
+            }
+            keys.remove("title");
+            if let Some(Value::Array(types)) = keys.get_mut("type") {
+                types.retain(|name| name != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    keys.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Value::String(text)) = keys.get_mut("description") {
+                *text = sentence(text);
+            }
+            keys.values_mut().for_each(fit_for_editors);
+            let only = match keys.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) {
+                Some([Value::Object(only)]) => only.clone(),
+                _ => return,
+            };
+            keys.remove("anyOf");
+            keys.extend(only);
+        }
+        _ => {}
+    }
+}
+
+/// A doc comment as a sentence of its own.
+fn sentence(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut pieces = text.split('[');
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        match piece.split_once("](").and_then(|(name, rest)| Some((name, rest.split_once(')')?.1)))
+        {
+            Some((name, rest)) => plain += &format!("{name}{rest}"),
+            None => plain += &format!("[{piece}"),
+        }
+    }
+    let mut letters = plain.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str().trim_end_matches('.'))
+}
+
+#[test]
+fn descriptions_are_sentences() {
+    assert_eq!(sentence("the MSRs, as in a\n[manifest](m.md#msr)"), "The MSRs, as in a manifest.");
+    assert_eq!(sentence("`[[msr]]` of it."), "`[[msr]]` of it.");
+    assert_eq!(sentence("`\"hello\"`"), "`\"hello\"`.");
 }
 
 /// A schema, or what it refers to; without the `null` of an option.

@@ -15,9 +15,6 @@ const MAGIC: &[u8; 8] = b"WASMSRST";
 const VERSION: u32 = 1;
 const HEADER: usize = 8 + 4 + 4 + 32;
 
-/// Most bytes that one instance may save.
-pub(crate) const MAX_INSTANCE_STATE: usize = 64 << 10;
-
 /// Most bytes of all states together.
 const MAX_PAYLOAD: usize = 16 << 20;
 

@@ -35,9 +35,11 @@ pub struct PolicyOverride {
     /// the MSRs, as in a [manifest](manifest.md#msr)
     #[cfg_attr(test, schemars(with = "kind::Range"), serde(skip_serializing))]
     pub range: MsrRange,
-    /// for reads; as without the exception if not said
+    /// for reads
+    #[cfg_attr(test, schemars(extend("x-default" = "as without the exception")))]
     pub read: Option<PolicyAction>,
-    /// for writes; as without the exception if not said
+    /// for writes
+    #[cfg_attr(test, schemars(extend("x-default" = "as without the exception")))]
     pub write: Option<PolicyAction>,
 }
 

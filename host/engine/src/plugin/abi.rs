@@ -1,4 +1,10 @@
-//! ABI 1: which exports and imports a plugin may have, and of which types.
+//! ABI 1: which exports and imports a plugin may have, of which types, and what
+//! they cost.
+
+mod fuel;
+mod numbers;
+#[cfg(test)]
+mod reference;
 
 use std::fmt::Display;
 
@@ -7,6 +13,12 @@ use wasmtime::{ExternType, Module};
 use super::manifest::{ABI_VERSION, Manifest};
 use super::module::ModuleError;
 use crate::msr::Direction;
+pub use fuel::Fuel;
+pub(super) use numbers::{
+    BOTH, DOES_NOT_FIT, DONE, ERROR, FAULT, INFO, KERNEL, NO_FILE, NO_VCPU, PASS, READS, REFUSED,
+    WARNING, WRITES,
+};
+pub use numbers::{Number, OTHER_NUMBERS, OUTCOMES, REASONS};
 
 /// One import that ABI 1 offers.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +29,8 @@ pub struct HostCall {
     pub signature: &'static str,
     /// The capability that it needs; `None` where it is free.
     pub capability: Option<&'static str>,
+    /// What it costs.
+    pub fuel: Fuel,
     /// What it does, as the ABI reference says it.
     pub meaning: &'static str,
 }
@@ -28,57 +42,70 @@ impl HostCall {
     }
 }
 
-/// All of them.
+/// All host calls.
 pub const HOST_CALLS: &[HostCall] = &[
     free(
         "outcome",
         "(kind: i32) -> ()",
+        fuel::NONE,
         "within `rdmsr` and `wrmsr`: ends the access otherwise, see below",
     ),
     free(
         "log",
         "(level: i32, ptr: i32, len: i32) -> ()",
+        fuel::EACH_BYTE,
         "a line of UTF-8 for wasmsr's log: level 1 error, 2 warning, 3 info, 4 debug; cut \
          after 1024 bytes",
     ),
     free(
         "config",
         "(ptr: i32, cap: i32) -> i32",
+        fuel::BYTES_COPIED,
         "the profile's `config` as JSON text, `{}` without one: copies at most `cap` bytes to \
          `ptr`, returns the length of the whole",
     ),
-    free("tsc", "() -> i64", "the guest's TSC on this vCPU, now"),
-    free("tsc_khz", "() -> i32", "its frequency"),
+    free("tsc", "() -> i64", fuel::SYSTEM_CALL, "the guest's TSC on this vCPU, now"),
+    free("tsc_khz", "() -> i32", fuel::NONE, "its frequency"),
     free(
         "monotonic_ns",
         "() -> i64",
+        fuel::CHEAP,
         "nanoseconds of the host's monotonic clock since the VM was built",
     ),
-    free("realtime_ns", "() -> i64", "nanoseconds of the host's time of day since 1970, UTC"),
+    free(
+        "realtime_ns",
+        "() -> i64",
+        fuel::CHEAP,
+        "nanoseconds of the host's time of day since 1970, UTC",
+    ),
     free(
         "tsc_is_stable",
         "() -> i32",
+        fuel::SYSTEM_CALL,
         "1 if the TSCs of all vCPUs agree and will go on so (KVM api 4.29, \
          `KVM_CLOCK_TSC_STABLE`), else 0",
     ),
-    free("vcpus", "() -> i32", "how many vCPUs the VM has"),
+    free("vcpus", "() -> i32", fuel::NONE, "how many vCPUs the VM has"),
     free(
         "vcpu_times",
         "(vcpu: i32, ptr: i32) -> i32",
+        fuel::SYSTEM_CALL,
         "two times 8 bytes, little endian, at `ptr`: the nanoseconds that the vCPU's thread \
          has run, and waited for a CPU; 0, or 1 if it has not started or nobody counts",
     ),
-    free("host_cpus", "() -> i32", "how many CPUs the host has online"),
+    free("host_cpus", "() -> i32", fuel::SYSTEM_CALL, "how many CPUs the host has online"),
     behind(
         "guest-memory",
         "guest_read",
         "(gpa: i64, ptr: i32, len: i32) -> i32",
+        fuel::EACH_BYTE,
         "copies guest-physical memory to `ptr`; 0, or 1 if any of it is not RAM",
     ),
     behind(
         "guest-memory",
         "guest_write",
         "(gpa: i64, ptr: i32, len: i32) -> i32",
+        fuel::EACH_BYTE,
         "copies to guest-physical memory; 0, or 1 if any of it is not RAM, and then nothing \
          is written",
     ),
@@ -86,6 +113,7 @@ pub const HOST_CALLS: &[HostCall] = &[
         "kvm-msr",
         "kvm_rdmsr",
         "(index: i32, ptr: i32) -> i32",
+        fuel::SYSTEM_CALL,
         "KVM's own value of an MSR on this vCPU, 8 bytes, little endian, at `ptr`; 0, or 1 if \
          KVM has none",
     ),
@@ -93,12 +121,14 @@ pub const HOST_CALLS: &[HostCall] = &[
         "kvm-msr",
         "kvm_wrmsr",
         "(index: i32, value: i64) -> i32",
+        fuel::SYSTEM_CALL,
         "sets it; 0, or 1 if KVM refuses",
     ),
     behind(
         "host-msr",
         "host_rdmsr",
         "(index: i32, ptr: i32) -> i32",
+        fuel::SYSTEM_CALL,
         "the physical CPU's value of an MSR, 8 bytes, little endian, at `ptr`; 0, or 1 if \
          this MSR is not asked for and granted, or the host does not let it be read",
     ),
@@ -106,12 +136,14 @@ pub const HOST_CALLS: &[HostCall] = &[
         "host-msr",
         "host_rdmsr_on",
         "(cpu: i32, index: i32, ptr: i32) -> i32",
+        fuel::SYSTEM_CALL,
         "the same on the host's CPU of this number",
     ),
     behind(
         "host-file",
         "host_file",
         "(name: i32, name_len: i32, ptr: i32, cap: i32) -> i32",
+        fuel::FILE,
         "copies the beginning of the file that is granted under this name to `ptr`, at most \
          `cap` and at most 4096 bytes; returns how many, or -1 if there is none to be read",
     ),
@@ -119,6 +151,7 @@ pub const HOST_CALLS: &[HostCall] = &[
         "intercept",
         "intercept",
         "(first: i32, last: i32, directions: i32, on: i32) -> i32",
+        fuel::REPACK,
         "lets accesses to `first` to `last` exit (`on` not 0), or leaves them to KVM; \
          directions: bit 0 reads, bit 1 writes; 0, or 1 if the manifest does not claim all of \
          them, or 2 if the result does not fit KVM's filter, and then nothing changes",
@@ -127,64 +160,105 @@ pub const HOST_CALLS: &[HostCall] = &[
         "timer",
         "timer",
         "(at_ns: i64) -> i32",
+        fuel::SYSTEM_CALL,
         "has the export `timer` called when `monotonic_ns` has reached `at_ns`, no sooner \
          than in 1 ms; replaces an earlier one; 0",
     ),
     free(
         "save_state",
         "(ptr: i32, len: i32) -> i32",
+        fuel::EACH_BYTE,
         "within `save`: the state; 0, or 1 if it has more than 64 KiB",
     ),
     free(
         "saved_state",
         "(ptr: i32, cap: i32) -> i32",
+        fuel::BYTES_COPIED,
         "within `restore`: the saved state, as `config` gives its text",
     ),
     free(
         "saved_version",
         "(ptr: i32, cap: i32) -> i32",
+        fuel::BYTES_COPIED,
         "within `restore`: the version of the plugin that saved it, likewise",
     ),
     free(
         "report_text",
         "(ptr: i32, len: i32) -> ()",
+        fuel::EACH_BYTE,
         "within `report`: lines of UTF-8 for people, cut after 64 KiB; the last call counts",
     ),
 ];
 
-const fn free(name: &'static str, signature: &'static str, meaning: &'static str) -> HostCall {
-    HostCall { name, signature, capability: None, meaning }
+const fn free(
+    name: &'static str,
+    signature: &'static str,
+    fuel: Fuel,
+    meaning: &'static str,
+) -> HostCall {
+    HostCall { name, signature, capability: None, fuel, meaning }
 }
 
 const fn behind(
     capability: &'static str,
     name: &'static str,
     signature: &'static str,
+    fuel: Fuel,
     meaning: &'static str,
 ) -> HostCall {
-    HostCall { name, signature, capability: Some(capability), meaning }
+    HostCall { name, signature, capability: Some(capability), fuel, meaning }
+}
+
+/// What the host call of this name costs; found out when wasmsr is compiled,
+/// which fails for a name that the table does not have.
+#[expect(clippy::panic, reason = "only the compiler calls it")]
+pub(super) const fn fuel_of(name: &str) -> Fuel {
+    let mut calls = HOST_CALLS;
+    while let [call, others @ ..] = calls {
+        if same(call.name.as_bytes(), name.as_bytes()) {
+            return call.fuel;
+        }
+        calls = others;
+    }
+    panic!("no host call has this name")
+}
+
+const fn same(mut a: &[u8], mut b: &[u8]) -> bool {
+    while let ([x, a_rest @ ..], [y, b_rest @ ..]) = (a, b) {
+        if *x != *y {
+            return false;
+        }
+        (a, b) = (a_rest, b_rest);
+    }
+    a.is_empty() && b.is_empty()
 }
 
 /// One export that ABI 1 knows.
-struct Export {
-    name: &'static str,
+#[derive(Debug, Clone, Copy)]
+pub struct Export {
+    /// Its name.
+    pub name: &'static str,
     /// Its type, with names of the parameters.
-    signature: &'static str,
-    needed: Needed,
+    pub signature: &'static str,
+    /// Which plugins must have it.
+    pub needed: Needed,
     /// What it is for, as the ABI reference says it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the reference"))]
-    meaning: &'static str,
+    pub meaning: &'static str,
 }
 
 /// Which plugins must have an export.
-#[derive(Clone, Copy)]
-enum Needed {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// All.
     Always,
+    /// Those that answer in this direction.
     For(Direction),
+    /// None.
     No,
 }
 
-const EXPORTS: &[Export] = &[
+/// All exports.
+pub const EXPORTS: &[Export] = &[
     Export {
         name: "memory",
         signature: "memory",
@@ -341,31 +415,7 @@ fn without_names(signature: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wasmsr_book::generated;
-
     use super::*;
-
-    #[test]
-    fn the_reference_is_current() {
-        let mut text = "| export | type | needed | meaning |\n|---|---|---|---|\n".to_owned();
-        for Export { name, signature, needed, meaning } in EXPORTS {
-            let needed = match needed {
-                Needed::Always => "always",
-                Needed::For(Direction::Read) => "for a manifest with `r`",
-                Needed::For(Direction::Write) => "for a manifest with `w`",
-                Needed::No => "no",
-            };
-            text += &format!("| `{name}` | `{signature}` | {needed} | {meaning} |\n");
-        }
-        generated::hold("docs/abi.md", "exports", &text);
-
-        let mut text = "| import | type | capability | meaning |\n|---|---|---|---|\n".to_owned();
-        for HostCall { name, signature, capability, meaning } in HOST_CALLS {
-            let capability = capability.map(|name| format!("`{name}`")).unwrap_or_default();
-            text += &format!("| `{name}` | `{signature}` | {capability} | {meaning} |\n");
-        }
-        generated::hold("docs/abi.md", "host calls", &text);
-    }
 
     #[test]
     fn names_are_for_people() {

@@ -9,6 +9,30 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::msr::{MsrIndex, MsrRange, ParseRangeError};
 
+/// The capabilities as profiles grant them, and what each gives.
+pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
+    ("guest-memory", "reading and writing guest-physical memory"),
+    ("kvm-msr", "reading and writing KVM's own MSR values of this vCPU"),
+    (
+        "host-msr:RANGE",
+        "reading these MSRs of the physical CPUs, as in `\"host-msr:0x606\"` or \
+         `\"host-msr:0x606-0x611\"`",
+    ),
+    (
+        "host-file:NAME=PATH",
+        "reading this file of the host, at most its first 4096 bytes; NAME is the plugin's word \
+         for it",
+    ),
+    ("intercept", "changing which of its own MSRs exit"),
+    ("timer", "being called at a time"),
+];
+
+/// How manifests ask for them: they name a file, and the profile its path.
+fn names() -> String {
+    let asked = CAPABILITIES.iter().map(|(granted, _)| granted.split('=').next());
+    asked.flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
 /// What a manifest asks for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
@@ -152,10 +176,7 @@ impl fmt::Display for Grant {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCapabilityError {
     /// None of that name.
-    #[error(
-        "unknown capability `{0}`, expected one of `guest-memory`, `kvm-msr`, `host-msr:RANGE`, \
-         `host-file:NAME`, `intercept`, `timer`"
-    )]
+    #[error("unknown capability `{0}`, expected one of {names}", names = names())]
     Unknown(String),
     /// `host-msr` with a bad range.
     #[error("capability `host-msr` needs the MSRs it covers, as in `host-msr:0x606-0x611`: {0}")]
@@ -249,6 +270,7 @@ impl<'de> Deserialize<'de> for Grant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plugin::{HOST_CALLS, limits};
 
     fn asked(text: &str) -> Capability {
         text.parse().unwrap()
@@ -267,6 +289,22 @@ mod tests {
         for text in both.into_iter().chain(["host-file:energy=/sys/energy_uj"]) {
             assert_eq!(granted(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn each_that_is_documented_is_there_and_serves_host_calls() {
+        let mut documented = Vec::new();
+        for (form, gives) in CAPABILITIES {
+            let text = form.replace("RANGE", "0x606").replace("NAME=PATH", "energy=/sys/energy_uj");
+            granted(&text);
+            let limit = format!("{} bytes", limits::HOST_FILE);
+            assert!(!form.starts_with("host-file") || gives.contains(&limit), "{gives}");
+            documented.push(form.split(':').next().unwrap());
+        }
+        let mut needed: Vec<_> = HOST_CALLS.iter().filter_map(|call| call.capability).collect();
+        needed.dedup();
+        assert_eq!(needed, documented);
+        assert!(names().ends_with("`host-file:NAME`, `intercept`, `timer`"));
     }
 
     #[test]

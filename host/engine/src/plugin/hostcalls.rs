@@ -6,39 +6,12 @@
 
 use wasmtime::{Caller, Linker, Memory};
 
+use super::abi::{self, DOES_NOT_FIT, DONE, Fuel, NO_FILE, REFUSED, fuel_of};
 use super::instance::{Answer, Phase, State};
+use super::limits;
 use crate::intercepts::Refusal;
 use crate::msr::{Directions, MsrIndex, MsrRange, VcpuId};
-use crate::state::{InstanceState, MAX_INSTANCE_STATE};
-
-/// Fuel for a call that only touches memory, beside one for each byte.
-const CHEAP: u64 = 20;
-
-/// Fuel for a call that asks the kernel.
-const SYSTEM_CALL: u64 = 1_000;
-
-/// Fuel for a change of intercepts: the filter is packed anew, and the kernel
-/// may need milliseconds to replace the old one.
-const REPACK: u64 = 50_000;
-
-/// The soonest that a timer comes, in nanoseconds: each takes the vCPU out of
-/// the guest.
-const SHORTEST_TIMER: u64 = 1_000_000;
-
-/// Most bytes of a log line.
-const LOG_LINE: u32 = 1024;
-
-/// Most bytes that a plugin reads of a host's file.
-const HOST_FILE: u32 = 4096;
-
-/// Most bytes of a report.
-const MAX_REPORT: usize = 64 << 10;
-
-/// Status codes of host calls.
-const OK: u32 = 0;
-const REFUSED: u32 = 1;
-const DOES_NOT_FIT: u32 = 2;
-const NO_FILE: u32 = u32::MAX;
+use crate::state::InstanceState;
 
 type Context<'a> = Caller<'a, State>;
 
@@ -78,19 +51,19 @@ fn outcome(mut context: Context<'_>, kind: u32) -> wasmtime::Result<()> {
         wasmtime::bail!("`outcome` called outside `rdmsr` and `wrmsr`");
     }
     state.outcome = Some(match kind {
-        1 => Answer::Fault,
-        2 => Answer::Pass,
-        3 => Answer::Kernel,
+        abi::FAULT => Answer::Fault,
+        abi::PASS => Answer::Pass,
+        abi::KERNEL => Answer::Kernel,
         _ => wasmtime::bail!("`outcome` called with {kind}; 1 is fault, 2 pass, 3 kernel"),
     });
     Ok(())
 }
 
 fn log(mut context: Context<'_>, level: u32, ptr: u32, len: u32) -> wasmtime::Result<()> {
-    let len = len.min(LOG_LINE);
-    charge(&mut context, CHEAP + u64::from(len))?;
+    let len = len.min(limits::LOG_LINE);
+    charge(&mut context, const { fuel_of("log") }, len.into())?;
     let (bytes, state) = slice(&mut context, ptr, len)?;
-    if level == 1 && state.phase != Phase::Access {
+    if level == abi::ERROR && state.phase != Phase::Access {
         // Why the call will refuse, most likely: it goes into that error.
         state.last_error = printable(bytes);
     } else {
@@ -109,32 +82,32 @@ fn printable(bytes: &[u8]) -> String {
 
 fn config(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
     let plugin = context.data().plugin.clone();
-    hand_over(&mut context, plugin.config.config.as_bytes(), ptr, cap)
+    hand_over(&mut context, const { fuel_of("config") }, plugin.config.config.as_bytes(), ptr, cap)
 }
 
 fn tsc(mut context: Context<'_>) -> wasmtime::Result<u64> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("tsc") }, 0)?;
     let state = context.data();
     Ok(state.vm.host.guest_tsc(state.vcpu))
 }
 
 fn monotonic_ns(mut context: Context<'_>) -> wasmtime::Result<u64> {
-    charge(&mut context, CHEAP)?;
+    charge(&mut context, const { fuel_of("monotonic_ns") }, 0)?;
     Ok(context.data().vm.host.monotonic_ns())
 }
 
 fn realtime_ns(mut context: Context<'_>) -> wasmtime::Result<u64> {
-    charge(&mut context, CHEAP)?;
+    charge(&mut context, const { fuel_of("realtime_ns") }, 0)?;
     Ok(context.data().vm.host.realtime_ns())
 }
 
 fn tsc_is_stable(mut context: Context<'_>) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("tsc_is_stable") }, 0)?;
     Ok(context.data().vm.host.tsc_is_stable().into())
 }
 
 fn vcpu_times(mut context: Context<'_>, vcpu: u32, ptr: u32) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("vcpu_times") }, 0)?;
     let (target, state) = slice(&mut context, ptr, 16)?;
     let times = state.vm.host.vcpu_times(VcpuId(vcpu));
     let times = times.map(|times| [times.ran_ns.to_le_bytes(), times.waited_ns.to_le_bytes()]);
@@ -142,30 +115,30 @@ fn vcpu_times(mut context: Context<'_>, vcpu: u32, ptr: u32) -> wasmtime::Result
 }
 
 fn host_cpus(mut context: Context<'_>) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("host_cpus") }, 0)?;
     Ok(context.data().vm.host.host_cpus())
 }
 
 fn guest_read(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
-    charge(&mut context, CHEAP + u64::from(len))?;
+    charge(&mut context, const { fuel_of("guest_read") }, len.into())?;
     let (target, state) = slice(&mut context, ptr, len)?;
     if !state.plugin.held.guest_memory {
         return Ok(REFUSED);
     }
-    Ok(state.vm.host.read_memory(gpa, target).map_or(REFUSED, |()| OK))
+    Ok(state.vm.host.read_memory(gpa, target).map_or(REFUSED, |()| DONE))
 }
 
 fn guest_write(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
-    charge(&mut context, CHEAP + u64::from(len))?;
+    charge(&mut context, const { fuel_of("guest_write") }, len.into())?;
     let (source, state) = slice(&mut context, ptr, len)?;
     if !state.plugin.held.guest_memory {
         return Ok(REFUSED);
     }
-    Ok(state.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| OK))
+    Ok(state.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| DONE))
 }
 
 fn kvm_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("kvm_rdmsr") }, 0)?;
     let (target, state) = slice(&mut context, ptr, 8)?;
     let held = state.plugin.held.kvm_msr;
     let value = held.then(|| state.vm.host.kvm_msr(state.vcpu, MsrIndex(index))).flatten();
@@ -173,28 +146,29 @@ fn kvm_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result
 }
 
 fn kvm_wrmsr(mut context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("kvm_wrmsr") }, 0)?;
     let state = context.data();
     let done =
         state.plugin.held.kvm_msr && state.vm.host.set_kvm_msr(state.vcpu, MsrIndex(index), value);
-    Ok(if done { OK } else { REFUSED })
+    Ok(if done { DONE } else { REFUSED })
 }
 
 fn host_rdmsr(context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
-    read_host_msr(context, None, index, ptr)
+    read_host_msr(context, const { fuel_of("host_rdmsr") }, None, index, ptr)
 }
 
 fn host_rdmsr_on(context: Context<'_>, cpu: u32, index: u32, ptr: u32) -> wasmtime::Result<u32> {
-    read_host_msr(context, Some(cpu), index, ptr)
+    read_host_msr(context, const { fuel_of("host_rdmsr_on") }, Some(cpu), index, ptr)
 }
 
 fn read_host_msr(
     mut context: Context<'_>,
+    fuel: Fuel,
     cpu: Option<u32>,
     index: u32,
     ptr: u32,
 ) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, fuel, 0)?;
     let (target, state) = slice(&mut context, ptr, 8)?;
     let index = MsrIndex(index);
     let held = state.plugin.held.host_msr(index);
@@ -209,8 +183,8 @@ fn host_file(
     ptr: u32,
     cap: u32,
 ) -> wasmtime::Result<u32> {
-    let cap = cap.min(HOST_FILE);
-    charge(&mut context, SYSTEM_CALL + u64::from(name_len) + u64::from(cap))?;
+    let cap = cap.min(limits::HOST_FILE);
+    charge(&mut context, const { fuel_of("host_file") }, u64::from(name_len) + u64::from(cap))?;
     let (name, state) = slice(&mut context, name, name_len)?;
     let plugin = state.plugin.clone();
     let Some(path) = str::from_utf8(name).ok().and_then(|name| plugin.held.host_file(name)) else {
@@ -228,11 +202,11 @@ fn intercept(
     directions: u32,
     on: u32,
 ) -> wasmtime::Result<u32> {
-    charge(&mut context, REPACK)?;
+    charge(&mut context, const { fuel_of("intercept") }, 0)?;
     let directions = match directions {
-        1 => Directions::Read,
-        2 => Directions::Write,
-        3 => Directions::ReadWrite,
+        abi::READS => Directions::Read,
+        abi::WRITES => Directions::Write,
+        abi::BOTH => Directions::ReadWrite,
         _ => wasmtime::bail!("`intercept` called for directions {directions}; 1 is read, 2 write"),
     };
     let state = context.data();
@@ -244,55 +218,55 @@ fn intercept(
     let switched =
         vm.intercepts.switch(&plugin.name, &plugin.manifest, range, directions, on != 0, &*vm.host);
     Ok(match switched {
-        Ok(()) => OK,
+        Ok(()) => DONE,
         Err(Refusal::NotClaimed) => REFUSED,
         Err(Refusal::DoesNotFit) => DOES_NOT_FIT,
     })
 }
 
 fn timer(mut context: Context<'_>, at: u64) -> wasmtime::Result<u32> {
-    charge(&mut context, SYSTEM_CALL)?;
+    charge(&mut context, const { fuel_of("timer") }, 0)?;
     let state = context.data_mut();
     if !state.plugin.held.timer {
         return Ok(REFUSED);
     }
-    let soonest = state.vm.host.monotonic_ns().saturating_add(SHORTEST_TIMER);
+    let soonest = state.vm.host.monotonic_ns().saturating_add(limits::SHORTEST_TIMER);
     let at = at.max(soonest);
     state.timer = Some((state.vcpu, at));
     state.vm.host.wake_at(state.vcpu, at);
-    Ok(OK)
+    Ok(DONE)
 }
 
 fn save_state(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<u32> {
-    charge(&mut context, CHEAP + u64::from(len))?;
+    charge(&mut context, const { fuel_of("save_state") }, len.into())?;
     let (bytes, state) = slice(&mut context, ptr, len)?;
     if state.phase != Phase::Save {
         wasmtime::bail!("`save_state` called outside `save`");
     }
-    if bytes.len() > MAX_INSTANCE_STATE {
+    if bytes.len() > limits::SAVED_STATE {
         return Ok(REFUSED);
     }
     state.saved = bytes.to_vec();
-    Ok(OK)
+    Ok(DONE)
 }
 
 fn saved_state(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
     let bytes = restoring(&context, "saved_state")?.bytes.clone();
-    hand_over(&mut context, &bytes, ptr, cap)
+    hand_over(&mut context, const { fuel_of("saved_state") }, &bytes, ptr, cap)
 }
 
 fn saved_version(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
     let version = restoring(&context, "saved_version")?.version.clone();
-    hand_over(&mut context, version.as_bytes(), ptr, cap)
+    hand_over(&mut context, const { fuel_of("saved_version") }, version.as_bytes(), ptr, cap)
 }
 
 fn report_text(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<()> {
-    charge(&mut context, CHEAP + u64::from(len))?;
+    charge(&mut context, const { fuel_of("report_text") }, len.into())?;
     let (bytes, state) = slice(&mut context, ptr, len)?;
     if state.phase != Phase::Report {
         wasmtime::bail!("`report_text` called outside `report`");
     }
-    let bytes = bytes.get(..MAX_REPORT).unwrap_or(bytes);
+    let bytes = bytes.get(..limits::REPORT).unwrap_or(bytes);
     let lines: Vec<String> = bytes.split(|&byte| byte == b'\n').map(printable).collect();
     state.report = lines.join("\n");
     Ok(())
@@ -306,9 +280,15 @@ fn restoring<'a>(context: &'a Context<'_>, call: &str) -> wasmtime::Result<&'a I
 
 /// Copies as much of `bytes` as `cap` allows to the plugin and says how many
 /// there are.
-fn hand_over(context: &mut Context<'_>, bytes: &[u8], ptr: u32, cap: u32) -> wasmtime::Result<u32> {
+fn hand_over(
+    context: &mut Context<'_>,
+    fuel: Fuel,
+    bytes: &[u8],
+    ptr: u32,
+    cap: u32,
+) -> wasmtime::Result<u32> {
     let copied = bytes.len().min(cap as usize);
-    charge(context, CHEAP + copied as u64)?;
+    charge(context, fuel, copied as u64)?;
     let (target, _) = slice(context, ptr, u32::try_from(copied)?)?;
     target.copy_from_slice(bytes.get(..copied).unwrap_or_default());
     Ok(u32::try_from(bytes.len())?)
@@ -319,15 +299,16 @@ fn give(value: Option<impl AsRef<[u8]>>, target: &mut [u8]) -> u32 {
     match value {
         Some(value) => {
             target.copy_from_slice(value.as_ref());
-            OK
+            DONE
         }
         None => REFUSED,
     }
 }
 
-/// Takes `fuel` from the call's budget, or ends the call.
-fn charge(context: &mut Context<'_>, fuel: u64) -> wasmtime::Result<()> {
-    match context.get_fuel()?.checked_sub(fuel) {
+/// Takes what a call costs that moves so many bytes from the plugin's budget, or
+/// ends it.
+fn charge(context: &mut Context<'_>, fuel: Fuel, bytes: u64) -> wasmtime::Result<()> {
+    match context.get_fuel()?.checked_sub(fuel.call.saturating_add(bytes)) {
         Some(left) => context.set_fuel(left),
         None => Err(wasmtime::Trap::OutOfFuel.into()),
     }

@@ -7,16 +7,14 @@ use std::sync::Arc;
 use bytesize::ByteSize;
 use wasmtime::{Memory, ResourceLimiter, Store, Trap, TypedFunc};
 
+use super::abi::{self, NO_VCPU};
+use super::limits;
 use super::log::Log;
 use super::module::Plugin;
 use crate::host::Host;
 use crate::intercepts::Intercepts;
 use crate::msr::{MsrAccess, MsrOp, VcpuId};
 use crate::state::InstanceState;
-
-/// How much more fuel than an access a lifecycle call gets: it runs once, and
-/// parses configuration or state.
-const LIFECYCLE_FUEL: u64 = 100;
 
 /// A plugin's answer to an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,10 +157,7 @@ impl ResourceLimiter for State {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // A table is 8 bytes an element on the host, outside the memory
-        // ceiling; compiled programs need one entry a function.
-        const MOST_ELEMENTS: usize = 16 << 10;
-        Ok(desired <= MOST_ELEMENTS)
+        Ok(desired <= limits::TABLE_ELEMENTS)
     }
 
     fn instances(&self) -> usize {
@@ -170,11 +165,11 @@ impl ResourceLimiter for State {
     }
 
     fn memories(&self) -> usize {
-        1
+        limits::MEMORIES
     }
 
     fn tables(&self) -> usize {
-        4
+        limits::TABLES
     }
 }
 
@@ -224,7 +219,7 @@ impl Instance {
         let mut store = Store::new(plugin.linked.module().engine(), state);
         store.limiter(|state| state);
         let fuel = plugin.config.fuel;
-        let lifecycle = fuel.saturating_mul(LIFECYCLE_FUEL);
+        let lifecycle = fuel.saturating_mul(limits::LIFECYCLE_FUEL);
         refuel(&mut store, lifecycle);
         let instance = match plugin.linked.instantiate(&mut store) {
             Ok(instance) => instance,
@@ -247,7 +242,7 @@ impl Instance {
         let init = instance.get_typed_func::<u32, i32>(&mut store, "init").ok();
         let mut instance = Instance { store, fuel, rdmsr, wrmsr, lifecycle };
         if let Some(init) = init {
-            let number = scope.map_or(u32::MAX, |vcpu| vcpu.0);
+            let number = scope.map_or(NO_VCPU, |vcpu| vcpu.0);
             let code = instance.enter(Phase::Lifecycle, vcpu, &init, number);
             match code.map_err(InstanceError::Init)? {
                 0 => {}
@@ -333,7 +328,7 @@ impl Instance {
         P: wasmtime::WasmParams,
         R: wasmtime::WasmResults,
     {
-        let fuel = self.fuel.saturating_mul(LIFECYCLE_FUEL);
+        let fuel = self.fuel.saturating_mul(limits::LIFECYCLE_FUEL);
         refuel(&mut self.store, fuel);
         let state = self.store.data_mut();
         state.vcpu = vcpu;
@@ -348,7 +343,7 @@ impl Instance {
         let state = self.store.data_mut();
         let said = std::mem::take(&mut state.last_error);
         if !said.is_empty() {
-            state.say(1, || said);
+            state.say(abi::ERROR, || said);
         }
     }
 

@@ -2,11 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::{abi, limits};
 use crate::rate_limit::RateLimit;
-
-/// Lines that a plugin may write at once, and per second after that.
-const BURST: u32 = 20;
-const PER_SECOND: u32 = 5;
 
 /// The log of an instance and of those that take its place: one that fails does
 /// not come back with more to say.
@@ -15,7 +12,7 @@ pub(crate) struct Log(Arc<Mutex<RateLimit>>);
 
 impl Default for Log {
     fn default() -> Self {
-        Log(Arc::new(Mutex::new(RateLimit::new(BURST, PER_SECOND))))
+        Log(Arc::new(Mutex::new(RateLimit::new(limits::LOG_BURST, limits::LOG_PER_SECOND))))
     }
 }
 
@@ -29,9 +26,9 @@ impl Log {
         }
         let line = line();
         match level {
-            1 => tracing::error!("plugin {name}: {line}"),
-            2 => tracing::warn!("plugin {name}: {line}"),
-            3 => tracing::info!("plugin {name}: {line}"),
+            abi::ERROR => tracing::error!("plugin {name}: {line}"),
+            abi::WARNING => tracing::warn!("plugin {name}: {line}"),
+            abi::INFO => tracing::info!("plugin {name}: {line}"),
             _ => tracing::debug!("plugin {name}: {line}"),
         }
     }

@@ -40,39 +40,44 @@ pub struct Manifest {
     pub cpuid: Vec<CpuidLeaf>,
 }
 
-/// The manifest as it is written. The doc comments of its tables are the
-/// manifest reference.
+// The doc comments of these tables are the manifest reference.
+
+/// the manifest of a plugin for wasmsr: what it answers and what it asks for
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct File {
-    /// What it is.
+    /// what it is
     plugin: About,
-    /// The MSRs that it answers.
+    /// the MSRs that it answers
     #[serde(default)]
     msr: Vec<MsrTable>,
-    /// Accesses that nobody claimed and that KVM would refuse.
+    /// accesses that nobody claimed and that KVM would refuse
     #[serde(default)]
     unhandled: Unhandled,
-    /// What it needs beyond answering.
+    /// what it needs beyond answering
     #[serde(default)]
     needs: Needs,
-    /// What the guest must see in CPUID.
+    /// what the guest must see in CPUID
     #[serde(default)]
     cpuid: Vec<CpuidLeaf>,
 }
 
 /// `[[msr]]` as it is written: with `range` or with `config`.
 #[derive(Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
+#[cfg_attr(
+    test,
+    derive(JsonSchema),
+    schemars(extend("oneOf" = [{ "required": ["range"] }, { "required": ["config"] }]))
+)]
 #[serde(deny_unknown_fields)]
 struct MsrTable {
     /// `"0x10a"`, `"0x40000000-0x400000ff"` with both ends included, or `0x10a`;
     /// this or `config`
     #[cfg_attr(test, schemars(with = "Option<kind::Range>"))]
     range: Option<MsrRange>,
-    /// the key of the configuration where the profile lists the MSRs, see
-    /// below; this or `range`
+    /// the key of the configuration where the profile lists the MSRs; this or
+    /// `range`
     config: Option<String>,
     /// the directions that the plugin answers
     #[serde(default = "both")]
@@ -163,10 +168,10 @@ pub struct Unhandled {
     /// which accesses are offered; `"unknown"`: KVM does not know the MSR;
     /// `"invalid"`: KVM knows it and refuses the access
     pub reasons: Vec<UnhandledReason>,
-    /// `"vcpu"` or `"vm"`: whose instance they are put to. If not said, the one
-    /// that the plugin has anyway: the VM's if all its ranges have
-    /// `scope = "vm"`, else the vCPU's
+    /// whose instance they are put to; by default the one that the plugin has
+    /// anyway, the VM's if all its ranges have `scope = "vm"`, else the vCPU's
     #[serde(default)]
+    #[cfg_attr(test, schemars(extend("x-default" = "that of the ranges")))]
     pub scope: Option<Scope>,
 }
 
@@ -291,7 +296,7 @@ pub enum ManifestError {
     At {
         /// Where it is.
         place: Place,
-        /// What it is.
+        /// what it is
         mistake: Box<ManifestError>,
     },
     /// Not UTF-8.

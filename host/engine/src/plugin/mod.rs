@@ -6,14 +6,19 @@ mod cache;
 mod capability;
 mod hostcalls;
 mod instance;
+pub mod limits;
 mod listed;
 mod log;
 mod manifest;
 mod module;
 mod places;
 
-pub use abi::{HOST_CALLS, HostCall};
+pub use abi::{
+    EXPORTS, Export, Fuel, HOST_CALLS, HostCall, Needed, Number, OTHER_NUMBERS, OUTCOMES, REASONS,
+};
 pub use cache::{CacheError, CodeCache};
+#[cfg(test)]
+pub(crate) use capability::CAPABILITIES;
 pub use capability::{Capability, Grant, ParseCapabilityError};
 pub(crate) use instance::{Answer, Failure, Instance, InstanceError, Surroundings};
 pub use listed::{ListedClaim, ListedError};

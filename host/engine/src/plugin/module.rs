@@ -17,14 +17,12 @@ use super::cache::CodeCache;
 use super::capability::{Capability, Held};
 use super::hostcalls;
 use super::instance::State;
+use super::limits;
 use super::manifest::{ABI_VERSION, MANIFEST_SECTION, Manifest, ManifestError};
 use crate::profile::{PluginConfig, Sha256};
 
 /// Most bytes of a `.wasm` file.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
-
-/// Stack of one call into a plugin, in bytes.
-const WASM_STACK: usize = 128 << 10;
 
 /// Why a file is not a plugin that can be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -274,7 +272,7 @@ fn settings() -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
-        .max_wasm_stack(WASM_STACK)
+        .max_wasm_stack(limits::STACK)
         // The same trace gives the same answers on every machine: NaN bits
         // are the one thing in core Wasm that hardware may choose.
         .cranelift_nan_canonicalization(true)

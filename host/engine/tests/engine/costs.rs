@@ -1,6 +1,7 @@
 //! What an access and an instance cost, as far as the engine can tell.
 
 use wasmsr_engine::msr::{Direction, MsrIndex, VcpuId};
+use wasmsr_engine::plugin::{HOST_CALLS, HostCall};
 
 use crate::fixture::{Setup, plugin, read, write};
 
@@ -35,6 +36,61 @@ fn the_fuel_of_an_access_is_exact() {
     assert_eq!(used(None), Some(read));
     assert_eq!(used(Some(7)), None, "a plugin that failed has no fuel");
     assert_eq!(vcpu.fuel_used(MsrIndex(0x11), Direction::Read), None);
+}
+
+/// Three calls cost two more than one, each its parameters, the call and what the
+/// table says.
+#[test]
+fn every_host_call_costs_what_the_table_says() {
+    const ASKS: &str = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"\n[needs]\noptional = [\
+         \"guest-memory\", \"kvm-msr\", \"host-msr\", \"host-file:x\", \"intercept\", \"timer\"]";
+    for HostCall { name, capability, fuel, .. } in HOST_CALLS {
+        if ["save_state", "saved_state", "saved_version", "report_text"].contains(name) {
+            // Not within an access, whose fuel alone is told.
+            continue;
+        }
+        let call = HOST_CALLS.iter().find(|call| call.name == *name).unwrap();
+        let ty = call.ty();
+        let (parameters, result) = ty.split_once(" -> ").unwrap();
+        let parameters: Vec<&str> =
+            parameters.trim_matches(['(', ')']).split(", ").filter(|ty| !ty.is_empty()).collect();
+        let list = |word: &str, types: &str| match types {
+            "" => String::new(),
+            types => format!("({word} {})", types.replace(',', "")),
+        };
+        let import = format!(
+            "(import \"wasmsr\" \"{name}\" (func $call {} {}))",
+            list("param", &parameters.join(" ")),
+            list("result", result.trim_matches(['(', ')'])),
+        );
+        // One byte at address 1, and for `host_file` a name of one byte too.
+        let ones: String = parameters.iter().map(|ty| format!("({ty}.const 1)")).collect();
+        let once = match result {
+            "()" => format!("(call $call {ones})"),
+            _ => format!("(drop (call $call {ones}))"),
+        };
+        let used = |times: usize| {
+            let body = format!(
+                "{import} (func (export \"rdmsr\") (param i32 i32 i32) (result i64) {} (i64.const 0))",
+                once.repeat(times)
+            );
+            let setup = Setup::new().with("p.wasm", plugin("p", ASKS, &body), "fuel = 1000000");
+            let mut vcpu = setup.one();
+            let _ = read(&mut vcpu, 0x10);
+            vcpu.fuel_used(MsrIndex(0x10), Direction::Read).unwrap()
+        };
+        let bytes = match fuel.bytes {
+            None => 0,
+            Some(_) if *name == "host_file" => 2,
+            Some(_) => 1,
+        };
+        let instructions = parameters.len() as u64 + 1;
+        assert_eq!(
+            used(3) - used(1),
+            2 * (instructions + fuel.call + bytes),
+            "{name}, behind {capability:?}"
+        );
+    }
 }
 
 #[test]
