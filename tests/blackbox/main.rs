@@ -36,6 +36,7 @@ mod policy;
 mod progress;
 mod readme;
 mod record;
+mod record_file;
 mod scope;
 mod shadow;
 mod shell_support;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         progress::trials(),
         readme::trials(),
         record::trials(),
+        record_file::trials(),
         scope::trials(),
         shadow::trials(),
         shell_support::trials(),
