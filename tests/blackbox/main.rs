@@ -37,6 +37,7 @@ mod progress;
 mod readme;
 mod record;
 mod record_file;
+mod replay;
 mod scope;
 mod shadow;
 mod shell_support;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         readme::trials(),
         record::trials(),
         record_file::trials(),
+        replay::trials(),
         scope::trials(),
         shadow::trials(),
         shell_support::trials(),

@@ -13,7 +13,7 @@ use super::subject::Subject;
 use crate::exit::Failure;
 use crate::plain::plain;
 use crate::recording::{NewRecording, Read, Recording};
-use crate::replay::{Answer, Deed, Timers, load, run};
+use crate::replay::{Answer, Deed, Step, differ, load, run};
 
 /// How the files of recordings that are tests end.
 pub(super) const ENDING: &str = "jsonl";
@@ -43,21 +43,10 @@ pub(super) fn rerun(path: &Path, plugins: &Path, bless: bool) -> Result<Rerun, F
             // The test is of what is there now.
             plugin.sha256 = None;
         }
-        load(&profile, boot, &LoadOptions::default())
+        load(profile, boot, &LoadOptions::default())
     };
     rerun.unprompted = run(path, engine_of, &mut |step| {
-        match (step.was, step.came) {
-            (Line::Access(was), Line::Access(came)) if !came.answered_as(was) => {
-                let deed = format!("vCPU {}, {}: {}", was.vcpu, was.msr.described(), Deed(was));
-                let shown = |one, other| format!("{deed} -> {}", Answer(one, other));
-                rerun.note(step.number, shown(was, came), shown(came, was));
-            }
-            (Line::Wake(was), Line::Wake(came)) if !came.changed_as(was) => {
-                let shown = |wake| format!("vCPU {}, timers -> {}", was.vcpu, Timers(wake));
-                rerun.note(step.number, shown(was), shown(came));
-            }
-            _ => {}
-        }
+        rerun.hold(&step);
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(step.came))
     })?;
     match blessed.filter(|_| !rerun.differences.is_empty()) {
@@ -67,11 +56,22 @@ pub(super) fn rerun(path: &Path, plugins: &Path, bless: bool) -> Result<Rerun, F
 }
 
 impl Rerun {
-    fn note(&mut self, line: usize, was: String, came: String) {
-        match self.differences.len() < MOST_DIFFERENCES {
-            true => self.differences.push((line, was, came)),
-            false => self.more += 1,
+    /// Notes a line that came out otherwise.
+    fn hold(&mut self, &Step { number, was, came }: &Step<'_>) {
+        if !differ(was, came) {
+            return;
         }
+        if self.differences.len() >= MOST_DIFFERENCES {
+            self.more += 1;
+            return;
+        }
+        let place = match was {
+            Line::Access(access) => format!("vCPU {}, {}: ", access.vcpu, access.msr.described()),
+            Line::Wake(wake) => format!("vCPU {}, ", wake.vcpu),
+            _ => String::new(),
+        };
+        let shown = |one, other| format!("{place}{} -> {}", Deed(was), Answer(one, other));
+        self.differences.push((number, shown(was, came), shown(came, was)));
     }
 }
 

@@ -3,6 +3,7 @@
 //! the plugins again, on any machine, with the same result.
 
 mod call;
+mod files;
 mod hex;
 mod line;
 mod out;

@@ -157,6 +157,33 @@ fn another_plugin_answers_otherwise_and_a_replay_says_where() {
 }
 
 #[test]
+fn a_plugin_that_asks_otherwise_changes_no_other() {
+    // Asks for the time so often when it starts.
+    let asks = |times: u32| {
+        let body = format!(
+            "(import \"wasmsr\" \"monotonic_ns\" (func $ns (result i64)))
+             (func (export \"init\") (param i32) (result i32) (local $left i32)
+                (local.set $left (i32.const {times}))
+                (block (loop
+                    (br_if 1 (i32.eqz (local.get $left)))
+                    (drop (call $ns))
+                    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                    (br 0)))
+                (i32.const 0))
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))"
+        );
+        plugin("asks", "[[msr]]\nrange = \"0x500\"\naccess = \"r\"", &body)
+    };
+    let both = |times| {
+        let setup = Setup::new().with("asks.wasm", asks(times), "");
+        setup.with("p.wasm", busy("busy", "vcpu", 0), GRANT)
+    };
+    let (file, _) = record(&both(100), |started, _| accesses(&mut started.vcpus[0], 50, 4));
+    let (_, different, unprompted) = replay(both(0).load().unwrap(), &file.lines());
+    assert_eq!((different, unprompted), (Vec::new(), 0));
+}
+
+#[test]
 fn what_a_kernel_answers_is_recorded() {
     let (file, _) = record(&one("vcpu", 0), |started, host| {
         assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Fault, "KVM has none");
