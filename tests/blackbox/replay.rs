@@ -24,6 +24,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_blessed_recording_is_of_the_plugins_that_answered,
         a_strangers_recording_runs_no_other_file,
         a_strangers_recording_commands_no_terminal,
+        what_a_plugin_passed_on_is_part_of_its_test,
+        a_test_that_fails_at_once_is_none,
     ]
 }
 
@@ -275,5 +277,37 @@ fn a_strangers_recording_commands_no_terminal() -> Outcome {
         let active = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!run.stdout.contains(active), "{:?}", run.stdout);
     }
+    Ok(())
+}
+
+fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
+    let workdir = chain()?;
+    let run = workdir.wasmsr(&["plugin", "test", "passes.wasm", "--add", "r.jsonl"]).exited(0);
+    assert!(run.stdout.contains("traces/r.jsonl ... ok"), "{run}");
+    run.said(&["accesses 6\n"]);
+    // The other's answers are none of this plugin's business, its own are.
+    let answers = PASSES.code.replace("(i32.const 2)", "(i32.const 0)");
+    workdir.put("passes.wasm", Plugin { code: answers.leak(), ..PASSES }.wasm());
+    let run = workdir.wasmsr(&["plugin", "test", "passes.wasm"]).exited(1);
+    assert!(run.stdout.contains("- vCPU 0, 0x1001: read -> 0xb\n"), "{run}");
+    // That one was asked only what the first passed on.
+    let arguments = ["plugin", "test", "answers.wasm", "--add", "r.jsonl", "--traces", "a"];
+    let run = workdir.wasmsr(&arguments).exited(0);
+    run.said(&["accesses 3, without 3 that other plugins answered"]);
+    Ok(())
+}
+
+fn a_test_that_fails_at_once_is_none() -> Outcome {
+    let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
+    let add = || workdir.wasmsr(&["plugin", "test", "five.wasm", "--add", "r.jsonl"]);
+    let text = fs::read_to_string(workdir.path().join("r.jsonl")).expect("it is there");
+    workdir.put("r.jsonl", text.replace("\"value\":\"0x5\"", "\"value\":\"0x6\""));
+    add().refused(&["traces/r.jsonl makes no test", "0x1000: read -> 0x6"]);
+    assert!(!workdir.path().join("traces/r.jsonl").exists());
+    // A later version may differ.
+    workdir.put("five.wasm", SIX.wasm());
+    workdir.put("r.jsonl", text);
+    add().exited(1);
+    assert!(workdir.path().join("traces/r.jsonl").exists());
     Ok(())
 }
