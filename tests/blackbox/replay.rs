@@ -277,6 +277,14 @@ fn a_strangers_recording_commands_no_terminal() -> Outcome {
         let active = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
         assert!(!run.stdout.contains(active), "{:?}", run.stdout);
     }
+    // Where it is a test, errors are on standard output.
+    fs::create_dir(workdir.path().join("traces")).expect("a folder can be made");
+    let boot = boot.replace("[boot]", "\\\"\\\\u009b\\\\u001b[31m\\\" = 1\\n[boot]");
+    workdir.put("traces/r.jsonl", format!("{boot}\n{rest}"));
+    let run = workdir.wasmsr(&["plugin", "test", "five.wasm"]).exited(1);
+    assert!(run.stdout.contains("unknown key"), "{run}");
+    let active = |c: char| c != '\n' && c.is_control();
+    assert!(!run.stdout.contains(active), "{:?}", run.stdout);
     Ok(())
 }
 

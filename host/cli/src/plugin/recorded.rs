@@ -13,7 +13,7 @@ use wasmsr_engine::{LoadOptions, Profile};
 
 use super::subject::Subject;
 use crate::exit::Failure;
-use crate::plain::plain;
+use crate::plain::{plain, plain_up_to};
 use crate::recording::{NewRecording, Read, Recording};
 use crate::replay::{Answer, Deed, Step, differ, load, run};
 
@@ -56,11 +56,17 @@ pub(super) fn rerun(path: &Path, plugins: &Path, bless: bool) -> Result<Rerun, F
         let came = passed_on.as_ref().unwrap_or(step.came);
         rerun.hold(&Step { came, ..step });
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(came))
-    })?;
+    })
+    .map_err(plainly)?;
     match blessed.filter(|_| !rerun.differences.is_empty()) {
         Some(blessed) => blessed.replace().map(|()| rerun),
         None => Ok(rerun),
     }
+}
+
+/// A failure without what in a recording commands terminals.
+fn plainly(Failure { code, error }: Failure) -> Failure {
+    Failure { code, error: anyhow!(plain_up_to(&format!("{error:#}"), 1000)) }
 }
 
 /// An access that the tested plugin was asked for, and another decided, as it
