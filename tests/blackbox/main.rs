@@ -36,6 +36,8 @@ mod policy;
 mod progress;
 mod readme;
 mod record;
+mod record_file;
+mod replay;
 mod scope;
 mod shadow;
 mod shell_support;
@@ -84,6 +86,8 @@ fn main() -> ExitCode {
         progress::trials(),
         readme::trials(),
         record::trials(),
+        record_file::trials(),
+        replay::trials(),
         scope::trials(),
         shadow::trials(),
         shell_support::trials(),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{
     Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
@@ -116,6 +117,10 @@ pub(crate) struct Run {
     /// plugins asked of the host: JSON Lines, for `trace` and `replay`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
+
+    /// End the recording, not the run, before its file has more than this
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record")]
+    pub(crate) record_limit: ByteSize,
 
     /// When the run has ended, write to this file how it did and what was
     /// counted, as one JSON object

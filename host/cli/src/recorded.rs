@@ -1,15 +1,23 @@
 //! The file of `run --record`.
 
-use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Metadata, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use wasmsr_engine::record::{Lines, Recorder, Recording, RecordingEnd, RecordingError};
+use bytesize::ByteSize;
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+use wasmsr_engine::record::{Lines, Recorder, Recording, RecordingEnd, RecordingError, Stopped};
 
 use crate::console::say;
 use crate::exit::Failure;
 use crate::summary::RecordingSummary;
+
+/// Only the user may read a recording: it holds what plugins read of guest
+/// memory.
+const MODE: u32 = 0o600;
 
 /// A recording with the file that it goes to.
 pub(crate) struct Recorded {
@@ -17,27 +25,81 @@ pub(crate) struct Recorded {
     path: PathBuf,
 }
 
-/// Begins a recording in a file that only the user may read: it holds what
-/// plugins read of guest memory. An older recording there is gone; anything
-/// else is left alone.
-pub(crate) fn begin(path: &Path) -> Result<Recorded, Failure> {
-    if is_something_else(path) {
-        let path = path.display();
-        let error = anyhow!("--record {path}: the file exists and is no recording; name another");
-        return Err(Failure::input(error));
-    }
-    let cannot = || format!("cannot record to {}; check the path and its folder", path.display());
-    let mut options = File::options();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let file = options.open(path).with_context(cannot).map_err(Failure::input)?;
-    let recording = Recording::begin(file).with_context(cannot).map_err(Failure::host)?;
+/// Begins a recording in a file, or in a pipe or device that takes it. An older
+/// recording there is gone once there is something to write; anything else is
+/// left alone.
+pub(crate) fn begin(path: &Path, limit: ByteSize) -> Result<Recorded, Failure> {
+    let cannot = || format!("cannot record to {}", path.display());
+    let file = open(path).with_context(cannot).map_err(Failure::input)?;
+    let recording = Recording::begin(file, limit.as_u64());
+    let recording = recording.with_context(cannot).map_err(Failure::host)?;
     Ok(Recorded { recording, path: path.to_owned() })
 }
 
-fn is_something_else(path: &Path) -> bool {
-    let length = fs::metadata(path).map_or(0, |file| if file.is_file() { file.len() } else { 0 });
+fn open(path: &Path) -> anyhow::Result<Fresh> {
+    // A pipe that nobody reads must not hold the run, so not even its start.
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(false).mode(MODE);
+    let file = match options.custom_flags(at_once).open(path) {
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+            return Err(anyhow!("nobody reads from it; start the reader first"));
+        }
+        opened => opened.context("check the path and its folder")?,
+    };
+    let about = file.metadata()?;
+    if about.file_type().is_block_device() {
+        return Err(anyhow!("it is a block device; name a file"));
+    }
+    if about.is_file() {
+        claim(&file, &about, path)?;
+    }
+    // From here on only the thread that writes waits.
+    rustix::io::ioctl_fionbio(&file, false)?;
+    Ok(Fresh { file, older: about.is_file() })
+}
+
+/// Makes sure that a regular file is the user's, a recording, and no other
+/// run's; and that nobody else may read it.
+fn claim(file: &File, about: &Metadata, path: &Path) -> anyhow::Result<()> {
+    if about.uid() != geteuid().as_raw() {
+        let uid = about.uid();
+        return Err(anyhow!("it belongs to another user (uid {uid}), who could read it"));
+    }
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            return Err(anyhow!("another run records to it; name another file"));
+        }
+        // Not every file system has locks.
+        Ok(()) | Err(TryLockError::Error(_)) => {}
+    }
     let first = || Lines::open(path).ok()?.next();
-    length > 0 && !matches!(first(), Some(Ok(_) | Err(RecordingError::Format { .. })))
+    let is_recording = || matches!(first(), Some(Ok(_) | Err(RecordingError::Format { .. })));
+    if about.len() > 0 && !is_recording() {
+        return Err(anyhow!("the file exists and is no recording; name another"));
+    }
+    file.set_permissions(Permissions::from_mode(MODE)).context("its mode cannot be changed")
+}
+
+/// A file that is emptied when it is first written to.
+struct Fresh {
+    file: File,
+    /// Whether an older recording may still be in it.
+    older: bool,
+}
+
+impl Write for Fresh {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.older {
+            self.file.set_len(0)?;
+            self.older = false;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Recorded {
@@ -48,18 +110,29 @@ impl Recorded {
 
     /// Writes the rest and says what became of it.
     pub(crate) fn finish(self) -> RecordingSummary {
-        let RecordingEnd { lines, dropped, error } = self.recording.finish();
+        let RecordingEnd { accesses, wakes, dropped, bytes, stopped } = self.recording.finish();
         let path = self.path.display();
-        if let Some(error) = &error {
-            tracing::error!("recording {path}: {error}; {dropped} accesses are missing at its end");
-        } else if dropped > 0 {
-            tracing::warn!(
-                "recording {path}: {dropped} accesses came faster than the file took them and are \
-                 missing; record to a faster disk"
-            );
+        match &stopped {
+            Some(why) => {
+                let more = match why {
+                    Stopped::Limit(_) => "; --record-limit sets another",
+                    Stopped::File(_) | Stopped::Stuck => "",
+                };
+                tracing::error!(
+                    "recording {path}: {why}; {dropped} accesses and timers are missing{more}"
+                );
+            }
+            None if dropped > 0 => tracing::warn!(
+                "recording {path}: {dropped} accesses and timers came faster than the file took \
+                 them and are missing; record to a faster disk"
+            ),
+            None => {}
         }
-        say(&format!("wasmsr: recorded {lines} accesses to {path}"));
-        let (path, error) = (path.to_string(), error.map(|error| error.to_string()));
-        RecordingSummary { path, lines, dropped, error }
+        // Or nothing has booted, and what was there is there still.
+        if bytes > 0 || stopped.is_some() {
+            say(&format!("wasmsr: recorded {accesses} accesses to {path}"));
+        }
+        let (path, error) = (path.to_string(), stopped.map(|why| why.to_string()));
+        RecordingSummary { path, lines: accesses + wakes, dropped, error }
     }
 }

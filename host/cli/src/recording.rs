@@ -2,7 +2,7 @@
 //! boot that each line belongs to. It may be anybody's file, and so may say
 //! anything.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -112,10 +112,12 @@ impl NewRecording {
                 anyhow!("a recording on standard input cannot be written anew; name its file");
             return Err(Failure::input(why));
         }
+        // What a link leads to is replaced, not the link.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
-        let file = file.with_context(|| cannot_write(path)).map_err(Failure::input)?;
-        Ok(NewRecording { file: BufWriter::new(file), path: path.to_owned() })
+        let file = file.with_context(|| cannot_write(&path)).map_err(Failure::input)?;
+        Ok(NewRecording { file: BufWriter::new(file), path })
     }
 
     /// Writes the next line.
@@ -127,9 +129,15 @@ impl NewRecording {
             .map_err(Failure::host)
     }
 
-    /// Puts it in the place of what was there.
+    /// Puts it in the place of what was there, for the same users.
     pub(crate) fn replace(self) -> Result<(), Failure> {
-        self.finish(|file, path| file.persist(path))
+        self.finish(|file, path| {
+            let mode = fs::metadata(path).map(|before| before.permissions());
+            match mode.and_then(|mode| file.as_file().set_permissions(mode)) {
+                Ok(()) => file.persist(path),
+                Err(error) => Err(tempfile::PersistError { error, file }),
+            }
+        })
     }
 
     /// Puts it where nothing is yet.

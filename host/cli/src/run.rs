@@ -29,7 +29,8 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         .map_err(Failure::host)?;
     let live = Live::start(&args.profile, args.metrics.as_ref())?;
     let summary = args.summary.as_deref().map(SummaryFile::at).transpose()?;
-    let recording = args.record.as_deref().map(recorded::begin).transpose()?;
+    let recording = args.record.as_deref().map(|path| recorded::begin(path, args.record_limit));
+    let recording = recording.transpose()?;
     let recorder = recording.as_ref().map(Recorded::recorder);
     let mut seen = Onlookers { counts: live.snapshot(), reports: Vec::new(), live, recorder };
     let end = boots(args, &options, &mut set, &events, &mut seen);

@@ -45,7 +45,7 @@ struct PluginReport<'a> {
 pub(crate) struct RecordingSummary {
     pub(crate) path: String,
     pub(crate) lines: u64,
-    /// Accesses that are missing.
+    /// Accesses and timers that are missing.
     pub(crate) dropped: u64,
     pub(crate) error: Option<String>,
 }

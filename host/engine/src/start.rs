@@ -120,7 +120,7 @@ pub(crate) fn plugins(
 }
 
 /// What a recording says of the plugins.
-fn boot_plugins(engine: &Engine) -> Vec<BootPlugin> {
+pub(crate) fn boot_plugins(engine: &Engine) -> Vec<BootPlugin> {
     let plugins = engine.plugins().map(|plugin| BootPlugin {
         name: plugin.manifest.plugin.name.clone(),
         version: plugin.manifest.plugin.version.to_string(),

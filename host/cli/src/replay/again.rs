@@ -11,16 +11,17 @@ use crate::exit::Failure;
 use crate::recording::{Read, Recording};
 
 /// Loads a profile's plugins for the host that a boot was recorded on, which
-/// decides who yields to the kernel.
+/// decides who yields to the kernel. Shadows have no part in answers.
 pub(crate) fn load(
-    profile: &Profile,
+    mut profile: Profile,
     boot: &Boot,
     options: &LoadOptions,
 ) -> anyhow::Result<Engine> {
     let kernel = boot.kernel.as_deref().and_then(|kernel| kernel.parse().ok());
     let options = LoadOptions { host_kernel: kernel, ..options.clone() };
+    profile.plugins.retain(|plugin| plugin.shadow_of.is_none());
     let in_profile = || format!("profile {}", profile.path.display());
-    Engine::load(profile, &options).with_context(in_profile)
+    Engine::load(&profile, &options).with_context(in_profile)
 }
 
 /// A line of a recording, and as it came this time.

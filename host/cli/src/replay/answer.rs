@@ -1,28 +1,57 @@
-//! Answers beside each other, for people.
+//! What came of a line then and now, for people.
 
 use std::fmt;
 
-use wasmsr_engine::record::{Access, Ended, HostCall, Op, Wake};
+use wasmsr_engine::record::{Access, Bytes, Ended, HostCall, Line, Op};
 
-/// What the guest did.
-pub(crate) struct Deed<'a>(pub(crate) &'a Access);
+/// Whether a line came out otherwise: the answer to an access, or what plugins
+/// changed in guest memory and KVM's MSRs.
+pub(crate) fn differ(was: &Line, came: &Line) -> bool {
+    match (was, came) {
+        (Line::Access(was), Line::Access(came)) => !came.answered_as(was),
+        (Line::Wake(was), Line::Wake(came)) => !came.changed_as(was),
+        (Line::Start(was), Line::Start(came)) => !came.changed_as(was),
+        _ => false,
+    }
+}
+
+/// What happened.
+pub(crate) struct Deed<'a>(pub(crate) &'a Line);
 
 impl fmt::Display for Deed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.op, self.0.value) {
-            (Op::Write, Some(value)) => write!(f, "write {:#x}", value.0),
-            (Op::Write, None) => f.write_str("write"),
-            (Op::Read, _) => f.write_str("read"),
+        match self.0 {
+            Line::Access(Access { op: Op::Write, value: Some(value), .. }) => {
+                write!(f, "write {:#x}", value.0)
+            }
+            Line::Access(Access { op: Op::Write, .. }) => f.write_str("write"),
+            Line::Access(_) => f.write_str("read"),
+            Line::Wake(_) => f.write_str("timers"),
+            Line::Start(_) => f.write_str("start"),
+            _ => Ok(()),
         }
     }
 }
 
-/// An answer beside another, for people.
-pub(crate) struct Answer<'a>(pub(crate) &'a Access, pub(crate) &'a Access);
+/// What came of a line, beside another.
+pub(crate) struct Answer<'a>(pub(crate) &'a Line, pub(crate) &'a Line);
 
 impl fmt::Display for Answer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer(access, other) = self;
+        match (self.0, self.1) {
+            (Line::Access(access), Line::Access(other)) => AccessAnswer(access, other).fmt(f),
+            (Line::Wake(wake), _) => Changes(&wake.effects().collect::<Vec<_>>()).fmt(f),
+            (Line::Start(start), _) => Changes(&start.effects().collect::<Vec<_>>()).fmt(f),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct AccessAnswer<'a>(&'a Access, &'a Access);
+
+impl fmt::Display for AccessAnswer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AccessAnswer(access, other) = self;
         match (access.outcome, access.op, access.value) {
             (Ended::Handled, Op::Read, Some(value)) => write!(f, "{:#x}", value.0)?,
             (Ended::Handled, ..) => f.write_str("done")?,
@@ -40,14 +69,8 @@ impl fmt::Display for Answer<'_> {
     }
 }
 
-/// What plugins changed when their timers were due.
-pub(crate) struct Timers<'a>(pub(crate) &'a Wake);
-
-impl fmt::Display for Timers<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Changes(&self.0.effects().collect::<Vec<_>>()).fmt(f)
-    }
-}
+/// Bytes of a write that are shown.
+const SHOWN: usize = 16;
 
 struct Changes<'a>(&'a [&'a HostCall]);
 
@@ -55,7 +78,9 @@ impl fmt::Display for Changes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.first() {
             Some(HostCall::GuestWrite { gpa, data, .. }) => {
-                write!(f, "{} bytes to GPA {:#x}", data.0.len(), gpa.0)?;
+                let start = Bytes(data.0.iter().take(SHOWN).copied().collect());
+                let more = if data.0.len() > SHOWN { "…" } else { "" };
+                write!(f, "{start}{more} to GPA {:#x}", gpa.0)?;
             }
             Some(HostCall::KvmWrmsr { msr, value, .. }) => {
                 write!(f, "KVM's {msr} = {:#x}", value.0)?;

@@ -4,18 +4,20 @@
 mod again;
 mod answer;
 
-use std::path::PathBuf;
-
+use anyhow::{anyhow, bail};
 use serde::Serialize;
-use wasmsr_engine::record::{Access, Boot, Line};
-use wasmsr_engine::{Engine, LoadOptions, Profile};
+use wasmsr_engine::msr::MsrIndex;
+use wasmsr_engine::plugin::ModuleError;
+use wasmsr_engine::record::{Boot, Line};
+use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
 
 pub(crate) use self::again::{Step, load, run};
-pub(crate) use self::answer::{Answer, Deed, Timers};
+pub(crate) use self::answer::{Answer, Deed, differ};
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::load_options;
+use crate::plain::{json, plain_up_to};
 use crate::recording::NewRecording;
 use crate::tables::table;
 
@@ -29,12 +31,12 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(step.came))
     });
     report.unprompted = run?;
-    if let Some(blessed) = blessed.filter(|_| report.differs()) {
+    if let Some(blessed) = blessed.filter(|_| report.differs() || report.other_plugins) {
         blessed.replace()?;
         report.blessed = true;
     }
     let text = match args.json {
-        true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
+        true => json(&report).map_err(Failure::host)?,
         false => report.for_people(),
     };
     print(&text).map_err(Failure::host)?;
@@ -43,40 +45,53 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
 
 /// The plugins of the profile that the user named, or those of the boot.
 fn engine_of(boot: &Boot, args: &args::Replay, options: &LoadOptions) -> anyhow::Result<Engine> {
-    let profile = match &args.profile {
-        Some(path) => Profile::read(path)?,
-        None => Profile::parse(&boot.profile, &boot.text)?,
-    };
-    let engine = load(&profile, boot, options)?;
-    if args.profile.is_none() {
-        warn_of_changes(boot, &engine);
+    match &args.profile {
+        Some(path) => load(Profile::read(path)?, boot, options),
+        None => load(recorded(boot)?, boot, options).map_err(with_a_way_out),
     }
-    Ok(engine)
 }
 
-fn warn_of_changes(boot: &Boot, engine: &Engine) {
-    for plugin in engine.plugins() {
-        let name = &plugin.manifest.plugin.name;
-        let recorded = boot.plugins.iter().find(|recorded| recorded.name == *name);
-        if recorded.is_some_and(|recorded| recorded.sha256 != plugin.sha256.to_string()) {
-            tracing::warn!(
-                "plugin {name}: {} is not the file that was recorded",
-                plugin.config.path.display()
-            );
-        }
+/// The profile of a boot, with no other plugin than those that ran. The
+/// recording may be a stranger's: a path in it is not reason enough to run a
+/// file.
+fn recorded(boot: &Boot) -> anyhow::Result<Profile> {
+    let mut profile = Profile::parse(&boot.profile, &boot.text)?;
+    profile.plugins.retain_mut(|plugin| {
+        let mut ran = boot.plugins.iter();
+        let ran = ran.find(|ran| ran.path == plugin.path && plugin.shadow_of.is_none());
+        // One that is no hash is found below.
+        plugin.sha256 = ran.and_then(|ran| ran.sha256.parse().ok());
+        plugin.sha256.is_some()
+    });
+    if profile.plugins.len() != boot.plugins.len() {
+        bail!("its profile does not have the plugins that it says ran; the recording was edited");
+    }
+    Ok(profile)
+}
+
+fn with_a_way_out(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(LoadError::Module { path, source: ModuleError::Hash { .. } }) => anyhow!(
+            "plugin {} is not the file that was recorded; to replay with another version of it, \
+             name its profile with --profile",
+            path.display()
+        ),
+        _ => error,
     }
 }
 
 /// What a replay has shown; its JSON is for programs.
 #[derive(Serialize)]
 struct Report {
-    recording: PathBuf,
-    profile: Option<PathBuf>,
+    recording: String,
+    profile: Option<String>,
     boots: u64,
     accesses: u64,
     different: u64,
     /// Timers at which plugins changed the guest or KVM otherwise.
     different_timers: u64,
+    /// Boots at whose start they did.
+    different_starts: u64,
     /// Host calls that the recording has no reply to.
     unprompted: u64,
     /// Accesses that the recording lacks.
@@ -88,65 +103,77 @@ struct Report {
     differences: Vec<Difference>,
     #[serde(skip)]
     limit: usize,
+    /// Whether others answered than those that were recorded.
+    #[serde(skip)]
+    other_plugins: bool,
 }
 
 #[derive(Serialize)]
 struct Difference {
     line: usize,
-    recorded: Access,
-    replayed: Access,
+    recorded: Line,
+    replayed: Line,
 }
 
 impl Report {
     fn new(args: &args::Replay) -> Self {
         Report {
-            recording: args.recording.clone(),
-            profile: args.profile.clone(),
+            recording: args.recording.to_string_lossy().into_owned(),
+            profile: args.profile.as_ref().map(|path| path.to_string_lossy().into_owned()),
             boots: 0,
             accesses: 0,
             different: 0,
             different_timers: 0,
+            different_starts: 0,
             unprompted: 0,
             dropped: 0,
             cut: 0,
             blessed: false,
             differences: Vec::new(),
             limit: args.limit,
+            other_plugins: false,
         }
     }
 
     fn add(&mut self, step: &Step<'_>) {
-        match (step.was, step.came) {
-            (Line::Boot(_), _) => self.boots += 1,
-            (Line::Dropped(dropped), _) => {
-                self.dropped = self.dropped.saturating_add(dropped.lines);
+        match step.was {
+            Line::Boot(_) => {
+                self.boots += 1;
+                self.other_plugins |= step.was != step.came;
             }
-            (Line::Access(was), Line::Access(came)) => {
+            Line::Access(was) => {
                 self.accesses += 1;
                 self.cut += u64::from(was.cut);
-                if !came.answered_as(was) {
-                    self.different += 1;
-                    if self.differences.len() < self.limit {
-                        let (recorded, replayed) = (was.clone(), came.clone());
-                        self.differences.push(Difference { line: step.number, recorded, replayed });
-                    }
-                }
             }
-            (Line::Wake(was), Line::Wake(came)) => {
-                self.different_timers += u64::from(!came.changed_as(was));
-            }
+            Line::Dropped(dropped) => self.dropped = self.dropped.saturating_add(dropped.lines),
             _ => {}
+        }
+        if !differ(step.was, step.came) {
+            return;
+        }
+        match step.was {
+            Line::Wake(_) => self.different_timers += 1,
+            Line::Start(_) => self.different_starts += 1,
+            _ => self.different += 1,
+        }
+        if self.differences.len() < self.limit {
+            let (recorded, replayed) = (step.was.clone(), step.came.clone());
+            self.differences.push(Difference { line: step.number, recorded, replayed });
         }
     }
 
     fn differs(&self) -> bool {
-        self.different + self.different_timers > 0
+        self.all_differences() > 0
+    }
+
+    fn all_differences(&self) -> u64 {
+        self.different + self.different_timers + self.different_starts
     }
 
     fn for_people(&self) -> String {
         let mut text = format!(
             "{}: {} of {} accesses in {} boot{} differ{}\n",
-            self.recording.display(),
+            plain_up_to(&self.recording, 200),
             self.different,
             self.accesses,
             self.boots,
@@ -159,9 +186,10 @@ impl Report {
             }
         };
         note(self.different_timers, "timers changed guest memory or KVM's MSRs otherwise");
+        note(self.different_starts, "starts changed guest memory or KVM's MSRs otherwise");
         note(
             self.dropped,
-            "accesses are missing in the recording; answers after them may differ for that",
+            "accesses and timers are missing in the recording; answers after them may differ for that",
         );
         note(self.cut, "accesses have more host calls than the recording holds");
         note(
@@ -174,18 +202,24 @@ impl Report {
         let head = ["LINE", "VCPU", "MSR", "NAME", "ACCESS", "RECORDED", "REPLAYED"];
         let mut table = table(head, &[0, 1]);
         for Difference { line, recorded, replayed } in &self.differences {
+            let (vcpu, msr) = match recorded {
+                Line::Access(access) => (Some(access.vcpu), Some(access.msr)),
+                Line::Wake(wake) => (Some(wake.vcpu), None),
+                _ => (None, None),
+            };
+            let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
             table.add_row([
                 line.to_string(),
-                recorded.vcpu.to_string(),
-                recorded.msr.to_string(),
-                recorded.msr.name().unwrap_or("-").to_owned(),
+                or_none(vcpu.map(|vcpu| vcpu.to_string())),
+                or_none(msr.map(|msr| msr.to_string())),
+                msr.and_then(MsrIndex::name).unwrap_or("-").to_owned(),
                 Deed(recorded).to_string(),
                 Answer(recorded, replayed).to_string(),
                 Answer(replayed, recorded).to_string(),
             ]);
         }
         text += &format!("\n{}", table.trim_fmt());
-        match self.different.saturating_sub(self.differences.len() as u64) {
+        match self.all_differences().saturating_sub(self.differences.len() as u64) {
             0 => text,
             more => format!("{text}\n and {more} more; --limit shows them"),
         }

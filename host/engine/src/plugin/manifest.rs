@@ -392,7 +392,7 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] for an entry that is no claim, by its key, or ranges
     /// that overlap.
-    pub(crate) fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
+    pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
         for claim in &self.listed {
             self.msr.extend(claim.read(config)?);
         }

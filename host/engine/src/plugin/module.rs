@@ -1,13 +1,15 @@
 //! A plugin's file: read, checked, compiled. Everything in it is hostile.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::num::NonZero;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, ScopedJoinHandle};
 
+use rustix::fs::OFlags;
 use sha2::Digest;
 use wasmparser::Payload;
 use wasmtime::{Config, Engine, InstancePre, Linker, Module, WasmBacktraceDetails};
@@ -30,6 +32,9 @@ pub enum ModuleError {
     /// The file cannot be read.
     #[error("cannot read it: {0}; check the path, or build it with `cargo xtask plugins`")]
     Read(std::io::Error),
+    /// The path leads to a device, a pipe or a socket.
+    #[error("it is no regular file; give the path of the plugin's .wasm file")]
+    NoFile,
     /// The file is too large.
     #[error("it is larger than {} MiB, the most a plugin may have; build it with optimisation and without debug information", MAX_FILE_SIZE >> 20)]
     Oversized,
@@ -288,7 +293,15 @@ fn settings() -> Config {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
-    let read = File::open(path).and_then(|file| read_at_most(MAX_FILE_SIZE, &file));
+    // The path may be a stranger's, in a recording. Some devices act when they
+    // are opened, and a pipe holds whoever opens it.
+    let about = fs::metadata(path).map_err(ModuleError::Read)?;
+    if !about.is_file() && !about.is_dir() {
+        return Err(ModuleError::NoFile);
+    }
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(at_once).open(path);
+    let read = file.and_then(|file| read_at_most(MAX_FILE_SIZE, &file));
     read.map_err(ModuleError::Read)?.ok_or(ModuleError::Oversized)
 }
 

@@ -3,8 +3,10 @@
 //! the plugins again, on any machine, with the same result.
 
 mod call;
+mod files;
 mod hex;
 mod line;
+mod out;
 pub(crate) mod prompt;
 mod read;
 mod recorder;
@@ -16,5 +18,5 @@ pub use hex::{Bytes, Hex};
 pub use line::{Access, Boot, BootPlugin, Dropped, End, Ended, FORMAT, Line, Op, Start, Wake};
 pub use read::{Lines, RecordingError};
 pub(crate) use recorder::{Answered, Woken, boot_line};
-pub use recorder::{Recorder, Recording, RecordingEnd};
+pub use recorder::{Recorder, Recording, RecordingEnd, Stopped};
 pub use replay::{Replay, ReplayError};

@@ -3,7 +3,7 @@
 //! it (as in `tape`).
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,13 +19,14 @@ pub(crate) struct PromptedHost {
     otherwise: Arc<dyn Host>,
 }
 
-/// How far a call is looked for: a plugin that asks in another order is still
-/// understood, one that asks something else is not worth a long search.
+/// How far among its own a plugin's call is looked for: one that asks in another
+/// order is still understood, one that asks something else is not worth a long
+/// search.
 const LOOK_AHEAD: usize = 64;
 
 #[derive(Default)]
 struct Prompt {
-    calls: VecDeque<TapedCall>,
+    calls: BTreeMap<Arc<str>, VecDeque<HostCall>>,
     unprompted: u64,
 }
 
@@ -35,7 +36,11 @@ thread_local! {
 
 /// Runs `f` with the calls of a prompt; counts those calls that were not in it.
 pub(crate) fn with<R>(calls: Vec<TapedCall>, f: impl FnOnce() -> R) -> (R, u64) {
-    PROMPT.with_borrow_mut(|prompt| *prompt = Prompt { calls: calls.into(), unprompted: 0 });
+    let mut prompt = Prompt::default();
+    for TapedCall { plugin, call } in calls {
+        prompt.calls.entry(plugin).or_default().push_back(call);
+    }
+    PROMPT.set(prompt);
     let result = f();
     (result, PROMPT.with_borrow_mut(std::mem::take).unprompted)
 }
@@ -48,21 +53,15 @@ impl PromptedHost {
     /// The reply to the next call that `fits`, which is then used up.
     fn reply<R>(&self, fits: impl Fn(&HostCall) -> Option<R>) -> Option<R> {
         PROMPT.with_borrow_mut(|prompt| {
-            let mut near = prompt.calls.iter().take(LOOK_AHEAD).enumerate();
-            let found = near.find_map(|(position, taped)| {
-                let own = *taped.plugin == *self.plugin;
-                own.then(|| fits(&taped.call)).flatten().map(|reply| (position, reply))
+            let found = prompt.calls.get_mut(&self.plugin).and_then(|own| {
+                let mut near = own.iter().take(LOOK_AHEAD).enumerate();
+                let found = near.find_map(|(position, call)| Some((position, fits(call)?)));
+                let (position, reply) = found?;
+                own.remove(position);
+                Some(reply)
             });
-            match found {
-                Some((position, reply)) => {
-                    prompt.calls.remove(position);
-                    Some(reply)
-                }
-                None => {
-                    prompt.unprompted += 1;
-                    None
-                }
-            }
+            prompt.unprompted += u64::from(found.is_none());
+            found
         })
     }
 }

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use super::call::{HostCall, PluginCall};
+use super::files::Moved;
 use super::hex::Hex;
 use super::line::{Access, Boot, Ended, Line, Op, Start, Wake};
 use super::prompt::{self, PromptedHost};
-use super::tape::{self, TapedCall, TapedHost, plugin_calls};
+use super::recorder::{boot_line, calls};
+use super::tape::{self, TapedCall, TapedHost};
 use crate::engine::{Engine, Started};
 use crate::error::StartError;
 use crate::handler::MsrHandler;
@@ -17,6 +19,10 @@ use crate::msr::{MsrAccess, MsrOp, Outcome, VcpuId};
 use crate::start;
 use crate::trace::{Fact, ScriptedHost};
 use crate::vcpu::{Decision, VcpuMsrs};
+
+/// Bytes of guest memory and files that are known, for calls that the recording
+/// does not have; beyond, only those that come later.
+const MOST_KNOWN: usize = 32 << 20;
 
 /// Most vCPUs that a recording may claim to have.
 const MOST_VCPUS: u32 = crate::profile::MAX_VCPUS;
@@ -32,6 +38,9 @@ pub struct Replay {
 struct RunningBoot {
     vcpus: u32,
     host: Arc<ScriptedHost>,
+    moved: Moved,
+    /// Bytes that the host was told.
+    known: usize,
     started: Option<Started>,
 }
 
@@ -67,16 +76,14 @@ impl Replay {
     }
 
     /// Does what a line tells, and returns the line as it came this time: with
-    /// the present plugins' answers, times and host calls.
+    /// the present plugins, their answers and their host calls. Times are those
+    /// of the recording.
     ///
     /// # Errors
     /// [`ReplayError`]
     pub fn step(&mut self, line: &Line) -> Result<Line, ReplayError> {
         Ok(match line {
-            Line::Boot(boot) => {
-                self.begin(boot)?;
-                line.clone()
-            }
+            Line::Boot(boot) => Line::Boot(Box::new(self.begin(boot)?)),
             Line::Start(start) => Line::Start(self.start(start)?),
             Line::Access(access) => Line::Access(self.access(access)?),
             Line::Wake(wake) => Line::Wake(self.wake(wake)?),
@@ -94,13 +101,16 @@ impl Replay {
         self.unprompted
     }
 
-    fn begin(&mut self, boot: &Boot) -> Result<(), ReplayError> {
+    fn begin(&mut self, boot: &Boot) -> Result<Boot, ReplayError> {
         if boot.vcpus > MOST_VCPUS {
             return Err(ReplayError::TooManyVcpus(boot.vcpus));
         }
         let host = Arc::new(ScriptedHost::default());
-        self.boot = Some(RunningBoot { vcpus: boot.vcpus, host, started: None });
-        Ok(())
+        let moved = Moved::between(boot, &self.engine);
+        self.boot = Some(RunningBoot { vcpus: boot.vcpus, host, moved, known: 0, started: None });
+        let plugins = start::boot_plugins(&self.engine);
+        let present = boot_line(boot.vcpus, boot.kernel.clone(), plugins, &self.engine.profile);
+        Ok(Boot { t: boot.t, unix_ms: boot.unix_ms, boot: boot.boot, ..present })
     }
 
     fn start(&mut self, start: &Start) -> Result<Start, ReplayError> {
@@ -110,15 +120,15 @@ impl Replay {
             let prompted = PromptedHost::new(name.clone(), host.clone());
             Arc::new(TapedHost::new(Arc::new(prompted), name.clone()))
         };
-        learn(&host, &start.calls);
+        let told = boot.moved.taped(&start.calls);
+        boot.learn(&told);
         tape::take();
-        let (started, unprompted) = prompt::with(taped(&start.calls), || {
-            start::plugins(&self.engine, &host_of, boot.vcpus, &mut |_| ())
-        });
+        let (started, unprompted) =
+            prompt::with(told, || start::plugins(&self.engine, &host_of, boot.vcpus, &mut |_| ()));
         let piece = tape::take();
         boot.started = Some(started?);
         self.unprompted += unprompted;
-        Ok(Start { t: start.t, calls: plugin_calls(piece.calls), cut: piece.cut })
+        Ok(Start { t: start.t, calls: calls(piece.calls), cut: piece.cut })
     }
 
     fn access(&mut self, access: &Access) -> Result<Access, ReplayError> {
@@ -147,7 +157,7 @@ impl Replay {
             outcome,
             plugin: plugin.map(ToString::to_string),
             failed,
-            calls: plugin_calls(piece.calls),
+            calls: calls(piece.calls),
             cut: piece.cut,
             ..access.clone()
         })
@@ -155,7 +165,7 @@ impl Replay {
 
     fn wake(&mut self, wake: &Wake) -> Result<Wake, ReplayError> {
         let ((), piece) = self.on_vcpu("wake", wake.vcpu, &wake.calls, MsrHandler::wake)?;
-        Ok(Wake { calls: plugin_calls(piece.calls), cut: piece.cut, ..wake.clone() })
+        Ok(Wake { calls: calls(piece.calls), cut: piece.cut, ..wake.clone() })
     }
 
     /// Has a vCPU do something with the recorded replies.
@@ -163,19 +173,31 @@ impl Replay {
         &mut self,
         kind: &'static str,
         number: u32,
-        calls: &[PluginCall],
+        recorded: &[PluginCall],
         f: impl FnOnce(&mut VcpuMsrs) -> R,
     ) -> Result<(R, tape::Piece), ReplayError> {
         let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot(kind))?;
+        let told = boot.moved.taped(recorded);
+        boot.learn(&told);
         let started = boot.started.as_mut().ok_or(ReplayError::NoBoot(kind))?;
         let vcpus = boot.vcpus;
         let vcpu = started.vcpus.get_mut(usize::try_from(number).unwrap_or(usize::MAX));
         let vcpu = vcpu.ok_or(ReplayError::NoVcpu { vcpu: number, vcpus })?;
-        learn(&boot.host, calls);
         tape::take();
-        let (result, unprompted) = prompt::with(taped(calls), || f(vcpu));
+        let (result, unprompted) = prompt::with(told, || f(vcpu));
         self.unprompted += unprompted;
         Ok((result, tape::take()))
+    }
+}
+
+impl RunningBoot {
+    fn learn(&mut self, calls: &[TapedCall]) {
+        self.known += calls.iter().map(|taped| taped.call.size()).sum::<usize>();
+        if self.known > MOST_KNOWN {
+            self.host.forget_bytes();
+            self.known = 0;
+        }
+        learn(&self.host, calls);
     }
 }
 
@@ -185,6 +207,18 @@ impl Access {
     pub fn answered_as(&self, other: &Access) -> bool {
         let answer = |access: &Access| (access.outcome, access.value, access.failed);
         answer(self) == answer(other) && self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+impl Start {
+    /// Whether both changed the same in guest memory and in KVM's MSRs.
+    pub fn changed_as(&self, other: &Start) -> bool {
+        self.effects().eq(other.effects())
     }
 
     /// The host calls that changed something.
@@ -210,8 +244,8 @@ fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
 }
 
 /// What the host is known to be, for calls that the recording does not have.
-fn learn(host: &ScriptedHost, calls: &[PluginCall]) {
-    for PluginCall { call, .. } in calls {
+fn learn(host: &ScriptedHost, calls: &[TapedCall]) {
+    for TapedCall { call, .. } in calls {
         let (vcpu, fact) = match call {
             HostCall::Tsc { vcpu, value } => (*vcpu, Fact::Tsc(value.0)),
             HostCall::TscKhz { value } => (0, Fact::Khz(*value)),
@@ -242,14 +276,4 @@ fn learn(host: &ScriptedHost, calls: &[PluginCall]) {
         };
         host.tell(VcpuId(vcpu), fact);
     }
-}
-
-fn taped(calls: &[PluginCall]) -> Vec<TapedCall> {
-    let calls = calls.iter();
-    calls
-        .map(|PluginCall { plugin, call }| TapedCall {
-            plugin: plugin.as_str().into(),
-            call: call.clone(),
-        })
-        .collect()
 }

@@ -82,6 +82,13 @@ impl ScriptedHost {
         }
     }
 
+    /// Makes guest memory and files unknown.
+    pub(crate) fn forget_bytes(&self) {
+        let mut facts = self.facts();
+        facts.memory.clear();
+        facts.files.clear();
+    }
+
     /// When `vcpu` is to be woken.
     pub(super) fn alarm(&self, vcpu: VcpuId) -> Option<u64> {
         self.facts().alarms.get(&vcpu).copied()

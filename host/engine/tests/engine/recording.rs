@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use wasmsr_engine::msr::{MsrOp, Outcome, Reason, VcpuId};
-use wasmsr_engine::record::{Access, Ended, Line, Lines, Recording, RecordingEnd, Replay};
+use wasmsr_engine::record::{Access, Ended, Line, Lines, Recording, RecordingEnd, Replay, Stopped};
 use wasmsr_engine::{Engine, Host, MsrHandler, Started};
 
 use crate::busy::{GRANT, busy};
@@ -29,6 +30,10 @@ impl Write for Buffer {
 }
 
 impl Buffer {
+    fn len(&self) -> u64 {
+        self.0.lock().unwrap().len() as u64
+    }
+
     fn lines(&self) -> Vec<Line> {
         let bytes = self.0.lock().unwrap().clone();
         Lines::new(&bytes[..], Path::new("r.jsonl")).map(|line| line.unwrap().1).collect()
@@ -38,7 +43,7 @@ impl Buffer {
 /// Records what `run` does with two vCPUs.
 fn record(setup: &Setup, run: impl FnOnce(&mut Started, &TestHost)) -> (Buffer, RecordingEnd) {
     let file = Buffer::default();
-    let recording = Recording::begin(file.clone()).unwrap();
+    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
     let host = Arc::new(TestHost::default());
     host.tick.store(400_000, Ordering::Relaxed);
     let shared: Arc<dyn Host> = host.clone();
@@ -99,9 +104,11 @@ fn a_replay_is_exact_with_nothing_of_the_first_host() {
             accesses(&mut started.vcpus[1], 400, 2);
             accesses(&mut started.vcpus[0], 400, 3);
         });
-        assert!(end.error.is_none());
+        assert!(end.stopped.is_none());
         let lines = file.lines();
-        assert_eq!(end.lines, lines.len() as u64 - 3, "all but boot, start and end");
+        let counted = end.accesses + end.wakes;
+        assert_eq!(counted, lines.len() as u64 - 3, "all but boot, start and end");
+        assert_eq!(end.bytes, file.len());
         let kinds = |kind: fn(&Access) -> bool| {
             lines.iter().filter(|line| matches!(line, Line::Access(a) if kind(a))).count()
         };
@@ -150,6 +157,33 @@ fn another_plugin_answers_otherwise_and_a_replay_says_where() {
 }
 
 #[test]
+fn a_plugin_that_asks_otherwise_changes_no_other() {
+    // Asks for the time so often when it starts.
+    let asks = |times: u32| {
+        let body = format!(
+            "(import \"wasmsr\" \"monotonic_ns\" (func $ns (result i64)))
+             (func (export \"init\") (param i32) (result i32) (local $left i32)
+                (local.set $left (i32.const {times}))
+                (block (loop
+                    (br_if 1 (i32.eqz (local.get $left)))
+                    (drop (call $ns))
+                    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                    (br 0)))
+                (i32.const 0))
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))"
+        );
+        plugin("asks", "[[msr]]\nrange = \"0x500\"\naccess = \"r\"", &body)
+    };
+    let both = |times| {
+        let setup = Setup::new().with("asks.wasm", asks(times), "");
+        setup.with("p.wasm", busy("busy", "vcpu", 0), GRANT)
+    };
+    let (file, _) = record(&both(100), |started, _| accesses(&mut started.vcpus[0], 50, 4));
+    let (_, different, unprompted) = replay(both(0).load().unwrap(), &file.lines());
+    assert_eq!((different, unprompted), (Vec::new(), 0));
+}
+
+#[test]
 fn what_a_kernel_answers_is_recorded() {
     let (file, _) = record(&one("vcpu", 0), |started, host| {
         assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Fault, "KVM has none");
@@ -194,7 +228,7 @@ fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
     let setup = Setup::new().with("p.wasm", constant, "");
     let (go, stuck): (Sender<()>, _) = channel();
     let file = Buffer::default();
-    let recording = Recording::begin(Stuck(stuck, file.clone())).unwrap();
+    let recording = Recording::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = setup.load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
@@ -204,8 +238,8 @@ fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
     drop(go);
     started.vcpus[0].end();
     let end = recording.finish();
-    assert!(end.error.is_none() && end.dropped > 0, "{end:?}");
-    assert_eq!(end.lines + end.dropped, ACCESSES);
+    assert!(end.stopped.is_none() && end.dropped > 0, "{end:?}");
+    assert_eq!(end.accesses + end.dropped, ACCESSES);
     let lines = file.lines();
     let dropped = lines.iter().map(|line| match line {
         Line::Dropped(dropped) => dropped.lines,
@@ -213,30 +247,129 @@ fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
     });
     assert_eq!(dropped.sum::<u64>(), end.dropped);
     let Some(Line::End(last)) = lines.last() else { panic!("{:?}", lines.last()) };
-    assert_eq!((last.lines, last.dropped), (end.lines, end.dropped));
+    assert_eq!((last.lines, last.dropped), (end.accesses, end.dropped));
+}
+
+#[test]
+fn the_end_of_a_run_does_not_wait_for_a_file_that_is_stuck() {
+    let (_go, stuck): (Sender<()>, _) = channel();
+    let file = Buffer::default();
+    let recording = Recording::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let engine = one("vcpu", 0).load().unwrap();
+    // Beyond what has room, boots included.
+    for _ in 0..600 {
+        let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
+        accesses(&mut started.vcpus[0], 200, 1);
+        started.vcpus[0].end();
+    }
+    let end = recording.finish();
+    assert!(matches!(end.stopped, Some(Stopped::Stuck)), "{end:?}");
+    assert_eq!((end.accesses, end.bytes), (0, 0));
+    assert!(end.dropped > 600 * 150, "all that there were: {end:?}");
+}
+
+/// Sends what it is written.
+struct Sent(Sender<Vec<u8>>);
+
+impl Write for Sent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Fails once the test has seen enough.
+        let _ = self.0.send(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_reach_the_file_while_more_come_without_a_pause() {
+    let (file, written) = channel();
+    let recording = Recording::begin(Sent(file), u64::MAX).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let engine = one("vcpu", 0).load().unwrap();
+    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
+    // Too few to fill a buffer, and no pause in which it would be written.
+    let early = (0..10_000).find_map(|_| {
+        accesses(&mut started.vcpus[0], 1, 0);
+        thread::sleep(Duration::from_millis(5));
+        written.try_recv().ok()
+    });
+    assert!(early.is_some_and(|bytes| bytes.len() < 100_000));
+}
+
+#[test]
+fn plugins_that_do_not_start_leave_no_boot() {
+    let trap = "(func (export \"init\") (param i32) (result i32) unreachable)
+        (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))";
+    let manifest = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"";
+    let broken = Setup::new().with("p.wasm", plugin("broken", manifest, trap), "");
+    let file = Buffer::default();
+    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    assert!(broken.load().unwrap().start_recorded(&host, 1, recording.recorder()).is_err());
+    one("vcpu", 0).load().unwrap().start_recorded(&host, 1, recording.recorder()).unwrap();
+    recording.finish();
+    let [Line::Boot(boot), Line::Start(_)] = &file.lines()[..] else { panic!() };
+    assert_eq!((boot.boot, boot.plugins[0].name.as_str()), (1, "busy"));
+}
+
+#[test]
+fn a_recording_ends_at_its_limit_with_a_whole_line_and_says_what_it_lacks() {
+    const LIMIT: u64 = 50_000;
+    let file = Buffer::default();
+    let recording = Recording::begin(file.clone(), LIMIT).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let engine = one("vcpu", 0).load().unwrap();
+    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
+    accesses(&mut started.vcpus[0], 2_000, 1);
+    started.vcpus[0].end();
+    let end = recording.finish();
+    assert!(matches!(end.stopped, Some(Stopped::Limit(LIMIT))), "{end:?}");
+    let lines = file.lines();
+    let Some((Line::Dropped(last), before)) = lines.split_last() else { panic!() };
+    assert_eq!(last.lines, end.dropped);
+    assert_eq!(before.len() as u64, end.accesses + end.wakes + 2, "beside boot and start");
+    let size = before.iter().map(|line| serde_json::to_string(line).unwrap().len() as u64 + 1);
+    assert!((LIMIT - 4_000..=LIMIT).contains(&size.sum()));
 }
 
 #[test]
 fn a_full_disk_ends_the_recording_and_not_the_run() {
-    struct Full(usize);
+    /// Takes so many bytes, the last of them in the middle of a line.
+    struct Full(usize, Buffer);
     impl Write for Full {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
-            Ok(bytes.len())
+            let fits = bytes.len().min(self.0);
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0 -= fits;
+            self.1.write(&bytes[..fits])
         }
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
-    let recording = Recording::begin(Full(1 << 20)).unwrap();
+    let file = Buffer::default();
+    let recording = Recording::begin(Full(100_000, file.clone()), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = one("vcpu", 0).load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
-    accesses(&mut started.vcpus[0], 20_000, 1);
+    for _ in 0..10_000 {
+        drop(read(&mut started.vcpus[0], 0x10));
+    }
     let end = recording.finish();
-    assert_eq!(end.error.map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
-    assert!(end.dropped > 0);
+    let Some(Stopped::File(error)) = &end.stopped else { panic!("{end:?}") };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    let bytes = file.0.lock().unwrap().clone();
+    let whole = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+    assert_eq!(end.accesses, whole - 2, "beside boot and start");
+    assert_eq!(end.accesses + end.dropped, 10_000);
+    assert_eq!(end.bytes, 100_000);
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! The host's files in a replay. A plugin knows a file by the name of its grant;
+//! where that leads is the profile's matter, and may be elsewhere now.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::call::{HostCall, PluginCall};
+use super::line::Boot;
+use super::tape::TapedCall;
+use crate::engine::Engine;
+use crate::plugin::Grant;
+use crate::profile::{PluginConfig, Profile};
+
+/// By plugin and recorded path, where its file is in the present profile.
+#[derive(Default)]
+pub(super) struct Moved(BTreeMap<(String, PathBuf), PathBuf>);
+
+impl Moved {
+    pub(super) fn between(boot: &Boot, engine: &Engine) -> Self {
+        // One whose profile is not right has nothing to find files by.
+        let Ok(recorded) = Profile::parse(&boot.profile, &boot.text) else {
+            return Moved::default();
+        };
+        let mut moved = BTreeMap::new();
+        for present in engine.plugins() {
+            let name = &present.manifest.plugin.name;
+            let of_boot = boot.plugins.iter().find(|plugin| plugin.name == *name);
+            let was = of_boot.and_then(|plugin| config(&recorded, &plugin.path));
+            for (file, path) in was.into_iter().flat_map(files) {
+                let now = files(present.config).find(|(granted, _)| *granted == file);
+                if let Some((_, now)) = now.filter(|(_, now)| *now != path) {
+                    moved.insert((name.clone(), path.to_owned()), now.to_owned());
+                }
+            }
+        }
+        Moved(moved)
+    }
+
+    /// Recorded calls as the present plugins are to be told them.
+    pub(super) fn taped(&self, calls: &[PluginCall]) -> Vec<TapedCall> {
+        let calls = calls.iter().cloned();
+        calls
+            .map(|PluginCall { plugin, mut call }| {
+                if let HostCall::HostFile { path, .. } = &mut call
+                    && let Some(now) = self.0.get(&(plugin.clone(), path.clone()))
+                {
+                    path.clone_from(now);
+                }
+                TapedCall { plugin: plugin.into(), call }
+            })
+            .collect()
+    }
+}
+
+fn config<'a>(profile: &'a Profile, path: &Path) -> Option<&'a PluginConfig> {
+    let mut plugins = profile.plugins.iter();
+    plugins.find(|plugin| plugin.path == path && plugin.shadow_of.is_none())
+}
+
+/// The files that a plugin is granted, by name.
+fn files(config: &PluginConfig) -> impl Iterator<Item = (&str, &Path)> {
+    config.grant.iter().filter_map(|grant| match grant {
+        Grant::HostFile { name, path } => Some((name.as_str(), path.as_path())),
+        _ => None,
+    })
+}
