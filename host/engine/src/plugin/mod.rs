@@ -10,6 +10,7 @@ mod listed;
 mod log;
 mod manifest;
 mod module;
+mod overlap;
 mod places;
 
 pub use abi::{HOST_CALLS, HostCall};
@@ -23,4 +24,4 @@ pub use manifest::{
     Needs, RegisterSpec, Scope, Unhandled, UnhandledReason,
 };
 pub(crate) use module::{Compiler, Plugin};
-pub use module::{Inspection, MAX_FILE_SIZE, ModuleError, inspect};
+pub use module::{Inspection, MAX_FILE_SIZE, ModuleError, inspect, read_manifest};
