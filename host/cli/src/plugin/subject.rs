@@ -39,7 +39,7 @@ impl Subject {
     pub(super) fn build(folder: &Path) -> Result<Self, Failure> {
         // Before the build, which takes long.
         check_manifest(folder)?;
-        let toolchain = WasmToolchain::find_or_add().map_err(Failure::host)?;
+        let toolchain = WasmToolchain::find_or_add(folder).map_err(Failure::host)?;
         let workspace = PluginCrates::load(folder)
             .with_context(|| format!("crate {}", folder.display()))
             .map_err(Failure::input)?;
