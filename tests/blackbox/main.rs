@@ -31,6 +31,7 @@ mod live;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
+mod plugin_test;
 mod plugins;
 mod policy;
 mod progress;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         msr_contract::trials(),
         multiboot::trials(),
         no_kvm::trials(),
+        plugin_test::trials(),
         plugins::trials(),
         policy::trials(),
         progress::trials(),
