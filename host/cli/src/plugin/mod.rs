@@ -7,6 +7,7 @@ mod inspect;
 mod measure;
 mod new;
 mod recorded;
+mod report;
 mod subject;
 mod template;
 mod test;
