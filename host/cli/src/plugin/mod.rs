@@ -3,6 +3,7 @@
 mod asks;
 mod bench;
 mod build;
+mod cost;
 mod inspect;
 mod measure;
 mod new;
