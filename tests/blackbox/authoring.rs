@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -13,8 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Workdir, cannot_run_here, guest_exit, require_kvm, trials,
-    wasmsr,
+    Outcome, Run, Running, Workdir, cannot_run_here, guest_exit, require_kvm, trials, wasmsr,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -37,13 +37,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         what_exists_is_not_overwritten,
         an_sdk_that_is_none,
         a_crate_inside_a_workspace,
-        a_built_file_is_tested_too,
-        a_folder_without_traces,
-        a_filter_that_matches_nothing,
         a_folder_that_is_no_crate,
-        a_built_file_is_measured_too,
-        a_plugin_that_fails_is_measured_as_failing,
-        a_profile_without_the_plugin
+        code_that_a_new_crate_has_is_formatted,
+        as_many_msrs_as_a_new_plugin_may_keep,
+        flags_in_the_environment_do_not_reach_plugins,
+        the_toolchain_is_that_of_the_crates_folder,
+        without_cargo_the_host_is_to_blame
     ]
 }
 
@@ -137,22 +136,26 @@ impl Crate {
         self.outdate();
         Running::start(wasmsr(arguments).current_dir(self.path(""))).finish()
     }
+
+    /// Its unit tests must pass, so many.
+    fn passes_its_unit_tests(&self, count: usize) {
+        let mut cargo = Command::new("cargo");
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("CARGO_PKG_") {
+                cargo.env_remove(name);
+            }
+        }
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        self.outdate();
+        cargo.args(["test", "--quiet"]).current_dir(self.path(""));
+        let run = Running::start(cargo.env("CARGO_TARGET_DIR", shared_target())).finish().exited(0);
+        assert!(run.stdout.contains(&format!("{count} passed")), "{run}");
+        assert!(!run.stderr.contains("warning"), "{run}");
+    }
 }
 
 fn the_crate_passes_its_unit_tests() -> Outcome {
-    let krate = first_try()?;
-    let mut cargo = Command::new("cargo");
-    for (name, _) in env::vars_os() {
-        if name.to_string_lossy().starts_with("CARGO_PKG_") {
-            cargo.env_remove(name);
-        }
-    }
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    krate.outdate();
-    cargo.args(["test", "--quiet"]).current_dir(krate.path(""));
-    let run = Running::start(cargo.env("CARGO_TARGET_DIR", shared_target())).finish().exited(0);
-    assert!(run.stdout.contains("2 passed"), "{run}");
-    assert!(!run.stderr.contains("warning"), "{run}");
+    first_try()?.passes_its_unit_tests(2);
     Ok(())
 }
 
@@ -292,6 +295,7 @@ fn a_mistake_in_the_manifest_costs_no_build() -> Outcome {
         ("access = \"rw\"", "acess = \"rw\"", "line 11, column 1", "did you mean `access`?"),
         ("name = \"first-try\"", "name = \"First\"", "line 4, column 8", "plugin name `First`"),
         ("0x56440000-0x564400ff", "0x120-0x130", "line 15, column 9", "overlap"),
+        ("0x56440000-0x564400ff", "0x800-0x8ff", "line 15, column 9", "x2APIC"),
     ] {
         let krate = first_try()?;
         krate.change("plugin.toml", old, new);
@@ -313,7 +317,8 @@ fn a_module_that_does_not_fit_its_manifest() -> Outcome {
         "let _ = wasmsr_sdk::timer::call_at(1);\nOk(*self.value",
     );
     let run = krate.wasmsr(&["plugin", "build"]);
-    run.refused(&["wasmsr.timer", "capability `timer`", "[needs] capabilities"]);
+    let place = "its manifest, line 3, column 1";
+    run.refused(&[place, "wasmsr.timer", "capability `timer`", "[needs] capabilities"]);
     assert!(!built.exists(), "a module that does not load is where profiles look");
     Ok(())
 }
@@ -326,11 +331,86 @@ fn code_that_does_not_compile() -> Outcome {
 }
 
 fn every_access_and_scope_builds() -> Outcome {
-    for (access, scope) in [("r", "vm"), ("w", "vcpu"), ("rw", "vm")] {
+    for (access, scope, tests) in [("r", "vm", 1), ("w", "vcpu", 1), ("rw", "vm", 2)] {
         let arguments = ["--msr", "0x10", "--access", access, "--scope", scope];
         let krate = new_crate("variant", &arguments)?;
         krate.wasmsr(&["plugin", "test"]).exited(0);
+        krate.passes_its_unit_tests(tests);
     }
+    Ok(())
+}
+
+fn code_that_a_new_crate_has_is_formatted() -> Outcome {
+    require_toolchain()?;
+    let rustfmt = Command::new("rustfmt").arg("--version").stdout(Stdio::null()).status();
+    if !rustfmt.is_ok_and(|status| status.success()) {
+        return cannot_run_here("there is no rustfmt");
+    }
+    let one = "0x10";
+    let two = "0x10,0x40000000-0x400000ff";
+    let three = "0x10,0x40000000-0x400000ff,0xc0010000";
+    let six = "1,2,3,4,5,6";
+    for msrs in [one, "0x123456-0x123457", two, "0x10,0x20,0x30", three, six] {
+        for access in ["r", "w", "rw"] {
+            for scope in ["vcpu", "vm"] {
+                let arguments = ["--msr", msrs, "--access", access, "--scope", scope];
+                let krate = new_crate("formatted", &arguments)?;
+                let mut rustfmt = Command::new("rustfmt");
+                rustfmt.args(["--check", "--edition", "2024", "src/lib.rs"]);
+                Running::start(rustfmt.current_dir(krate.path(""))).finish().exited(0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// They fit into the memory that an instance has by default.
+fn as_many_msrs_as_a_new_plugin_may_keep() -> Outcome {
+    let msrs = "0x10000-0x13fff,0x20000-0x23fff,0x30000-0x33fff,0x40000-0x43fff";
+    let krate = new_crate("many", &["--msr", msrs])?;
+    krate.wasmsr(&["plugin", "test"]).exited(0);
+    Ok(())
+}
+
+/// As CI may have them. cargo would forget the flags of the crate for them.
+fn flags_in_the_environment_do_not_reach_plugins() -> Outcome {
+    let krate = first_try()?;
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    krate.outdate();
+    let mut command = wasmsr(&["plugin", "bench", "--json"]);
+    command.env("RUSTFLAGS", "-Cdebuginfo=0").current_dir(krate.path(""));
+    let run = Running::start(&mut command).finish().exited(0);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let memory = report.get("memory").and_then(Value::as_u64).expect("a size");
+    assert!(memory < 1 << 20, "its stack has the linker's size: {report:#}");
+    Ok(())
+}
+
+/// rustup decides by the folder which toolchain is active.
+fn the_toolchain_is_that_of_the_crates_folder() -> Outcome {
+    let krate = first_try()?;
+    let elsewhere = Workdir::new();
+    let rustc = elsewhere.path().join("rustc");
+    let seen = elsewhere.path().join("seen");
+    let script = format!("#!/bin/sh\npwd >> '{}'\nexit 1\n", seen.display());
+    fs::write(&rustc, script).expect("a file can be written");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(&rustc, executable).expect("it is there");
+    let path = krate.path("");
+    let mut command = wasmsr(&["plugin", "build", path.to_str().expect("a plain path")]);
+    command.current_dir(elsewhere.path()).env("PATH", elsewhere.path()).env_remove("CARGO");
+    Running::start(&mut command).finish().exited(12);
+    let seen = fs::read_to_string(seen).expect("rustc was asked");
+    let own = path.canonicalize().expect("it is there");
+    assert!(seen.lines().all(|folder| Path::new(folder) == own), "{seen}");
+    Ok(())
+}
+
+fn without_cargo_the_host_is_to_blame() -> Outcome {
+    let krate = first_try()?;
+    let mut command = wasmsr(&["plugin", "build"]);
+    command.current_dir(krate.path("")).env("PATH", "/nowhere").env_remove("CARGO");
+    Running::start(&mut command).finish().exited(12).said(&["https://rustup.rs"]);
     Ok(())
 }
 
@@ -418,79 +498,10 @@ fn a_crate_inside_a_workspace() -> Outcome {
     Ok(())
 }
 
-/// Answers reads with 5, and traps at writes.
-const UNEVEN: Plugin = Plugin {
-    name: "uneven",
-    manifest: r#"msr = [{ range = "0x10" }]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)"#,
-};
-
-fn uneven() -> Workdir {
-    let workdir = Workdir::new();
-    workdir.put("uneven.wasm", UNEVEN.wasm());
-    workdir
-}
-
-fn a_built_file_is_tested_too() -> Outcome {
-    let workdir = uneven();
-    fs::create_dir(workdir.path().join("traces")).expect("a folder can be made");
-    workdir.put("traces/x.trace", "[[plugin]]\npath = \"uneven.wasm\"\n---\nr 0x10   -> 0x5\n");
-    workdir.wasmsr(&["plugin", "test", "uneven.wasm"]).exited(0);
-    fs::rename(workdir.path().join("traces"), workdir.path().join("other")).expect("it is there");
-    workdir.wasmsr(&["plugin", "test", "uneven.wasm", "--traces", "other"]).exited(0);
-    Ok(())
-}
-
-fn a_folder_without_traces() -> Outcome {
-    uneven().wasmsr(&["plugin", "test", "uneven.wasm"]).refused(&["no test in traces", "--traces"]);
-    Ok(())
-}
-
-fn a_filter_that_matches_nothing() -> Outcome {
-    let workdir = uneven();
-    workdir.put("x.trace", "");
-    let arguments = ["plugin", "test", "uneven.wasm", "--traces", ".", "--filter", "y"];
-    workdir.wasmsr(&arguments).refused(&["`y`", "x.trace"]);
-    Ok(())
-}
-
 fn a_folder_that_is_no_crate() -> Outcome {
     for verb in ["build", "test", "bench"] {
         let run = Workdir::new().wasmsr(&["plugin", verb, "."]);
         run.refused(&["no Cargo.toml", "wasmsr plugin new"]);
     }
-    Ok(())
-}
-
-fn a_built_file_is_measured_too() -> Outcome {
-    let workdir = Workdir::new();
-    let even =
-        Plugin { name: "even", manifest: r#"msr = [{ range = "0x10", access = "r" }]"#, ..UNEVEN };
-    workdir.put("even.wasm", even.wasm());
-    let run = workdir.wasmsr(&["plugin", "bench", "even.wasm"]).exited(0);
-    assert!(
-        run.stdout.contains("64.0 KiB an instance (1 pages), at most 1.0 MiB (16 pages)"),
-        "{run}"
-    );
-    Ok(())
-}
-
-fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
-    let run = uneven().wasmsr(&["plugin", "bench", "uneven.wasm", "--json"]).exited(1);
-    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
-    let answers: Vec<_> = (0..2)
-        .filter_map(|number| report.pointer(&format!("/accesses/{number}/answer"))?.as_str())
-        .collect();
-    assert_eq!(answers, ["handled", "failed"], "{report:#}");
-    Ok(())
-}
-
-fn a_profile_without_the_plugin() -> Outcome {
-    let workdir = uneven();
-    workdir.put("vm.toml", "[boot]\nguest = \"hello\"\n");
-    let run = workdir.wasmsr(&["plugin", "bench", "uneven.wasm", "--profile", "vm.toml"]);
-    run.refused(&["profile vm.toml", "uneven.wasm", "--profile"]);
     Ok(())
 }

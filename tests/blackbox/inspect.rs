@@ -7,7 +7,15 @@ use sha2::{Digest as _, Sha256};
 use crate::fixture::{Outcome, Plugin, Workdir, trials};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![a_page_for_people, json_for_programs, a_missing_file, a_folder, no_plugin_at_all]
+    trials![
+        a_page_for_people,
+        json_for_programs,
+        a_missing_file,
+        a_folder,
+        no_plugin_at_all,
+        a_hostile_file,
+        msrs_that_no_vm_can_have
+    ]
 }
 
 const PLUGIN: Plugin = Plugin {
@@ -71,5 +79,38 @@ fn no_plugin_at_all() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("x.wasm", "plain text");
     workdir.wasmsr(&["plugin", "inspect", "x.wasm"]).refused(&["x.wasm", "WebAssembly"]);
+    Ok(())
+}
+
+/// Text that would move the cursor, or fake a section.
+fn a_hostile_file() -> Outcome {
+    const HOSTILE: Plugin = Plugin {
+        name: "hostile",
+        manifest: "msr = [{ range = \"0x10\", access = \"r\" }, { config = \"\\u001b[2J\\nimports\" }]\n\
+                   # \u{9b}2J\u{202e}",
+        code: r#"
+            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))
+            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (func (export "ev\1b[2Jil\nimports\n  none"))"#,
+    };
+    let workdir = Workdir::new();
+    workdir.put("x.wasm", HOSTILE.wasm());
+    let run = workdir.wasmsr(&["plugin", "inspect", "x.wasm"]).exited(0);
+    assert!(!run.stdout.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{run}");
+    assert_eq!(run.stdout.lines().filter(|line| *line == "imports").count(), 1, "{run}");
+    let run = workdir.wasmsr(&["plugin", "inspect", "x.wasm", "--json"]).exited(0);
+    assert!(!run.stdout.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{run}");
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let name = report.pointer("/exports/2/name").and_then(Value::as_str);
+    assert_eq!(name, Some("ev\u{1b}[2Jil\nimports\n  none"), "{report:#}");
+    Ok(())
+}
+
+fn msrs_that_no_vm_can_have() -> Outcome {
+    let workdir = Workdir::new();
+    let manifest = r#"msr = [{ range = "0x800-0x8ff", access = "r" }]"#;
+    let code = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#;
+    workdir.put("x.wasm", Plugin { name: "x2apic", manifest, code }.wasm());
+    workdir.wasmsr(&["plugin", "inspect", "x.wasm"]).exited(0).said(&["no VM", "x2APIC"]);
     Ok(())
 }

@@ -31,6 +31,8 @@ mod live;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
+mod plugin_bench;
+mod plugin_test;
 mod plugins;
 mod policy;
 mod progress;
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
         msr_contract::trials(),
         multiboot::trials(),
         no_kvm::trials(),
+        plugin_bench::trials(),
+        plugin_test::trials(),
         plugins::trials(),
         policy::trials(),
         progress::trials(),

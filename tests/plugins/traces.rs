@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::{self, Difference};
+use wasmsr_engine::trace::{self, Difference, Trace};
 
 /// Runs a trace with the plugins in a folder and compares the answers.
 pub(crate) fn check(path: &Path, built: &Path) {
     let text = fs::read_to_string(path).expect("a trace can be read");
-    let answered = trace::replay(&text, built, &LoadOptions::default())
+    let answered = Trace::parse(&text, built)
+        .and_then(|trace| trace.replay(&LoadOptions::default()))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if env::var_os("BLESS").is_some() {
         fs::write(path, trace::blessed(&text, &answered)).expect("a trace can be written");

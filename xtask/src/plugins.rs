@@ -1,6 +1,7 @@
 //! `cargo xtask plugins`: every plugin crate becomes one `.wasm` file, and so
 //! does every plugin in another language.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
@@ -20,8 +21,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let plugins = workspace.plugin_crates();
     ensure!(!plugins.is_empty(), "no workspace member under plugins/ or examples/ is a cdylib");
-    let built = build_crates(&toolchain()?, workspace.crates(), &plugins, Output::OnFailure)
-        .context("building the plugins")?;
+    let built =
+        build_crates(&toolchain(&workspace.root)?, workspace.crates(), &plugins, Output::OnFailure)
+            .context("building the plugins")?;
     for (plugin, built) in plugins.iter().zip(&built) {
         publish(workspace, "", &plugin.package, &built.file_name, &built.read()?)?;
     }
@@ -50,11 +52,11 @@ fn publish(
 
 /// Finds a toolchain for Wasm, installing what is missing where that is
 /// possible.
-fn toolchain() -> Result<WasmToolchain> {
-    match WasmToolchain::find_or_add() {
+fn toolchain(folder: &Path) -> Result<WasmToolchain> {
+    match WasmToolchain::find_or_add(folder) {
         Err(Missing { packages, .. }) if apt::can_install() => {
             apt::install(&packages)?;
-            Ok(WasmToolchain::find()?)
+            Ok(WasmToolchain::find(folder)?)
         }
         found => Ok(found?),
     }

@@ -9,6 +9,7 @@ use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::{Loaded, load_options};
+use crate::plain::{plain, pretty_json};
 use crate::tables::{range_name, table};
 
 /// Checks a profile and prints what follows from it.
@@ -17,7 +18,7 @@ pub(crate) fn check(args: &args::Check) -> Result<Code, Failure> {
     let loaded = Loaded::load_and_check(&args.profile, &options).map_err(Failure::input)?;
     let report = Report::new(&loaded);
     let text = match args.json {
-        true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
+        true => pretty_json(&report).map_err(Failure::host)?,
         false => report.for_people(),
     };
     print(&text).map_err(Failure::host)?;
@@ -222,7 +223,7 @@ impl Report {
             };
             table.add_row([
                 name,
-                plugin.version.clone(),
+                plain(&plugin.version),
                 ByteSize(plugin.size).display().iec().to_string(),
                 plugin.sha256.chars().take(12).collect(),
                 plugin.fuel.to_string(),

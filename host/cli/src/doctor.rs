@@ -1,6 +1,6 @@
 //! `wasmsr doctor`: whether this host is fit, and what to do where it is not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use wasmsr_engine::plugin::{CacheError, CodeCache};
@@ -18,7 +18,7 @@ pub(crate) fn doctor(args: &args::Doctor) -> Result<Code, Failure> {
     let mut findings = wasmsr_vmm::survey();
     let opened = cache_directory(&args.cache)
         .map(|directory| CodeCache::open(&directory).map(|_| directory));
-    findings.extend([cache(opened), wasm_toolchain(&WasmToolchain::find())]);
+    findings.extend([cache(opened), wasm_toolchain(&WasmToolchain::find(Path::new(".")))]);
     let unfit = findings.iter().any(|finding| finding.verdict == Fitness::Unfit);
     let text = match args.json {
         true => {

@@ -59,6 +59,25 @@ pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The same with line breaks, for a command's one object.
+pub(crate) fn pretty_json(value: &impl Serialize) -> serde_json::Result<String> {
+    let text = serde_json::to_string_pretty(value)?;
+    let mut plain = String::with_capacity(text.len());
+    let mut units = [0; 2];
+    for character in text.chars() {
+        // JSON's strings hold no line breaks: these are between values.
+        if character == '\n' || !is_active(character) {
+            plain.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut units) {
+            // A String takes everything.
+            let _ = write!(plain, "\\u{unit:04x}");
+        }
+    }
+    Ok(plain)
+}
+
 struct Inactive;
 
 impl Formatter for Inactive {
@@ -147,5 +166,7 @@ mod tests {
         let escaped = json(&text).unwrap();
         assert_eq!(escaped, r#""a\u009b\u202e\udb40\udc01\"\u001b""#);
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+        assert_eq!(pretty_json(&text).unwrap(), escaped);
+        assert_eq!(pretty_json(&[1]).unwrap(), "[\n  1\n]");
     }
 }

@@ -211,9 +211,11 @@ impl VcpuMsrs {
     }
 
     /// Fuel that the last access used in the first plugin that claims the MSR
-    /// in this direction; `None` where nobody does, or the plugin failed.
+    /// in this direction, or else wants what is unhandled; `None` where nobody
+    /// does, or the plugin failed.
     pub fn fuel_used(&mut self, index: MsrIndex, direction: Direction) -> Option<u64> {
-        let first = *self.answers.map.lookup(index, direction).first()?;
+        let Answers { map, unknown, invalid, .. } = &*self.answers;
+        let first = map.lookup(index, direction).iter().chain(unknown).chain(invalid).next()?;
         self.seats.get_mut(usize::from(first.0))?.with(|sitter| sitter.fuel_used())
     }
 

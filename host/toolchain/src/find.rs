@@ -88,15 +88,16 @@ impl Missing {
 }
 
 impl WasmToolchain {
-    /// Looks for one, and changes nothing.
+    /// Looks for one, and changes nothing. Which one is active may depend on the
+    /// folder.
     ///
     /// # Errors
     /// [`Missing`]
-    pub fn find() -> Result<Self, Missing> {
-        if has_cargo() && active_has_target() {
+    pub fn find(folder: &Path) -> Result<Self, Missing> {
+        if has_cargo() && active_has_target(folder) {
             return Ok(Self::Active);
         }
-        Self::debian()
+        Self::debian(folder)
     }
 
     /// Looks for one; where the active toolchain lacks the target, lets rustup
@@ -104,17 +105,17 @@ impl WasmToolchain {
     ///
     /// # Errors
     /// [`Missing`]
-    pub fn find_or_add() -> Result<Self, Missing> {
-        if has_cargo() && (active_has_target() || rustup_adds_target()) {
+    pub fn find_or_add(folder: &Path) -> Result<Self, Missing> {
+        if has_cargo() && (active_has_target(folder) || rustup_adds_target(folder)) {
             return Ok(Self::Active);
         }
-        Self::debian()
+        Self::debian(folder)
     }
 
-    fn debian() -> Result<Self, Missing> {
+    fn debian(folder: &Path) -> Result<Self, Missing> {
         let mut packages: Vec<_> =
             DEBIAN_PACKAGES.into_iter().filter(|package| !is_debian_package(package)).collect();
-        let linker = linker();
+        let linker = linker(folder);
         if linker.is_none() {
             packages.push(LLD.1);
         }
@@ -131,14 +132,18 @@ impl WasmToolchain {
 
     /// `cargo build` with this toolchain; the caller adds [`TARGET`].
     pub(crate) fn cargo_build(&self) -> Command {
-        match self {
+        let mut cargo = match self {
             Self::Active => {
                 let mut cargo = cargo();
                 cargo.arg("build");
                 cargo
             }
             Self::Debian { linker } => debian_cargo_build(linker),
-        }
+        };
+        // Where there is one of these, cargo forgets the flags of its
+        // configuration, among them the size of a plugin's stack.
+        cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        cargo
     }
 }
 
@@ -167,8 +172,8 @@ fn debian_cargo_build(linker: &Path) -> Command {
     cargo
 }
 
-fn active_has_target() -> bool {
-    let Some(folder) = printed(&["--print", "target-libdir", "--target", TARGET]) else {
+fn active_has_target(folder: &Path) -> bool {
+    let Some(folder) = printed(folder, &["--print", "target-libdir", "--target", TARGET]) else {
         return false;
     };
     let Ok(entries) = fs::read_dir(folder) else {
@@ -177,12 +182,13 @@ fn active_has_target() -> bool {
     entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
-fn rustup_adds_target() -> bool {
+fn rustup_adds_target(folder: &Path) -> bool {
     if !is_installed("rustup") {
         return false;
     }
     say(format!("adding the target {TARGET} with rustup\n").as_bytes());
     let rustup = Command::new("rustup")
+        .current_dir(folder)
         .args(["--quiet", "target", "add", TARGET])
         .env("RUSTUP_MAX_RETRIES", "0")
         .env_remove("RUST_BACKTRACE")
@@ -193,7 +199,7 @@ fn rustup_adds_target() -> bool {
     if !added {
         say(b"rustup cannot add the target\n");
     }
-    added && active_has_target()
+    added && active_has_target(folder)
 }
 
 /// Waits for a program, and stops it when the time is over.
@@ -216,18 +222,20 @@ fn ends_well_within(limit: Duration, child: &mut Child) -> bool {
 
 /// rustup's toolchains bring `rust-lld`; Debian's package `lld` is the other
 /// source.
-fn linker() -> Option<PathBuf> {
+fn linker(folder: &Path) -> Option<PathBuf> {
     const BUNDLED: &str = "lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld";
-    let bundled = printed(&["--print", "sysroot"]).map(|sysroot| Path::new(&sysroot).join(BUNDLED));
+    let sysroot = printed(folder, &["--print", "sysroot"]);
+    let bundled = sysroot.map(|sysroot| Path::new(&sysroot).join(BUNDLED));
     bundled.filter(|path| path.is_file()).or_else(|| {
         let lld = PathBuf::from(LLD.0);
         lld.is_file().then_some(lld)
     })
 }
 
-/// What the active rustc prints, if it does.
-fn printed(arguments: &[&str]) -> Option<String> {
+/// What the rustc that is active in a folder prints, if it does.
+fn printed(folder: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("rustc")
+        .current_dir(folder)
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -282,6 +290,17 @@ mod tests {
         check(&["rustc"], "no cargo", "https://rustup.rs");
         check(&["rustc", "rustup"], "no cargo", "https://rustup.rs");
         check(&[], "no rustc", "https://rustup.rs");
+    }
+
+    #[test]
+    fn flags_of_the_environment_do_not_hide_those_of_the_crate() {
+        for toolchain in [WasmToolchain::Active, WasmToolchain::Debian { linker: "lld".into() }] {
+            let cargo = toolchain.cargo_build();
+            for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+                let removed = cargo.get_envs().any(|(key, value)| key == name && value.is_none());
+                assert!(removed, "{toolchain}: {name}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use wasmsr_engine::plugin::{Manifest, RegisterSpec, UnhandledReason};
 
+use crate::plain::plain;
 use crate::tables::{range_name, table};
 
 /// Everything that a plugin wants to answer and to have.
@@ -93,7 +94,7 @@ impl Asks {
             for Msrs { which, access, scope } in &self.msrs {
                 let (which, name) = match which {
                     Which::Range(range) => (range.clone(), range.parse().map(range_name).ok()),
-                    Which::Config(key) => (format!("config.{key} of the profile"), None),
+                    Which::Config(key) => (format!("config.{} of the profile", plain(key)), None),
                 };
                 msrs.add_row([which, name.unwrap_or("-".into()), access.clone(), scope.clone()]);
             }
@@ -102,6 +103,7 @@ impl Asks {
         text.push('\n');
         let mut line = |title: &str, items: &[String]| {
             if !items.is_empty() {
+                let items: Vec<String> = items.iter().map(|item| plain(item)).collect();
                 text += &format!("{title:<12}{}\n", items.join(", "));
             }
         };

@@ -1,20 +1,24 @@
 //! `wasmsr plugin bench`: what a plugin's answers cost, with no KVM and no guest.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use bytesize::ByteSize;
 use serde::Serialize;
-use wasmsr_engine::msr::{Direction, MsrAccess, MsrIndex, MsrOp, MsrRange, Outcome, Reason};
+use wasmsr_engine::msr::{Direction, MsrIndex, MsrRange, Reason};
 use wasmsr_engine::plugin::{Capability, Grant};
-use wasmsr_engine::{Engine, Host, LoadOptions, MapEntry, MsrHandler, NoGuest, Profile, VcpuMsrs};
+use wasmsr_engine::profile::PluginConfig;
+use wasmsr_engine::{Engine, LoadOptions, MapEntry, NoGuest, Profile};
 
+use super::cost::{Bench, Cost, Deed, FAILED};
 use super::measure;
 use super::subject::Subject;
 use crate::args;
 use crate::console::print;
 use crate::exit::{Code, Failure};
+use crate::plain::{plain, pretty_json};
 use crate::progress::Progress;
 use crate::tables::table;
 
@@ -28,9 +32,9 @@ pub(crate) fn bench(args: &args::Bench) -> Result<Code, Failure> {
     if cfg!(debug_assertions) {
         tracing::warn!("this wasmsr is a debug build: the times are longer than a release's");
     }
-    let report = measured(&profile, &subject, from).map_err(Failure::input)?;
+    let report = measured(&profile, &subject, from.as_deref()).map_err(Failure::input)?;
     let text = match args.json {
-        true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
+        true => pretty_json(&report).map_err(Failure::host)?,
         false => report.for_people(),
     };
     print(&text).map_err(Failure::host)?;
@@ -47,16 +51,21 @@ fn profile(args: &args::Bench, subject: &Subject) -> Result<(Profile, Option<Pat
     };
     let mut profile = Profile::read(&path).map_err(Failure::input)?;
     let wasm = subject.wasm.canonicalize().map_err(Failure::host)?;
-    profile.plugins.retain(|plugin| plugin.path.canonicalize().is_ok_and(|path| path == wasm));
-    if profile.plugins.is_empty() {
+    let is_it = |plugin: &PluginConfig| plugin.path.canonicalize().is_ok_and(|path| path == wasm);
+    let is_in_charge = |plugin: &PluginConfig| is_it(plugin) && plugin.shadow_of.is_none();
+    let place = profile.plugins.iter().position(is_in_charge);
+    let Some(place) = place.or_else(|| profile.plugins.iter().position(is_it)) else {
         return Err(Failure::input(anyhow!(
             "profile {}: no [[plugin]] has the path of {}; add one, or name another profile with \
              --profile",
             path.display(),
             subject.wasm.display()
         )));
-    }
-    profile.plugins.truncate(1);
+    };
+    let mut plugin = profile.plugins.swap_remove(place);
+    // Measured alone, a shadow has nobody to compare itself with.
+    plugin.shadow_of = None;
+    profile.plugins = vec![plugin];
     Ok((profile, Some(path)))
 }
 
@@ -90,31 +99,43 @@ fn grant(asked: &Capability) -> Grant {
     }
 }
 
-fn measured(profile: &Profile, subject: &Subject, from: Option<PathBuf>) -> anyhow::Result<Report> {
+fn measured(profile: &Profile, subject: &Subject, from: Option<&Path>) -> anyhow::Result<Report> {
     let load = || Engine::load(profile, &LoadOptions::default());
     let engine = load()?;
-    let compile_ns = measure::time(5, load)?;
-    let host: Arc<dyn Host> = Arc::new(NoGuest::default());
-    let start_ns = measure::time(51, || engine.start(&host, 1))?;
-    let fresh = || -> anyhow::Result<VcpuMsrs> {
-        engine.start(&host, 1)?.vcpus.pop().context("no vCPU was started")
+    let bench = Bench { engine: &engine, host: Arc::new(NoGuest::default()) };
+    let memory = bench.memory_at_start();
+    let memory = match from {
+        Some(_) => memory?,
+        None => memory.context(
+            "the plugin does not start without a configuration; name the profile that has one \
+             with --profile",
+        )?,
     };
+    let compile_ns = measure::time(5, load)?;
+    let start_ns = bench.start_time()?;
     let map = engine.map();
     let msrs = representatives(&map);
-    let accesses = msrs.iter().take(MOST_MSRS).flat_map(|&(index, entry)| {
+    let shown: BTreeSet<MsrIndex> = msrs.iter().take(MOST_MSRS).map(|(index, _)| *index).collect();
+    let claimed = msrs.into_iter().take(MOST_MSRS).flat_map(|(index, entry)| {
         let directions = [Direction::Read, Direction::Write].into_iter();
-        directions
-            .filter(|direction| entry.directions.contains(*direction))
-            .map(move |direction| (index, direction))
+        let claimed = directions.filter(|direction| entry.directions.contains(*direction));
+        claimed.map(move |direction| Deed { index, direction, reason: Reason::Filter })
     });
-    let accesses: Vec<(MsrIndex, Direction)> = accesses.collect();
-    let mut progress = Progress::of_steps(accesses.len());
-    let accesses = accesses.into_iter().map(|(index, direction)| {
-        let access = one(&fresh, index, direction);
+    let deeds: Vec<Deed> = claimed.chain(unhandled(&map, subject)).collect();
+    ensure!(
+        !deeds.is_empty(),
+        "the plugin answers no MSR with this configuration; name a profile that lists some with \
+         --profile"
+    );
+    let mut progress = Progress::of_steps(deeds.len());
+    let mut accesses = Vec::new();
+    let mut memory_after = memory;
+    for deed in deeds {
+        let cost = bench.cost(deed)?;
         progress.advance(1);
-        access
-    });
-    let accesses = accesses.collect::<anyhow::Result<Vec<Access>>>()?;
+        memory_after = memory_after.max(cost.memory);
+        accesses.push(Access::new(deed, &cost));
+    }
     let config = profile.plugins.first().context("the profile has no plugin")?;
     let about = &subject.inspection.manifest.plugin;
     Ok(Report {
@@ -122,10 +143,11 @@ fn measured(profile: &Profile, subject: &Subject, from: Option<PathBuf>) -> anyh
         version: about.version.to_string(),
         path: subject.wasm.display().to_string(),
         profile: from.map(|path| path.display().to_string()),
-        msrs_left_out: msrs.len().saturating_sub(MOST_MSRS),
+        msrs_left_out: claimed_msrs(&map).saturating_sub(shown.len() as u64),
         accesses,
         fuel_limit: config.fuel,
-        memory: fresh()?.instances().iter().map(|instance| instance.memory).max().unwrap_or(0),
+        memory,
+        memory_after,
         memory_ceiling: config.memory,
         compile_ns,
         start_ns,
@@ -144,51 +166,33 @@ fn representatives(map: &[MapEntry]) -> Vec<(MsrIndex, &MapEntry)> {
     msrs
 }
 
-/// How an access ends in which the plugin fails.
-const FAILED: &str = "failed";
-
-/// Accesses of a fresh plugin before its fuel is read: the first may be a
-/// special one.
-const ACCESSES_BEFORE_FUEL: usize = 16;
-
-fn one(
-    fresh: &dyn Fn() -> anyhow::Result<VcpuMsrs>,
-    index: MsrIndex,
-    direction: Direction,
-) -> anyhow::Result<Access> {
-    let access = |op| MsrAccess { index, op, reason: Reason::Filter };
-    let op = match direction {
-        Direction::Read => MsrOp::Read,
-        // What is read is what a plugin may be expected to take.
-        Direction::Write => match fresh()?.answer(access(MsrOp::Read)) {
-            Outcome::Handled(value) => MsrOp::Write(value),
-            _ => MsrOp::Write(0),
-        },
-    };
-    let mut vcpu = fresh()?;
-    let mut outcome = vcpu.answer(access(op));
-    for _ in 1..ACCESSES_BEFORE_FUEL {
-        outcome = vcpu.answer(access(op));
+/// How many MSRs the plugin claims.
+fn claimed_msrs(map: &[MapEntry]) -> u64 {
+    let mut ranges: Vec<MsrRange> = map.iter().map(|entry| entry.range).collect();
+    ranges.sort_unstable();
+    let (mut count, mut next) = (0, 0);
+    for range in ranges {
+        let end = u64::from(range.last().0) + 1;
+        count += end.saturating_sub(next.max(u64::from(range.first().0)));
+        next = next.max(end);
     }
-    let fuel = vcpu.fuel_used(index, direction);
-    let time = fuel.map(|_| fresh().map(|mut vcpu| measure::access(&mut vcpu, access(op))));
-    let time = time.transpose()?;
-    Ok(Access {
-        msr: index.to_string(),
-        name: index.name(),
-        op: direction.to_string(),
-        answer: match (&outcome, fuel) {
-            (_, None) => FAILED,
-            (Outcome::Handled(_), _) => "handled",
-            (Outcome::Fault, _) => "fault",
-            (Outcome::Kernel, _) => "kernel",
-            (Outcome::Stop(_), _) => "stop",
-        },
-        ns: time.map(|time| time.ours),
-        native_ns: time.map(|time| time.native),
-        ratio: time.map(|time| time.ratio),
-        fuel,
-    })
+    count
+}
+
+/// Accesses of an MSR that the plugin does not claim, for each reason for which
+/// it wants those.
+fn unhandled(map: &[MapEntry], subject: &Subject) -> Vec<Deed> {
+    let after = map.iter().filter_map(|entry| entry.range.last().0.checked_add(1));
+    let mut candidates = [0xdead, 0].into_iter().chain(after).map(MsrIndex);
+    let free = candidates.find(|&index| !map.iter().any(|entry| entry.range.contains(index)));
+    let Some(index) = free else { return Vec::new() };
+    let reasons = &subject.inspection.manifest.unhandled.reasons;
+    let reasons = reasons.iter().map(|&reason| Reason::from(reason));
+    let both = reasons.flat_map(|reason| {
+        let directions = [Direction::Read, Direction::Write].into_iter();
+        directions.map(move |direction| Deed { index, direction, reason })
+    });
+    both.collect()
 }
 
 #[derive(Serialize)]
@@ -198,10 +202,12 @@ struct Report {
     path: String,
     profile: Option<String>,
     accesses: Vec<Access>,
-    msrs_left_out: usize,
+    msrs_left_out: u64,
     fuel_limit: u64,
-    /// Of the largest instance, in bytes.
+    /// Of the largest instance before any access, in bytes.
     memory: u64,
+    /// After all accesses.
+    memory_after: u64,
     memory_ceiling: u64,
     compile_ns: f64,
     start_ns: f64,
@@ -212,11 +218,32 @@ struct Access {
     msr: String,
     name: Option<&'static str>,
     op: String,
+    /// Why the access leaves the kernel.
+    reason: String,
     answer: &'static str,
+    failures: u64,
     ns: Option<f64>,
     native_ns: Option<f64>,
     ratio: Option<f64>,
     fuel: Option<u64>,
+}
+
+impl Access {
+    fn new(deed: Deed, cost: &Cost) -> Self {
+        let time = &cost.time;
+        Access {
+            msr: deed.index.to_string(),
+            name: deed.index.name(),
+            op: deed.direction.to_string(),
+            reason: deed.reason.to_string(),
+            answer: cost.answer,
+            failures: cost.failures,
+            ns: time.map(|time| time.ours),
+            native_ns: time.map(|time| time.native),
+            ratio: time.map(|time| time.ratio),
+            fuel: cost.fuel,
+        }
+    }
 }
 
 impl Report {
@@ -230,7 +257,10 @@ impl Report {
             rows.add_row([
                 access.msr.clone(),
                 access.name.unwrap_or("-").to_owned(),
-                access.op.clone(),
+                match access.reason == Reason::Filter.to_string() {
+                    true => access.op.clone(),
+                    false => format!("{}, {}", access.op, access.reason),
+                },
                 access.answer.to_owned(),
                 shown(access.ns, " ns"),
                 shown(access.native_ns, " ns"),
@@ -247,17 +277,18 @@ impl Report {
         format!(
             "plugin   {} {}\nfile     {}\nprofile  {}\n\n{}\n{left_out}\n\
              fuel     of {} an access\n\
-             memory   {} an instance ({} pages), at most {} ({} pages)\n\
+             memory   {} an instance ({} pages), {} after the accesses, at most {} ({} pages)\n\
              compile  {:.1} ms, without the cache\n\
              start    {:.1} µs, to instantiate and init for one vCPU",
             self.name,
-            self.version,
+            plain(&self.version),
             self.path,
             self.profile.as_deref().unwrap_or("none: no configuration, every grant it asks for"),
             rows.trim_fmt(),
             self.fuel_limit,
             iec(self.memory),
             self.memory / PAGE,
+            iec(self.memory_after),
             iec(self.memory_ceiling),
             self.memory_ceiling / PAGE,
             self.compile_ns / 1e6,

@@ -25,6 +25,30 @@ pub(super) struct Pair {
     pub(super) ratio: f64,
 }
 
+/// Which outcomes there were, a bit each: cheap enough to be kept while the
+/// clock runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Outcomes(u8);
+
+impl Outcomes {
+    const NAMES: [&str; 4] = ["handled", "fault", "kernel", "stop"];
+
+    pub(super) fn note(&mut self, outcome: &Outcome) {
+        self.0 |= match outcome {
+            Outcome::Handled(_) => 1,
+            Outcome::Fault => 2,
+            Outcome::Kernel => 4,
+            Outcome::Stop(_) => 8,
+        };
+    }
+
+    /// The only one there was.
+    pub(super) fn only(self) -> Option<&'static str> {
+        let only = self.0.is_power_of_two().then_some(self.0.trailing_zeros())?;
+        Self::NAMES.get(usize::try_from(only).ok()?).copied()
+    }
+}
+
 /// What a VMM would write by hand for one MSR.
 struct Native {
     index: MsrIndex,
@@ -44,18 +68,24 @@ impl MsrHandler for Native {
     }
 }
 
-/// Measures one access over and over.
-pub(super) fn access(ours: &mut dyn MsrHandler, access: MsrAccess) -> Pair {
+/// Measures one access over and over, and notes how they end.
+pub(super) fn access(
+    ours: &mut dyn MsrHandler,
+    access: MsrAccess,
+    outcomes: &mut Outcomes,
+) -> Pair {
+    let mut native_outcomes = Outcomes::default();
     let mut native: Box<dyn MsrHandler> = Box::new(Native { index: access.index, value: 0 });
     // The first call compiles nothing, but finds cold caches.
-    let once = nanos_each(&mut *ours, access, 16).max(1.0);
+    let once = nanos_each(&mut *ours, access, 16, outcomes).max(1.0);
     let wanted = ROUND.as_secs_f64() * 1e9 / once;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped")]
     let count = wanted.clamp(1.0, f64::from(MOST_ACCESSES)) as u32;
     let mut pairs = Vec::new();
     for _ in 0..=ROUNDS {
-        let own = nanos_each(&mut *ours, access, count);
-        pairs.push((own, nanos_each(&mut *native, access, MOST_ACCESSES)));
+        let own = nanos_each(&mut *ours, access, count, outcomes);
+        let native = nanos_each(&mut *native, access, MOST_ACCESSES, &mut native_outcomes);
+        pairs.push((own, native));
     }
     // It warmed up.
     pairs.remove(0);
@@ -63,10 +93,15 @@ pub(super) fn access(ours: &mut dyn MsrHandler, access: MsrAccess) -> Pair {
     Pair { ours: of(|pair| pair.0), native: of(|pair| pair.1), ratio: of(|pair| pair.0 / pair.1) }
 }
 
-fn nanos_each(handler: &mut dyn MsrHandler, access: MsrAccess, count: u32) -> f64 {
+fn nanos_each(
+    handler: &mut dyn MsrHandler,
+    access: MsrAccess,
+    count: u32,
+    outcomes: &mut Outcomes,
+) -> f64 {
     let start = Instant::now();
     for _ in 0..count {
-        let _ = black_box(handler.answer(black_box(access)));
+        outcomes.note(&black_box(handler.answer(black_box(access))));
     }
     start.elapsed().as_secs_f64() * 1e9 / f64::from(count)
 }
@@ -86,4 +121,24 @@ pub(super) fn time<T, E>(runs: usize, mut run: impl FnMut() -> Result<T, E>) -> 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_have_a_name_if_all_are_the_same() {
+        let mut outcomes = Outcomes::default();
+        assert_eq!(outcomes.only(), None);
+        for value in [1, 2] {
+            outcomes.note(&Outcome::Handled(value));
+            assert_eq!(outcomes.only(), Some("handled"));
+        }
+        outcomes.note(&Outcome::Fault);
+        assert_eq!(outcomes.only(), None);
+        let mut outcomes = Outcomes::default();
+        outcomes.note(&Outcome::Kernel);
+        assert_eq!(outcomes.only(), Some("kernel"));
+    }
 }

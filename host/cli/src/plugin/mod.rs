@@ -3,10 +3,12 @@
 mod asks;
 mod bench;
 mod build;
+mod cost;
 mod inspect;
 mod measure;
 mod new;
 mod recorded;
+mod report;
 mod subject;
 mod template;
 mod test;

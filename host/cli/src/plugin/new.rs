@@ -7,10 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use toml::Table;
-use wasmsr_engine::msr::{ExitClaim, ExitList};
 use wasmsr_engine::plugin::{Manifest, ManifestError};
-use wasmsr_vmm::filter::KvmFilter;
 
+use super::subject::filter_of;
 use super::template::Template;
 use crate::args;
 use crate::console::print;
@@ -180,12 +179,7 @@ fn check_msrs(template: &Template<'_>) -> Result<()> {
         ManifestError::At { mistake, .. } => *mistake,
         error => error,
     })?;
-    let claims = manifest.msr.iter().map(|claim| ExitClaim {
-        plugin: template.name.into(),
-        range: claim.range,
-        directions: claim.access,
-    });
-    KvmFilter::pack(&ExitList { claims: claims.collect() })?;
+    filter_of(&manifest)?;
     Ok(())
 }
 
@@ -276,12 +270,11 @@ fn relative(from: &Path, to: &Path) -> PathBuf {
     up.chain(to.components().skip(same)).collect()
 }
 
-/// A path that can stand in a TOML text.
+/// A path as TOML can have it.
 fn text_of(path: &Path) -> Result<String> {
-    let text = path.to_str().filter(|text| !text.contains(['\'', '\n', '\r']));
-    let text = text.with_context(|| {
+    let text = path.to_str().with_context(|| {
         let path = path.display();
-        format!("the path {path} cannot be written into Cargo.toml; use a plain one")
+        format!("the path {path} is not UTF-8, and cannot be written into Cargo.toml; use another")
     });
     text.map(str::to_owned)
 }

@@ -12,6 +12,7 @@ use wasmsr_engine::record::{Access, Boot, ENGINE, End, Line, Op, PluginCall};
 use wasmsr_engine::{LoadOptions, Profile};
 
 use super::subject::Subject;
+use super::test::MOST_DIFFERENCES;
 use crate::exit::Failure;
 use crate::plain::{plain, plain_up_to};
 use crate::recording::{NewRecording, Read, Recording};
@@ -19,9 +20,6 @@ use crate::replay::{Answer, Deed, Step, differ, load, run};
 
 /// How the files of recordings that are tests end.
 pub(super) const ENDING: &str = "jsonl";
-
-/// Most differences of one recording that are listed.
-const MOST_DIFFERENCES: usize = 20;
 
 /// What a recording shows of the present plugin.
 pub(super) struct Rerun {
@@ -33,18 +31,19 @@ pub(super) struct Rerun {
     pub(super) unprompted: u64,
 }
 
-/// Runs a recording with the plugins in a folder, as a trace is run. With
-/// `bless` the answers that differ are written into it.
-pub(super) fn rerun(path: &Path, plugins: &Path, bless: bool) -> Result<Rerun, Failure> {
+/// Runs a recording with the subject and the plugins beside it, as a trace is
+/// run. With `bless` the answers that differ are written into it.
+pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun, Failure> {
     let mut rerun = Rerun { differences: Vec::new(), more: 0, unprompted: 0 };
     let mut blessed = bless.then(|| NewRecording::begin(path)).transpose()?;
     let engine_of = |boot: &Boot| {
         let mut profile = Profile::parse(&boot.profile, &boot.text)?;
         for plugin in &mut profile.plugins {
-            plugin.path = plugins.join(plugin.path.file_name().unwrap_or_default());
+            plugin.path = subject.beside().join(plugin.path.file_name().unwrap_or_default());
             // The test is of what is there now.
             plugin.sha256 = None;
         }
+        subject.take_its_place(&mut profile)?;
         load(profile, boot, &LoadOptions::default())
     };
     let mut tested = Vec::new();
@@ -152,8 +151,7 @@ impl Kept {
     /// The test, if the plugin passes it that was recorded, as it must: what it
     /// answers may depend on what the test does not have.
     fn or_none(self, subject: &Subject) -> Result<Self, Failure> {
-        let plugins = subject.wasm.parent().unwrap_or(Path::new(""));
-        let why = match rerun(&self.path, plugins, false) {
+        let why = match rerun(&self.path, subject, false) {
             Ok(Rerun { differences, .. }) => match differences.into_iter().next() {
                 None => return Ok(self),
                 Some((line, was, came)) => anyhow!("line {line}: {was}, alone {came}"),

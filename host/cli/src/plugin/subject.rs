@@ -5,9 +5,15 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
+use wasmsr_engine::Profile;
+use wasmsr_engine::msr::{ExitClaim, ExitList};
 use wasmsr_engine::plugin::{self, Inspection, Manifest};
-use wasmsr_toolchain::{Output, PluginCrates, WasmToolchain, build, publish};
+use wasmsr_engine::profile::PluginConfig;
+use wasmsr_toolchain::{
+    BuildError, CratesError, Output, PluginCrates, WasmToolchain, build, publish,
+};
+use wasmsr_vmm::filter::{KvmFilter, PackError};
 
 use crate::exit::Failure;
 
@@ -39,10 +45,13 @@ impl Subject {
     pub(super) fn build(folder: &Path) -> Result<Self, Failure> {
         // Before the build, which takes long.
         check_manifest(folder)?;
-        let toolchain = WasmToolchain::find_or_add().map_err(Failure::host)?;
-        let workspace = PluginCrates::load(folder)
-            .with_context(|| format!("crate {}", folder.display()))
-            .map_err(Failure::input)?;
+        let toolchain = WasmToolchain::find_or_add(folder).map_err(Failure::host)?;
+        let in_crate = || format!("crate {}", folder.display());
+        let workspace = PluginCrates::load(folder).map_err(|error| {
+            let is_missing = matches!(error, CratesError::NoCargo(_));
+            let failure = if is_missing { Failure::host } else { Failure::input };
+            failure(anyhow!(error).context(in_crate()))
+        })?;
         let own = folder.canonicalize().map_err(Failure::host)?;
         let plugin = workspace.crates.iter().find(|plugin| plugin.folder == own).ok_or_else(|| {
             Failure::input(anyhow!(
@@ -54,15 +63,67 @@ impl Subject {
             true => Output::Shown,
             false => Output::OnFailure,
         };
-        let built = build(&toolchain, &workspace, &[plugin], output)
-            .with_context(|| format!("crate {}", folder.display()))
-            .map_err(Failure::input)?;
+        let built = build(&toolchain, &workspace, &[plugin], output).map_err(|error| {
+            let is_code = matches!(error, BuildError::Failed(_));
+            let failure = if is_code { Failure::input } else { Failure::host };
+            failure(anyhow!(error).context(in_crate()))
+        })?;
         let built = built.first().context("cargo built nothing").map_err(Failure::host)?;
+        let wasm = built.read().with_context(in_crate).map_err(Failure::host)?;
         let inspection = inspect(&built.path, folder)?;
-        let wasm = built.read().map_err(Failure::host)?;
         let wasm = publish(&built.file_name, &wasm, &workspace.plugins()).map_err(Failure::host)?;
         Ok(Subject { wasm: near(&wasm), folder: plain(folder).to_owned(), inspection })
     }
+
+    /// The folder of the file, where other plugins of its tests lie.
+    pub(super) fn beside(&self) -> &Path {
+        self.wasm.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Puts this very file into the profile of a test, for the plugin there that
+    /// it is a version of: the one whose file has its name, or else whose file
+    /// is named for the same plugin, or else holds it.
+    pub(super) fn take_its_place(&self, profile: &mut Profile) -> anyhow::Result<()> {
+        let name = &self.inspection.manifest.plugin.name;
+        let same_file = |plugin: &PluginConfig| plugin.path.file_name() == self.wasm.file_name();
+        let named_for_it = |plugin: &PluginConfig| {
+            let stem = plugin.path.file_stem().unwrap_or_default();
+            stem.to_string_lossy().replace('_', "-") == *name
+        };
+        let holds_it = |plugin: &PluginConfig| {
+            let manifest = plugin::read_manifest(&plugin.path);
+            manifest.is_ok_and(|manifest| manifest.plugin.name == *name)
+        };
+        let rules: [&dyn Fn(&PluginConfig) -> bool; 3] = [&same_file, &named_for_it, &holds_it];
+        for is_it in rules {
+            let mut found = false;
+            for plugin in profile.plugins.iter_mut().filter(|plugin| is_it(plugin)) {
+                plugin.path.clone_from(&self.wasm);
+                // The test is of what is there now.
+                plugin.sha256 = None;
+                found = true;
+            }
+            if found {
+                return Ok(());
+            }
+        }
+        let file = self.wasm.file_name().unwrap_or_default().display();
+        bail!(
+            "none of its plugins is {name}, so it says nothing of {}; give it a [[plugin]] with \
+             `path = \"{file}\"`, or test the plugin that it is about",
+            self.wasm.display()
+        )
+    }
+}
+
+/// KVM's filter for what a plugin claims.
+pub(super) fn filter_of(manifest: &Manifest) -> Result<KvmFilter, PackError> {
+    let claims = manifest.msr.iter().map(|claim| ExitClaim {
+        plugin: manifest.plugin.name.as_str().into(),
+        range: claim.range,
+        directions: claim.access,
+    });
+    KvmFilter::pack(&ExitList { claims: claims.collect() })
 }
 
 /// A folder as a prefix: nothing for the current one.
@@ -77,7 +138,7 @@ fn inspect(file: &Path, subject: &Path) -> Result<Inspection, Failure> {
         .map_err(Failure::input)
 }
 
-/// Reads `plugin.toml` as the engine will read what becomes of it.
+/// Reads `plugin.toml` as the engine and KVM will read what becomes of it.
 fn check_manifest(folder: &Path) -> Result<(), Failure> {
     if !folder.join("Cargo.toml").is_file() {
         return Err(Failure::input(anyhow!(
@@ -88,8 +149,15 @@ fn check_manifest(folder: &Path) -> Result<(), Failure> {
     let path = plain(folder).join("plugin.toml");
     let in_manifest = || format!("manifest {}", path.display());
     let text = fs::read(&path).with_context(in_manifest).map_err(Failure::input)?;
-    Manifest::parse(&text).with_context(in_manifest).map_err(Failure::input)?;
-    Ok(())
+    let manifest = Manifest::parse(&text).with_context(in_manifest).map_err(Failure::input)?;
+    filter_of(&manifest).map(|_| ()).map_err(|error| {
+        let (PackError::X2Apic { range, .. } | PackError::TooScattered { range, .. }) = &error;
+        let number = manifest.msr.iter().position(|claim| claim.range == *range);
+        let place = number
+            .and_then(|number| Manifest::place_of_claim(&String::from_utf8_lossy(&text), number));
+        let place = place.map_or(String::new(), |place| format!(": {place}"));
+        Failure::input(anyhow!(error).context(format!("{}{place}", in_manifest())))
+    })
 }
 
 /// A path as people would write it from here.

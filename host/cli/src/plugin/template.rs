@@ -52,7 +52,8 @@ impl Template<'_> {
         format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
              publish = false\n\n[lib]\ncrate-type = [\"cdylib\"]\n\n[dependencies]\n\
-             wasmsr-sdk = {{ path = '{sdk}' }}\n{workspace}"
+             wasmsr-sdk = {{ path = {} }}\n{workspace}",
+            toml_text(sdk)
         )
     }
 
@@ -194,8 +195,17 @@ impl Template<'_> {
              [vm]\nmemory = \"64MiB\"\n\n[boot]\n\
              # Built into wasmsr; it reads the MSRs named here, and writes those with a value.\n\
              guest = \"hello\"\ncmdline = \"{accesses}\"\n\n\
-             [[plugin]]\npath = '{plugins}/{file}.wasm'\n"
+             [[plugin]]\npath = {}\n",
+            toml_text(&format!("{plugins}/{file}.wasm"))
         )
+    }
+}
+
+/// A string of TOML's: literal, where that can hold it.
+fn toml_text(text: &str) -> String {
+    match text.contains(|c: char| c == '\'' || c.is_control()) {
+        true => toml::Value::from(text).to_string(),
+        false => format!("'{text}'"),
     }
 }
 
@@ -238,9 +248,13 @@ const REGISTERS: &str = r#"impl Registers {
 const NEW: &str = r#"    /// Called once for each instance, before the guest runs. What allocates
     /// belongs here; `setup.config()` reads the profile's `config`.
     fn new(_: &Setup) -> Result<Self, Error> {
-        let ranges = MSRS.iter();
-        let values = ranges.flat_map(|&(first, last, start)| (first..=last).map(move |_| start));
-        Ok(Registers { values: values.collect() })
+        let counts = MSRS.iter().map(|(first, last, _)| last - first + 1);
+        // In one piece: a list that grows is copied, and takes twice the memory.
+        let mut values = Vec::with_capacity(counts.sum::<u32>() as usize);
+        for (first, last, start) in MSRS {
+            values.extend((first..=last).map(|_| start));
+        }
+        Ok(Registers { values })
     }
 "#;
 

@@ -2,18 +2,21 @@
 //! engine and with no KVM. A function for each kind of file says what came.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::{self, Difference};
+use wasmsr_engine::trace::{self, Difference, Trace};
 
 use super::recorded::{self, Kept, Rerun};
 use super::subject::Subject;
 use crate::args;
 use crate::console::{print, say, stdout_is_coloured};
 use crate::exit::{Code, Failure};
+use crate::plain::{plain_up_to, pretty_json};
 use crate::progress::Progress;
 
 /// Runs the tests of a plugin. Code 1 if one fails.
@@ -29,18 +32,17 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
         say(&format!("wasmsr: {} is a test now: accesses {accesses}{others}", path.display()));
     }
     let files = files(&tests, args.filter.as_deref())?;
-    let plugins = subject.wasm.parent().unwrap_or(Path::new(""));
     let mut progress = Progress::of_steps(files.len());
     let results = files.iter().map(|(path, run)| {
         let answers = if args.bless { Answers::Bless } else { Answers::Compare };
-        let verdict = run(path, plugins, answers);
+        let verdict = run(path, &subject, answers);
         progress.advance(1);
         TestResult { file: path.display().to_string(), verdict }
     });
     let report = Report::new(results.collect());
     drop(progress);
     let text = match args.json {
-        true => serde_json::to_string_pretty(&report).map_err(Failure::host)?,
+        true => pretty_json(&report).map_err(Failure::host)?,
         false => report.for_people(),
     };
     print(&text).map_err(Failure::host)?;
@@ -54,8 +56,14 @@ enum Answers {
     Bless,
 }
 
-/// Runs one file with the plugins of a folder.
-type Run = fn(&Path, &Path, Answers) -> Verdict;
+/// Most differences of one test that are listed.
+pub(super) const MOST_DIFFERENCES: usize = 20;
+
+/// Longest line that is shown, in characters.
+const LONGEST_LINE: usize = 4096;
+
+/// Runs one file with the subject, and with other plugins from its folder.
+type Run = fn(&Path, &Subject, Answers) -> Verdict;
 
 /// The kinds of files that are tests, by the end of their names.
 const KINDS: &[(&str, Run)] = &[("trace", run_trace), (recorded::ENDING, run_recording)];
@@ -135,31 +143,46 @@ impl From<Difference> for Line {
 }
 
 /// A trace: accesses with the answers that must come.
-fn run_trace(path: &Path, plugins: &Path, answers: Answers) -> Verdict {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return Verdict::Broken { why: error.to_string() },
+fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
+    let replay = || -> anyhow::Result<(String, String)> {
+        let text = fs::read_to_string(path)?;
+        let mut trace = Trace::parse(&text, subject.beside())?;
+        subject.take_its_place(&mut trace.profile)?;
+        let answered = trace.replay(&LoadOptions::default())?;
+        Ok((text, answered))
     };
-    let answered = match trace::replay(&text, plugins, &LoadOptions::default()) {
-        Ok(answered) => answered,
-        Err(error) => return Verdict::Broken { why: error.to_string() },
+    let (text, answered) = match replay() {
+        Ok(texts) => texts,
+        Err(error) => return Verdict::Broken { why: format!("{error:#}") },
     };
-    let differences: Vec<Line> =
-        trace::differences(&text, &answered).into_iter().map(Line::from).collect();
+    let all = trace::differences(&text, &answered);
+    let more = all.len().saturating_sub(MOST_DIFFERENCES) as u64;
+    let differences: Vec<Line> = all.into_iter().take(MOST_DIFFERENCES).map(Line::from).collect();
     match (differences.is_empty(), answers) {
         (true, _) => Verdict::Passed,
-        (false, Answers::Compare) => Verdict::Failed { differences, more: 0 },
-        (false, Answers::Bless) => match fs::write(path, trace::blessed(&text, &answered)) {
-            Ok(()) => Verdict::Blessed { differences, more: 0 },
+        (false, Answers::Compare) => Verdict::Failed { differences, more },
+        (false, Answers::Bless) => match replace(path, &trace::blessed(&text, &answered)) {
+            Ok(()) => Verdict::Blessed { differences, more },
             Err(error) => Verdict::Broken { why: format!("cannot write it: {error}") },
         },
     }
 }
 
+/// Writes a file anew, in one step: an interruption leaves the old one.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    // A link stays a link.
+    let path = path.canonicalize()?;
+    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().set_permissions(fs::metadata(&path)?.permissions())?;
+    file.persist(&path)?;
+    Ok(())
+}
+
 /// A recording of a guest: its accesses with the answers of then.
-fn run_recording(path: &Path, plugins: &Path, answers: Answers) -> Verdict {
+fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let Rerun { differences, more, unprompted } =
-        match recorded::rerun(path, plugins, answers == Answers::Bless) {
+        match recorded::rerun(path, subject, answers == Answers::Bless) {
             Ok(rerun) => rerun,
             Err(failure) => return Verdict::Broken { why: format!("{:#}", failure.error) },
         };
@@ -223,11 +246,12 @@ impl Report {
             };
             text += &format!("{file} ... {word}\n");
             if let Some(why) = why {
-                text += &format!("  {why}\n");
+                text += &format!("  {}\n", plain_up_to(why, LONGEST_LINE));
             }
             for Line { line, expected, came } in differences {
-                text += &removed(&format!("  {line:>5} - {expected}"));
-                text += &added(&format!("        + {came}"));
+                let shown = |text| plain_up_to(text, LONGEST_LINE);
+                text += &removed(&format!("  {line:>5} - {}", shown(expected)));
+                text += &added(&format!("        + {}", shown(came)));
             }
             if more > 0 {
                 text += &format!("        and {more} more\n");

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::capability::Capability;
 use super::listed::{ListedClaim, ListedError};
-use super::places;
+use super::overlap::Overlap;
+use super::places::{self, Spot};
 use crate::cpuid::RegisterChange;
 use crate::msr::{Direction, Directions, MsrRange, Reason};
 #[cfg(test)]
@@ -324,7 +325,7 @@ pub enum ManifestError {
         "[[msr]] {0} says intercept = \"off\", but nothing could turn it on; add `intercept` to \
          [needs] capabilities"
     )]
-    Reserved(MsrRange),
+    Reserved(String),
     /// A plugin overlaps itself.
     #[error("the ranges {0} and {1} overlap; write each MSR and direction once")]
     Overlap(MsrRange, MsrRange),
@@ -343,6 +344,7 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
+    /// With its place, where the text has one.
     fn at(self, place: Option<Place>) -> Self {
         match place {
             Some(place) => ManifestError::At { place, mistake: Box::new(self) },
@@ -355,28 +357,16 @@ impl Manifest {
     /// Reads and validates the bytes of the custom section.
     ///
     /// # Errors
-    /// [`ManifestError`] for the first mistake found.
+    /// [`ManifestError`] for the first mistake found, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| ManifestError::Utf8)?;
-        let File { plugin, msr: tables, unhandled, needs, cpuid } = toml_file::parse(text)?;
-        let (mut msr, mut listed) = (Vec::new(), Vec::new());
-        for (number, table) in tables.into_iter().enumerate() {
-            let MsrTable { range, config, access, scope, intercept } = table;
-            match (range, config) {
-                (Some(range), None) => msr.push(MsrClaim { range, access, scope, intercept }),
-                (None, Some(key)) => listed.push(ListedClaim { key, access, scope, intercept }),
-                _ => {
-                    let mistake = ManifestError::RangeOrConfig;
-                    return Err(mistake.at(places::msr_table(text, number)));
-                }
-            }
-        }
-        let manifest = Manifest { plugin, msr, listed, unhandled, needs, cpuid };
-        manifest.validate().map_err(|mistake| {
-            let place = places::of(text, &mistake);
-            mistake.at(place)
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let place = toml_file::place(&String::from_utf8_lossy(good), good.len());
+            ManifestError::Utf8.at(Some(place))
         })?;
-        Ok(manifest)
+        let file: File = toml_file::parse(text)?;
+        file.validate().map_err(|(mistake, spot)| mistake.at(places::of(text, spot)))?;
+        Ok(file.into())
     }
 
     /// Whether the plugin may be asked for accesses in this direction.
@@ -396,58 +386,74 @@ impl Manifest {
         for claim in &self.listed {
             self.msr.extend(claim.read(config)?);
         }
-        self.refuse_overlap()?;
-        Ok(self)
+        let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
+        match Overlap::first(claims) {
+            Some(Overlap { earlier, later, .. }) => Err(ManifestError::Overlap(earlier, later)),
+            None => Ok(self),
+        }
     }
+}
 
-    fn validate(&self) -> Result<(), ManifestError> {
+impl File {
+    /// What the types cannot say. A mistake comes with where it is.
+    fn validate(&self) -> Result<(), (ManifestError, Spot)> {
         let name = &self.plugin.name;
         let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) {
-            return Err(ManifestError::Name(name.clone()));
+            return Err((ManifestError::Name(name.clone()), Spot::Name));
         }
         if self.plugin.abi != ABI_VERSION {
-            return Err(ManifestError::Abi(self.plugin.abi));
+            return Err((ManifestError::Abi(self.plugin.abi), Spot::Abi));
         }
-        if self.msr.is_empty() && self.listed.is_empty() && self.unhandled.reasons.is_empty() {
-            return Err(ManifestError::Idle);
+        if self.msr.is_empty() && self.unhandled.reasons.is_empty() {
+            return Err((ManifestError::Idle, Spot::Plugin));
         }
         let switches = self.needs.all().any(|asked| *asked == Capability::Intercept);
-        if let Some(claim) = self.msr.iter().find(|c| c.intercept == Intercept::Off && !switches) {
-            return Err(ManifestError::Reserved(claim.range));
+        for (number, table) in self.msr.iter().enumerate() {
+            let which = match (&table.range, &table.config) {
+                (Some(range), None) => range.to_string(),
+                (None, Some(key)) => format!("config = {key:?}"),
+                _ => return Err((ManifestError::RangeOrConfig, Spot::Msr(number))),
+            };
+            if table.intercept == Intercept::Off && !switches {
+                return Err((ManifestError::Reserved(which), Spot::Intercept(number)));
+            }
         }
         self.refuse_overlap()?;
-        for leaf in &self.cpuid {
+        for (number, leaf) in self.cpuid.iter().enumerate() {
             for (register, spec) in leaf.registers() {
-                spec.change().map_err(|message| ManifestError::Cpuid {
-                    leaf: leaf.leaf,
-                    subleaf: leaf.subleaf,
-                    register,
-                    message,
+                spec.change().map_err(|message| {
+                    let CpuidLeaf { leaf, subleaf, .. } = *leaf;
+                    let mistake = ManifestError::Cpuid { leaf, subleaf, register, message };
+                    (mistake, Spot::Cpuid(number, register))
                 })?;
             }
         }
         Ok(())
     }
 
-    fn refuse_overlap(&self) -> Result<(), ManifestError> {
-        for direction in [Direction::Read, Direction::Write] {
-            let mut ranges: Vec<MsrRange> = self
-                .msr
-                .iter()
-                .filter(|claim| claim.access.contains(direction))
-                .map(|claim| claim.range)
-                .collect();
-            ranges.sort_unstable();
-            for pair in ranges.windows(2) {
-                if let [a, b] = pair
-                    && a.intersection(*b).is_some()
-                {
-                    return Err(ManifestError::Overlap(*a, *b));
-                }
-            }
+    fn refuse_overlap(&self) -> Result<(), (ManifestError, Spot)> {
+        let tables = self.msr.iter().enumerate();
+        let (numbers, claims): (Vec<_>, Vec<_>) = tables
+            .filter_map(|(number, table)| Some((number, (table.range?, table.access))))
+            .unzip();
+        let Some(Overlap { earlier, later, place }) = Overlap::first(claims.into_iter()) else {
+            return Ok(());
+        };
+        let number = numbers.get(place).copied().unwrap_or_default();
+        Err((ManifestError::Overlap(earlier, later), Spot::Range(number)))
+    }
+}
+
+impl From<File> for Manifest {
+    fn from(file: File) -> Self {
+        let File { plugin, msr: tables, unhandled, needs, cpuid } = file;
+        let (mut msr, mut listed) = (Vec::new(), Vec::new());
+        for MsrTable { range, config, access, scope, intercept } in tables {
+            msr.extend(range.map(|range| MsrClaim { range, access, scope, intercept }));
+            listed.extend(config.map(|key| ListedClaim { key, access, scope, intercept }));
         }
-        Ok(())
+        Manifest { plugin, msr, listed, unhandled, needs, cpuid }
     }
 }
 
@@ -514,6 +520,8 @@ mod tests {
         refused("[[msr]]\nrange = \"0-0x10\"\n[[msr]]\nrange = \"0x10\"\n", "overlap");
         let msr = "[[msr]]\nrange = \"1\"\n";
         refused(&format!("{msr}intercept = \"off\"\n"), "nothing could turn it on");
+        let listed = "[[msr]]\nconfig = \"msrs\"\nintercept = \"off\"\n";
+        refused(listed, "[[msr]] config = \"msrs\" says intercept = \"off\"");
         refused(&format!("{msr}[needs]\ncapabilities = [\"root\"]\n"), "unknown capability `root`");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [32]\n"), "0 to 31");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [3]\nedx.clear = [3]\n"), "bit 3");
@@ -546,5 +554,30 @@ mod tests {
         at(&format!("[[msr]]\nrange = 1\n{cpuid}ebx.set = [32]\n"), 13);
         let name = Manifest::parse(HEAD.replace("\"p\"", "\"P\"").as_bytes()).unwrap_err();
         assert!(name.to_string().starts_with("line 2, column 8: plugin name `P`"), "{name}");
+        let msr = "[[msr]]\nrange = 1\n";
+        // The second of two tables of one leaf, with and without the register in the first.
+        let leaf = "[[cpuid]]\nleaf = 7\n";
+        at(&format!("{msr}{leaf}edx.set = [1]\n{leaf}edx.set = [32]\n"), 12);
+        at(&format!("{msr}{leaf}ecx.set = [1]\n{leaf}edx.set = [32]\n"), 12);
+        at(&format!("{msr}{msr}"), 8);
+        let fourth = "[[msr]]\nrange = \"0x30-0x40\"\n[[msr]]\nrange = \"0x10\"\n";
+        at(&format!("{fourth}[[msr]]\nrange = \"0x20\"\n[[msr]]\nrange = \"0-0x10\"\n"), 12);
+        at("[[msr]]\nconfig = \"a\"\n[[msr]]\nrange = 1\n[[msr]]\nrange = 1\n", 10);
+        at("[[msr]]\nconfig = \"a\"\nintercept = \"off\"\n", 7);
+        at(&format!("{msr}[needs]\ncapabilities = [\n  \"timer\",\n  \"root\",\n]\n"), 10);
+        at(&format!("{msr}[unhandled]\nreasons = [\n  \"unknown\",\n  \"never\",\n]\n"), 10);
+    }
+
+    #[test]
+    fn texts_that_are_no_manifest_have_a_place_too() {
+        for (bytes, place) in [
+            (&b""[..], "line 1, column 1: "),
+            (b"[plugin]\nname = \"p\"\nversion = \"\xff\"", "line 3, column 12: "),
+            (b"plugin = 5", "line 1, column 10: "),
+            (b"[[msr]]\nrange = 1\n", "line 1, column 1: "),
+        ] {
+            let error = Manifest::parse(bytes).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{error}");
+        }
     }
 }

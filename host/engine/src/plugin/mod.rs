@@ -11,6 +11,7 @@ mod listed;
 mod log;
 mod manifest;
 mod module;
+mod overlap;
 mod places;
 
 pub use abi::{
@@ -28,4 +29,4 @@ pub use manifest::{
     Needs, RegisterSpec, Scope, Unhandled, UnhandledReason,
 };
 pub(crate) use module::{Compiler, Plugin};
-pub use module::{Inspection, MAX_FILE_SIZE, ModuleError, inspect};
+pub use module::{Inspection, MAX_FILE_SIZE, ModuleError, inspect, read_manifest};

@@ -21,7 +21,10 @@ use super::hostcalls;
 use super::instance::State;
 use super::limits;
 use super::manifest::{ABI_VERSION, MANIFEST_SECTION, Manifest, ManifestError};
+use super::places::{self, Spot};
+use crate::msr::Direction;
 use crate::profile::{PluginConfig, Sha256};
+use crate::toml_file::Place;
 
 /// Most bytes of a `.wasm` file.
 pub const MAX_FILE_SIZE: u64 = 8 << 20;
@@ -30,7 +33,9 @@ pub const MAX_FILE_SIZE: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
     /// The file cannot be read.
-    #[error("cannot read it: {0}; check the path, or build it with `cargo xtask plugins`")]
+    #[error(
+        "cannot read it: {0}; check the path, or build it: `wasmsr plugin build` makes the plugin of a crate, `cargo xtask plugins` those of a wasmsr checkout"
+    )]
     Read(std::io::Error),
     /// The path leads to a device, a pipe or a socket.
     #[error("it is no regular file; give the path of the plugin's .wasm file")]
@@ -122,6 +127,14 @@ pub enum ModuleError {
         /// The capability.
         capability: &'static str,
     },
+    /// The module is not what its manifest says.
+    #[error("its manifest, {place}: {mistake}")]
+    Unlike {
+        /// Where the manifest says it.
+        place: Place,
+        /// What the module does.
+        mistake: Box<ModuleError>,
+    },
     /// A capability asked and not granted.
     #[error(
         "it asks for the capability `{0}`, which the profile does not grant; add it to the plugin's `grant` if you trust the plugin with it"
@@ -157,7 +170,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
     let manifest = Manifest::parse(&text)?;
     let compiler = Compiler::new(None).map_err(ModuleError::Compile)?;
     let module = compiler.compile(&bytes)?;
-    abi::check(&module, &manifest)?;
+    check(&module, &manifest, &text)?;
     Ok(Inspection {
         size: bytes.len() as u64,
         sha256: sha256(&bytes),
@@ -174,6 +187,14 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
             })
             .collect(),
     })
+}
+
+/// Reads only the manifest of the plugin in `path`.
+///
+/// # Errors
+/// [`ModuleError`] if it is not Wasm or has no valid manifest.
+pub fn read_manifest(path: &Path) -> Result<Manifest, ModuleError> {
+    Ok(Manifest::parse(manifest_section(&read_file(path)?)?)?)
 }
 
 /// A plugin ready to be instantiated: compiled and linked once.
@@ -213,9 +234,10 @@ impl Compiler {
         {
             return Err(ModuleError::Hash { pinned, found: sha256 });
         }
-        let manifest = Manifest::parse(manifest_section(&bytes)?)?;
+        let text = manifest_section(&bytes)?;
+        let manifest = Manifest::parse(text)?;
         let (module, from_cache) = self.module(&bytes, sha256)?;
-        abi::check(&module, &manifest)?;
+        check(&module, &manifest, text)?;
         for asked in &manifest.needs.capabilities {
             if !config.grant.iter().any(|granted| granted.gives(asked)) {
                 return Err(ModuleError::NotGranted(asked.clone()));
@@ -290,6 +312,23 @@ fn settings() -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .generate_address_map(false);
     config
+}
+
+/// Holds a module against the ABI and its own manifest.
+fn check(module: &Module, manifest: &Manifest, text: &[u8]) -> Result<(), ModuleError> {
+    abi::check(module, manifest).map_err(|mistake| {
+        let spot = match &mistake {
+            ModuleError::NotAsked { .. } => Some(Spot::Needs),
+            ModuleError::NoExport { name: "rdmsr", .. } => Some(Spot::Answers(Direction::Read)),
+            ModuleError::NoExport { name: "wrmsr", .. } => Some(Spot::Answers(Direction::Write)),
+            _ => None,
+        };
+        let text = str::from_utf8(text).unwrap_or_default();
+        match spot.and_then(|spot| places::of(text, spot)) {
+            Some(place) => ModuleError::Unlike { place, mistake: Box::new(mistake) },
+            None => mistake,
+        }
+    })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {

@@ -1,21 +1,44 @@
-//! Where in a manifest's text a mistake is, for those that only the whole shows.
+//! Where in a manifest's text something is, for mistakes that only the whole
+//! shows.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::manifest::ManifestError;
-use crate::msr::{Direction, Directions, MsrRange};
+use super::manifest::Manifest;
+use crate::msr::{Direction, Directions};
 use crate::toml_file::{self, Place};
 
-/// The parts of a manifest that mistakes are found in.
+/// A part of a manifest; tables are counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spot {
+    Plugin,
+    Name,
+    Abi,
+    /// An `[[msr]]` table.
+    Msr(usize),
+    /// Its `range`.
+    Range(usize),
+    /// Its `intercept`.
+    Intercept(usize),
+    /// A register of a `[[cpuid]]` table.
+    Cpuid(usize, &'static str),
+    /// What asks for capabilities, or would.
+    Needs,
+    /// What first asks for accesses in this direction.
+    Answers(Direction),
+}
+
+/// The manifest with its places.
 #[derive(Deserialize)]
 struct File {
     plugin: Spanned<About>,
     #[serde(default)]
     msr: Vec<Spanned<Msr>>,
+    unhandled: Option<Spanned<IgnoredAny>>,
+    needs: Option<Spanned<Needs>>,
     #[serde(default)]
-    cpuid: Vec<Spanned<Cpuid>>,
+    cpuid: Vec<Cpuid>,
 }
 
 #[derive(Deserialize)]
@@ -26,75 +49,79 @@ struct About {
 
 #[derive(Deserialize)]
 struct Msr {
-    range: Option<Spanned<MsrRange>>,
+    range: Option<Spanned<IgnoredAny>>,
     access: Option<Directions>,
-    intercept: Option<Spanned<String>>,
+    intercept: Option<Spanned<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct Needs {
+    capabilities: Option<Spanned<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
 struct Cpuid {
-    leaf: u32,
-    #[serde(default)]
-    subleaf: u32,
     eax: Option<Spanned<IgnoredAny>>,
     ebx: Option<Spanned<IgnoredAny>>,
     ecx: Option<Spanned<IgnoredAny>>,
     edx: Option<Spanned<IgnoredAny>>,
 }
 
-/// The place of a mistake in a manifest that is TOML otherwise.
-pub(super) fn of(text: &str, mistake: &ManifestError) -> Option<Place> {
-    let File { plugin, msr, cpuid } = toml_file::parse(text).ok()?;
-    let offset = match mistake {
-        ManifestError::Name(_) => plugin.get_ref().name.span().start,
-        ManifestError::Abi(_) => plugin.get_ref().abi.span().start,
-        ManifestError::Idle => plugin.span().start,
-        ManifestError::Reserved(range) => {
-            let off = msr.iter().map(Spanned::get_ref).find(|table| {
-                let own = table.range.as_ref().map(Spanned::get_ref);
-                own == Some(range) && table.intercept.is_some()
-            })?;
-            off.intercept.as_ref()?.span().start
-        }
-        ManifestError::Overlap(..) => overlap(&msr)?,
-        ManifestError::Cpuid { leaf, subleaf, register, .. } => {
-            let registers = |table: &Cpuid| match *register {
-                "eax" => table.eax.as_ref().map(Spanned::span),
-                "ebx" => table.ebx.as_ref().map(Spanned::span),
-                "ecx" => table.ecx.as_ref().map(Spanned::span),
-                _ => table.edx.as_ref().map(Spanned::span),
-            };
-            let mut tables = cpuid.iter().map(Spanned::get_ref);
-            let table = tables.find(|table| (table.leaf, table.subleaf) == (*leaf, *subleaf))?;
-            registers(table)?.start
-        }
-        _ => return None,
-    };
-    Some(toml_file::place(text, offset))
+/// The place of a part, in the text of a manifest that can be read.
+pub(super) fn of(text: &str, spot: Spot) -> Option<Place> {
+    let file: File = toml_file::parse(text).ok()?;
+    Some(toml_file::place(text, file.offset(spot)?))
 }
 
-/// The place of an `[[msr]]` table, by its number from 0.
-pub(super) fn msr_table(text: &str, number: usize) -> Option<Place> {
-    let File { msr, .. } = toml_file::parse(text).ok()?;
-    Some(toml_file::place(text, msr.get(number)?.span().start))
-}
-
-/// The first range, in the order of the text, that overlaps one before it.
-fn overlap(tables: &[Spanned<Msr>]) -> Option<usize> {
-    let mut before: Vec<(MsrRange, Directions)> = Vec::new();
-    for table in tables.iter().map(Spanned::get_ref) {
-        let Some(range) = &table.range else { continue };
-        let access = table.access.unwrap_or(Directions::ReadWrite);
-        let own = *range.get_ref();
-        let meets = |(other, directions): &(MsrRange, Directions)| {
-            let mut each = [Direction::Read, Direction::Write].into_iter();
-            let both = each.any(|each| directions.contains(each) && access.contains(each));
-            both && other.intersection(own).is_some()
-        };
-        if before.iter().any(meets) {
-            return Some(range.span().start);
-        }
-        before.push((own, access));
+impl Manifest {
+    /// Where the text that it was read from has one of the claims in
+    /// [`Manifest::msr`], by its number from 0.
+    pub fn place_of_claim(text: &str, number: usize) -> Option<Place> {
+        let file: File = toml_file::parse(text).ok()?;
+        let mut ranges = file.msr.iter().filter_map(|table| table.get_ref().range.as_ref());
+        Some(toml_file::place(text, ranges.nth(number)?.span().start))
     }
-    None
+}
+
+impl File {
+    fn offset(&self, spot: Spot) -> Option<usize> {
+        let plugin = self.plugin.span();
+        let msr = |number: usize| self.msr.get(number);
+        let span = match spot {
+            Spot::Plugin => plugin,
+            Spot::Name => self.plugin.get_ref().name.span(),
+            Spot::Abi => self.plugin.get_ref().abi.span(),
+            Spot::Msr(number) => msr(number)?.span(),
+            Spot::Range(number) => msr(number)?.get_ref().range.as_ref()?.span(),
+            Spot::Intercept(number) => msr(number)?.get_ref().intercept.as_ref()?.span(),
+            Spot::Cpuid(number, register) => self.cpuid.get(number)?.register(register)?.span(),
+            Spot::Needs => match &self.needs {
+                Some(needs) => match &needs.get_ref().capabilities {
+                    Some(capabilities) => capabilities.span(),
+                    None => needs.span(),
+                },
+                None => plugin,
+            },
+            Spot::Answers(direction) => {
+                let asks = |table: &&Spanned<Msr>| {
+                    let access = table.get_ref().access.unwrap_or(Directions::ReadWrite);
+                    access.contains(direction)
+                };
+                let msr = self.msr.iter().find(asks).map(Spanned::span);
+                msr.or_else(|| self.unhandled.as_ref().map(Spanned::span))?
+            }
+        };
+        Some(span.start)
+    }
+}
+
+impl Cpuid {
+    fn register(&self, name: &str) -> Option<&Spanned<IgnoredAny>> {
+        match name {
+            "eax" => self.eax.as_ref(),
+            "ebx" => self.ebx.as_ref(),
+            "ecx" => self.ecx.as_ref(),
+            _ => self.edx.as_ref(),
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! A trace held against the answers that came.
 
+use super::line::Line;
+
 /// A step whose answer is another than the trace says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -12,7 +14,7 @@ pub struct Difference {
 }
 
 /// The steps of a trace that were answered otherwise; `answered` is what
-/// [`replay`](super::replay) gave for it.
+/// [`Trace::replay`](super::Trace::replay) gave for it.
 pub fn differences(trace: &str, answered: &str) -> Vec<Difference> {
     let lines = (1..).zip(trace.lines().zip(answered.lines()));
     let differing = lines.filter(|(_, (expected, came))| !same(expected, came));
@@ -26,18 +28,23 @@ pub fn differences(trace: &str, answered: &str) -> Vec<Difference> {
 }
 
 /// The trace with the answers that came; lines that were right stay as they are
-/// written.
+/// written, and comments everywhere.
 pub fn blessed(trace: &str, answered: &str) -> String {
-    let lines = trace.lines().zip(answered.lines());
-    let blessed = lines.map(|(expected, came)| if same(expected, came) { expected } else { came });
-    blessed.flat_map(|line| [line, "\n"]).collect()
+    let mut blessed = String::with_capacity(trace.len());
+    for (line, came) in trace.split_inclusive('\n').zip(answered.lines()) {
+        let expected = line.trim_end_matches(['\n', '\r']);
+        let end = line.get(expected.len()..).unwrap_or_default();
+        blessed += if same(expected, came) { expected } else { came };
+        blessed += end;
+    }
+    blessed
 }
 
 /// Spaces may align.
 fn same(expected: &str, came: &str) -> bool {
-    let parts = |line: &str| {
-        let (question, answer) = line.split_once("->").unwrap_or((line, ""));
-        (question.trim().to_owned(), answer.trim().to_owned())
+    let parts = |line| {
+        let Line { question, answer, .. } = Line::of(line);
+        (question.trim(), answer)
     };
     parts(expected) == parts(came)
 }
@@ -65,5 +72,13 @@ mod tests {
         };
         assert_eq!(differences(TRACE, &answered), [expected]);
         assert_eq!(blessed(TRACE, &answered), TRACE.replace("ok", "fault"));
+    }
+
+    #[test]
+    fn ends_of_lines_stay() {
+        let trace = "---\r\nr 0x10   -> 0x1\r\nr 0x11 -> 0x1";
+        let answered = "---\nr 0x10 -> 0x1\nr 0x11 -> 0x2\n";
+        assert_eq!(differences(trace, answered).len(), 1);
+        assert_eq!(blessed(trace, answered), trace.replace("0x11 -> 0x1", "0x11 -> 0x2"));
     }
 }

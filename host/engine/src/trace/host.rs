@@ -74,11 +74,6 @@ impl ScriptedHost {
                     memory.copy_from_slice(&bytes);
                 }
             }
-            Fact::Memory(gpa, bytes) => {
-                if let Ok(memory) = facts.memory(gpa, bytes.len()) {
-                    memory.copy_from_slice(&bytes);
-                }
-            }
         }
     }
 

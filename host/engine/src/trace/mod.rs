@@ -17,6 +17,7 @@
 
 mod difference;
 mod host;
+mod line;
 mod step;
 
 use std::path::Path;
@@ -26,10 +27,11 @@ use crate::engine::{Engine, LoadOptions, Started};
 use crate::handler::MsrHandler;
 use crate::host::Host;
 use crate::msr::{Outcome, VcpuId};
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileError};
 
 pub use difference::{Difference, blessed, differences};
 pub(crate) use host::ScriptedHost;
+use line::Line;
 pub(crate) use step::Fact;
 use step::Step;
 
@@ -39,9 +41,17 @@ pub enum TraceError {
     /// No line `---` between profile and steps.
     #[error("it has no line `---` between its profile and its steps; add one")]
     NoSteps,
-    /// The profile, or a plugin of it.
-    #[error("its profile does not start: {0}")]
+    /// The profile.
+    #[error("its profile is wrong: {0}")]
     Profile(String),
+    /// A plugin of the profile.
+    #[error("its plugins do not load: {0}")]
+    Load(String),
+    /// No step with an answer.
+    #[error(
+        "it asks for no answer, so it would pass with any plugin; add a step such as `r 0x10a -> ?`, for which `--bless` writes what comes"
+    )]
+    NothingAsked,
     /// A step.
     #[error("line {line}, `{text}`: {problem}")]
     Step {
@@ -54,25 +64,65 @@ pub enum TraceError {
     },
 }
 
-/// Runs a trace whose plugins lie in `directory`. Returns it with the answers
-/// that came: the same text, if they were the expected ones.
-///
-/// # Errors
-/// [`TraceError`] for a profile that does not start and a step that cannot be
-/// taken. An unexpected answer is no error.
-pub fn replay(text: &str, directory: &Path, options: &LoadOptions) -> Result<String, TraceError> {
-    let (profile, steps) = text.split_once("\n---\n").ok_or(TraceError::NoSteps)?;
-    let mut rig = Rig::new(profile, directory, options)?;
-    let mut out = format!("{profile}\n---\n");
-    let first = out.lines().count() + 1;
-    for (line, text) in (first..).zip(steps.lines()) {
-        let taken = rig.step(text);
-        let answered =
-            taken.map_err(|problem| TraceError::Step { line, text: text.to_owned(), problem })?;
-        out += &answered;
-        out.push('\n');
+/// A trace that was read. Its profile may still be changed.
+pub struct Trace<'a> {
+    /// The tables above the steps; what they boot is never booted.
+    pub profile: Profile,
+    text: &'a str,
+    /// Lines before the first step.
+    above: usize,
+}
+
+impl<'a> Trace<'a> {
+    /// Reads a trace whose plugins lie in `directory`.
+    ///
+    /// # Errors
+    /// [`TraceError`] for a profile that is none, with its place in the trace.
+    pub fn parse(text: &'a str, directory: &Path) -> Result<Self, TraceError> {
+        let line = text.lines().position(|line| line.trim_end() == "---");
+        let tables = line.ok_or(TraceError::NoSteps)?;
+        let profile: String = text.split_inclusive('\n').take(tables).collect();
+        Ok(Trace { profile: parse_profile(&profile, directory)?, text, above: tables + 1 })
     }
-    Ok(out)
+
+    /// Runs it, and returns its text with the answers that came: the same, if
+    /// they were the expected ones.
+    ///
+    /// # Errors
+    /// [`TraceError`] for plugins that do not load, a step that cannot be
+    /// taken, and a trace that would pass whatever came. An unexpected answer
+    /// is no error.
+    pub fn replay(&self, options: &LoadOptions) -> Result<String, TraceError> {
+        let steps = || (1..).zip(self.text.lines()).skip(self.above);
+        if !steps().any(|(_, step)| Line::of(step).answer.is_some()) {
+            return Err(TraceError::NothingAsked);
+        }
+        let mut rig = Rig::load(&self.profile, options)?;
+        let above = self.text.lines().take(self.above);
+        let mut answered: String = above.flat_map(|line| [line, "\n"]).collect();
+        for (line, step) in steps() {
+            answered += &rig.step(step).map_err(|problem| {
+                let text = step.to_owned();
+                TraceError::Step { line, text, problem }
+            })?;
+            answered.push('\n');
+        }
+        Ok(answered)
+    }
+}
+
+fn parse_profile(text: &str, directory: &Path) -> Result<Profile, TraceError> {
+    // A profile needs something to boot; nothing boots here. Below the rest,
+    // so that errors have the lines of the trace.
+    let text = format!("{text}\n[boot]\nguest = \"none\"\n");
+    Profile::parse(&directory.join("trace.toml"), &text).map_err(|error| {
+        TraceError::Profile(match error {
+            // The file is not one that anybody knows.
+            ProfileError::Toml { source, .. } => source.to_string(),
+            ProfileError::Value { message, .. } => message,
+            error @ ProfileError::Read { .. } => error.to_string(),
+        })
+    })
 }
 
 /// A set of plugins in a scripted host, driven step by step.
@@ -90,14 +140,14 @@ impl Rig {
     /// told what to be.
     ///
     /// # Errors
-    /// [`TraceError::Profile`]
+    /// [`TraceError::Profile`] and [`TraceError::Load`]
     pub fn new(profile: &str, directory: &Path, options: &LoadOptions) -> Result<Self, TraceError> {
-        // A profile needs something to boot; nothing boots here.
-        let text = format!("boot.guest = \"none\"\n{profile}");
-        let profile = Profile::parse(&directory.join("trace.toml"), &text)
-            .map_err(|error| TraceError::Profile(with_sources(&error)))?;
-        let engine = Engine::load(&profile, options)
-            .map_err(|error| TraceError::Profile(with_sources(&error)))?;
+        Self::load(&parse_profile(profile, directory)?, options)
+    }
+
+    fn load(profile: &Profile, options: &LoadOptions) -> Result<Self, TraceError> {
+        let engine = Engine::load(profile, options)
+            .map_err(|error| TraceError::Load(with_sources(&error)))?;
         let vcpus = profile.vm.vcpus;
         let host = Arc::new(ScriptedHost::default());
         Ok(Rig { engine, vcpus, host, started: None, cpu: VcpuId(0) })
@@ -115,10 +165,11 @@ impl Rig {
     /// # Errors
     /// What is wrong with the step, or with the plugins' start.
     pub fn step(&mut self, line: &str) -> Result<String, String> {
-        let Some((question, step)) = Step::parse(line)? else { return Ok(line.to_owned()) };
+        let parts = Line::of(line);
+        let Some(step) = Step::parse(parts)? else { return Ok(line.to_owned()) };
         let answer = self.take(step)?;
         Ok(match answer {
-            Some(answer) => format!("{question} -> {answer}"),
+            Some(answer) => format!("{} -> {answer}{}", parts.question, parts.comment),
             None => line.to_owned(),
         })
     }
@@ -133,6 +184,11 @@ impl Rig {
             Step::Cpu(vcpu) => return Err(format!("there is no {vcpu}; raise `vcpus`")),
             Step::Tell(fact) => {
                 self.host.tell(cpu, fact);
+                None
+            }
+            Step::SetMemory(gpa, bytes) => {
+                let set = self.host.write_memory(gpa, &bytes);
+                set.map_err(|error| format!("{error}; a step `ram GPA LENGTH` gives it some"))?;
                 None
             }
             Step::KvmMsr(index) => Some(self.host.kvm_msr(cpu, index).map_or("none".into(), hex)),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::line::Line;
 use crate::host::VcpuTimes;
 use crate::msr::{MsrAccess, MsrIndex, MsrOp, Reason, VcpuId};
 
@@ -11,6 +12,8 @@ pub(super) enum Step {
     /// The accesses that follow are this vCPU's.
     Cpu(VcpuId),
     Tell(Fact),
+    /// Sets bytes of RAM that is there.
+    SetMemory(u64, Vec<u8>),
     /// Shows KVM's value.
     KvmMsr(MsrIndex),
     /// Shows guest memory.
@@ -39,8 +42,6 @@ pub(crate) enum Fact {
     Times(VcpuId, VcpuTimes),
     File(PathBuf, String),
     Ram(u64, usize),
-    /// Bytes of RAM that is there.
-    Memory(u64, Vec<u8>),
     /// Bytes of RAM, which comes with them.
     Piece(u64, Vec<u8>),
 }
@@ -49,22 +50,15 @@ pub(crate) enum Fact {
 const MOST_RAM: u64 = 64 << 20;
 
 impl Step {
-    /// Reads a line: the part that asks, and what it means; `None` for one that
-    /// says nothing.
-    pub(super) fn parse(line: &str) -> Result<Option<(&str, Step)>, String> {
-        let (question, answer) = match line.split_once("->") {
-            Some((question, answer)) => (question.trim_end(), Some(answer)),
-            None => (line, None),
+    /// What a line means; `None` for one that says nothing.
+    pub(super) fn parse(line: Line<'_>) -> Result<Option<Step>, String> {
+        let words: Vec<&str> = line.question.split_whitespace().collect();
+        let asks = line.answer.is_some();
+        let (verb, words) = match words.split_first() {
+            Some((&verb, words)) => (verb, words),
+            None if asks => ("", &[][..]),
+            None => return Ok(None),
         };
-        // A report may hold the sign.
-        let question = if question.starts_with("report") { "report" } else { question };
-        let words = match answer {
-            Some(_) => question,
-            None => question.split('#').next().unwrap_or_default(),
-        };
-        let words: Vec<&str> = words.split_whitespace().collect();
-        let Some((&verb, words)) = words.split_first() else { return Ok(None) };
-        let asks = answer.is_some();
         let step = match (verb, words, asks) {
             ("cpu", [n], false) => Step::Cpu(VcpuId(small(n)?)),
             ("ns", [n], false) => Step::Tell(Fact::Ns(number(n)?)),
@@ -105,7 +99,7 @@ impl Step {
                     u8::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no byte"))
                 };
                 let bytes = bytes.iter().map(byte).collect::<Result<_, _>>()?;
-                Step::Tell(Fact::Memory(number(gpa)?, bytes))
+                Step::SetMemory(number(gpa)?, bytes)
             }
             ("r", [msr, rest @ ..], true) => access(msr, MsrOp::Read, rest)?,
             ("w", [msr, value, rest @ ..], true) => {
@@ -118,7 +112,7 @@ impl Step {
             ("report", [], true) => Step::Report,
             _ => return Err("it is no step; docs/traces.md lists them".to_owned()),
         };
-        Ok(Some((question, step)))
+        Ok(Some(step))
     }
 }
 
@@ -153,21 +147,25 @@ fn number(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
+    fn parse(line: &str) -> Result<Option<Step>, String> {
+        Step::parse(Line::of(line))
+    }
+
     #[test]
     fn a_comment_is_no_step() {
-        for line in ["", "   ", "# r 0x10 -> 0x1"] {
-            assert!(Step::parse(line.split("->").next().unwrap()).unwrap().is_none(), "{line}");
+        for line in ["", "   ", "# r 0x10 -> 0x1", "  # cpu 1"] {
+            assert!(parse(line).unwrap().is_none(), "{line}");
         }
-        assert!(matches!(
-            Step::parse("cpu 1   # the second").unwrap(),
-            Some((_, Step::Cpu(VcpuId(1))))
-        ));
+        for line in ["cpu 1   # the second", "cpu 1 # -> 2"] {
+            assert!(matches!(parse(line).unwrap(), Some(Step::Cpu(VcpuId(1)))), "{line}");
+        }
     }
 
     #[test]
     fn mistakes_are_named() {
         for (line, part) in [
             ("rdmsr 0x10 -> 1", "no step"),
+            ("-> 1", "no step"),
             ("r 0x10", "no step"),
             ("w 0x10 1 2 -> ok", "a reason"),
             ("r 0x100000000 -> 1", "32 bits"),
@@ -175,7 +173,7 @@ mod tests {
             ("mem 0x10 xy", "`xy`"),
             ("ram 0 0xffffffffffff", "at most"),
         ] {
-            let error = Step::parse(line).unwrap_err();
+            let error = parse(line).unwrap_err();
             assert!(error.contains(part), "{line}: {error}");
         }
     }

@@ -103,7 +103,7 @@ fn exports_of_another_type_or_missing() {
     );
     refused(
         &Setup::new().with("p.wasm", plugin("p", READS, ""), ""),
-        &["no export `rdmsr`", "`r` access"],
+        &["its manifest, line 5, column 1: it has no export `rdmsr`", "`r` access"],
     );
     let wrong = format!("{RDMSR} (func (export \"init\"))");
     refused(&Setup::new().with("p.wasm", plugin("p", READS, &wrong), ""), &["`init` is () -> ()"]);
@@ -128,7 +128,18 @@ fn capabilities_that_were_not_asked_or_not_granted() {
     let bytes = plugin("p", READS, &format!("{import} {RDMSR}"));
     refused(
         &Setup::new().with("p.wasm", bytes, "grant = [\"guest-memory\"]"),
-        &["`wasmsr.guest_read`", "capability `guest-memory`", "[needs]"],
+        &[
+            "its manifest, line 1, column 1: ",
+            "`wasmsr.guest_read`",
+            "capability `guest-memory`",
+            "[needs]",
+        ],
+    );
+    let other = format!("{READS}\n[needs]\ncapabilities = [\"timer\"]");
+    let bytes = plugin("p", &other, &format!("{import} {RDMSR}"));
+    refused(
+        &Setup::new().with("p.wasm", bytes, "grant = [\"timer\"]"),
+        &["its manifest, line 9, column 16: it imports `wasmsr.guest_read`"],
     );
     let asks = format!("{READS}\n[needs]\ncapabilities = [\"guest-memory\"]");
     refused(

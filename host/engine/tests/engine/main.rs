@@ -21,3 +21,4 @@ mod served;
 mod shadows;
 mod state;
 mod timers;
+mod traces;
