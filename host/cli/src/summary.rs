@@ -45,6 +45,8 @@ struct Shadow<'a> {
     failures: u64,
     mean_ns: Option<u64>,
     mean_in_charge_ns: Option<u64>,
+    mean_fuel: Option<u64>,
+    mean_fuel_in_charge: Option<u64>,
     examples: &'a [String],
 }
 
@@ -145,8 +147,10 @@ impl<'a> Shadow<'a> {
             effects: counts.effects,
             unclaimed: counts.unclaimed,
             failures: counts.failures,
-            mean_ns: counts.mean.map(nanos),
-            mean_in_charge_ns: counts.mean_in_charge.map(nanos),
+            mean_ns: counts.mean().map(nanos),
+            mean_in_charge_ns: counts.mean_in_charge().map(nanos),
+            mean_fuel: counts.mean_fuel(),
+            mean_fuel_in_charge: counts.mean_fuel_in_charge(),
             examples: &counts.examples,
         }
     }

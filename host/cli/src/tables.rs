@@ -79,10 +79,12 @@ pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
         "EFFECTS",
         "UNCLAIMED",
         "FAILURES",
-        "MEAN TIME",
+        "FUEL",
         "IN CHARGE",
+        "TIME ADDED",
     ];
-    let mut table = table(head, &[2, 3, 4, 5, 6, 7, 8]);
+    let fuel = |mean: Option<u64>| mean.map_or("-".to_owned(), |fuel| fuel.to_string());
+    let mut table = table(head, &[2, 3, 4, 5, 6, 7, 8, 9]);
     for shadow in shadows {
         table.add_row([
             format!("{} {}", shadow.plugin, shadow.version),
@@ -92,8 +94,9 @@ pub(crate) fn shadows(shadows: &[ShadowCounts]) -> String {
             shadow.effects.to_string(),
             shadow.unclaimed.to_string(),
             shadow.failures.to_string(),
-            shadow.mean.map_or("-".to_owned(), duration),
-            shadow.mean_in_charge.map_or("-".to_owned(), duration),
+            fuel(shadow.mean_fuel()),
+            fuel(shadow.mean_fuel_in_charge()),
+            shadow.mean().map_or("-".to_owned(), duration),
         ]);
     }
     let mut text = table.trim_fmt();

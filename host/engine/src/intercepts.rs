@@ -9,6 +9,7 @@ use rangemap::RangeInclusiveSet;
 use crate::host::{ExitsRefused, Host};
 use crate::msr::{Direction, Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 use crate::plugin::{Intercept, Manifest};
+use crate::record::{Switch, tape};
 use crate::state::SavedIntercepts;
 
 /// Pieces into which a plugin may cut its ranges: each change packs the
@@ -93,7 +94,8 @@ impl Intercepts {
         plugins.insert(plugin.clone(), after);
         // Under the lock: two changes reach the VMM in the order in which they
         // were made.
-        host.set_exits(&exit_list(&plugins)).map_err(|_| {
+        let tell = || host.set_exits(&exit_list(&plugins));
+        tape::switching(Switch { msrs: range, directions, on }, tell).map_err(|_| {
             plugins.insert(plugin.clone(), before);
             Refusal::DoesNotFit
         })

@@ -36,7 +36,9 @@ impl fmt::Display for Answer<'_> {
         if access.effects().eq(other.effects()) {
             return Ok(());
         }
-        write!(f, ", {}", Changes(&access.effects().collect::<Vec<_>>()))
+        let both = access.effects().zip(other.effects());
+        let same = both.take_while(|(one, other)| one == other).count();
+        write!(f, ", {}", Changes(&access.effects().skip(same).collect::<Vec<_>>()))
     }
 }
 
@@ -60,6 +62,9 @@ impl fmt::Display for Changes<'_> {
             Some(HostCall::KvmWrmsr { msr, value, .. }) => {
                 write!(f, "KVM's {msr} = {:#x}", value.0)?;
             }
+            Some(HostCall::SetExits { switch: Some(switch), .. }) => write!(f, "{switch}")?,
+            Some(HostCall::SetExits { switch: None, .. }) => f.write_str("changed what exits")?,
+            Some(HostCall::WakeAt { at, .. }) => write!(f, "a timer at {} ns", at.0)?,
             _ => f.write_str("changed nothing")?,
         }
         match self.0.len() {
