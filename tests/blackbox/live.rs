@@ -394,7 +394,7 @@ fn shadows_while_they_run() -> Outcome {
     assert!(stats.stdout.contains("read of 0x1000 on vCPU 0: 0x1; the shadow: 0x0"), "{stats}");
     let json = json(&world.asks(&["stats", "--json"]).exited(0));
     assert_eq!(json.pointer("/shadows/0/answers"), Some(&Value::from(101)), "{json:#}");
-    assert!(json.pointer("/shadows/0/mean_in_charge_ns").is_some_and(Value::is_u64), "{json:#}");
+    assert!(json.pointer("/shadows/0/mean_fuel_in_charge").is_some_and(Value::is_u64), "{json:#}");
     let lines = world.asks(&["top", "--batch", "-n", "1"]).exited(0);
     assert!(lines.stdout.contains("candidate 1.0.0 "), "{lines}");
 
@@ -411,7 +411,7 @@ fn shadows_while_they_run() -> Outcome {
         ("wasmsr_shadow_differences_total", &[("kind", "effect")], 0.0),
         ("wasmsr_shadow_failures_total", &[], 0.0),
         ("wasmsr_shadow_duration_seconds_count", &[], 101.0),
-        ("wasmsr_shadow_in_charge_duration_seconds_count", &[], 101.0),
+        ("wasmsr_shadow_in_charge_access_fuel_count", &[], 101.0),
     ] {
         assert_eq!(of(name, kind), Some(expected), "{name}:\n{text}");
     }

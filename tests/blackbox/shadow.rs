@@ -9,6 +9,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         a_candidate_of_the_same_code_shows_no_difference,
         differences_are_reported_and_the_guest_sees_none,
         a_candidate_that_fails_harms_nobody,
+        a_candidate_that_does_not_start_is_left_out,
+        what_a_candidate_costs_is_shown_in_fuel,
         a_candidate_writes_nothing,
         what_says_nothing_for_a_shadow_is_refused,
         a_shadow_of_nobody_is_refused,
@@ -86,6 +88,43 @@ fn a_candidate_that_fails_harms_nobody() -> Outcome {
     )?;
     row(&run, ["5", "5", "0", "0", "5"]);
     run.said(&["plugin candidate 1.0.0 (shadow of model) failed", "the guest does not notice"]);
+    Ok(())
+}
+
+fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
+    let code = r#"
+        (func (export "init") (param i32) (result i32) (i32.const 1))
+        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
+        (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+    let run = with_candidate(code, "")?;
+    row(&run, ["0", "0", "0", "0", "1"]);
+    run.said(&["`init` returned 1", "the VM runs without this shadow", "it did not start: "]);
+
+    let candidate = Plugin { name: "candidate", manifest: IN_CHARGE.manifest, code };
+    let vm = Vm::new().plugin(&IN_CHARGE).plugin_with(&candidate, "shadow-of = \"model\"");
+    let check = vm.on_disk(SCRIPT)?.wasmsr(&["check", "vm.toml"]);
+    check.refused(&["candidate.wasm", "`init` returned 1"]);
+    Ok(())
+}
+
+fn what_a_candidate_costs_is_shown_in_fuel() -> Outcome {
+    let run = with_candidate(
+        r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (local $left i32)
+               (local.set $left (i32.const 1000))
+               (loop $next
+                   (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                   (br_if $next (local.get $left)))
+               (i64.const 5))
+           (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+        "",
+    )?;
+    let mut rows = run.stderr.lines().skip_while(|line| !line.starts_with("SHADOW"));
+    let head = rows.next().unwrap_or_default();
+    assert!(head.ends_with("FUEL  IN CHARGE  TIME ADDED"), "{run}");
+    let words: Vec<&str> = rows.next().unwrap_or_default().split_whitespace().collect();
+    let fuel = |word: usize| words.get(word).and_then(|fuel| fuel.parse::<u64>().ok());
+    let (candidate, in_charge) = (fuel(8).expect("fuel"), fuel(9).expect("fuel"));
+    assert!(candidate > 4_000 && in_charge < 100, "{run}");
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use wasmsr_engine::LoadOptions;
 use wasmsr_engine::plugin::{
     EXPORTS, HOST_CALLS, Inspection, Number, OTHER_NUMBERS, OUTCOMES, REASONS, inspect, limits,
 };
-use wasmsr_engine::trace;
+use wasmsr_engine::trace::Trace;
 
 use crate::traces;
 
@@ -137,11 +137,9 @@ fn refusal(folder: &Path) {
     compile(folder, &here("header.c"));
     let trace = fs::read_to_string(here("header.trace")).expect("a trace can be read");
     let (head, _) = trace.split_once("---").expect("a trace has a head");
-    let refused = trace::replay(
-        &format!("{head}config = {{ a = 1 }}\n---\nr 0x1000 -> 0x0\n"),
-        folder,
-        &LoadOptions::default(),
-    );
+    let text = format!("{head}config = {{ a = 1 }}\n---\nr 0x1000 -> 0x0\n");
+    let refused =
+        Trace::parse(&text, folder).and_then(|trace| trace.replay(&LoadOptions::default()));
     let error = refused.err().map(|error| described(&error)).unwrap_or_default();
     assert!(error.contains("header wants no configuration"), "{error}");
 }

@@ -97,10 +97,12 @@ pub(crate) fn shadows(shadows: &[Shadow]) -> String {
         "EFFECTS",
         "UNCLAIMED",
         "FAILURES",
-        "MEAN TIME",
+        "FUEL",
         "IN CHARGE",
+        "TIME ADDED",
     ];
-    let mut table = table(head, &[2, 3, 4, 5, 6, 7, 8]);
+    let fuel = |mean: Option<u64>| mean.map_or("-".to_owned(), |fuel| fuel.to_string());
+    let mut table = table(head, &[2, 3, 4, 5, 6, 7, 8, 9]);
     for shadow in shadows {
         table.add_row([
             format!("{} {}", shadow.plugin, shadow.version),
@@ -110,8 +112,9 @@ pub(crate) fn shadows(shadows: &[Shadow]) -> String {
             shadow.effects.to_string(),
             shadow.unclaimed.to_string(),
             shadow.failures.to_string(),
+            fuel(shadow.mean_fuel),
+            fuel(shadow.mean_fuel_in_charge),
             time(shadow.mean_ns),
-            time(shadow.mean_in_charge_ns),
         ]);
     }
     let mut text = table.trim_fmt();

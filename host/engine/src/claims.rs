@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::error::LoadError;
-use crate::msr::{Claim, Direction, MsrMap, Reason, SeatId};
+use crate::msr::{Claim, Direction, MsrAccess, MsrMap, Reason, SeatId};
 use crate::plugin::{Plugin, Scope};
 use crate::seat::SeatPlan;
 
@@ -15,6 +15,24 @@ pub(crate) struct Answers {
     pub(crate) invalid: Vec<SeatId>,
     /// The plugin in each seat.
     pub(crate) names: Arc<[Arc<str>]>,
+}
+
+impl Answers {
+    /// Whose turn it may be at an access, in their order: those who claim it,
+    /// and then those who want what is unhandled.
+    pub(crate) fn asked(&self, access: MsrAccess) -> impl Iterator<Item = SeatId> {
+        let claimed = self.map.lookup(access.index, access.op.direction());
+        claimed.iter().chain(self.unhandled(access.reason)).copied()
+    }
+
+    /// Who wants what is unhandled for this reason.
+    pub(crate) fn unhandled(&self, reason: Reason) -> &[SeatId] {
+        match reason {
+            Reason::Filter => &[],
+            Reason::Unknown => &self.unknown,
+            Reason::Invalid => &self.invalid,
+        }
+    }
 }
 
 /// Refuses two plugins that claim the same access, unless the later one is a

@@ -204,16 +204,18 @@ impl Engine {
         self.shadows.iter().map(|plan| info(&plan.plugin))
     }
 
-    /// Brings every plugin to life for a VM of `vcpus` vCPUs.
+    /// Brings every plugin to life for a VM of `vcpus` vCPUs. A shadow that does
+    /// not start is left out: the log says why, and its counts have a failure.
     ///
     /// # Errors
-    /// [`StartError`] for the first plugin that refuses its configuration,
-    /// traps in `init`, or does not fit its limits.
+    /// [`StartError`] for the first plugin, but for shadows, that refuses its
+    /// configuration, traps in `init`, or does not fit its limits.
     pub fn start(&self, host: &Arc<dyn Host>, vcpus: u32) -> Result<Started, StartError> {
         start::with_onlookers(self, host, vcpus, None)
     }
 
-    /// As [`start`](Engine::start), with everything recorded.
+    /// As [`start`](Engine::start), with everything recorded but
+    /// [`VcpuMsrs::reset`]: a replay does not know of resets.
     ///
     /// # Errors
     /// As [`start`](Engine::start).
@@ -230,10 +232,10 @@ impl Engine {
     /// it, to learn whether it takes its configuration.
     ///
     /// # Errors
-    /// As [`start`](Engine::start).
+    /// As [`start`](Engine::start), and for shadows too.
     pub fn rehearse(&self, vcpus: u32) -> Result<(), StartError> {
         let host: Arc<dyn Host> = Arc::new(NoGuest::default());
-        self.start(&host, vcpus).map(drop)
+        start::rehearse(self, &host, vcpus)
     }
 
     /// Saves the plugins of a VM. Its vCPUs must be out of the guest, with no
@@ -272,7 +274,8 @@ impl Engine {
     }
 
     /// Starts the plugins as [`start`](Engine::start) does and gives each what
-    /// it saved. A plugin that saved nothing starts afresh.
+    /// it saved. A plugin that saved nothing starts afresh, and so do shadows.
+    /// What follows cannot be recorded.
     ///
     /// # Errors
     /// [`RestoreError`] if a state belongs to no plugin or vCPU here, or a

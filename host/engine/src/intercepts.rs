@@ -9,6 +9,7 @@ use rangemap::RangeInclusiveSet;
 use crate::host::{ExitsRefused, Host};
 use crate::msr::{Direction, Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 use crate::plugin::{Intercept, Manifest, limits};
+use crate::record::{Switch, tape};
 use crate::state::SavedIntercepts;
 
 /// The intercepts of one running VM. Changes are rare; the path of an access
@@ -89,7 +90,8 @@ impl Intercepts {
         plugins.insert(plugin.clone(), after);
         // Under the lock: two changes reach the VMM in the order in which they
         // were made.
-        host.set_exits(&exit_list(&plugins)).map_err(|_| {
+        let tell = || host.set_exits(&exit_list(&plugins));
+        tape::switching(Switch { msrs: range, directions, on }, tell).map_err(|_| {
             plugins.insert(plugin.clone(), before);
             Refusal::DoesNotFit
         })

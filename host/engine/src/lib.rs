@@ -11,6 +11,7 @@
 //! a plugin can make this crate panic, block, or grow without bound.
 
 mod claims;
+mod contrast;
 mod cpuid;
 mod engine;
 mod error;
@@ -33,9 +34,11 @@ mod start;
 mod state;
 mod toml_file;
 pub mod trace;
+mod turns;
 mod unanswered;
 mod vcpu;
 mod watch;
+mod withheld;
 
 pub use cpuid::{CpuidChange, CpuidConflict, RegisterChange};
 pub use engine::{Engine, LoadOptions, MapEntry, PluginInfo, Started, YieldedPlugin};

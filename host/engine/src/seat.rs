@@ -65,6 +65,24 @@ impl Seat {
         })
     }
 
+    /// As [`answer`](Self::answer), and the fuel it took, which is unknown after
+    /// a failure.
+    #[cold]
+    pub(crate) fn answer_metered(
+        &mut self,
+        access: MsrAccess,
+        vcpu: VcpuId,
+        sample: Option<&mut Sample>,
+    ) -> (Verdict, Option<u64>) {
+        self.with(|sitter| {
+            let verdict = sitter.answer(access, vcpu);
+            if let Some(sample) = sample {
+                sample.answered(|| sitter.fuel_used());
+            }
+            (verdict, sitter.fuel_used())
+        })
+    }
+
     /// Calls the plugin's timer on the thread of `vcpu`, if it is due.
     pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) -> Woken {
         self.with(|sitter| {

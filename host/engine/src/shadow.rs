@@ -7,21 +7,19 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::claims::Answers;
-use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
-use crate::msr::{
-    Direction, ExitList, MsrAccess, MsrIndex, MsrOp, Outcome, Reason, SeatId, VcpuId,
-};
-use crate::plugin::Plugin;
-use crate::record::tape::{self, TapedCall};
-use crate::record::{Bytes, HostCall, prompt};
+use crate::contrast::{Effects, Occasion, Shown, Subject, alike};
+use crate::error::StartError;
+use crate::msr::{MsrAccess, SeatId, VcpuId};
+use crate::plugin::{Plugin, Scope};
+use crate::record::tape::{self, Piece};
+use crate::record::{HostCall, prompt};
 use crate::seat::{Seat, SeatPlan, Verdict};
 
-/// Differences that are kept as examples, of different MSRs or directions.
+/// Differences that are kept as examples, of different subjects.
 const MOST_EXAMPLES: usize = 16;
 
 /// A shadow, before anything lives.
@@ -31,6 +29,17 @@ pub(crate) struct ShadowPlan {
     pub(crate) of: Arc<str>,
     pub(crate) seats: Vec<SeatPlan>,
     pub(crate) answers: Arc<Answers>,
+}
+
+impl ShadowPlan {
+    /// The VM's, if any of its instances is: it then sees accesses in the order
+    /// in which the plugin in charge does.
+    pub(crate) fn scope(&self) -> Scope {
+        match self.seats.iter().any(|seat| seat.scope == Scope::Vm) {
+            true => Scope::Vm,
+            false => Scope::Vcpu,
+        }
+    }
 }
 
 /// What a shadow has shown so far, over all vCPUs.
@@ -46,20 +55,29 @@ pub struct ShadowCounts {
     pub accesses: u64,
     /// Those that the shadow answered otherwise.
     pub answers: u64,
-    /// Those, and timers, at which it would have changed the guest's memory or
-    /// KVM's MSRs otherwise.
+    /// Those that it answered alike, and starts, resets and timers, at which it
+    /// would have changed something else: the guest's memory, KVM's MSRs, what
+    /// exits, timers.
     pub effects: u64,
     /// Those that it does not claim.
     pub unclaimed: u64,
-    /// Those at which it failed.
+    /// Those, resets and timers, at which it failed; and 1 if it did not start.
     pub failures: u64,
     /// Accesses that the shadow was called for.
     pub timed: u64,
-    /// The time of these calls.
+    /// What shadowing them, and timers, added to the time of the vCPUs.
     pub took: Duration,
-    /// The time of the same accesses with the plugin in charge.
+    /// The time of these accesses without that. The shadow's is not to be held
+    /// against it: no host call of a shadow reaches the host.
     pub took_in_charge: Duration,
-    /// One difference for each of the first MSRs and directions.
+    /// Accesses at which the fuel of both is known: neither failed.
+    pub metered: u64,
+    /// The shadow's fuel for these.
+    pub fuel: u64,
+    /// Fuel of the plugin in charge for these.
+    pub fuel_in_charge: u64,
+    /// One difference for each of the first subjects: MSRs and directions,
+    /// starts, resets, timers.
     pub examples: Vec<String>,
 }
 
@@ -74,16 +92,29 @@ impl ShadowCounts {
         self.timed = self.timed.saturating_add(other.timed);
         self.took = self.took.saturating_add(other.took);
         self.took_in_charge = self.took_in_charge.saturating_add(other.took_in_charge);
+        self.metered = self.metered.saturating_add(other.metered);
+        self.fuel = self.fuel.saturating_add(other.fuel);
+        self.fuel_in_charge = self.fuel_in_charge.saturating_add(other.fuel_in_charge);
     }
 
-    /// Mean time of the shadow's calls.
+    /// What the shadow adds to the time of an access, its timers included.
     pub fn mean(&self) -> Option<Duration> {
         self.mean_of(self.took)
     }
 
-    /// Mean time of the same accesses with the plugin in charge.
+    /// Mean time of an access without that.
     pub fn mean_in_charge(&self) -> Option<Duration> {
         self.mean_of(self.took_in_charge)
+    }
+
+    /// The shadow's mean fuel.
+    pub fn mean_fuel(&self) -> Option<u64> {
+        self.fuel.checked_div(self.metered)
+    }
+
+    /// Mean fuel of the plugin in charge, for the same accesses.
+    pub fn mean_fuel_in_charge(&self) -> Option<u64> {
+        self.fuel_in_charge.checked_div(self.metered)
     }
 
     fn mean_of(&self, time: Duration) -> Option<Duration> {
@@ -109,6 +140,8 @@ pub(crate) struct Shadows(pub(crate) Vec<Follower>);
 /// One shadow with the instances that a vCPU reaches.
 pub(crate) struct Follower {
     pub(crate) of: Arc<str>,
+    /// As [`ShadowPlan::scope`].
+    pub(crate) scope: Scope,
     /// The seats of the plugin in charge.
     pub(crate) leaders: Vec<SeatId>,
     pub(crate) answers: Arc<Answers>,
@@ -116,349 +149,240 @@ pub(crate) struct Follower {
     pub(crate) tally: Arc<Tally>,
 }
 
+/// An access that a plugin was put.
+pub(crate) struct Asked {
+    pub(crate) seat: SeatId,
+    pub(crate) verdict: Verdict,
+    /// What it used, where that is known.
+    pub(crate) fuel: Option<u64>,
+}
+
+/// What the plugin in charge changed, and what its shadow would have.
+pub(crate) struct Changes {
+    in_charge: Vec<HostCall>,
+    shadow: Vec<HostCall>,
+}
+
 /// How a shadow does.
 pub(crate) struct Tally {
     plugin: Arc<Plugin>,
-    of: Arc<str>,
     sums: Mutex<Sums>,
 }
 
-#[derive(Default)]
 struct Sums {
-    accesses: u64,
-    answers: u64,
-    effects: u64,
-    unclaimed: u64,
-    failures: u64,
-    timed: u64,
-    took: Duration,
-    took_in_charge: Duration,
-    told: BTreeSet<Option<(MsrIndex, bool)>>,
-    examples: Vec<String>,
+    counts: ShadowCounts,
+    /// What examples were given of.
+    told: BTreeSet<Subject>,
 }
 
 impl Shadows {
-    /// Puts an access to the shadows of whoever sits in `leader`, which came to
-    /// `verdict` with these host calls.
+    /// Puts an access to those shadows of whom was `asked` that have this scope.
+    /// The access took `took` and came to these host calls.
     pub(crate) fn follow(
         &mut self,
-        leader: SeatId,
+        scope: Scope,
+        asked: &Asked,
         access: MsrAccess,
-        verdict: &Verdict,
-        calls: &[TapedCall],
+        piece: &Piece,
         took: Duration,
         vcpu: VcpuId,
     ) {
-        for follower in self.0.iter_mut().filter(|follower| follower.leaders.contains(&leader)) {
-            follower.follow(access, verdict, calls, took, vcpu);
+        for follower in self.of_scope(scope).filter(|f| f.leaders.contains(&asked.seat)) {
+            follower.follow(asked, access, piece, took, vcpu);
         }
     }
 
-    /// Serves the shadows' timers, by the clock by which those of the plugins
-    /// in charge were served, with these host calls. Says when the next is due.
-    pub(crate) fn wake(&mut self, now: u64, calls: &[TapedCall], vcpu: VcpuId) -> Option<u64> {
-        let followers = self.0.iter_mut();
-        followers.filter_map(|follower| follower.wake(now, calls, vcpu)).min()
+    /// Serves the timers of the shadows of this scope, by the clock by which
+    /// those of the plugins in charge were served, with these host calls. Says
+    /// when the next is due.
+    pub(crate) fn wake(
+        &mut self,
+        scope: Scope,
+        now: u64,
+        piece: &Piece,
+        vcpu: VcpuId,
+    ) -> Option<u64> {
+        self.of_scope(scope).filter_map(|follower| follower.wake(now, piece, vcpu)).min()
     }
 
     /// Brings the shadows to their state after a reset of the guest, at which
     /// the plugins in charge made these host calls.
-    pub(crate) fn reset(&mut self, calls: &[TapedCall], vcpu: VcpuId) {
+    pub(crate) fn reset(&mut self, piece: &Piece, vcpu: VcpuId) {
         for follower in &mut self.0 {
             let seats = &mut follower.seats;
-            let prompt = calls_of(&follower.of, calls);
-            prompt::with(prompt, || {
-                for seat in seats {
-                    seat.reset(vcpu);
-                }
-            });
+            let reset = || seats.iter_mut().map(|seat| u64::from(seat.reset(vcpu))).sum::<u64>();
+            let (failures, changes) = beside(piece.of(&follower.of), reset);
+            follower.tally.sums().counts.failures += failures;
+            follower.tally.changed(Occasion::Reset(vcpu), changes);
         }
-        tape::take();
+    }
+
+    fn of_scope(&mut self, scope: Scope) -> impl Iterator<Item = &mut Follower> {
+        self.0.iter_mut().filter(move |follower| follower.scope == scope)
     }
 }
 
 impl Follower {
     fn follow(
         &mut self,
+        asked: &Asked,
         access: MsrAccess,
-        verdict: &Verdict,
-        calls: &[TapedCall],
+        piece: &Piece,
         took: Duration,
         vcpu: VcpuId,
     ) {
+        let began = Instant::now();
+        let occasion = Occasion::Access(access, vcpu);
+        let shown = Shown(&asked.verdict, access);
         let Some(seat) = self.seat(access).and_then(|id| self.seats.get_mut(usize::from(id.0)))
         else {
-            let missing = "does not claim it".to_owned();
             let mut sums = self.tally.sums();
-            sums.accesses += 1;
-            sums.unclaimed += 1;
-            let occasion = Occasion::Access(access, vcpu);
-            return self.tally.tell(sums, occasion, &Shown(verdict, access), &missing);
+            sums.counts.accesses += 1;
+            sums.counts.unclaimed += 1;
+            return self.tally.tell(sums, occasion, &shown, &"does not claim it");
         };
-        let prompt = calls_of(&self.of, calls);
-        let effects = effects(&prompt);
-        let began = Instant::now();
-        let (own, _) = prompt::with(prompt, || seat.answer(access, vcpu, None));
-        let own_took = began.elapsed();
-        let own_effects = self::effects(&tape::take().calls);
+        let ((own, fuel), changes) =
+            beside(piece.of(&self.of), || seat.answer_metered(access, vcpu, None));
+        let added = began.elapsed();
 
         let mut sums = self.tally.sums();
-        sums.accesses += 1;
-        sums.timed += 1;
-        sums.took += own_took;
-        sums.took_in_charge += took;
-        sums.failures += u64::from(matches!(own, Verdict::Failed(_)));
-        if !alike(verdict, &own, access) {
-            sums.answers += 1;
-            let (shown, own) = (Shown(verdict, access), Shown(&own, access).to_string());
-            self.tally.tell(sums, Occasion::Access(access, vcpu), &shown, &own);
-        } else if own_effects != effects {
-            sums.effects += 1;
-            let (shown, own) = (Effects(&effects), Effects(&own_effects).to_string());
-            self.tally.tell(sums, Occasion::Access(access, vcpu), &shown, &own);
+        let counts = &mut sums.counts;
+        counts.accesses += 1;
+        counts.timed += 1;
+        counts.took += added;
+        counts.took_in_charge += took;
+        counts.failures += u64::from(matches!(own, Verdict::Failed(_)));
+        if let (Some(own), Some(in_charge)) = (fuel, asked.fuel) {
+            counts.metered += 1;
+            counts.fuel = counts.fuel.saturating_add(own);
+            counts.fuel_in_charge = counts.fuel_in_charge.saturating_add(in_charge);
+        }
+        if !alike(&asked.verdict, &own, access) {
+            counts.answers += 1;
+            self.tally.tell(sums, occasion, &shown, &Shown(&own, access));
+        } else {
+            drop(sums);
+            self.tally.changed(occasion, changes);
         }
     }
 
-    fn wake(&mut self, now: u64, calls: &[TapedCall], vcpu: VcpuId) -> Option<u64> {
-        let prompt = calls_of(&self.of, calls);
-        let effects = effects(&prompt);
+    fn wake(&mut self, now: u64, piece: &Piece, vcpu: VcpuId) -> Option<u64> {
+        let began = Instant::now();
         let seats = &mut self.seats;
-        let (next, _) = prompt::with(prompt, || {
-            seats.iter_mut().filter_map(|seat| seat.wake(now, vcpu).next).min()
-        });
-        let own_effects = self::effects(&tape::take().calls);
-        if own_effects != effects {
-            let mut sums = self.tally.sums();
-            sums.effects += 1;
-            let (shown, own) = (Effects(&effects), Effects(&own_effects).to_string());
-            self.tally.tell(sums, Occasion::Timers(vcpu), &shown, &own);
-        }
-        next
+        let wake = || seats.iter_mut().map(|seat| seat.wake(now, vcpu)).collect::<Vec<_>>();
+        let (woken, changes) = beside(piece.of(&self.of), wake);
+        let failed = woken.iter().map(|woken| u64::from(woken.failed));
+        let mut sums = self.tally.sums();
+        sums.counts.failures += failed.sum::<u64>();
+        sums.counts.took += began.elapsed();
+        drop(sums);
+        self.tally.changed(Occasion::Timers(vcpu), changes);
+        woken.iter().filter_map(|woken| woken.next).min()
     }
 
     /// Whose turn it is in the shadow, as the engine asks plugins.
     fn seat(&self, access: MsrAccess) -> Option<SeatId> {
-        let claimed = self.answers.map.lookup(access.index, access.op.direction()).first();
-        let unhandled = match access.reason {
-            Reason::Filter => None,
-            Reason::Unknown => self.answers.unknown.first(),
-            Reason::Invalid => self.answers.invalid.first(),
-        };
-        claimed.or(unhandled).copied()
+        self.answers.asked(access).next()
     }
+}
+
+/// Has a shadow do what the plugin in charge has done, with its replies. Says
+/// what each changed, if that is not the same.
+pub(crate) fn beside<R>(prompt: Piece, f: impl FnOnce() -> R) -> (R, Option<Changes>) {
+    let in_charge: Vec<HostCall> = prompt.effects().cloned().collect();
+    let (result, _) = prompt::with(prompt.calls, f);
+    let own = tape::take();
+    let shadow: Vec<HostCall> = own.effects().cloned().collect();
+    let is_same = agree((&in_charge, prompt.cut), (&shadow, own.cut));
+    (result, (!is_same).then_some(Changes { in_charge, shadow }))
+}
+
+/// Whether two lists are the same, as far as they are known: the end of one that
+/// was cut is not.
+fn agree(one: (&[HostCall], bool), other: (&[HostCall], bool)) -> bool {
+    let ((shorter, is_cut), (longer, _)) =
+        if one.0.len() <= other.0.len() { (one, other) } else { (other, one) };
+    longer.starts_with(shorter) && (is_cut || shorter.len() == longer.len())
 }
 
 impl Tally {
     pub(crate) fn new(plan: &ShadowPlan) -> Self {
-        let (plugin, of) = (plan.plugin.clone(), plan.of.clone());
-        Tally { plugin, of, sums: Mutex::default() }
+        let about = &plan.plugin.manifest.plugin;
+        let counts = ShadowCounts {
+            plugin: about.name.clone(),
+            version: about.version.to_string(),
+            of: plan.of.clone(),
+            ..ShadowCounts::default()
+        };
+        let sums = Mutex::new(Sums { counts, told: BTreeSet::new() });
+        Tally { plugin: plan.plugin.clone(), sums }
+    }
+
+    /// The shadow did not start.
+    pub(crate) fn absent(&self, error: &StartError) {
+        let counts = &mut self.sums().counts;
+        counts.failures += 1;
+        counts.examples.push(format!("it did not start: {error}"));
+    }
+
+    /// Counts an occasion at which the shadow would have changed something else.
+    pub(crate) fn changed(&self, occasion: Occasion, changes: Option<Changes>) {
+        let Some(Changes { in_charge, shadow }) = changes else { return };
+        let mut sums = self.sums();
+        sums.counts.effects += 1;
+        let both = in_charge.iter().zip(&shadow);
+        let same = both.take_while(|(one, other)| one == other).count();
+        let in_charge = Effects { all: &in_charge, same };
+        self.tell(sums, occasion, &in_charge, &Effects { all: &shadow, same });
     }
 
     fn sums(&self) -> MutexGuard<'_, Sums> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says a difference, once for each MSR and direction.
+    /// Says a difference, once for each subject.
     fn tell(
         &self,
         mut sums: MutexGuard<'_, Sums>,
         occasion: Occasion,
         in_charge: &dyn fmt::Display,
-        shadow: &str,
+        shadow: &dyn fmt::Display,
     ) {
-        if sums.examples.len() >= MOST_EXAMPLES || !sums.told.insert(occasion.key()) {
+        let room = sums.counts.examples.len() < MOST_EXAMPLES;
+        if !room || !sums.told.insert(occasion.subject()) {
             return;
         }
         let example = format!("{occasion}: {in_charge}; the shadow: {shadow}");
         tracing::warn!("plugin {} differs: {example}", self.plugin.name);
-        sums.examples.push(example);
+        sums.counts.examples.push(example);
     }
 
     fn counts(&self) -> ShadowCounts {
-        let sums = self.sums();
-        ShadowCounts {
-            plugin: self.plugin.manifest.plugin.name.clone(),
-            version: self.plugin.manifest.plugin.version.to_string(),
-            of: self.of.clone(),
-            accesses: sums.accesses,
-            answers: sums.answers,
-            effects: sums.effects,
-            unclaimed: sums.unclaimed,
-            failures: sums.failures,
-            timed: sums.timed,
-            took: sums.took,
-            took_in_charge: sums.took_in_charge,
-            examples: sums.examples.clone(),
-        }
+        self.sums().counts.clone()
     }
 }
 
-/// What the plugins were called for.
-#[derive(Clone, Copy)]
-enum Occasion {
-    Access(MsrAccess, VcpuId),
-    Timers(VcpuId),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Hex;
 
-impl Occasion {
-    /// What is said once: an MSR, and whether it is read; or timers.
-    fn key(self) -> Option<(MsrIndex, bool)> {
-        match self {
-            Occasion::Access(access, _) => Some((access.index, access.op == MsrOp::Read)),
-            Occasion::Timers(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Occasion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Occasion::Timers(vcpu) => write!(f, "timers on {vcpu}"),
-            Occasion::Access(MsrAccess { index, op: MsrOp::Read, .. }, vcpu) => {
-                write!(f, "read of {} on {vcpu}", index.described())
-            }
-            Occasion::Access(MsrAccess { index, op: MsrOp::Write(value), .. }, vcpu) => {
-                write!(f, "write of {value:#x} to {} on {vcpu}", index.described())
-            }
-        }
-    }
-}
-
-/// The host calls of one plugin.
-fn calls_of(plugin: &str, calls: &[TapedCall]) -> Vec<TapedCall> {
-    calls.iter().filter(|taped| *taped.plugin == *plugin).cloned().collect()
-}
-
-fn effects(calls: &[TapedCall]) -> Vec<HostCall> {
-    calls.iter().map(|taped| &taped.call).filter(|call| call.is_effect()).cloned().collect()
-}
-
-/// Whether two plugins came to the same. What a write is answered with beside
-/// "done" means nothing.
-fn alike(one: &Verdict, other: &Verdict, access: MsrAccess) -> bool {
-    let write = access.op.direction() == Direction::Write;
-    match (one, other) {
-        (Verdict::Answered(Outcome::Handled(_)), Verdict::Answered(Outcome::Handled(_)))
-            if write =>
-        {
-            true
-        }
-        (Verdict::Failed(_), Verdict::Failed(_)) => true,
-        _ => one == other,
-    }
-}
-
-/// A verdict for people.
-struct Shown<'a>(&'a Verdict, MsrAccess);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0, self.1.op) {
-            (Verdict::Passed, _) => f.write_str("passed on"),
-            (Verdict::Failed(_), _) => f.write_str("failed"),
-            (Verdict::Answered(Outcome::Handled(value)), MsrOp::Read) => write!(f, "{value:#x}"),
-            (Verdict::Answered(Outcome::Handled(_)), MsrOp::Write(_)) => f.write_str("done"),
-            (Verdict::Answered(Outcome::Fault), _) => f.write_str("#GP"),
-            (Verdict::Answered(Outcome::Kernel), _) => f.write_str("left to KVM"),
-            (Verdict::Answered(Outcome::Stop(_)), _) => f.write_str("stop"),
-        }
-    }
-}
-
-/// What a plugin changed, for people.
-struct Effects<'a>(&'a [HostCall]);
-
-impl fmt::Display for Effects<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN: usize = 32;
-        if self.0.is_empty() {
-            return f.write_str("changed nothing");
-        }
-        for (position, effect) in self.0.iter().take(4).enumerate() {
-            f.write_str(if position == 0 { "" } else { ", " })?;
-            match effect {
-                HostCall::GuestWrite { gpa, data, .. } => {
-                    let more = if data.0.len() > SHOWN { "…" } else { "" };
-                    let start = Bytes(data.0.iter().take(SHOWN).copied().collect());
-                    write!(f, "wrote {start}{more} to GPA {:#x}", gpa.0)?;
-                }
-                HostCall::KvmWrmsr { msr, value, .. } => {
-                    write!(f, "set KVM's {} to {:#x}", msr.described(), value.0)?;
-                }
-                _ => {}
-            }
-        }
-        match self.0.len() {
-            0..=4 => Ok(()),
-            more => write!(f, " and {} more", more - 4),
-        }
-    }
-}
-
-/// A host that is only looked at.
-pub(crate) struct WithheldHost(pub(crate) Arc<dyn Host>);
-
-impl Host for WithheldHost {
-    fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
-        self.0.guest_tsc(vcpu)
+    fn timers(times: &[u64]) -> Vec<HostCall> {
+        times.iter().map(|&at| HostCall::WakeAt { vcpu: 0, at: Hex(at) }).collect()
     }
 
-    fn tsc_khz(&self) -> u32 {
-        self.0.tsc_khz()
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        self.0.monotonic_ns()
-    }
-
-    fn realtime_ns(&self) -> u64 {
-        self.0.realtime_ns()
-    }
-
-    fn tsc_is_stable(&self) -> bool {
-        self.0.tsc_is_stable()
-    }
-
-    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
-        self.0.vcpu_times(vcpu)
-    }
-
-    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
-        self.0.read_memory(gpa, out)
-    }
-
-    /// Looks whether the write could have been done.
-    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
-        self.0.read_memory(gpa, &mut vec![0; data.len()])
-    }
-
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
-        self.0.kvm_msr(vcpu, index)
-    }
-
-    /// Whether KVM would take a value shows only when it is set.
-    fn set_kvm_msr(&self, _: VcpuId, _: MsrIndex, _: u64) -> bool {
-        true
-    }
-
-    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
-        self.0.host_msr(cpu, index)
-    }
-
-    fn host_cpus(&self) -> u32 {
-        self.0.host_cpus()
-    }
-
-    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
-        self.0.read_host_file(path, out)
-    }
-
-    fn set_exits(&self, _: &ExitList) -> Result<(), ExitsRefused> {
-        Ok(())
-    }
-
-    /// A shadow's timers come as if it were in charge.
-    fn wake_at(&self, vcpu: VcpuId, at: u64) {
-        self.0.wake_at(vcpu, at);
+    #[test]
+    fn what_was_cut_is_compared_as_far_as_it_goes() {
+        let check = |one: &[u64], one_cut, other: &[u64], other_cut, expected| {
+            let (one, other) = (timers(one), timers(other));
+            assert_eq!(agree((&one, one_cut), (&other, other_cut)), expected);
+            assert_eq!(agree((&other, other_cut), (&one, one_cut)), expected);
+        };
+        check(&[1, 2], false, &[1, 2], false, true);
+        check(&[1, 2], false, &[1, 3], false, false);
+        check(&[1], false, &[1, 2], false, false);
+        check(&[1], true, &[1, 2], false, true);
+        check(&[1], false, &[1, 2], true, false);
+        check(&[2], true, &[1, 2], true, false);
     }
 }

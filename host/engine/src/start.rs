@@ -2,70 +2,90 @@
 
 use std::sync::{Arc, Mutex};
 
+use crate::contrast::Occasion;
 use crate::engine::{Engine, Started, intercepts};
 use crate::error::StartError;
 use crate::host::Host;
 use crate::metrics::{Counters, Metrics};
 use crate::msr::{SeatId, VcpuId};
 use crate::plugin::{Scope, Surroundings};
-use crate::record::prompt::{self, PromptedHost};
-use crate::record::tape::{self, Piece, TapedCall, TapedHost};
+use crate::record::prompt::PromptedHost;
+use crate::record::tape::{self, Piece, TapedHost};
 use crate::record::{BootPlugin, ENGINE, Recorder, boot_line};
 use crate::report::Reports;
 use crate::seat::{Seat, SeatPlan, Sitter};
-use crate::shadow::{Follower, ShadowPlan, ShadowTallies, Shadows, Tally, WithheldHost};
+use crate::shadow::{Follower, ShadowPlan, ShadowTallies, Shadows, Tally, beside};
+use crate::turns::Turns;
 use crate::unanswered::Unanswered;
 use crate::vcpu::VcpuMsrs;
 use crate::watch::Watch;
+use crate::withheld::WithheldHost;
 
 /// The host as each plugin, by its name, is to see it.
 pub(crate) type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;
 
-/// Starts plugins that a guest will use: recorded, and with their shadows.
+/// Starts plugins that a guest will use: recorded, and with their shadows. A
+/// shadow that does not start is left out.
 pub(crate) fn with_onlookers(
     engine: &Engine,
     host: &Arc<dyn Host>,
     vcpus: u32,
     recorder: Option<&Recorder>,
 ) -> Result<Started, StartError> {
-    if recorder.is_none() && engine.shadows.is_empty() {
-        return plugins(engine, &|_| host.clone(), vcpus, &mut |_| ());
+    let (started, absent) = all(engine, host, vcpus, recorder)?;
+    for error in absent {
+        tracing::warn!("{error}; the VM runs without this shadow");
     }
-    if let Some(recorder) = recorder {
-        let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
-        let boot = boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile);
-        recorder.boot(boot);
+    Ok(started)
+}
+
+/// Starts everything, to learn whether it does.
+pub(crate) fn rehearse(
+    engine: &Engine,
+    host: &Arc<dyn Host>,
+    vcpus: u32,
+) -> Result<(), StartError> {
+    let (_, absent) = all(engine, host, vcpus, None)?;
+    absent.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Starts everything. Says why shadows did not start.
+fn all(
+    engine: &Engine,
+    host: &Arc<dyn Host>,
+    vcpus: u32,
+    recorder: Option<&Recorder>,
+) -> Result<(Started, Vec<StartError>), StartError> {
+    if recorder.is_none() && engine.shadows.is_empty() {
+        let started = plugins(engine, &|_| host.clone(), vcpus, &mut |_| ())?;
+        return Ok((started, Vec::new()));
     }
     tape::take();
     let taped =
         |name: &Arc<str>| -> Arc<dyn Host> { Arc::new(TapedHost::new(host.clone(), name.clone())) };
-    let mut inits: Vec<(Option<VcpuId>, Piece)> = Vec::new();
+    let mut ends = Vec::new();
     let mut started =
-        plugins(engine, &taped, vcpus, &mut |scope| inits.push((scope, tape::take())))?;
-    let mut shadows = start_shadows(engine, host, vcpus, &inits)?;
+        plugins(engine, &taped, vcpus, &mut |scope| ends.push((scope, tape::length())))?;
+    let inits = Inits { all: tape::take(), ends };
+    let mut shadows = start_shadows(engine, host, vcpus, &inits);
     started.shadows = ShadowTallies(shadows.tallies);
     if let Some(recorder) = recorder {
-        let mut all = Piece::default();
-        for (_, piece) in inits {
-            all.calls.extend(piece.calls);
-            all.cut |= piece.cut;
-        }
-        recorder.start(all);
+        let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
+        recorder.boot(boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile));
+        recorder.start(inits.all);
     }
-    let shares = engine.seats.iter().any(|plan| plan.scope == Scope::Vm)
-        || engine.plugins.iter().any(|plugin| plugin.held.intercept);
-    let turn = shares.then(Arc::default);
+    let turns = Turns::new(engine, recorder);
     for vcpu in started.vcpus.iter_mut().rev() {
         vcpu.watch = Some(Box::new(Watch {
             recorder: recorder.cloned(),
-            turn: turn.clone(),
+            turns: turns.clone(),
             shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),
             host: host.clone(),
             names: engine.answers.names.clone(),
             asked: Vec::new(),
         }));
     }
-    Ok(started)
+    Ok((started, shadows.absent))
 }
 
 /// Starts the plugins alone. `initialised` is called after each, with the vCPU
@@ -130,10 +150,36 @@ pub(crate) fn boot_plugins(engine: &Engine) -> Vec<BootPlugin> {
     plugins.collect()
 }
 
+/// The host calls of plugins while they started, one instance after the other.
+struct Inits {
+    all: Piece,
+    /// Whose instance it was, and where its calls end.
+    ends: Vec<(Option<VcpuId>, usize)>,
+}
+
+impl Inits {
+    /// What the instance of `plugin` for this vCPU was told, or all its
+    /// instances, if it has another scope.
+    fn told(&self, plugin: &str, scope: Option<VcpuId>) -> Piece {
+        let mut own = Piece { calls: Vec::new(), cut: self.all.cut };
+        let mut start = 0;
+        for &(whose, end) in &self.ends {
+            if whose == scope {
+                let calls = self.all.calls.get(start..end).unwrap_or_default();
+                own.calls.extend(calls.iter().filter(|call| *call.plugin == *plugin).cloned());
+            }
+            start = end;
+        }
+        if own.calls.is_empty() { self.all.of(plugin) } else { own }
+    }
+}
+
 struct StartedShadows {
     /// For each vCPU.
     vcpus: Vec<Shadows>,
     tallies: Vec<Arc<Tally>>,
+    /// Why others did not start.
+    absent: Vec<StartError>,
 }
 
 /// Starts the shadows, each told what the plugin in charge was told.
@@ -141,36 +187,59 @@ fn start_shadows(
     engine: &Engine,
     host: &Arc<dyn Host>,
     vcpus: u32,
-    inits: &[(Option<VcpuId>, Piece)],
-) -> Result<StartedShadows, StartError> {
-    let mut started = StartedShadows { vcpus: Vec::new(), tallies: Vec::new() };
+    inits: &Inits,
+) -> StartedShadows {
+    let mut started = StartedShadows { vcpus: Vec::new(), tallies: Vec::new(), absent: Vec::new() };
     started.vcpus.resize_with(usize::try_from(vcpus).unwrap_or(usize::MAX), || Shadows(Vec::new()));
     for plan in &engine.shadows {
         let tally = Arc::new(Tally::new(plan));
         started.tallies.push(tally.clone());
         let vm = shadow_surroundings(plan, host, vcpus);
-        let mut sitter = |seat: &SeatPlan, scope| {
-            let started = prompt::with(told(inits, &plan.of, scope), || {
-                Sitter::new(&seat.plugin, &vm, scope)
-            });
-            tape::take();
-            started.0.map_err(|error| StartError::of(&seat.plugin, &error))
-        };
-        let shared = shared_seats(&plan.seats, &mut sitter)?;
-        let leaders = (0..).map(SeatId).zip(engine.answers.names.iter());
-        let leaders: Vec<SeatId> =
-            leaders.filter(|(_, name)| **name == plan.of).map(|(seat, _)| seat).collect();
-        for (vcpu, shadows) in (0..vcpus).map(VcpuId).zip(&mut started.vcpus) {
-            shadows.0.push(Follower {
-                of: plan.of.clone(),
-                leaders: leaders.clone(),
-                answers: plan.answers.clone(),
-                seats: seats_of(vcpu, &plan.seats, &shared, &mut sitter)?,
-                tally: tally.clone(),
-            });
+        match start_shadow(engine, plan, &tally, &vm, inits) {
+            Ok(followers) => {
+                for (shadows, follower) in started.vcpus.iter_mut().zip(followers) {
+                    shadows.0.push(follower);
+                }
+            }
+            Err(error) => {
+                tally.absent(&error);
+                started.absent.push(error);
+            }
         }
     }
-    Ok(started)
+    started
+}
+
+/// Starts a shadow for each vCPU.
+fn start_shadow(
+    engine: &Engine,
+    plan: &ShadowPlan,
+    tally: &Arc<Tally>,
+    vm: &Surroundings,
+    inits: &Inits,
+) -> Result<Vec<Follower>, StartError> {
+    let mut sitter = |seat: &SeatPlan, scope| {
+        let start = || Sitter::new(&seat.plugin, vm, scope);
+        let (sitter, changes) = beside(inits.told(&plan.of, scope), start);
+        let sitter = sitter.map_err(|error| StartError::of(&seat.plugin, &error))?;
+        tally.changed(Occasion::Start(scope), changes);
+        Ok(sitter)
+    };
+    let shared = shared_seats(&plan.seats, &mut sitter)?;
+    let leaders = (0..).map(SeatId).zip(engine.answers.names.iter());
+    let leaders: Vec<SeatId> =
+        leaders.filter(|(_, name)| **name == plan.of).map(|(seat, _)| seat).collect();
+    let follower = |vcpu| {
+        Ok(Follower {
+            of: plan.of.clone(),
+            scope: plan.scope(),
+            leaders: leaders.clone(),
+            answers: plan.answers.clone(),
+            seats: seats_of(vcpu, &plan.seats, &shared, &mut sitter)?,
+            tally: tally.clone(),
+        })
+    };
+    (0..vm.vcpus).map(VcpuId).map(follower).collect()
 }
 
 /// A host that tells a shadow what it told the plugin in charge, and that it
@@ -180,18 +249,6 @@ fn shadow_surroundings(plan: &ShadowPlan, host: &Arc<dyn Host>, vcpus: u32) -> S
     let prompted: Arc<dyn Host> = Arc::new(PromptedHost::new(plan.of.clone(), withheld));
     let host = Arc::new(TapedHost::new(prompted, plan.plugin.name.clone()));
     Surroundings { host, intercepts: intercepts(std::slice::from_ref(&plan.plugin)), vcpus }
-}
-
-/// What the instance of `plugin` for this vCPU was told when it started, or
-/// all its instances, if it has another scope.
-fn told(inits: &[(Option<VcpuId>, Piece)], plugin: &str, scope: Option<VcpuId>) -> Vec<TapedCall> {
-    let of = |same: bool| -> Vec<TapedCall> {
-        let pieces = inits.iter().filter(|(whose, _)| !same || *whose == scope);
-        let calls = pieces.flat_map(|(_, piece)| &piece.calls);
-        calls.filter(|taped| *taped.plugin == *plugin).cloned().collect()
-    };
-    let same = of(true);
-    if same.is_empty() { of(false) } else { same }
 }
 
 type NewSitter<'a> = &'a mut dyn FnMut(&SeatPlan, Option<VcpuId>) -> Result<Sitter, StartError>;

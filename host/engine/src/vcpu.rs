@@ -1,6 +1,6 @@
 //! Answers the MSR accesses of one vCPU: the path that every exit takes.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::claims::Answers;
@@ -12,8 +12,9 @@ use crate::msr::{Direction, MsrAccess, MsrIndex, Outcome, Policy, Reason, SeatId
 use crate::plugin::Surroundings;
 use crate::report::{Report, Reports};
 use crate::seat::{Seat, Verdict};
+use crate::turns;
 use crate::unanswered::Unanswered;
-use crate::watch::Watch;
+use crate::watch::{Timing, Watch};
 
 /// Answers the MSR accesses of one vCPU with the instances that belong to it.
 pub struct VcpuMsrs {
@@ -49,12 +50,12 @@ impl MsrHandler for VcpuMsrs {
     }
 
     fn wake(&mut self) {
-        let turn = self.watch.as_ref().and_then(|watch| watch.turn.clone());
-        let _turn = turn.as_deref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let lock = self.watch.as_ref().and_then(|watch| watch.turns.for_timers());
+        let turn = lock.as_ref().map(turns::take);
         let began = Instant::now();
         let now = self.serve_timers();
         if let Some(watch) = &mut self.watch {
-            watch.woken(began, now, self.vcpu);
+            watch.woken(began, now, self.vcpu, turn);
         }
     }
 
@@ -96,12 +97,18 @@ impl VcpuMsrs {
             self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
         let first_seat = first.filter(|_| straight);
         let asked = first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0)));
+        let mut fuel = None;
         let verdict = match asked {
             None => Verdict::Passed,
-            Some(seat) => seat.answer(access, self.vcpu, sample.as_mut()),
+            Some(seat) if self.watch.is_none() => seat.answer(access, self.vcpu, sample.as_mut()),
+            Some(seat) => {
+                let (verdict, used) = seat.answer_metered(access, self.vcpu, sample.as_mut());
+                fuel = used;
+                verdict
+            }
         };
         if let (Some(watch), Some(seat)) = (&mut self.watch, first_seat) {
-            watch.saw(seat, &verdict);
+            watch.saw(seat, &verdict, fuel);
         }
         let decision = match verdict {
             Verdict::Answered(outcome) => Decision { outcome, by: first, failed: false },
@@ -129,13 +136,14 @@ impl VcpuMsrs {
     /// The path of an access that is recorded, or has shadows.
     #[cold]
     fn answer_watched(&mut self, access: MsrAccess) -> Outcome {
-        let turn = self.watch.as_ref().and_then(|watch| watch.turn.clone());
-        let _turn = turn.as_deref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let watch = self.watch.as_ref();
+        let lock = watch.and_then(|watch| watch.turns.for_access(&self.answers, access));
+        let turn = lock.as_ref().map(turns::take);
         let began = Instant::now();
         let decision = self.decide(access);
-        let took = began.elapsed();
+        let timing = Timing { began, took: began.elapsed() };
         match &mut self.watch {
-            Some(watch) => watch.answered(access, decision, began, took, self.vcpu),
+            Some(watch) => watch.answered(access, decision, timing, self.vcpu, turn),
             None => decision.outcome,
         }
     }
@@ -189,7 +197,8 @@ impl Turns {
 impl VcpuMsrs {
     /// Brings every plugin to its state after a reset of the guest. To be called
     /// for vCPU 0 first: with it what exits is again what the manifests have, and
-    /// then the VM's own instances are reset.
+    /// then the VM's own instances are reset. A recording has no line for it: a
+    /// replay goes on with the state of before.
     ///
     /// # Errors
     /// [`ExitsRefused`] if the VMM does not take the exits of the manifests. They
@@ -263,17 +272,13 @@ impl VcpuMsrs {
             Some(switches) => self.turned_on(switches, claimed, access),
             None => Turns::All,
         };
-        let unhandled: &[SeatId] = match access.reason {
-            Reason::Filter => &[],
-            Reason::Unknown => &answers.unknown,
-            Reason::Invalid => &answers.invalid,
-        };
+        let unhandled = answers.unhandled(access.reason);
         let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));
         for &id in claimed.chain(unhandled) {
             let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
-            let verdict = seat.answer(access, self.vcpu, sample.as_deref_mut());
+            let (verdict, fuel) = seat.answer_metered(access, self.vcpu, sample.as_deref_mut());
             if let Some(watch) = &mut self.watch {
-                watch.saw(id, &verdict);
+                watch.saw(id, &verdict, fuel);
             }
             let (outcome, failed) = match verdict {
                 Verdict::Passed => continue,

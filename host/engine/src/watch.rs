@@ -1,68 +1,106 @@
 //! Who looks on while a vCPU's accesses are answered: a recorder, shadows.
 
-use std::sync::{Arc, Mutex};
+use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::host::Host;
 use crate::msr::{MsrAccess, MsrOp, Outcome, SeatId, VcpuId};
-use crate::record::tape;
+use crate::plugin::Scope;
+use crate::record::tape::{self, Piece};
 use crate::record::{Answered, Recorder, Woken};
 use crate::seat::Verdict;
-use crate::shadow::Shadows;
+use crate::shadow::{Asked, Shadows};
+use crate::turns::{Turn, Turns};
 use crate::vcpu::Decision;
 
 /// The onlookers of one vCPU. The plugins' host calls are taped where there
 /// are any.
 pub(crate) struct Watch {
     pub(crate) recorder: Option<Recorder>,
-    /// Held from before an access is answered until the onlookers have seen
-    /// it, where vCPUs have plugins in common: they see accesses in the order
-    /// in which these plugins do.
-    pub(crate) turn: Option<Arc<Mutex<()>>>,
+    pub(crate) turns: Turns,
     pub(crate) shadows: Option<Shadows>,
     /// Not taped.
     pub(crate) host: Arc<dyn Host>,
     /// The plugin in each seat.
     pub(crate) names: Arc<[Arc<str>]>,
-    /// Who was asked for the present access, and what came of it.
-    pub(crate) asked: Vec<(SeatId, Verdict)>,
+    /// Who was asked for the present access.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// When something came, and how long it took.
+#[derive(Clone, Copy)]
+pub(crate) struct Timing {
+    pub(crate) began: Instant,
+    pub(crate) took: Duration,
 }
 
 impl Watch {
     /// A plugin was asked.
-    pub(crate) fn saw(&mut self, seat: SeatId, verdict: &Verdict) {
+    pub(crate) fn saw(&mut self, seat: SeatId, verdict: &Verdict, fuel: Option<u64>) {
         if self.shadows.is_some() {
-            self.asked.push((seat, verdict.clone()));
+            self.asked.push(Asked { seat, verdict: verdict.clone(), fuel });
         }
     }
 
-    /// An access was answered. Returns what the VMM is told.
+    /// An access was answered, in this turn. Returns what the VMM is told.
     pub(crate) fn answered(
         &mut self,
         access: MsrAccess,
         decision: Decision,
-        began: Instant,
+        timing: Timing,
+        vcpu: VcpuId,
+        turn: Option<Turn<'_>>,
+    ) -> Outcome {
+        let mut calls = tape::take();
+        self.follow(Scope::Vm, access, &calls, timing.took, vcpu);
+        let told = self.record(access, decision, timing, &mut calls, vcpu);
+        drop(turn);
+        self.follow(Scope::Vcpu, access, &calls, timing.took, vcpu);
+        self.asked.clear();
+        told
+    }
+
+    fn follow(
+        &mut self,
+        scope: Scope,
+        access: MsrAccess,
+        calls: &Piece,
         took: Duration,
         vcpu: VcpuId,
-    ) -> Outcome {
-        let calls = tape::take();
+    ) {
         if let Some(shadows) = &mut self.shadows {
-            for (seat, verdict) in self.asked.drain(..) {
-                shadows.follow(seat, access, &verdict, &calls.calls, took, vcpu);
+            for asked in &self.asked {
+                shadows.follow(scope, asked, access, calls, took, vcpu);
             }
         }
-        let Some(recorder) = &self.recorder else { return decision.outcome };
+    }
+
+    fn record(
+        &self,
+        access: MsrAccess,
+        decision: Decision,
+        Timing { began, took }: Timing,
+        calls: &mut Piece,
+        vcpu: VcpuId,
+    ) -> Outcome {
         let Decision { outcome, by, failed } = decision;
-        // What KVM answers belongs into the recording, so it is asked here,
-        // and the VMM gets the answer.
-        let (kernel, told) = match (&outcome, access.op) {
-            (Outcome::Kernel, MsrOp::Read) => {
-                let value = self.host.kvm_msr(vcpu, access.index);
-                (value, value.map_or(Outcome::Fault, Outcome::Handled))
+        let Some(recorder) = &self.recorder else { return outcome };
+        // What KVM does belongs into the recording, so it is asked here, and
+        // the VMM is told how that ended.
+        let kernel = match (&outcome, access.op) {
+            (Outcome::Kernel, MsrOp::Read) => self.host.kvm_msr(vcpu, access.index),
+            (Outcome::Kernel, MsrOp::Write(value)) => {
+                self.host.set_kvm_msr(vcpu, access.index, value).then_some(value)
             }
-            _ => (None, outcome.clone()),
+            _ => None,
+        };
+        let told = match outcome {
+            Outcome::Kernel => kernel.map_or(Outcome::Fault, Outcome::Handled),
+            _ => outcome.clone(),
         };
         let plugin = by.and_then(|seat| self.names.get(usize::from(seat.0)).cloned());
+        let calls = self.for_recorder(calls);
         recorder.answered(Box::new(Answered {
             began,
             took,
@@ -77,25 +115,40 @@ impl Watch {
         told
     }
 
-    /// Timers were served, by the clock `now`.
-    pub(crate) fn woken(&mut self, began: Instant, now: u64, vcpu: VcpuId) {
-        let took = began.elapsed();
-        let calls = tape::take();
-        if let Some(shadows) = &mut self.shadows
-            && let Some(at) = shadows.wake(now, &calls.calls, vcpu)
-        {
-            self.host.wake_at(vcpu, at);
+    /// The recorder's calls, where shadows may want them as well.
+    fn for_recorder(&self, calls: &mut Piece) -> Piece {
+        match self.shadows {
+            Some(_) => calls.clone(),
+            None => mem::take(calls),
         }
+    }
+
+    /// Timers were served, in this turn, by the clock `now`.
+    pub(crate) fn woken(&mut self, began: Instant, now: u64, vcpu: VcpuId, turn: Option<Turn<'_>>) {
+        let took = began.elapsed();
+        let mut calls = tape::take();
+        let of_vm = self.wake_shadows(Scope::Vm, now, &calls, vcpu);
         if let Some(recorder) = &self.recorder {
+            let calls = self.for_recorder(&mut calls);
             recorder.woken(Box::new(Woken { began, took, vcpu, calls }));
         }
+        drop(turn);
+        let of_vcpu = self.wake_shadows(Scope::Vcpu, now, &calls, vcpu);
+        if let Some(at) = of_vm.into_iter().chain(of_vcpu).min() {
+            self.host.wake_at(vcpu, at);
+        }
+    }
+
+    /// Says when the next of their timers is due.
+    fn wake_shadows(&mut self, scope: Scope, now: u64, calls: &Piece, vcpu: VcpuId) -> Option<u64> {
+        self.shadows.as_mut()?.wake(scope, now, calls, vcpu)
     }
 
     /// The guest was reset.
     pub(crate) fn reset(&mut self, vcpu: VcpuId) {
         let calls = tape::take();
         if let Some(shadows) = &mut self.shadows {
-            shadows.reset(&calls.calls, vcpu);
+            shadows.reset(&calls, vcpu);
         }
     }
 

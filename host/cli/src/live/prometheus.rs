@@ -149,18 +149,24 @@ impl Sums {
             ),
             family(
                 "wasmsr_shadow_duration_seconds",
-                "Time of an access with a shadow.",
+                "What a shadow added to the time of accesses.",
                 MetricType::SUMMARY,
                 shadows()
                     .map(|(labels, it)| summary(labels, it.took.as_secs_f64(), it.timed))
                     .collect(),
             ),
             family(
-                "wasmsr_shadow_in_charge_duration_seconds",
-                "Time of the same accesses with the plugin in charge.",
+                "wasmsr_shadow_access_fuel",
+                "Fuel of a shadow for an access.",
+                MetricType::SUMMARY,
+                shadows().map(|(labels, it)| summary(labels, float(it.fuel), it.metered)).collect(),
+            ),
+            family(
+                "wasmsr_shadow_in_charge_access_fuel",
+                "Fuel of the plugin in charge for the same accesses.",
                 MetricType::SUMMARY,
                 shadows()
-                    .map(|(labels, it)| summary(labels, it.took_in_charge.as_secs_f64(), it.timed))
+                    .map(|(labels, it)| summary(labels, float(it.fuel_in_charge), it.metered))
                     .collect(),
             ),
         ]

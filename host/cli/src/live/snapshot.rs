@@ -100,9 +100,12 @@ pub(crate) struct Shadow {
     pub(crate) unclaimed: u64,
     #[serde(default)]
     pub(crate) failures: u64,
+    /// What it adds to the time of an access, its timers included.
     pub(crate) mean_ns: Option<u64>,
-    /// Of the same accesses with the plugin in charge.
-    pub(crate) mean_in_charge_ns: Option<u64>,
+    /// Its fuel for an access.
+    pub(crate) mean_fuel: Option<u64>,
+    /// The fuel of the plugin in charge for the same accesses.
+    pub(crate) mean_fuel_in_charge: Option<u64>,
     /// One difference for each of the first MSRs and directions.
     #[serde(default)]
     pub(crate) examples: Vec<String>,
@@ -211,7 +214,8 @@ impl Shadow {
     pub(crate) fn of(counts: ShadowCounts) -> Self {
         Shadow {
             mean_ns: counts.mean().map(nanos),
-            mean_in_charge_ns: counts.mean_in_charge().map(nanos),
+            mean_fuel: counts.mean_fuel(),
+            mean_fuel_in_charge: counts.mean_fuel_in_charge(),
             plugin: counts.plugin,
             version: counts.version,
             of: counts.of.to_string(),

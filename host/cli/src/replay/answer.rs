@@ -65,7 +65,9 @@ impl fmt::Display for AccessAnswer<'_> {
         if access.effects().eq(other.effects()) {
             return Ok(());
         }
-        write!(f, ", {}", Changes(&access.effects().collect::<Vec<_>>()))
+        let both = access.effects().zip(other.effects());
+        let same = both.take_while(|(one, other)| one == other).count();
+        write!(f, ", {}", Changes(&access.effects().skip(same).collect::<Vec<_>>()))
     }
 }
 
@@ -85,6 +87,9 @@ impl fmt::Display for Changes<'_> {
             Some(HostCall::KvmWrmsr { msr, value, .. }) => {
                 write!(f, "KVM's {msr} = {:#x}", value.0)?;
             }
+            Some(HostCall::SetExits { switch: Some(switch), .. }) => write!(f, "{switch}")?,
+            Some(HostCall::SetExits { switch: None, .. }) => f.write_str("changed what exits")?,
+            Some(HostCall::WakeAt { at, .. }) => write!(f, "a timer at {} ns", at.0)?,
             _ => f.write_str("changed nothing")?,
         }
         match self.0.len() {

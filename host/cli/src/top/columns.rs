@@ -116,7 +116,7 @@ impl Column {
 /// A column about shadows: its title, its room and what stands there.
 pub(super) type ShadowColumn = (&'static str, Room, fn(&Shadow) -> Value);
 
-pub(super) const SHADOWS: [ShadowColumn; 10] = [
+pub(super) const SHADOWS: [ShadowColumn; 11] = [
     ("SHADOW", room(10, 22, 0), |shadow| Value::Text(shadow.plugin.clone())),
     ("VERSION", room(7, 12, 7), |shadow| Value::Text(shadow.version.clone())),
     ("OF", room(8, 22, 4), |shadow| Value::Text(shadow.of.clone())),
@@ -125,8 +125,9 @@ pub(super) const SHADOWS: [ShadowColumn; 10] = [
     ("EFFECTS", room(7, 7, 3), |shadow| Value::Count(shadow.effects)),
     ("UNCLAIMED", room(9, 9, 5), |shadow| Value::Count(shadow.unclaimed)),
     ("FAILURES", room(8, 8, 6), |shadow| Value::Count(shadow.failures)),
-    ("MEAN", room(7, 7, 8), |shadow| Value::Time(shadow.mean_ns)),
-    ("IN CHARGE", room(9, 9, 9), |shadow| Value::Time(shadow.mean_in_charge_ns)),
+    ("FUEL", room(7, 7, 8), |shadow| Value::Fuel(shadow.mean_fuel)),
+    ("IN CHARGE", room(9, 9, 9), |shadow| Value::Fuel(shadow.mean_fuel_in_charge)),
+    ("TIME ADDED", room(10, 10, 10), |shadow| Value::Time(shadow.mean_ns)),
 ];
 
 /// How wide each column is on a screen of this width, with one cell between

@@ -312,6 +312,7 @@ mod tests {
             reason: Reason::Filter,
             value: None,
             outcome: Ended::Fault,
+            refused: false,
             plugin: Some(plugin.to_owned()),
             failed: false,
             ns,

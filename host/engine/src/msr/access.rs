@@ -36,8 +36,8 @@ impl fmt::Display for Direction {
 }
 
 /// A set of directions: what a manifest writes as `r`, `w` or `rw`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema, serde::Serialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Directions {
     /// Reads only.
     #[serde(rename = "r")]

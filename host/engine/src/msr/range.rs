@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::MsrIndex;
 
@@ -95,6 +95,12 @@ fn parse_index(text: &str) -> Result<MsrIndex, ParseRangeError> {
         None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
     };
     parsed.map(MsrIndex).ok_or_else(|| ParseRangeError::Index(text.to_owned()))
+}
+
+impl Serialize for MsrRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl<'de> Deserialize<'de> for MsrRange {

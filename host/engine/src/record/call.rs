@@ -7,7 +7,7 @@ use serde::de::{self, IntoDeserializer as _, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::hex::{Bytes, Hex};
-use crate::msr::MsrIndex;
+use crate::msr::{Directions, MsrIndex, MsrRange};
 
 /// One call of a plugin to the [`Host`](crate::Host), with its reply. The names
 /// are those of the ABI's imports, where there is one.
@@ -80,6 +80,9 @@ pub enum HostCall {
         data: Option<Bytes>,
     },
     SetExits {
+        /// What the plugin turned on or off; absent in older recordings.
+        #[serde(flatten, skip_serializing_if = "Option::is_none")]
+        switch: Option<Switch>,
         /// Why the filter could not hold them.
         #[serde(skip_serializing_if = "Option::is_none")]
         refused: Option<String>,
@@ -90,20 +93,49 @@ pub enum HostCall {
     },
 }
 
+/// Accesses that a plugin turns on or off with `intercept`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Of which MSRs.
+    pub msrs: MsrRange,
+    /// Which instructions.
+    pub directions: Directions,
+    /// Whether they exit from here on.
+    pub on: bool,
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = if self.on { "on" } else { "off" };
+        write!(f, "turned {} {} {state}", self.msrs, self.directions)
+    }
+}
+
 impl HostCall {
     /// What the call holds on the heap, in bytes.
     pub(crate) fn size(&self) -> usize {
         match self {
-            HostCall::GuestRead { data: Some(data), .. }
-            | HostCall::GuestWrite { data, .. }
-            | HostCall::HostFile { data: Some(data), .. } => data.0.len(),
+            HostCall::GuestRead { data: Some(data), .. } | HostCall::GuestWrite { data, .. } => {
+                data.0.len()
+            }
+            HostCall::HostFile { path, data, .. } => {
+                path.as_os_str().len() + data.as_ref().map_or(0, |data| data.0.len())
+            }
+            HostCall::SetExits { refused: Some(why), .. } => why.len(),
             _ => 0,
         }
     }
 
-    /// Whether the call changes the guest or KVM, beside what it answers.
+    /// Whether the call changes something, beside what it answers: guest memory,
+    /// KVM's MSRs, what exits, when the plugin is called.
     pub(crate) fn is_effect(&self) -> bool {
-        matches!(self, HostCall::GuestWrite { .. } | HostCall::KvmWrmsr { .. })
+        matches!(
+            self,
+            HostCall::GuestWrite { .. }
+                | HostCall::KvmWrmsr { .. }
+                | HostCall::SetExits { .. }
+                | HostCall::WakeAt { .. }
+        )
     }
 }
 
@@ -137,6 +169,9 @@ struct Keys {
     cpu: Option<u32>,
     path: Option<PathBuf>,
     room: Option<usize>,
+    msrs: Option<MsrRange>,
+    directions: Option<Directions>,
+    on: Option<bool>,
     refused: Option<String>,
     at: Option<Hex>,
 }
@@ -155,6 +190,7 @@ impl TryFrom<Keys> for PluginCall {
     fn try_from(keys: Keys) -> Result<Self, Self::Error> {
         let Keys { plugin, call, vcpu, value, gpa, len, data, .. } = keys;
         let Keys { done, msr, cpu, path, room, refused, at, .. } = keys;
+        let Keys { msrs, directions, on, .. } = keys;
         let missing = |key: &str| format!("host call `{call}` lacks `{key}`");
         let other = || format!("host call `{call}` has no such `value`");
         let hex = match &value {
@@ -206,7 +242,11 @@ impl TryFrom<Keys> for PluginCall {
                 let path = path.ok_or_else(|| missing("path"))?;
                 HostCall::HostFile { path, room: room.ok_or_else(|| missing("room"))?, data }
             }
-            "set_exits" => HostCall::SetExits { refused },
+            "set_exits" => {
+                let whole = msrs.zip(directions).zip(on);
+                let switch = whole.map(|((msrs, directions), on)| Switch { msrs, directions, on });
+                HostCall::SetExits { switch, refused }
+            }
             "wake_at" => HostCall::WakeAt { vcpu: vcpu()?, at: at.ok_or_else(|| missing("at"))? },
             _ => {
                 let call: String = call.chars().take(64).collect();
@@ -273,7 +313,10 @@ mod tests {
         (r#""call":"host_rdmsr","cpu":3,"msr":"0x10","value":"0x1""#, &["cpu", "value"]),
         (r#""call":"host_cpus","value":4"#, &[]),
         (r#""call":"host_file","path":"/f","room":9,"data":"00""#, &["data"]),
-        (r#""call":"set_exits","refused":"too many""#, &["refused"]),
+        (
+            r#""call":"set_exits","msrs":"0x10-0x12","directions":"rw","on":true,"refused":"too many""#,
+            &["msrs", "directions", "on", "refused"],
+        ),
         (r#""call":"wake_at","vcpu":1,"at":"0x1""#, &[]),
     ];
 

@@ -104,6 +104,9 @@ pub struct Access {
     pub value: Option<Hex>,
     /// What became of it.
     pub outcome: Ended,
+    /// Whether KVM refused a write that was left to it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub refused: bool,
     /// Who decided that; absent for the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
@@ -138,7 +141,7 @@ pub enum Ended {
     /// #GP
     Fault,
     /// KVM's own answer. For a read `value` is that, or absent where KVM
-    /// refused.
+    /// refused; a write has `refused`.
     Kernel,
     /// The run ended.
     Stop,

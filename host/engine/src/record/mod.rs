@@ -13,7 +13,7 @@ mod recorder;
 mod replay;
 pub(crate) mod tape;
 
-pub use call::{ENGINE, HostCall, PluginCall};
+pub use call::{ENGINE, HostCall, PluginCall, Switch};
 pub use hex::{Bytes, Hex};
 pub use line::{Access, Boot, BootPlugin, Dropped, End, Ended, FORMAT, Line, Op, Start, Wake};
 pub use read::{Lines, RecordingError};

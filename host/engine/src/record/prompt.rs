@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::call::HostCall;
-use super::tape::TapedCall;
+use super::tape::{self, TapedCall};
 use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
 use crate::msr::{ExitList, MsrIndex, VcpuId};
 
@@ -210,8 +210,11 @@ impl Host for PromptedHost {
     }
 
     fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+        let switch = tape::switch();
         let refused = self.reply(|call| match call {
-            HostCall::SetExits { refused } => Some(refused.clone()),
+            HostCall::SetExits { switch: of, refused } if of.is_none() || *of == switch => {
+                Some(refused.clone())
+            }
             _ => None,
         });
         match refused {

@@ -101,7 +101,7 @@ pub(crate) struct Answered {
     pub(crate) vcpu: VcpuId,
     pub(crate) access: MsrAccess,
     pub(crate) outcome: Outcome,
-    /// KVM's value, for a read that it answered.
+    /// KVM's value, for an access that it answered.
     pub(crate) kernel: Option<u64>,
     pub(crate) plugin: Option<Arc<str>>,
     pub(crate) failed: bool,
@@ -430,6 +430,8 @@ fn access(answered: Answered, t: u64) -> Access {
         Outcome::Kernel => (Ended::Kernel, answered.kernel),
         Outcome::Stop(_) => (Ended::Stop, None),
     };
+    let is_write = matches!(op, MsrOp::Write(_));
+    let refused = is_write && outcome == Ended::Kernel && answered.kernel.is_none();
     let (op, value) = match op {
         MsrOp::Read => (Op::Read, read),
         MsrOp::Write(value) => (Op::Write, Some(value)),
@@ -443,6 +445,7 @@ fn access(answered: Answered, t: u64) -> Access {
         reason,
         value: value.map(Hex),
         outcome,
+        refused,
         plugin: answered.plugin.map(|name| name.to_string()),
         failed: answered.failed,
         ns: nanos(answered.took),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::call::{HostCall, PluginCall};
+use super::call::{ENGINE, HostCall, PluginCall};
 use super::files::Moved;
 use super::hex::Hex;
 use super::line::{Access, Boot, Ended, Line, Op, Start, Wake};
@@ -150,11 +150,13 @@ impl Replay {
             }
             Outcome::Stop(_) => (Ended::Stop, None),
         };
+        let refused = access.refused && outcome == Ended::Kernel;
         let names = &self.engine.answers.names;
         let plugin = by.and_then(|seat| names.get(usize::from(seat.0)));
         Ok(Access {
             value: if access.op == Op::Write { access.value } else { read },
             outcome,
+            refused,
             plugin: plugin.map(ToString::to_string),
             failed,
             calls: calls(piece.calls),
@@ -203,7 +205,7 @@ impl RunningBoot {
 
 impl Access {
     /// Whether both were answered alike: outcome, value read, failure, and what
-    /// the plugins changed in guest memory and in KVM's MSRs.
+    /// the plugins changed: guest memory, KVM's MSRs, intercepts, timers.
     pub fn answered_as(&self, other: &Access) -> bool {
         let answer = |access: &Access| (access.outcome, access.value, access.failed);
         answer(self) == answer(other) && self.effects().eq(other.effects())
@@ -228,7 +230,7 @@ impl Start {
 }
 
 impl Wake {
-    /// Whether both changed the same in guest memory and in KVM's MSRs.
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
     pub fn changed_as(&self, other: &Wake) -> bool {
         self.effects().eq(other.effects())
     }
@@ -240,7 +242,9 @@ impl Wake {
 }
 
 fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
-    calls.iter().map(|call| &call.call).filter(|call| call.is_effect())
+    // What the engine asks follows from what plugins asked.
+    let of_plugins = calls.iter().filter(|call| call.plugin != ENGINE);
+    of_plugins.map(|call| &call.call).filter(|call| call.is_effect())
 }
 
 /// What the host is known to be, for calls that the recording does not have.

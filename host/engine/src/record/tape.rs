@@ -4,11 +4,11 @@
 //! and a thread answers one access at a time. So the notes lie with the thread,
 //! and nothing has to be handed through the plugins.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::call::{HostCall, PluginCall};
+use super::call::{HostCall, PluginCall, Switch};
 use super::hex::{Bytes, Hex};
 use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
 use crate::msr::{ExitList, MsrIndex, VcpuId};
@@ -27,15 +27,15 @@ pub(crate) struct TapedCall {
 }
 
 /// A piece of tape.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Piece {
     pub(crate) calls: Vec<TapedCall>,
     /// Whether calls are missing, for being too many.
     pub(crate) cut: bool,
 }
 
-/// Most bytes that the notes of one access may hold: a plugin's fuel may allow
-/// it to read far more.
+/// Most bytes that the notes of one access, or of the start of all plugins, may
+/// hold: a plugin's fuel may allow it to read far more.
 const LONGEST: usize = 1 << 20;
 
 #[derive(Default)]
@@ -46,11 +46,44 @@ struct Tape {
 
 thread_local! {
     static TAPE: RefCell<Tape> = RefCell::default();
+    static SWITCH: Cell<Option<Switch>> = const { Cell::new(None) };
 }
 
 /// Takes what was noted since the last time.
 pub(crate) fn take() -> Piece {
     TAPE.with_borrow_mut(std::mem::take).piece
+}
+
+/// How many calls were noted since then.
+pub(crate) fn length() -> usize {
+    TAPE.with_borrow(|tape| tape.piece.calls.len())
+}
+
+/// Has the host told what exits, for a plugin that turns these accesses on or
+/// off: the call is noted with them.
+pub(crate) fn switching<R>(switch: Switch, tell: impl FnOnce() -> R) -> R {
+    SWITCH.set(Some(switch));
+    let told = tell();
+    SWITCH.set(None);
+    told
+}
+
+/// What is being turned on or off.
+pub(crate) fn switch() -> Option<Switch> {
+    SWITCH.get()
+}
+
+impl Piece {
+    /// The calls of one plugin.
+    pub(crate) fn of(&self, plugin: &str) -> Piece {
+        let calls = self.calls.iter().filter(|taped| *taped.plugin == *plugin);
+        Piece { calls: calls.cloned().collect(), cut: self.cut }
+    }
+
+    /// The calls that changed something.
+    pub(crate) fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        self.calls.iter().map(|taped| &taped.call).filter(|call| call.is_effect())
+    }
 }
 
 /// Calls as a recording has them.
@@ -161,7 +194,7 @@ impl Host for TapedHost {
     fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
         let set = self.inner.set_exits(exits);
         let refused = set.as_ref().err().map(|refused| refused.0.clone());
-        self.note(HostCall::SetExits { refused });
+        self.note(HostCall::SetExits { switch: switch(), refused });
         set
     }
 

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use wasmsr_engine::msr::{MsrOp, Outcome, Reason, VcpuId};
-use wasmsr_engine::record::{Access, Ended, Line, Lines, Recording, RecordingEnd, Replay, Stopped};
+use wasmsr_engine::msr::{MsrIndex, MsrOp, Outcome, Reason, VcpuId};
+use wasmsr_engine::record::{
+    Access, Ended, Line, Lines, Op, Recording, RecordingEnd, Replay, Stopped,
+};
 use wasmsr_engine::{Engine, Host, MsrHandler, Started};
 
 use crate::busy::{GRANT, busy};
@@ -187,7 +189,7 @@ fn a_plugin_that_asks_otherwise_changes_no_other() {
 fn what_a_kernel_answers_is_recorded() {
     let (file, _) = record(&one("vcpu", 0), |started, host| {
         assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Fault, "KVM has none");
-        host.msrs.lock().unwrap().insert((VcpuId(0), wasmsr_engine::msr::MsrIndex(0x11)), 7);
+        host.msrs.lock().unwrap().insert((VcpuId(0), MsrIndex(0x11)), 7);
         assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Handled(7));
     });
     let lines = file.lines();
@@ -200,6 +202,116 @@ fn what_a_kernel_answers_is_recorded() {
         .collect();
     let busy = Some("busy".to_owned());
     assert_eq!(accesses, [(Ended::Kernel, None, busy.clone()), (Ended::Kernel, Some(7), busy)]);
+}
+
+#[test]
+fn a_kernel_gets_a_write_once_and_what_it_says_is_recorded() {
+    let left = plugin(
+        "left",
+        "[[msr]]\nrange = \"0x11\"\naccess = \"w\"\n[[msr]]\nrange = \"0xbad\"\naccess = \"w\"",
+        "(import \"wasmsr\" \"outcome\" (func $outcome (param i32)))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32) (call $outcome (i32.const 3)))",
+    );
+    let setup = Setup::new().with("p.wasm", left, "");
+    let (file, _) = record(&setup, |started, host| {
+        let vcpu = &mut started.vcpus[0];
+        assert_eq!(write(vcpu, 0x11, 7), Outcome::Handled(7), "the VMM has nothing left to do");
+        assert_eq!(host.msrs.lock().unwrap()[&(VcpuId(0), MsrIndex(0x11))], 7);
+        assert_eq!(write(vcpu, 0xbad, 8), Outcome::Fault);
+    });
+    let lines = file.lines();
+    let accesses: Vec<_> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Access(a) => Some((a.outcome, a.value.map(|value| value.0), a.refused)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(accesses, [(Ended::Kernel, Some(7), false), (Ended::Kernel, Some(8), true)]);
+    assert_eq!(replay(setup.load().unwrap(), &lines).0, lines);
+}
+
+#[test]
+fn intercepts_and_timers_are_recorded_and_compared() {
+    const LATE: u64 = 1 << 40;
+    let manifest = "[[msr]]\nrange = \"0x10\"\n[[msr]]\nrange = \"0x20-0x2f\"\naccess = \"r\"\n\
+                    intercept = \"off\"\n[needs]\ncapabilities = [\"intercept\", \"timer\"]";
+    let setup = |last: u32, at: u64| {
+        let body = format!(
+            "(import \"wasmsr\" \"intercept\" (func $intercept (param i32 i32 i32 i32) (result i32)))
+             (import \"wasmsr\" \"timer\" (func $timer (param i64) (result i32)))
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+                (i64.extend_i32_u (call $timer (i64.const {at}))))
+             (func (export \"wrmsr\") (param i32 i64 i32 i32)
+                (drop (call $intercept (i32.const 0x20) (i32.const {last}) (i32.const 1) (i32.const 1))))"
+        );
+        let bytes = plugin("p", manifest, &body);
+        Setup::new().with("p.wasm", bytes, "grant = [\"intercept\", \"timer\"]")
+    };
+    let (file, _) = record(&setup(0x21, LATE), |started, _| {
+        let _ = write(&mut started.vcpus[0], 0x10, 0);
+        let _ = read(&mut started.vcpus[0], 0x10);
+    });
+    let text = String::from_utf8(file.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains(r#""call":"set_exits","msrs":"0x20-0x21","directions":"r","on":true"#));
+    let lines = file.lines();
+    let different = |setup: Setup| -> Vec<Op> {
+        let (_, different, _) = replay(setup.load().unwrap(), &lines);
+        different.iter().map(|access| access.op).collect()
+    };
+    assert!(different(setup(0x21, LATE)).is_empty());
+    assert_eq!(different(setup(0x22, LATE)), [Op::Write]);
+    assert_eq!(different(setup(0x21, LATE + 1)), [Op::Read]);
+}
+
+#[test]
+fn a_start_line_is_cut_however_many_vcpus_there_are() {
+    let body = "(import \"wasmsr\" \"guest_read\" (func $read (param i64 i32 i32) (result i32)))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))
+         (func (export \"init\") (param i32) (result i32) (local $left i32)
+            (local.set $left (i32.const 15))
+            (loop $next
+                (drop (call $read (i64.const 0) (i32.const 0) (i32.const 65536)))
+                (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+                (br_if $next (local.get $left)))
+            (i32.const 0))";
+    let manifest =
+        "[[msr]]\nrange = \"0x10\"\naccess = \"r\"\n[needs]\ncapabilities = [\"guest-memory\"]";
+    let keys = "grant = [\"guest-memory\"]";
+    let setup = Setup::new().with("p.wasm", plugin("greedy", manifest, body), keys);
+    let file = Buffer::default();
+    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let engine = setup.load().unwrap();
+    drop(engine.start_recorded(&host, 16, recording.recorder()).unwrap());
+    recording.finish();
+    let lines = file.lines();
+    assert!(matches!(&lines[1], Line::Start(start) if start.cut && start.calls.len() > 10));
+    assert!(file.0.lock().unwrap().len() < 4 << 20);
+    assert_eq!(replay(engine, &lines).0, lines);
+}
+
+#[test]
+fn a_boot_that_does_not_start_takes_no_number() {
+    let bad = plugin(
+        "bad",
+        "[[msr]]\nrange = \"0x10\"\naccess = \"r\"",
+        "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))
+         (func (export \"init\") (param i32) (result i32) (i32.const 1))",
+    );
+    let file = Buffer::default();
+    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let host: Arc<dyn Host> = Arc::new(TestHost::default());
+    let good = one("vcpu", 0);
+    for setup in [&good, &Setup::new().with("p.wasm", bad, ""), &good] {
+        let _ = setup.load().unwrap().start_recorded(&host, 1, recording.recorder());
+    }
+    recording.finish();
+    let boots = file.lines().into_iter().filter_map(|line| match line {
+        Line::Boot(boot) => Some(boot.boot),
+        _ => None,
+    });
+    assert_eq!(boots.collect::<Vec<_>>(), [1, 2]);
 }
 
 /// A file that takes nothing until it is told.
@@ -392,7 +504,7 @@ fn an_edited_recording_is_refused_with_the_reason() {
     refused(&[lines[0].clone(), Line::Access(access.clone())], "where no boot has begun");
     let far = Line::Access(Access { vcpu: 2, ..access.clone() });
     refused(&[lines[0].clone(), lines[1].clone(), far], "on vCPU 2, but the boot has 2");
-    let op = wasmsr_engine::record::Op::Write;
+    let op = Op::Write;
     let nothing = Line::Access(Access { op, value: None, ..access });
     refused(&[lines[0].clone(), lines[1].clone(), nothing], "without a `value`");
     let mut many = boot.clone();

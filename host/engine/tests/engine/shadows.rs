@@ -1,9 +1,14 @@
 //! Shadows: what they see, and that nobody sees them.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
-use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
+use wasmsr_engine::msr::{MsrIndex, MsrOp, Outcome, Reason};
+use wasmsr_engine::record::Recording;
 use wasmsr_engine::{Host, MsrHandler, ShadowCounts, Started};
 
 use crate::busy::{GRANT, busy};
@@ -55,6 +60,9 @@ fn a_shadow_of_the_same_code_never_differs_though_time_goes_on() {
         let counts = counts(&started);
         assert_eq!((counts.accesses, counts.failures), (1201, 1), "{scope}");
         assert_eq!((counts.answers, counts.effects, counts.unclaimed), (0, 0, 0), "{counts:?}");
+        assert_eq!(counts.metered, 1200, "all but the one that trapped");
+        assert_eq!(counts.mean_fuel(), counts.mean_fuel_in_charge(), "{scope}");
+        assert!(counts.mean_fuel().unwrap() > 1_000, "host calls are paid for: {counts:?}");
         assert!(counts.mean().is_some() && counts.mean_in_charge().is_some());
     }
 }
@@ -158,9 +166,7 @@ fn accesses_that_a_shadow_does_not_claim_are_counted() {
     let counts = counts(&started);
     assert_eq!((counts.accesses, counts.unclaimed, counts.answers), (1, 1, 0));
     let exits = setup.load().unwrap().exits().clone();
-    assert!(
-        exits.claims.iter().all(|claim| !claim.range.contains(wasmsr_engine::msr::MsrIndex(0x11)))
-    );
+    assert!(exits.claims.iter().all(|claim| !claim.range.contains(MsrIndex(0x11))));
 }
 
 #[test]
@@ -178,16 +184,237 @@ fn unhandled_accesses_reach_shadows_too() {
 }
 
 #[test]
-fn a_reset_and_timers_reach_shadows() {
-    let setup = setup(busy("p", "vcpu", 0), busy("p", "vcpu", 0), GRANT);
-    let (mut started, host) = ticking(&setup, 1);
-    let _ = write(&mut started.vcpus[0], 0x10, 1);
+fn fuel_shows_what_a_shadow_costs_where_time_does_not() {
+    let reads = |times: usize| {
+        let body = format!(
+            "(import \"wasmsr\" \"tsc\" (func $tsc (result i64)))
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64) {} (i64.const 1))",
+            "(drop (call $tsc))".repeat(times)
+        );
+        plugin("p", "[[msr]]\nrange = \"0x10\"\naccess = \"r\"", &body)
+    };
+    let fuel = |in_charge: usize, shadow: usize| {
+        let (mut started, _) = setup(reads(in_charge), reads(shadow), "").start(1);
+        for _ in 0..100 {
+            let _ = read(&mut started.vcpus[0], 0x10);
+        }
+        let counts = counts(&started);
+        assert_eq!(counts.metered, 100);
+        (counts.mean_fuel_in_charge().unwrap(), counts.mean_fuel().unwrap())
+    };
+    let (one, sixty) = fuel(1, 60);
+    assert!(one > 1_000 && sixty > 50 * one, "{one}, {sixty}");
+    assert_eq!(fuel(60, 1), (sixty, one));
+}
+
+/// Writes ask for a timer after `after` ns; it, `init` and `reset` write `byte`
+/// to guest memory.
+fn writing(scope: &str, byte: u8, after: u64) -> Vec<u8> {
+    let manifest = format!(
+        "{CLAIM}\nscope = \"{scope}\"\n[needs]\ncapabilities = [\"guest-memory\", \"timer\"]"
+    );
+    let body = format!(
+        "(import \"wasmsr\" \"monotonic_ns\" (func $ns (result i64)))
+         (import \"wasmsr\" \"timer\" (func $timer (param i64) (result i32)))
+         (import \"wasmsr\" \"guest_write\" (func $write (param i64 i32 i32) (result i32)))
+         (func $put
+            (i32.store8 (i32.const 0) (i32.const {byte}))
+            (drop (call $write (i64.const 0x1000) (i32.const 0) (i32.const 1))))
+         (func (export \"init\") (param i32) (result i32) (call $put) (i32.const 0))
+         (func (export \"reset\") (call $put))
+         (func (export \"timer\") (call $put))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 1))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32)
+            (drop (call $timer (i64.add (call $ns) (i64.const {after})))))"
+    );
+    plugin("p", &manifest, &body)
+}
+
+const WRITING: &str = "grant = [\"guest-memory\", \"timer\"]";
+
+#[test]
+fn starts_timers_and_resets_reach_shadows_and_are_compared() {
+    let setup = setup(writing("vcpu", 1, 2_000_000), writing("vcpu", 2, 2_000_000), WRITING);
+    let (mut started, host) = ticking(&setup, 2);
+    let vcpu = &mut started.vcpus[0];
+    let _ = write(vcpu, 0x10, 1);
     host.now.fetch_add(10_000_000, Ordering::Relaxed);
-    started.vcpus[0].wake();
-    started.vcpus[0].reset().unwrap();
-    let _ = write(&mut started.vcpus[0], 0x10, 1);
+    vcpu.wake();
+    vcpu.reset().unwrap();
     let counts = counts(&started);
-    assert_eq!((counts.accesses, counts.answers, counts.effects), (2, 0, 0), "{counts:?}");
+    assert_eq!((counts.accesses, counts.answers, counts.effects), (1, 0, 4), "{counts:?}");
+    let differs = |when: &str| {
+        format!("{when} on vCPU 0: wrote 01 to GPA 0x1000; the shadow: wrote 02 to GPA 0x1000")
+    };
+    assert_eq!(counts.examples, ["start", "timers", "reset"].map(differs));
+    assert_eq!(host.memory.lock().unwrap()[0x1000], 1);
+}
+
+#[test]
+fn a_start_of_the_vms_own_instance_is_compared() {
+    for (byte, effects) in [(1, 0), (2, 1)] {
+        let setup = setup(writing("vm", 1, 0), writing("vm", byte, 0), WRITING);
+        let counts = counts(&setup.start(2).0);
+        assert_eq!((counts.effects, counts.examples.len() as u64), (effects, effects));
+        assert!(counts.examples.iter().all(|example| example.starts_with("start: wrote 01")));
+    }
+}
+
+#[test]
+fn another_timer_is_another_effect() {
+    let setup = setup(writing("vcpu", 1, 2_000_000), writing("vcpu", 1, 3_000_000), WRITING);
+    let (mut started, host) = setup.start(1);
+    let _ = write(&mut started.vcpus[0], 0x10, 1);
+    assert_eq!(
+        counts(&started).examples,
+        ["write of 0x1 to 0x10 (IA32_TIME_STAMP_COUNTER) on vCPU 0: set a timer to 2000077 ns; \
+          the shadow: set a timer to 3000077 ns"]
+    );
+    // The timer of the one in charge comes first, and alone.
+    host.now.store(2_500_000, Ordering::Relaxed);
+    started.vcpus[0].wake();
+    let counts = counts(&started);
+    assert_eq!(counts.effects, 2);
+    assert!(counts.examples[1].ends_with("the shadow: changed nothing"), "{counts:?}");
+}
+
+#[test]
+fn another_intercept_is_another_effect() {
+    let manifest = "[[msr]]\nrange = \"0x10\"\naccess = \"rw\"\n\
+                    [[msr]]\nrange = \"0x20-0x2f\"\naccess = \"r\"\nintercept = \"off\"\n\
+                    [needs]\ncapabilities = [\"intercept\"]";
+    let switching = |calls: &str| {
+        let body = format!(
+            "(import \"wasmsr\" \"intercept\" (func $intercept (param i32 i32 i32 i32) (result i32)))
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))
+             (func (export \"wrmsr\") (param i32 i64 i32 i32) {calls})"
+        );
+        plugin("p", manifest, &body)
+    };
+    let call = |last: u32, on: u32| {
+        format!(
+            "(drop (call $intercept (i32.const 0x20) (i32.const {last}) (i32.const 1) (i32.const {on})))"
+        )
+    };
+    let examples = |shadow: &str| {
+        let setup = setup(switching(&call(0x21, 1)), switching(shadow), "grant = [\"intercept\"]");
+        let (mut started, host) = setup.start(1);
+        let _ = write(&mut started.vcpus[0], 0x10, 1);
+        assert_eq!(host.exits.lock().unwrap().as_ref().unwrap().claims.len(), 3);
+        let counts = counts(&started);
+        assert_eq!(counts.effects, counts.examples.len() as u64);
+        let what = counts.examples.iter().filter_map(|example| example.split_once(": "));
+        what.map(|(_, what)| what.to_owned()).collect::<Vec<_>>()
+    };
+    let in_charge = "turned 0x20-0x21 r on; the shadow";
+    assert!(examples(&call(0x21, 1)).is_empty());
+    assert_eq!(examples(""), [format!("{in_charge}: changed nothing")]);
+    assert_eq!(examples(&call(0x20, 1)), [format!("{in_charge}: turned 0x20 r on")]);
+    assert_eq!(examples(&call(0x21, 0)), [format!("{in_charge}: turned 0x20-0x21 r off")]);
+}
+
+#[test]
+fn a_shadow_that_does_not_start_is_left_out() {
+    for init in ["unreachable", "(i32.ne (local.get 0) (i32.const 0))"] {
+        let body = format!(
+            "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 1))
+             (func (export \"init\") (param i32) (result i32) {init})"
+        );
+        let bad = plugin("p", "[[msr]]\nrange = \"0x10\"\naccess = \"r\"", &body);
+        let setup = setup(simple("p", CLAIM, "(i64.const 1)", ""), bad, "");
+        let error = setup.load().unwrap().rehearse(2).unwrap_err().to_string();
+        assert!(error.contains("s.wasm"), "{error}");
+        let (mut started, _) = setup.start(2);
+        for vcpu in &mut started.vcpus {
+            assert_eq!(read(vcpu, 0x10), Outcome::Handled(1));
+        }
+        let counts = counts(&started);
+        assert_eq!((counts.accesses, counts.failures), (0, 1));
+        assert_eq!(counts.examples, [format!("it did not start: {error}")]);
+    }
+}
+
+/// Reads count, all vCPUs' together if the scope is the VM's, after `spins` turns
+/// of a loop.
+fn counting(scope: &str, spins: u32) -> Vec<u8> {
+    let manifest = format!("[[msr]]\nrange = \"0x10\"\naccess = \"r\"\nscope = \"{scope}\"");
+    let body = format!(
+        "(global $count (mut i64) (i64.const 0))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+            (local.set 0 (i32.const {spins}))
+            (loop $spin
+                (local.set 0 (i32.sub (local.get 0) (i32.const 1)))
+                (br_if $spin (local.get 0)))
+            (global.set $count (i64.add (global.get $count) (i64.const 1)))
+            (global.get $count))"
+    );
+    plugin("p", &manifest, &body)
+}
+
+#[test]
+fn shadows_on_several_vcpus_see_the_order_of_who_is_in_charge() {
+    const ACCESSES: u64 = 2_000;
+    for scope in ["vm", "vcpu"] {
+        let (mut started, _) = setup(counting(scope, 1), counting(scope, 5_000), "").start(4);
+        thread::scope(|scope| {
+            for vcpu in &mut started.vcpus {
+                scope.spawn(move || (0..ACCESSES).for_each(|_| drop(read(vcpu, 0x10))));
+            }
+        });
+        let counts = counts(&started);
+        assert_eq!((counts.accesses, counts.answers), (4 * ACCESSES, 0), "{scope}: {counts:?}");
+    }
+}
+
+/// Reads do `first`, and answer 1.
+fn stuck(scope: &str, first: &str) -> Vec<u8> {
+    let manifest = format!(
+        "[[msr]]\nrange = \"0x10\"\naccess = \"r\"\nscope = \"{scope}\"\n\
+         [needs]\ncapabilities = [\"guest-memory\"]"
+    );
+    let body = format!(
+        "(import \"wasmsr\" \"monotonic_ns\" (func $ns (result i64)))
+         (import \"wasmsr\" \"guest_read\" (func $read (param i64 i32 i32) (result i32)))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64) {first} (i64.const 1))"
+    );
+    plugin("p", &manifest, &body)
+}
+
+/// Reads the clock, and gets stuck as long as the test holds the guest's memory.
+const STUCK: &str =
+    "(drop (call $ns)) (drop (call $read (i64.const 0) (i32.const 0) (i32.const 8)))";
+
+#[test]
+fn nobody_waits_for_a_shadow_that_is_not_theirs() {
+    let bystander = |scope: &str| {
+        let manifest = format!("[[msr]]\nrange = \"0x20\"\nscope = \"{scope}\"");
+        simple("q", &manifest, "(i64.const 5)", "")
+    };
+    for (scope, others) in [("vm", "vcpu"), ("vcpu", "vm")] {
+        let setup = setup(stuck(scope, ""), stuck(scope, STUCK), "grant = [\"guest-memory\"]")
+            .with("q.wasm", bystander(others), "");
+        let host = Arc::new(TestHost::default());
+        host.tick.store(1, Ordering::Relaxed);
+        let shared: Arc<dyn Host> = host.clone();
+        let recording = Recording::begin(io::sink(), u64::MAX).unwrap();
+        let engine = setup.load().unwrap();
+        let mut started = engine.start_recorded(&shared, 2, recording.recorder()).unwrap();
+        let [one, other] = &mut started.vcpus[..] else { panic!() };
+        let memory = host.memory.lock().unwrap();
+        let before = host.now.load(Ordering::Relaxed);
+        thread::scope(|threads| {
+            threads.spawn(|| read(one, 0x10));
+            while host.now.load(Ordering::Relaxed) == before {
+                thread::yield_now();
+            }
+            let (done, answer) = channel();
+            threads.spawn(move || done.send(read(other, 0x20)));
+            let answer = answer.recv_timeout(Duration::from_secs(60));
+            drop(memory);
+            assert_eq!(answer, Ok(Outcome::Handled(5)), "{scope}");
+        });
+        assert_eq!(counts(&started).accesses, 1);
+    }
 }
 
 #[test]
