@@ -411,7 +411,8 @@ fn shadows_while_they_run() -> Outcome {
         ("wasmsr_shadow_differences_total", &[("kind", "effect")], 0.0),
         ("wasmsr_shadow_failures_total", &[], 0.0),
         ("wasmsr_shadow_duration_seconds_count", &[], 101.0),
-        ("wasmsr_shadow_in_charge_access_fuel_count", &[], 101.0),
+        // At one access the counter fails, and its fuel is unknown.
+        ("wasmsr_shadow_in_charge_access_fuel_count", &[], 100.0),
     ] {
         assert_eq!(of(name, kind), Some(expected), "{name}:\n{text}");
     }

@@ -119,7 +119,8 @@ pub(crate) struct Run {
     pub(crate) record: Option<PathBuf>,
 
     /// End the recording, not the run, before its file has more than this
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record")]
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record",
+          value_hint = ValueHint::Other)]
     pub(crate) record_limit: ByteSize,
 
     /// When the run has ended, write to this file how it did and what was

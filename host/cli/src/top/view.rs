@@ -328,13 +328,13 @@ mod tests {
             of: "arch-capabilities".into(),
             accesses: 31_040,
             answers: 7,
-            mean_ns: Some(120),
+            mean_fuel: Some(4321),
             ..Shadow::default()
         }];
         check(&screen(&model), &["7 differences"]);
         model.press(Key::Char('v'));
         model.press(Key::Char('v'));
-        check(&screen(&model), &["candidate", "2.0.0", "arch-ca", "31040", " 7 ", "120 ns"]);
+        check(&screen(&model), &["candidate", "2.0.0", "arch-ca", "31040", " 7 ", "4321"]);
         model.press(Key::Char('v'));
         assert_eq!(model.by, By::Msr);
     }
