@@ -10,6 +10,7 @@ export PATH=/bin
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
+ifconfig lo 127.0.0.1 up
 
 for module in /modules/*; do
     insmod "$module"

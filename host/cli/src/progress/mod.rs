@@ -1,8 +1,10 @@
 //! How far long work is: a bar on standard error, where that is a terminal. It
 //! comes when the work has gone on for a while, and goes with it.
 
+mod screen;
+
 use std::env;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
@@ -13,8 +15,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
+use self::screen::Screen;
+
 /// Work that takes no longer is not worth a bar.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// How often it may be drawn.
+const DRAWN_A_SECOND: u8 = 20;
 
 /// Work, and how much of it is done.
 pub(crate) struct Progress {
@@ -60,9 +67,6 @@ impl Progress {
         }
         if let Some(bar) = &self.bar {
             bar.set_position(self.done);
-            // A bar fills its line, and the terminal shows Ctrl-C where the cursor is:
-            // on the bar that goes with it, not on a line of its own.
-            let _ = io::stderr().write_all(b"\r");
         }
     }
 
@@ -73,7 +77,10 @@ impl Progress {
             return;
         }
         clear_on_signals();
-        let bar = ProgressBar::with_draw_target(self.all, ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(
+            self.all,
+            ProgressDrawTarget::term_like_with_hz(Box::new(Screen), DRAWN_A_SECOND),
+        );
         let template = match (self.unit, self.all) {
             (Unit::Bytes, Some(_)) => "{bar:40} {bytes} of {total_bytes}, {eta} left",
             (Unit::Bytes, None) => "{bytes} so far",
