@@ -179,17 +179,17 @@ pub struct InstanceInfo {
 }
 
 /// Whose turn it may be, where intercepts change.
-enum Turns {
+enum Eligible {
     All,
     Only(Vec<SeatId>),
 }
 
-impl Turns {
+impl Eligible {
     #[inline]
     fn has(&self, seat: SeatId) -> bool {
         match self {
-            Turns::All => true,
-            Turns::Only(seats) => seats.contains(&seat),
+            Eligible::All => true,
+            Eligible::Only(seats) => seats.contains(&seat),
         }
     }
 }
@@ -245,15 +245,15 @@ impl VcpuMsrs {
     /// An access that the filter sent here, and that nobody has on now, was
     /// pending when its plugin turned it off: it is still that plugin's.
     #[cold]
-    fn turned_on(&self, switches: &Intercepts, claimed: &[SeatId], access: MsrAccess) -> Turns {
+    fn turned_on(&self, switches: &Intercepts, claimed: &[SeatId], access: MsrAccess) -> Eligible {
         let on = |id: &&SeatId| {
             let name = self.answers.names.get(usize::from(id.0));
             name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
         };
         let on: Vec<SeatId> = claimed.iter().filter(on).copied().collect();
         match access.reason == Reason::Filter && on.is_empty() {
-            true => Turns::All,
-            false => Turns::Only(on),
+            true => Eligible::All,
+            false => Eligible::Only(on),
         }
     }
 
@@ -270,7 +270,7 @@ impl VcpuMsrs {
         let claimed = answers.map.lookup(access.index, access.op.direction());
         let passing = match &self.switches {
             Some(switches) => self.turned_on(switches, claimed, access),
-            None => Turns::All,
+            None => Eligible::All,
         };
         let unhandled = answers.unhandled(access.reason);
         let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));

@@ -218,7 +218,7 @@ impl Access {
 }
 
 impl Start {
-    /// Whether both changed the same in guest memory and in KVM's MSRs.
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
     pub fn changed_as(&self, other: &Start) -> bool {
         self.effects().eq(other.effects())
     }
