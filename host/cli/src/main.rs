@@ -31,6 +31,7 @@ mod summary;
 mod tables;
 mod top;
 mod trace;
+mod whole_file;
 
 use std::process::ExitCode;
 

@@ -9,10 +9,11 @@ use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
-use wasmsr_engine::record::{Lines, Recorder, Recording, RecordingEnd, RecordingError, Stopped};
+use wasmsr_engine::record::{Recorder, Recording, RecordingEnd, Stopped};
 
 use crate::console::say;
 use crate::exit::Failure;
+use crate::recording::is_recording;
 use crate::summary::RecordingSummary;
 
 /// Only the user may read a recording: it holds what plugins read of guest
@@ -73,9 +74,7 @@ fn claim(file: &File, about: &Metadata, path: &Path) -> anyhow::Result<()> {
         // Not every file system has locks.
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }
-    let first = || Lines::open(path).ok()?.next();
-    let is_recording = || matches!(first(), Some(Ok(_) | Err(RecordingError::Format { .. })));
-    if about.len() > 0 && !is_recording() {
+    if about.len() > 0 && !is_recording(path) {
         return Err(anyhow!("the file exists and is no recording; name another"));
     }
     file.set_permissions(Permissions::from_mode(MODE)).context("its mode cannot be changed")

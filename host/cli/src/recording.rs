@@ -3,16 +3,16 @@
 //! anything.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use tempfile::NamedTempFile;
 use wasmsr_engine::record::{Line, Lines, RecordingError};
 
 use crate::exit::Failure;
 use crate::plain::plain_up_to;
 use crate::progress::Progress;
+use crate::whole_file::WholeFile;
 
 /// The lines of a recording, one at a time.
 pub(crate) struct Recording {
@@ -98,11 +98,14 @@ impl Iterator for Recording {
     }
 }
 
-/// A recording that is made of another one. It appears whole or not at all.
-pub(crate) struct NewRecording {
-    file: BufWriter<NamedTempFile>,
-    path: PathBuf,
+/// Whether a file begins as recordings do, of whatever format.
+pub(crate) fn is_recording(path: &Path) -> bool {
+    let first = || Lines::open(path).ok()?.next();
+    matches!(first(), Some(Ok(_) | Err(RecordingError::Format { .. })))
 }
+
+/// A recording that is made of another one.
+pub(crate) struct NewRecording(WholeFile);
 
 impl NewRecording {
     /// Begins to write beside `path`.
@@ -114,47 +117,35 @@ impl NewRecording {
         }
         // What a link leads to is replaced, not the link.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")));
-        let file = file.with_context(|| cannot_write(&path)).map_err(Failure::input)?;
-        Ok(NewRecording { file: BufWriter::new(file), path })
+        let file = WholeFile::beside(&path).with_context(|| cannot_write(&path));
+        file.map(NewRecording).map_err(Failure::input)
     }
 
     /// Writes the next line.
     pub(crate) fn write(&mut self, line: &Line) -> Result<(), Failure> {
-        let written = serde_json::to_writer(&mut self.file, line).map_err(io::Error::from);
+        let written = serde_json::to_writer(&mut self.0, line).map_err(io::Error::from);
         written
-            .and_then(|()| self.file.write_all(b"\n"))
-            .with_context(|| cannot_write(&self.path))
+            .and_then(|()| self.0.write_all(b"\n"))
+            .with_context(|| cannot_write(self.0.place()))
             .map_err(Failure::host)
     }
 
     /// Puts it in the place of what was there, for the same users.
     pub(crate) fn replace(self) -> Result<(), Failure> {
-        self.finish(|file, path| {
-            let mode = fs::metadata(path).map(|before| before.permissions());
-            match mode.and_then(|mode| file.as_file().set_permissions(mode)) {
-                Ok(()) => file.persist(path),
-                Err(error) => Err(tempfile::PersistError { error, file }),
-            }
+        self.put(|file| {
+            file.permit(fs::metadata(file.place())?.permissions())?;
+            file.replace()
         })
     }
 
     /// Puts it where nothing is yet.
     pub(crate) fn add(self) -> Result<(), Failure> {
-        self.finish(|file, path| file.persist_noclobber(path))
+        self.put(WholeFile::add)
     }
 
-    fn finish(
-        self,
-        place: impl FnOnce(NamedTempFile, &Path) -> Result<File, tempfile::PersistError>,
-    ) -> Result<(), Failure> {
-        let NewRecording { file, path } = self;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error);
-        file.and_then(|file| place(file, &path).map_err(|error| error.error))
-            .with_context(|| cannot_write(&path))
-            .map_err(Failure::host)?;
-        Ok(())
+    fn put(self, how: impl FnOnce(WholeFile) -> io::Result<()>) -> Result<(), Failure> {
+        let place = self.0.place().to_owned();
+        how(self.0).with_context(|| cannot_write(&place)).map_err(Failure::host)
     }
 }
 

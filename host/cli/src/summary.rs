@@ -1,18 +1,18 @@
 //! The file of `run --summary`: what is left of a run once it has ended, for
 //! programs. While it goes on, `stats --json` gives the same counts.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::Serialize;
-use tempfile::NamedTempFile;
 use wasmsr_engine::Report;
 use wasmsr_vmm::RunEnd;
 
 use crate::exit::{Code, Failure};
 use crate::live::snapshot::Snapshot;
 use crate::plain::write_json;
+use crate::whole_file::WholeFile;
 
 /// Where a summary goes.
 pub(crate) struct SummaryFile(PathBuf);
@@ -59,26 +59,21 @@ impl SummaryFile {
                 anyhow::anyhow!("--summary {}: it is a folder; name a file", path.display());
             return Err(Failure::input(error));
         }
-        file.beside().with_context(|| file.complaint()).map_err(Failure::input)?;
+        WholeFile::beside(path).with_context(|| file.complaint()).map_err(Failure::input)?;
         Ok(file)
     }
 
     /// Writes it, in the place of what was there. The run has ended as it did, so
     /// trouble is said and changes nothing.
     pub(crate) fn write(&self, summary: &Summary<'_>) {
-        let written = self.beside().and_then(|mut file| {
+        let written = WholeFile::beside(&self.0).and_then(|mut file| {
             write_json(&mut file, summary)?;
             file.write_all(b"\n")?;
-            file.persist(&self.0).map_err(|error| error.error)
+            file.replace()
         });
         if let Err(error) = written {
             tracing::error!("{}: {error}", self.complaint());
         }
-    }
-
-    fn beside(&self) -> io::Result<NamedTempFile> {
-        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty());
-        NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
     }
 
     fn complaint(&self) -> String {

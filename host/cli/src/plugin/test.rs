@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use tempfile::NamedTempFile;
 use wasmsr_engine::LoadOptions;
 use wasmsr_engine::trace::{self, Difference, Trace};
 
@@ -18,6 +17,7 @@ use crate::console::{print, say, stdout_is_coloured};
 use crate::exit::{Code, Failure};
 use crate::plain::{plain_up_to, pretty_json};
 use crate::progress::Progress;
+use crate::whole_file::WholeFile;
 
 /// Runs the tests of a plugin. Code 1 if one fails.
 pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
@@ -172,11 +172,10 @@ fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     // A link stays a link.
     let path = path.canonicalize()?;
-    let mut file = NamedTempFile::new_in(path.parent().unwrap_or(Path::new("/")))?;
+    let mut file = WholeFile::beside(&path)?;
     file.write_all(text.as_bytes())?;
-    file.as_file().set_permissions(fs::metadata(&path)?.permissions())?;
-    file.persist(&path)?;
-    Ok(())
+    file.permit(fs::metadata(&path)?.permissions())?;
+    file.replace()
 }
 
 /// A recording of a guest: its accesses with the answers of then.

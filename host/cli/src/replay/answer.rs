@@ -5,7 +5,7 @@ use std::fmt;
 use wasmsr_engine::record::{Access, Bytes, Ended, HostCall, Line, Op};
 
 /// Whether a line came out otherwise: the answer to an access, or what plugins
-/// changed in guest memory and KVM's MSRs.
+/// changed: guest memory, KVM's MSRs, intercepts, timers.
 pub(crate) fn differ(was: &Line, came: &Line) -> bool {
     match (was, came) {
         (Line::Access(was), Line::Access(came)) => !came.answered_as(was),

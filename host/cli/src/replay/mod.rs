@@ -88,7 +88,7 @@ struct Report {
     boots: u64,
     accesses: u64,
     different: u64,
-    /// Timers at which plugins changed the guest or KVM otherwise.
+    /// Timers at which plugins changed something else.
     different_timers: u64,
     /// Boots at whose start they did.
     different_starts: u64,

@@ -2,18 +2,18 @@
 //! recording is for, and never takes the place of a recording.
 
 use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, BufReader, Write as _};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use tempfile::NamedTempFile;
-use wasmsr_engine::record::{Lines, RecordingError};
 
 use crate::console;
 use crate::exit::Failure;
+use crate::recording::is_recording;
 use crate::trace::unwritten;
+use crate::whole_file::WholeFile;
 
 /// Where a page may be written.
 pub(super) enum Output {
@@ -75,11 +75,10 @@ impl Output {
 }
 
 fn replace(path: &Path, page: &str, mode: u32) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut file = WholeFile::beside(path)?;
     file.write_all(page.as_bytes())?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.persist(path).map(|_| ()).map_err(|error| error.error)
+    file.permit(Permissions::from_mode(mode))?;
+    file.replace()
 }
 
 /// The file that is read, if there is one.
@@ -93,11 +92,4 @@ fn source(recording: &Path) -> Option<Metadata> {
 
 fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
-}
-
-/// Whether a file begins as recordings do, of whatever format.
-fn is_recording(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let first = Lines::new(BufReader::new(file), path).next();
-    matches!(first, Some(Ok(_) | Err(RecordingError::Format { .. })))
 }

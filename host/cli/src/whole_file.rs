@@ -1,0 +1,97 @@
+//! A file that appears whole or not at all: it is written beside its place, and
+//! then put there in one step. An interruption leaves what was there.
+
+use std::fs::Permissions;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::{NamedTempFile, PersistError};
+
+/// A file on its way to its place. Until then only its owner may read it.
+pub(crate) struct WholeFile {
+    file: BufWriter<NamedTempFile>,
+    place: PathBuf,
+}
+
+impl WholeFile {
+    /// Begins to write beside `place`.
+    pub(crate) fn beside(place: &Path) -> io::Result<Self> {
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let file = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        Ok(WholeFile { file: BufWriter::new(file), place: place.to_owned() })
+    }
+
+    /// Its place.
+    pub(crate) fn place(&self) -> &Path {
+        &self.place
+    }
+
+    /// Who may read it.
+    pub(crate) fn permit(&self, permissions: Permissions) -> io::Result<()> {
+        self.file.get_ref().as_file().set_permissions(permissions)
+    }
+
+    /// Puts it in the place of what may be there.
+    pub(crate) fn replace(self) -> io::Result<()> {
+        self.put(|file, place| file.persist(place).map(drop))
+    }
+
+    /// Puts it where nothing is yet.
+    pub(crate) fn add(self) -> io::Result<()> {
+        self.put(|file, place| file.persist_noclobber(place).map(drop))
+    }
+
+    fn put(
+        self,
+        how: impl FnOnce(NamedTempFile, &Path) -> Result<(), PersistError>,
+    ) -> io::Result<()> {
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        how(file, &self.place).map_err(|error| error.error)
+    }
+}
+
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_there_before_all_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("file");
+        fs::write(&place, "old").unwrap();
+        let mut file = WholeFile::beside(&place).unwrap();
+        file.write_all(b"new").unwrap();
+        drop(file);
+        assert_eq!(fs::read(&place).unwrap(), b"old");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "nothing is left beside it");
+
+        let mut file = WholeFile::beside(&place).unwrap();
+        file.write_all(b"new").unwrap();
+        file.permit(Permissions::from_mode(0o640)).unwrap();
+        file.replace().unwrap();
+        assert_eq!(fs::read(&place).unwrap(), b"new");
+        assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn what_is_added_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("file");
+        WholeFile::beside(&place).unwrap().add().unwrap();
+        let error = WholeFile::beside(&place).unwrap().add().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+    }
+}
