@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason};
-use wasmsr_engine::{Engine, Host, LoadOptions, MsrHandler, NoGuest};
+use wasmsr_engine::{Engine, LoadOptions};
+use wasmsr_interface::{Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, NoGuest, Outcome, Reason};
 
 use crate::figure::{Bench, Measured};
 use crate::measure::{Pair, in_turn, nanos_each};
@@ -39,8 +39,8 @@ struct Native;
 impl MsrHandler for Native {
     fn answer(&mut self, access: MsrAccess) -> Outcome {
         match (access.index, access.op) {
-            (ARCH_CAPABILITIES, MsrOp::Read) => Outcome::Handled(VALUE),
-            (MsrIndex(0x1b0), MsrOp::Read) => Outcome::Handled(6),
+            (ARCH_CAPABILITIES, MsrOp::Read) => Outcome::Value(VALUE),
+            (MsrIndex(0x1b0), MsrOp::Read) => Outcome::Value(6),
             _ => Outcome::Fault,
         }
     }

@@ -1,7 +1,7 @@
 //! Guests of a few instructions: flat multiboot 1 images, entered in 32-bit
 //! protected mode (Multiboot specification 0.6.96, 3.1 and 3.2).
 
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 /// Prints a byte first thing, then ends the run.
 pub(crate) fn prints_and_ends() -> Vec<u8> {

@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use anyhow::Result;
-use wasmsr_engine::msr::{Claim, Direction, Directions, MsrIndex, MsrMap, MsrRange, SeatId};
+use wasmsr_engine::msr::{Claim, MsrMap, SeatId};
+use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 use crate::figure::{Bench, Measured};
 use crate::measure::{in_turn, nanos_each};

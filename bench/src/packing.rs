@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
-use wasmsr_engine::msr::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
+use wasmsr_interface::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 use wasmsr_vmm::filter::{KvmFilter, MAX_MSRS_PER_RANGE};
 
 use crate::figure::{Bench, Measured};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 use wasmsr_engine::Profile;
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 /// What [`Setup::of_one`] answers, with [`VALUE`].
 pub(crate) const ARCH_CAPABILITIES: MsrIndex = MsrIndex(0x10a);

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use wasmsr_engine::msr::{MsrAccess, Outcome};
-use wasmsr_engine::{Engine, LoadOptions, MsrHandler, Profile};
+use wasmsr_engine::{Engine, LoadOptions, Profile};
+use wasmsr_interface::{MsrAccess, MsrHandler, Outcome};
 use wasmsr_vmm::filter::KvmFilter;
 use wasmsr_vmm::{RunEnd, Vm, VmSpec, control};
 
@@ -29,7 +29,7 @@ struct Constant;
 
 impl MsrHandler for Constant {
     fn answer(&mut self, _: MsrAccess) -> Outcome {
-        Outcome::Handled(VALUE)
+        Outcome::Value(VALUE)
     }
 }
 

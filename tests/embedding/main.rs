@@ -9,10 +9,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason};
-use wasmsr_engine::{
-    Engine, Host, LoadOptions, MsrHandler, NoGuest, Profile, SavedState, VcpuMsrs,
-};
+use wasmsr_engine::{Engine, LoadOptions, Profile, SavedState, VcpuDispatch};
+use wasmsr_interface::{Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, NoGuest, Outcome, Reason};
 
 fn main() -> ExitCode {
     let trials = vec![
@@ -57,18 +55,10 @@ fn carries_on() -> Result<Completion, Failed> {
         seen
     };
     let undisturbed = run(usize::MAX);
-    let handled = Outcome::Handled;
+    let value = Outcome::Value;
     assert_eq!(
         undisturbed,
-        [
-            handled(0),
-            handled(0x1234),
-            handled(0),
-            Outcome::Fault,
-            handled(7),
-            handled(0),
-            handled(u64::MAX)
-        ]
+        [value(0), value(0x1234), value(0), Outcome::Fault, value(7), value(0), value(u64::MAX)]
     );
     for step in 0..RUN.len() {
         assert_eq!(run(step), undisturbed, "saved before access {step}");
@@ -89,7 +79,7 @@ fn refuses() -> Result<Completion, Failed> {
     Ok(Completion::Completed)
 }
 
-fn access(vcpu: &mut VcpuMsrs, msr: u32, value: Option<u64>) -> Outcome {
+fn access(vcpu: &mut VcpuDispatch, msr: u32, value: Option<u64>) -> Outcome {
     let op = value.map_or(MsrOp::Read, MsrOp::Write);
     vcpu.answer(MsrAccess { index: MsrIndex(msr), op, reason: Reason::Filter })
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
-use wasmsr_engine::msr::{Directions, ExitList};
+use wasmsr_interface::{Directions, ExitList};
 
 /// KVM's limits: ranges of a filter, and MSRs of a range (KVM api 4.97).
 const MOST_RANGES: usize = 16;

@@ -15,8 +15,9 @@ use anyhow::{Context, Result};
 use kvm_bindings::{KVM_CLOCK_TSC_STABLE, Msrs, kvm_msr_entry};
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
-use wasmsr_engine::msr::{ExitList, MsrIndex, VcpuId};
-use wasmsr_engine::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
 
 use crate::filter;
 
@@ -153,7 +154,7 @@ impl Host for KvmHost {
         Some(filled)
     }
 
-    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+    fn set_exits(&self, exits: &ExitList, _: &ExitsCause) -> Result<(), ExitsRefused> {
         filter::install(&self.vm, exits).map_err(|error| ExitsRefused(format!("{error:#}")))
     }
 

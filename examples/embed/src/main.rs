@@ -17,9 +17,9 @@ use kvm_bindings::{
     CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_enable_cap,
 };
 use kvm_ioctls::{Cap, Kvm, MsrExitReason, VcpuExit, VcpuFd};
-use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome, Reason, VcpuId};
-use wasmsr_engine::{
-    CpuidChange, Engine, Host, LoadOptions, Metrics, MsrHandler, Profile, VcpuMsrs,
+use wasmsr_engine::{Engine, LoadOptions, Metrics, Profile, VcpuDispatch};
+use wasmsr_interface::{
+    CpuidChange, Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, Reason, VcpuId,
 };
 
 use host::KvmHost;
@@ -91,7 +91,7 @@ const MOST_PRINTED: usize = 1000;
 fn turn(
     id: VcpuId,
     vcpu: &mut VcpuFd,
-    msrs: &mut VcpuMsrs,
+    msrs: &mut VcpuDispatch,
     host: &KvmHost,
     stop: &Stop,
 ) -> Result<Vec<String>> {
@@ -148,7 +148,8 @@ fn answer(
     access: MsrAccess,
 ) -> Result<Option<u64>> {
     Ok(match msrs.answer(access) {
-        Outcome::Handled(value) => Some(value),
+        Outcome::Value(value) => Some(value),
+        Outcome::Done => Some(0),
         Outcome::Fault => None,
         Outcome::Kernel => match access.op {
             MsrOp::Read => host.kvm_msr(vcpu, access.index),

@@ -8,7 +8,7 @@ use clap::{
     Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
 };
 use clap_complete::Shell;
-use wasmsr_engine::msr::MsrRange;
+use wasmsr_interface::MsrRange;
 
 use crate::exit;
 use crate::live::address::Address;
@@ -505,9 +505,11 @@ pub(crate) struct AccessFilter {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FilterOutcome {
-    /// The instruction completed
-    Handled,
-    /// The guest got #GP
+    /// A read was completed
+    Value,
+    /// A write was completed
+    Ok,
+    /// The guest got #GP(0)
     Fault,
     /// KVM's own answer
     Kernel,

@@ -325,12 +325,12 @@ fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
             .unhandled
             .reasons
             .iter()
-            .map(|&reason| wasmsr_engine::msr::Reason::from(reason).to_string())
+            .map(|&reason| wasmsr_interface::Reason::from(reason).to_string())
             .collect(),
     }
 }
 
-fn cpuid_reports(change: &wasmsr_engine::CpuidChange) -> Vec<CpuidReport> {
+fn cpuid_reports(change: &wasmsr_interface::CpuidChange) -> Vec<CpuidReport> {
     [("eax", change.eax), ("ebx", change.ebx), ("ecx", change.ecx), ("edx", change.edx)]
         .into_iter()
         .filter(|(_, register)| register.set | register.clear != 0)

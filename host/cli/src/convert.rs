@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::Context;
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 use crate::args;
 use crate::console::print;

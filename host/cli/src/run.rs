@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use wasmsr_engine::record::Recorder;
-use wasmsr_engine::{Engine, LoadOptions, MsrHandler, Report};
+use wasmsr_engine::{Engine, LoadOptions, Report};
+use wasmsr_interface::MsrHandler;
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
 use crate::args::{self, OnReboot};

@@ -5,7 +5,7 @@ use std::ptr;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use wasmsr_engine::msr::MsrRange;
+use wasmsr_interface::MsrRange;
 
 use crate::live::snapshot::{OTHERS, POLICY, Row, Shadow};
 

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use wasmsr_interface::{Direction, MsrAccess, Reason};
+
 use crate::error::LoadError;
-use crate::msr::{Claim, Direction, MsrAccess, MsrMap, Reason, SeatId};
+use crate::msr::{Claim, MsrMap, SeatId};
 use crate::plugin::{Plugin, Scope};
 use crate::seat::SeatPlan;
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::msr::{Direction, MsrAccess, MsrIndex, MsrOp, Outcome, VcpuId};
+use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, VcpuId};
+
 use crate::record::{Bytes, HostCall};
 use crate::seat::Verdict;
 
@@ -55,34 +56,23 @@ impl fmt::Display for Occasion {
     }
 }
 
-/// Whether two plugins came to the same. What a write is answered with beside
-/// "done" means nothing.
-pub(crate) fn alike(one: &Verdict, other: &Verdict, access: MsrAccess) -> bool {
-    let write = access.op.direction() == Direction::Write;
+/// Whether two plugins came to the same. All failures are alike.
+pub(crate) fn alike(one: &Verdict, other: &Verdict) -> bool {
     match (one, other) {
-        (Verdict::Answered(Outcome::Handled(_)), Verdict::Answered(Outcome::Handled(_)))
-            if write =>
-        {
-            true
-        }
         (Verdict::Failed(_), Verdict::Failed(_)) => true,
         _ => one == other,
     }
 }
 
 /// A verdict for people.
-pub(crate) struct Shown<'a>(pub(crate) &'a Verdict, pub(crate) MsrAccess);
+pub(crate) struct Shown<'a>(pub(crate) &'a Verdict);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0, self.1.op) {
-            (Verdict::Passed, _) => f.write_str("passed on"),
-            (Verdict::Failed(_), _) => f.write_str("failed"),
-            (Verdict::Answered(Outcome::Handled(value)), MsrOp::Read) => write!(f, "{value:#x}"),
-            (Verdict::Answered(Outcome::Handled(_)), MsrOp::Write(_)) => f.write_str("done"),
-            (Verdict::Answered(Outcome::Fault), _) => f.write_str("#GP"),
-            (Verdict::Answered(Outcome::Kernel), _) => f.write_str("left to KVM"),
-            (Verdict::Answered(Outcome::Stop(_)), _) => f.write_str("stop"),
+        match self.0 {
+            Verdict::Passed => f.write_str("pass"),
+            Verdict::Failed(_) => f.write_str("failed"),
+            Verdict::Answered(outcome) => outcome.fmt(f),
         }
     }
 }

@@ -1,46 +1,10 @@
-//! CPUID as manifests change it: plain data, merged over all plugins; the VMM
-//! applies it over what its hypervisor supports.
+//! Merges what the manifests of all plugins change in CPUID.
 
 use std::sync::Arc;
 
+use wasmsr_interface::CpuidChange;
+
 use crate::plugin::CpuidLeaf;
-
-/// One leaf and subleaf as the guest must see it. Registers that no plugin
-/// names stay as the hypervisor gives them; a leaf it does not have starts
-/// from zeros.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CpuidChange {
-    /// EAX on entry.
-    pub leaf: u32,
-    /// ECX on entry; 0 for a leaf without subleaves.
-    pub subleaf: u32,
-    /// Change of EAX.
-    pub eax: RegisterChange,
-    /// Change of EBX.
-    pub ebx: RegisterChange,
-    /// Change of ECX.
-    pub ecx: RegisterChange,
-    /// Change of EDX.
-    pub edx: RegisterChange,
-    /// The plugins that ask for it, in the order of the profile.
-    pub plugins: Vec<Arc<str>>,
-}
-
-/// What becomes of one register: `(old & !clear) | set`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RegisterChange {
-    /// Bits that must be 1.
-    pub set: u32,
-    /// Bits that must be 0; never overlaps `set`.
-    pub clear: u32,
-}
-
-impl RegisterChange {
-    /// The register after the change.
-    pub fn apply(self, old: u32) -> u32 {
-        (old & !self.clear) | self.set
-    }
-}
 
 /// Two plugins that want different values of one CPUID bit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,19 +62,10 @@ pub(crate) fn merge<'a>(
     Ok(merged)
 }
 
-impl CpuidChange {
-    fn none(leaf: u32, subleaf: u32) -> Self {
-        let [eax, ebx, ecx, edx] = [RegisterChange::default(); 4];
-        CpuidChange { leaf, subleaf, eax, ebx, ecx, edx, plugins: Vec::new() }
-    }
-
-    fn registers_mut(&mut self) -> [&mut RegisterChange; 4] {
-        [&mut self.eax, &mut self.ebx, &mut self.ecx, &mut self.edx]
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use wasmsr_interface::RegisterChange;
+
     use super::*;
     use crate::plugin::RegisterSpec;
 

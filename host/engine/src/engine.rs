@@ -3,13 +3,17 @@
 
 use std::sync::Arc;
 
+use wasmsr_interface::{
+    CpuidChange, Directions, ExitList, ExitsCause, Host, MsrRange, NoGuest, VcpuId,
+};
+
 use crate::claims::{self, Answers};
-use crate::cpuid::{self, CpuidChange};
+use crate::cpuid::{self};
+use crate::dispatch::VcpuDispatch;
 use crate::error::{LoadError, RestoreError, SaveError, StartError};
-use crate::host::{Host, NoGuest};
 use crate::intercepts::Intercepts;
 use crate::metrics::Metrics;
-use crate::msr::{Claim, Directions, ExitList, MsrRange, Policy, VcpuId};
+use crate::msr::{Claim, Policy};
 use crate::plugin::{CodeCache, Compiler, Manifest, Plugin, Scope};
 use crate::profile::{KernelVersion, PluginConfig, Profile, Sha256};
 use crate::record::Recorder;
@@ -18,7 +22,6 @@ use crate::seat::SeatPlan;
 use crate::shadow::{ShadowPlan, ShadowTallies};
 use crate::start;
 use crate::state::{InstanceState, SavedState};
-use crate::vcpu::VcpuMsrs;
 
 /// All plugins of a profile, compiled and checked against each other. Holds
 /// nothing of any boot: [`start`](Engine::start) makes that.
@@ -91,7 +94,7 @@ pub struct MapEntry {
 /// The live plugins of one boot.
 pub struct Started {
     /// What answers each vCPU, in order; each goes to its vCPU's thread.
-    pub vcpus: Vec<VcpuMsrs>,
+    pub vcpus: Vec<VcpuDispatch>,
     /// What they count.
     pub metrics: Metrics,
     /// What they tell after the run.
@@ -215,7 +218,7 @@ impl Engine {
     }
 
     /// As [`start`](Engine::start), with everything recorded but
-    /// [`VcpuMsrs::reset`]: a replay does not know of resets.
+    /// [`VcpuDispatch::reset`]: a replay does not know of resets.
     ///
     /// # Errors
     /// As [`start`](Engine::start).
@@ -243,7 +246,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`SaveError`] if a plugin does not save its state.
-    pub fn save(&self, vcpus: &mut [VcpuMsrs]) -> Result<SavedState, SaveError> {
+    pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
             let served = vcpu.vcpu;
@@ -296,7 +299,8 @@ impl Engine {
             restored.map_err(|name| RestoreError::NotClaimed { name })?;
             if vcpu.switches.is_some() {
                 let exits = vcpu.vm.intercepts.exits();
-                host.set_exits(&exits).map_err(|error| RestoreError::Exits(error.to_string()))?;
+                host.set_exits(&exits, &ExitsCause::Restore)
+                    .map_err(|error| RestoreError::Exits(error.to_string()))?;
             }
         }
         for state in &saved.instances {
@@ -306,7 +310,7 @@ impl Engine {
     }
 }
 
-fn restore_one(vcpus: &mut [VcpuMsrs], state: &InstanceState) -> Result<(), RestoreError> {
+fn restore_one(vcpus: &mut [VcpuDispatch], state: &InstanceState) -> Result<(), RestoreError> {
     let name = &state.plugin;
     let count = vcpus.len();
     let vcpu = usize::try_from(state.vcpu.unwrap_or(0)).unwrap_or(usize::MAX);

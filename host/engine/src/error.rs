@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use wasmsr_interface::{Direction, MsrRange};
+
 use crate::cpuid::CpuidConflict;
-use crate::msr::{Direction, MsrRange};
 use crate::plugin::{InstanceError, ModuleError, Plugin};
 
 /// Why a profile's plugins cannot be loaded.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rangemap::RangeInclusiveSet;
+use wasmsr_interface::{
+    Direction, Directions, ExitClaim, ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, MsrRange,
+};
 
-use crate::host::{ExitsRefused, Host};
-use crate::msr::{Direction, Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 use crate::plugin::{Intercept, Manifest, limits};
-use crate::record::{Switch, tape};
 use crate::state::SavedIntercepts;
 
 /// The intercepts of one running VM. Changes are rare; the path of an access
@@ -90,8 +90,8 @@ impl Intercepts {
         plugins.insert(plugin.clone(), after);
         // Under the lock: two changes reach the VMM in the order in which they
         // were made.
-        let tell = || host.set_exits(&exit_list(&plugins));
-        tape::switching(Switch { msrs: range, directions, on }, tell).map_err(|_| {
+        let cause = ExitsCause::Intercept { plugin: plugin.clone(), range, directions, on };
+        host.set_exits(&exit_list(&plugins), &cause).map_err(|_| {
             plugins.insert(plugin.clone(), before);
             Refusal::DoesNotFit
         })
@@ -104,7 +104,7 @@ impl Intercepts {
     /// [`ExitsRefused`] if the VMM does not; everything stays as it was.
     pub(crate) fn set_back(&self, host: &dyn Host) -> Result<(), ExitsRefused> {
         let mut plugins = self.lock();
-        host.set_exits(&exit_list(&self.0.at_start))?;
+        host.set_exits(&exit_list(&self.0.at_start), &ExitsCause::Reset)?;
         plugins.clone_from(&self.0.at_start);
         Ok(())
     }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use wasmsr_interface::{MsrIndex, MsrOp};
+
 use crate::latency::{Latency, Recorder, add};
-use crate::msr::{MsrIndex, MsrOp, SeatId};
+use crate::msr::SeatId;
 
 /// Rows of one vCPU for MSRs. A guest that walks through more than this finds the
 /// rest counted together, by who answers.

@@ -109,6 +109,8 @@ pub(crate) mod kind {
         Path is { "type": "string", "title": "path" }
         /// MSRs.
         Range is { "type": ["string", "integer"] }
+        /// Reads, writes or both.
+        Access is { "type": "string", "enum": ["r", "w", "rw"] }
         /// Anything that TOML has.
         Table is { "type": "object" }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::msr::VcpuId;
+use wasmsr_interface::VcpuId;
 
 /// One instance's text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 /// The reports of one boot. They are there once
-/// [`MsrHandler::end`](crate::MsrHandler::end) was called for every vCPU.
+/// [`MsrHandler::end`](wasmsr_interface::MsrHandler::end) was called for every vCPU.
 #[derive(Debug, Clone, Default)]
 pub struct Reports(Arc<Mutex<Vec<Report>>>);
 

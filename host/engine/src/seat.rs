@@ -4,8 +4,9 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wasmsr_interface::{MsrAccess, Outcome, VcpuId};
+
 use crate::metrics::Sample;
-use crate::msr::{MsrAccess, Outcome, VcpuId};
 use crate::plugin::{Answer, Failure, Instance, InstanceError, Log, Plugin, Scope, Surroundings};
 use crate::profile::OnFailure;
 use crate::rate_limit::RateLimit;
@@ -260,7 +261,8 @@ impl Sitter {
                 Ok(answer) => {
                     self.failures_in_a_row = 0;
                     return match answer {
-                        Answer::Handled(value) => Verdict::Answered(Outcome::Handled(value)),
+                        Answer::Value(value) => Verdict::Answered(Outcome::Value(value)),
+                        Answer::Done => Verdict::Answered(Outcome::Done),
                         Answer::Fault => Verdict::Answered(Outcome::Fault),
                         Answer::Kernel => Verdict::Answered(Outcome::Kernel),
                         Answer::Pass => Verdict::Passed,
@@ -326,7 +328,7 @@ impl Sitter {
         match self.plugin.config.on_failure {
             OnFailure::Fault => Outcome::Fault,
             OnFailure::Kernel => Outcome::Kernel,
-            OnFailure::Ignore => Outcome::Handled(0),
+            OnFailure::Ignore => Outcome::ignored(access.op),
             OnFailure::Stop => Outcome::Stop(
                 format!(
                     "plugin {} failed at the {} of {}: {why}; its profile says on-failure = \"stop\"",

@@ -10,10 +10,12 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use wasmsr_interface::{MsrAccess, VcpuId};
+
 use crate::claims::Answers;
 use crate::contrast::{Effects, Occasion, Shown, Subject, alike};
 use crate::error::StartError;
-use crate::msr::{MsrAccess, SeatId, VcpuId};
+use crate::msr::SeatId;
 use crate::plugin::{Plugin, Scope};
 use crate::record::tape::{self, Piece};
 use crate::record::{HostCall, prompt};
@@ -233,7 +235,7 @@ impl Follower {
     ) {
         let began = Instant::now();
         let occasion = Occasion::Access(access, vcpu);
-        let shown = Shown(&asked.verdict, access);
+        let shown = Shown(&asked.verdict);
         let Some(seat) = self.seat(access).and_then(|id| self.seats.get_mut(usize::from(id.0)))
         else {
             let mut sums = self.tally.sums();
@@ -257,9 +259,9 @@ impl Follower {
             counts.fuel = counts.fuel.saturating_add(own);
             counts.fuel_in_charge = counts.fuel_in_charge.saturating_add(in_charge);
         }
-        if !alike(&asked.verdict, &own, access) {
+        if !alike(&asked.verdict, &own) {
             counts.answers += 1;
-            self.tally.tell(sums, occasion, &shown, &Shown(&own, access));
+            self.tally.tell(sums, occasion, &shown, &Shown(&own));
         } else {
             drop(sums);
             self.tally.changed(occasion, changes);

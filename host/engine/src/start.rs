@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
+use wasmsr_interface::{Host, VcpuId};
+
 use crate::contrast::Occasion;
+use crate::dispatch::VcpuDispatch;
 use crate::engine::{Engine, Started, intercepts};
 use crate::error::StartError;
-use crate::host::Host;
 use crate::metrics::{Counters, Metrics};
-use crate::msr::{SeatId, VcpuId};
+use crate::msr::SeatId;
 use crate::plugin::{Scope, Surroundings};
 use crate::record::prompt::PromptedHost;
 use crate::record::tape::{self, Piece, TapedHost};
@@ -17,7 +19,6 @@ use crate::seat::{Seat, SeatPlan, Sitter};
 use crate::shadow::{Follower, ShadowPlan, ShadowTallies, Shadows, Tally, beside};
 use crate::turns::Turns;
 use crate::unanswered::Unanswered;
-use crate::vcpu::VcpuMsrs;
 use crate::watch::Watch;
 use crate::withheld::WithheldHost;
 
@@ -123,7 +124,7 @@ pub(crate) fn plugins(
     for vcpu in (0..vcpus).map(VcpuId) {
         let counters = Arc::new(Counters::new(engine.seats.len()));
         started.metrics.vcpus.push(counters.clone());
-        started.vcpus.push(VcpuMsrs {
+        started.vcpus.push(VcpuDispatch {
             vcpu,
             answers: engine.answers.clone(),
             seats: seats_of(vcpu, &engine.seats, &shared, &mut sitter)?,

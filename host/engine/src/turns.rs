@@ -4,9 +4,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wasmsr_interface::MsrAccess;
+
 use crate::claims::Answers;
 use crate::engine::Engine;
-use crate::msr::MsrAccess;
 use crate::plugin::Scope;
 use crate::record::Recorder;
 use crate::seat::SeatPlan;

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::msr::{Direction, MsrAccess, MsrIndex, Policy, PolicyAction, VcpuId};
+use wasmsr_interface::{Direction, MsrAccess, MsrIndex, VcpuId};
+
+use crate::msr::{Policy, PolicyAction};
 use crate::rate_limit::RateLimit;
 
 /// MSRs that are reported; beyond them a guest is only probing.
@@ -41,10 +43,10 @@ impl Unanswered {
         said.msrs.insert((access.index, direction));
         let (action, key) = policy.action(access);
         let done = match (action, direction) {
-            (PolicyAction::Fault, _) => "#GP",
-            (PolicyAction::Ignore, Direction::Read) => "reads as 0",
-            (PolicyAction::Ignore, Direction::Write) => "write dropped",
-            (PolicyAction::Stop, _) => "the run stops",
+            (PolicyAction::Fault, _) => "fault",
+            (PolicyAction::Ignore, Direction::Read) => "0x0",
+            (PolicyAction::Ignore, Direction::Write) => "ok, and dropped",
+            (PolicyAction::Stop, _) => "stop",
         };
         tracing::info!(
             "nobody answers the {direction} of {} (reason {}, {vcpu}): {done}, by {key} = \

@@ -4,15 +4,16 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::host::Host;
-use crate::msr::{MsrAccess, MsrOp, Outcome, SeatId, VcpuId};
+use wasmsr_interface::{Host, MsrAccess, MsrOp, Outcome, VcpuId};
+
+use crate::dispatch::Decision;
+use crate::msr::SeatId;
 use crate::plugin::Scope;
 use crate::record::tape::{self, Piece};
 use crate::record::{Answered, Recorder, Woken};
 use crate::seat::Verdict;
 use crate::shadow::{Asked, Shadows};
 use crate::turns::{Turn, Turns};
-use crate::vcpu::Decision;
 
 /// The onlookers of one vCPU. The plugins' host calls are taped where there
 /// are any.
@@ -96,7 +97,11 @@ impl Watch {
             _ => None,
         };
         let told = match outcome {
-            Outcome::Kernel => kernel.map_or(Outcome::Fault, Outcome::Handled),
+            Outcome::Kernel => match (kernel, access.op) {
+                (Some(value), MsrOp::Read) => Outcome::Value(value),
+                (Some(_), MsrOp::Write(_)) => Outcome::Done,
+                (None, _) => Outcome::Fault,
+            },
             _ => outcome.clone(),
         };
         let plugin = by.and_then(|seat| self.names.get(usize::from(seat.0)).cloned());

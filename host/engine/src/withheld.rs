@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
-use crate::msr::{ExitList, MsrIndex, VcpuId};
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
 
 /// A host that is only looked at.
 pub(crate) struct WithheldHost(pub(crate) Arc<dyn Host>);
@@ -64,7 +65,7 @@ impl Host for WithheldHost {
         self.0.read_host_file(path, out)
     }
 
-    fn set_exits(&self, _: &ExitList) -> Result<(), ExitsRefused> {
+    fn set_exits(&self, _: &ExitList, _: &ExitsCause) -> Result<(), ExitsRefused> {
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::VcpuId;
 
 use crate::control::Event;
 

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kvm_bindings::kvm_run;
-use wasmsr_engine::msr::{MsrAccess, MsrOp, Outcome};
+use wasmsr_interface::{MsrAccess, MsrOp, Outcome};
 
-use crate::kernel_msrs::KernelMsrs;
+use crate::kvm_msrs::KernelMsrs;
 
 /// Answers the MSR exit that `run` holds. Breaks with the text of
 /// [`Outcome::Stop`].
@@ -18,7 +18,9 @@ pub(crate) fn outcome(
     run: &mut kvm_run,
 ) -> ControlFlow<Arc<str>> {
     let value = match outcome {
-        Outcome::Handled(value) => Some(value),
+        Outcome::Value(value) => Some(value),
+        // KVM does not read a write's data back.
+        Outcome::Done => Some(0),
         Outcome::Fault => None,
         Outcome::Kernel => match access.op {
             MsrOp::Read => kernel.read(access.index),
@@ -47,7 +49,7 @@ pub(crate) fn all_ones(run: &mut kvm_run) {
 mod tests {
     use std::cell::Cell;
 
-    use wasmsr_engine::msr::{MsrIndex, Reason};
+    use wasmsr_interface::{MsrIndex, Reason};
 
     use super::*;
 
@@ -82,8 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn handled_reads_carry_their_value() {
-        check(Outcome::Handled(u64::MAX), 0x10a, MsrOp::Read, (0, u64::MAX), 42);
+    fn reads_carry_their_value() {
+        check(Outcome::Value(u64::MAX), 0x10a, MsrOp::Read, (0, u64::MAX), 42);
     }
 
     #[test]

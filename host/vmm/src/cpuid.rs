@@ -2,8 +2,7 @@
 //! of this VM, and then what the plugins change. Pure functions.
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
-use wasmsr_engine::CpuidChange;
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::{CpuidChange, VcpuId};
 
 /// CPUID of `vcpu` in a machine of one package with `vcpus` cores of one
 /// thread each.
@@ -177,7 +176,7 @@ fn highest(entries: &[kvm_cpuid_entry2], first: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use wasmsr_engine::RegisterChange;
+    use wasmsr_interface::RegisterChange;
 
     use super::*;
 

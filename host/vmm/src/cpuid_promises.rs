@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
-use wasmsr_engine::CpuidChange;
+use wasmsr_interface::CpuidChange;
 
 /// A bit that the guest reads as 1 although KVM cannot give what it promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +125,7 @@ fn value(entries: &[kvm_cpuid_entry2], leaf: u32, subleaf: u32, register: Regist
 
 #[cfg(test)]
 mod tests {
-    use wasmsr_engine::RegisterChange;
+    use wasmsr_interface::RegisterChange;
 
     use super::*;
 

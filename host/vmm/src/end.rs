@@ -7,7 +7,7 @@ use kvm_bindings::{
     KVM_INTERNAL_ERROR_DELIVERY_EV, KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_SIMUL_EX,
     KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
 };
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::VcpuId;
 
 /// Why a run ended. Its text is a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

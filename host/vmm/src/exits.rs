@@ -14,7 +14,7 @@ use kvm_bindings::{
     KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run,
 };
 use kvm_ioctls::VcpuFd;
-use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Reason};
+use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, Reason};
 
 /// Why a vCPU left the guest (KVM api section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]

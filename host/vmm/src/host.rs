@@ -10,13 +10,14 @@ use std::sync::Arc;
 use kvm_bindings::KVM_CLOCK_TSC_STABLE;
 use kvm_ioctls::VmFd;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
-use wasmsr_engine::msr::{ExitList, MsrIndex, VcpuId};
-use wasmsr_engine::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
 
 use crate::alarms::Alarms;
 use crate::filter::KvmFilter;
 use crate::host_msrs::HostMsrs;
-use crate::kernel_msrs::{KernelMsrs, VcpuMsrs};
+use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 use crate::scheduler::{self, VcpuThreads};
 
 /// What a running VM is asked for.
@@ -43,7 +44,7 @@ pub(crate) struct VmHost {
     vm: Arc<dyn VmCalls>,
     memory: GuestMemoryMmap,
     /// In the order of vCPUs.
-    msrs: Vec<Arc<VcpuMsrs>>,
+    msrs: Vec<Arc<KvmMsrs>>,
     tsc_khz: u32,
     alarms: Alarms,
     threads: VcpuThreads,
@@ -55,7 +56,7 @@ impl VmHost {
     pub(crate) fn new(
         vm: Arc<dyn VmCalls>,
         memory: GuestMemoryMmap,
-        msrs: Vec<Arc<VcpuMsrs>>,
+        msrs: Vec<Arc<KvmMsrs>>,
         tsc_khz: u32,
     ) -> Self {
         VmHost {
@@ -80,7 +81,7 @@ impl VmHost {
         &self.alarms
     }
 
-    fn msrs(&self, vcpu: VcpuId) -> Option<&VcpuMsrs> {
+    fn msrs(&self, vcpu: VcpuId) -> Option<&KvmMsrs> {
         self.msrs.get(usize::try_from(vcpu.0).ok()?).map(Arc::as_ref)
     }
 
@@ -157,7 +158,7 @@ impl Host for VmHost {
         Some(filled)
     }
 
-    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+    fn set_exits(&self, exits: &ExitList, _: &ExitsCause) -> Result<(), ExitsRefused> {
         let filter = KvmFilter::pack(exits).map_err(|error| ExitsRefused(error.to_string()))?;
         self.vm.install(&filter).map_err(|error| ExitsRefused(error.to_string()))
     }
@@ -243,9 +244,9 @@ mod tests {
     #[test]
     fn exits_that_no_filter_holds_are_refused_with_the_reason() {
         let range = "0x10000-0x100000".parse().unwrap();
-        let directions = wasmsr_engine::msr::Directions::Read;
-        let claims = vec![wasmsr_engine::msr::ExitClaim { plugin: "p".into(), range, directions }];
-        let error = host().set_exits(&ExitList { claims }).unwrap_err();
+        let directions = wasmsr_interface::Directions::Read;
+        let claims = vec![wasmsr_interface::ExitClaim { plugin: "p".into(), range, directions }];
+        let error = host().set_exits(&ExitList { claims }, &ExitsCause::Reset).unwrap_err();
         assert!(error.to_string().contains("plugin `p`"), "{error}");
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, Once, PoisonError};
 
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 /// Reads the host's MSRs.
 pub(crate) struct HostMsrs {

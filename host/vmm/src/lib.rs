@@ -1,6 +1,6 @@
 //! The KVM side of wasmsr: builds a virtual machine, lets the MSRs that
 //! plugins name leave the kernel, and turns the vCPUs. It knows no plugin: who
-//! answers an MSR is a [`MsrHandler`](wasmsr_engine::MsrHandler) a vCPU.
+//! answers an MSR is a [`MsrHandler`](wasmsr_interface::MsrHandler) a vCPU.
 //!
 //! The path of an exit: `exits` makes it an owned value, `vcpu` hands it to
 //! the handler or to the devices, `apply` writes the answer back.
@@ -8,7 +8,7 @@
 //! ```no_run
 //! # use wasmsr_engine::profile::{Boot, VmConfig};
 //! # use wasmsr_vmm::{Vm, VmSpec, control, filter::KvmFilter};
-//! # fn handlers() -> Vec<Box<dyn wasmsr_engine::MsrHandler>> { Vec::new() }
+//! # fn handlers() -> Vec<Box<dyn wasmsr_interface::MsrHandler>> { Vec::new() }
 //! # fn main() -> Result<(), wasmsr_vmm::BuildError> {
 //! let (control, events) = control();
 //! let vm = Vm::build(VmSpec {
@@ -38,8 +38,8 @@ mod halt;
 mod host;
 mod host_msrs;
 mod input;
-mod kernel_msrs;
 mod kvm;
+mod kvm_msrs;
 mod lifecycle;
 mod memory;
 mod run;

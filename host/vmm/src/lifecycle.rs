@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::VcpuId;
 
 use crate::control::Event;
 use crate::end::{At, RunEnd};

@@ -3,8 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use wasmsr_engine::MsrHandler;
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::{MsrHandler, VcpuId};
 
 use crate::control::{Event, Events};
 use crate::end::{At, RunEnd};

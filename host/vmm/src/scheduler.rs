@@ -3,8 +3,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use wasmsr_engine::VcpuTimes;
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::{VcpuId, VcpuTimes};
 
 /// The threads of a VM's vCPUs, by their ids.
 pub(crate) struct VcpuThreads(Vec<AtomicI32>);

@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
-use wasmsr_engine::msr::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
+use verdict::{Backend, Refusal, Vcpus};
+use wasmsr_interface::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 
 use crate::filter::{KvmFilter, MAX_MSRS_PER_RANGE, MAX_RANGES};
 use crate::kvm;
 use crate::vm::msr_exits;
-use verdict::{Backend, Refusal, Vcpus};
 
 /// One point of the survey.
 #[derive(Debug, Clone, PartialEq, Eq)]

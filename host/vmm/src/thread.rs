@@ -8,8 +8,7 @@ use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
-use wasmsr_engine::MsrHandler;
-use wasmsr_engine::msr::VcpuId;
+use wasmsr_interface::{MsrHandler, VcpuId};
 
 use crate::control::Event;
 use crate::end::{At, RunEnd};

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvm_ioctls::VcpuFd;
-use wasmsr_engine::msr::VcpuId;
-use wasmsr_engine::{Host, MsrHandler};
+use wasmsr_interface::{Host, MsrHandler, VcpuId};
 
 use crate::devices::{Devices, Request};
 use crate::end::{At, InternalErrorReport, RunEnd};
 use crate::exits::{self, Exit, InternalError, IoDirection};
 use crate::halt;
 use crate::host::VmHost;
-use crate::kernel_msrs::VcpuMsrs;
+use crate::kvm_msrs::KvmMsrs;
 use crate::thread::Progress;
 use crate::{apply, kvm};
 
@@ -22,7 +21,7 @@ use crate::{apply, kvm};
 pub(crate) struct Vcpu {
     pub(crate) id: VcpuId,
     pub(crate) fd: VcpuFd,
-    pub(crate) msrs: Arc<VcpuMsrs>,
+    pub(crate) msrs: Arc<KvmMsrs>,
     pub(crate) devices: Arc<Devices>,
     pub(crate) host: Arc<VmHost>,
     /// Set once for all vCPUs, when they shall leave.

@@ -12,9 +12,8 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_engine::msr::{MsrIndex, VcpuId};
 use wasmsr_engine::profile::{Boot, VmConfig};
-use wasmsr_engine::{CpuidChange, Host};
+use wasmsr_interface::{CpuidChange, Host, MsrIndex, VcpuId};
 
 use crate::boot::{self, BootError, Entry};
 use crate::cpuid;
@@ -22,8 +21,8 @@ use crate::cpuid_promises::empty_promises;
 use crate::devices::{Console, Devices, FwCfg};
 use crate::filter::KvmFilter;
 use crate::host::VmHost;
-use crate::kernel_msrs::{KernelMsrs, VcpuMsrs};
 use crate::kvm::{self, KvmError};
+use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 use crate::memory::{self, MemoryError};
 use crate::vcpu::Vcpu;
 
@@ -226,11 +225,11 @@ fn create_vcpu(
     vm: &VmFd,
     id: VcpuId,
     leaves: &[kvm_cpuid_entry2],
-) -> Result<(VcpuFd, VcpuMsrs), BuildError> {
+) -> Result<(VcpuFd, KvmMsrs), BuildError> {
     let vcpu = vm.create_vcpu(id.0.into()).map_err(refused("create a vCPU"))?;
     let leaves = CpuId::from_entries(leaves).map_err(|_| BuildError::Cpuid(leaves.len()))?;
     vcpu.set_cpuid2(&leaves).map_err(refused("set a vCPU's CPUID"))?;
-    let msrs = VcpuMsrs::of(&vcpu)
+    let msrs = KvmMsrs::of(&vcpu)
         .map_err(|error| refused("duplicate a vCPU's descriptor")(error.into()))?;
     set_as_firmware_would(&msrs);
     Ok((vcpu, msrs))

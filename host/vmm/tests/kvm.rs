@@ -22,9 +22,8 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use tempfile::NamedTempFile;
-use wasmsr_engine::MsrHandler;
-use wasmsr_engine::msr::{MsrAccess, MsrOp, Outcome};
 use wasmsr_engine::profile::{Boot, VmConfig};
+use wasmsr_interface::{MsrAccess, MsrHandler, MsrOp, Outcome};
 use wasmsr_vmm::filter::KvmFilter;
 use wasmsr_vmm::{BuildError, RunEnd, Vm, VmSpec, control, open_kvm};
 
@@ -121,8 +120,8 @@ fn outcomes_reach_the_guest() {
     impl MsrHandler for Answers {
         fn answer(&mut self, access: MsrAccess) -> Outcome {
             match (access.index.0, access.op) {
-                (0xdead_0001, MsrOp::Read) => Outcome::Handled(0x1111_1111_2222_2222),
-                (0xdead_0002, MsrOp::Write(0x3333_3333_4444_4444)) => Outcome::Handled(0),
+                (0xdead_0001, MsrOp::Read) => Outcome::Value(0x1111_1111_2222_2222),
+                (0xdead_0002, MsrOp::Write(0x3333_3333_4444_4444)) => Outcome::Done,
                 (0xdead_0003, _) => Outcome::Stop("enough".into()),
                 _ => Outcome::Fault,
             }
@@ -190,8 +189,8 @@ impl Write for Channel {
 fn handlers(vcpus: u32) -> Vec<Box<dyn MsrHandler>> {
     struct Zero;
     impl MsrHandler for Zero {
-        fn answer(&mut self, _: MsrAccess) -> Outcome {
-            Outcome::Handled(0)
+        fn answer(&mut self, access: MsrAccess) -> Outcome {
+            Outcome::ignored(access.op)
         }
     }
     (0..vcpus).map(|_| Box::new(Zero) as Box<dyn MsrHandler>).collect()

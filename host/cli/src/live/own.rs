@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wasmsr_engine::MsrCounts;
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 /// The MSRs that are told one by one, of each plugin and of the policy.
 pub(super) struct Own {

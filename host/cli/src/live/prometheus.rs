@@ -260,7 +260,7 @@ mod tests {
 
     use prometheus_parse::{Scrape, Value};
     use wasmsr_engine::Latency;
-    use wasmsr_engine::msr::MsrIndex;
+    use wasmsr_interface::MsrIndex;
 
     use super::super::totals::tests::sums_of;
     use super::*;

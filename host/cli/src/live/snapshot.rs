@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::{Latency, MsrCounts, ShadowCounts};
+use wasmsr_interface::MsrIndex;
 
 use crate::plain::{plain, plain_up_to};
 

@@ -101,7 +101,7 @@ impl ShadowKey {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use wasmsr_engine::msr::MsrIndex;
+    use wasmsr_interface::MsrIndex;
 
     use super::*;
 

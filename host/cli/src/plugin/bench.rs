@@ -7,10 +7,10 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, ensure};
 use bytesize::ByteSize;
 use serde::Serialize;
-use wasmsr_engine::msr::{Direction, MsrIndex, MsrRange, Reason};
 use wasmsr_engine::plugin::{Capability, Grant};
 use wasmsr_engine::profile::PluginConfig;
-use wasmsr_engine::{Engine, LoadOptions, MapEntry, NoGuest, Profile};
+use wasmsr_engine::{Engine, LoadOptions, MapEntry, Profile};
+use wasmsr_interface::{Direction, MsrIndex, MsrRange, NoGuest, Reason};
 
 use super::cost::{Bench, Cost, Deed, FAILED};
 use super::measure;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use tracing::subscriber::{NoSubscriber, with_default};
-use wasmsr_engine::msr::{Direction, MsrAccess, MsrIndex, MsrOp, Outcome, Reason};
-use wasmsr_engine::{Engine, Host, Metrics, MsrHandler, VcpuMsrs};
+use wasmsr_engine::{Engine, Metrics, VcpuDispatch};
+use wasmsr_interface::{Direction, Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, Reason};
 
 use super::measure::{self, Outcomes, Pair};
 
@@ -45,7 +45,7 @@ pub(super) struct Bench<'a> {
 
 /// A fresh instance, with what it counts.
 struct Fresh {
-    vcpu: VcpuMsrs,
+    vcpu: VcpuDispatch,
     metrics: Metrics,
 }
 
@@ -83,7 +83,7 @@ impl Bench<'_> {
             Direction::Read => MsrOp::Read,
             // What is read is what a plugin may be expected to take.
             Direction::Write => match self.fresh()?.vcpu.answer(access(MsrOp::Read)) {
-                Outcome::Handled(value) => MsrOp::Write(value),
+                Outcome::Value(value) => MsrOp::Write(value),
                 _ => MsrOp::Write(0),
             },
         });

@@ -4,8 +4,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use wasmsr_engine::MsrHandler;
-use wasmsr_engine::msr::{MsrAccess, MsrIndex, MsrOp, Outcome};
+use wasmsr_interface::{MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, OutcomeKind};
 
 /// How often both are measured; the median counts.
 const ROUNDS: usize = 101;
@@ -31,21 +30,14 @@ pub(super) struct Pair {
 pub(super) struct Outcomes(u8);
 
 impl Outcomes {
-    const NAMES: [&str; 4] = ["handled", "fault", "kernel", "stop"];
-
     pub(super) fn note(&mut self, outcome: &Outcome) {
-        self.0 |= match outcome {
-            Outcome::Handled(_) => 1,
-            Outcome::Fault => 2,
-            Outcome::Kernel => 4,
-            Outcome::Stop(_) => 8,
-        };
+        self.0 |= 1 << outcome.kind() as u8;
     }
 
     /// The only one there was.
     pub(super) fn only(self) -> Option<&'static str> {
-        let only = self.0.is_power_of_two().then_some(self.0.trailing_zeros())?;
-        Self::NAMES.get(usize::try_from(only).ok()?).copied()
+        let mut seen = OutcomeKind::ALL.into_iter().filter(|&kind| self.0 & 1 << kind as u8 != 0);
+        seen.next().filter(|_| seen.next().is_none()).map(OutcomeKind::name)
     }
 }
 
@@ -58,10 +50,10 @@ struct Native {
 impl MsrHandler for Native {
     fn answer(&mut self, access: MsrAccess) -> Outcome {
         match access.op {
-            MsrOp::Read if access.index == self.index => Outcome::Handled(self.value),
+            MsrOp::Read if access.index == self.index => Outcome::Value(self.value),
             MsrOp::Write(value) if access.index == self.index => {
                 self.value = value;
-                Outcome::Handled(0)
+                Outcome::Done
             }
             _ => Outcome::Fault,
         }
@@ -132,8 +124,8 @@ mod tests {
         let mut outcomes = Outcomes::default();
         assert_eq!(outcomes.only(), None);
         for value in [1, 2] {
-            outcomes.note(&Outcome::Handled(value));
-            assert_eq!(outcomes.only(), Some("handled"));
+            outcomes.note(&Outcome::Value(value));
+            assert_eq!(outcomes.only(), Some("value"));
         }
         outcomes.note(&Outcome::Fault);
         assert_eq!(outcomes.only(), None);

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use wasmsr_engine::msr::Direction;
 use wasmsr_engine::plugin::Manifest;
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_engine::record::{Access, Boot, ENGINE, End, Line, Op, PluginCall};
 use wasmsr_engine::{LoadOptions, Profile};
+use wasmsr_interface::Direction;
 
 use super::subject::Subject;
 use super::test::MOST_DIFFERENCES;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use wasmsr_engine::Profile;
-use wasmsr_engine::msr::{ExitClaim, ExitList};
 use wasmsr_engine::plugin::{self, Inspection, Manifest};
 use wasmsr_engine::profile::PluginConfig;
+use wasmsr_interface::{ExitClaim, ExitList};
 use wasmsr_toolchain::{
     BuildError, CratesError, Output, PluginCrates, WasmToolchain, build, publish,
 };

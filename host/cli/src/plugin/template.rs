@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use wasmsr_engine::msr::MsrRange;
+use wasmsr_interface::MsrRange;
 
 use crate::args::{Access, Scope};
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use wasmsr_engine::record::{Access, Bytes, Ended, HostCall, Line, Op};
+use wasmsr_engine::record::{Access, Bytes, HostCall, Line, Op};
+use wasmsr_interface::OutcomeKind;
 
 /// Whether a line came out otherwise: the answer to an access, or what plugins
 /// changed: guest memory, KVM's MSRs, intercepts, timers.
@@ -52,12 +53,9 @@ struct AccessAnswer<'a>(&'a Access, &'a Access);
 impl fmt::Display for AccessAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AccessAnswer(access, other) = self;
-        match (access.outcome, access.op, access.value) {
-            (Ended::Handled, Op::Read, Some(value)) => write!(f, "{:#x}", value.0)?,
-            (Ended::Handled, ..) => f.write_str("done")?,
-            (Ended::Fault, ..) => f.write_str("#GP")?,
-            (Ended::Kernel, ..) => f.write_str("left to KVM")?,
-            (Ended::Stop, ..) => f.write_str("stop")?,
+        match (access.outcome, access.value) {
+            (OutcomeKind::Value, Some(value)) => write!(f, "{:#x}", value.0)?,
+            (outcome, _) => outcome.fmt(f)?,
         }
         if access.failed {
             f.write_str(" (the plugin failed)")?;

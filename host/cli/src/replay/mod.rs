@@ -6,10 +6,10 @@ mod answer;
 
 use anyhow::{anyhow, bail};
 use serde::Serialize;
-use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::plugin::ModuleError;
 use wasmsr_engine::record::{Boot, Line};
 use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
+use wasmsr_interface::MsrIndex;
 
 pub(crate) use self::again::{Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};

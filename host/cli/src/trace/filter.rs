@@ -1,6 +1,7 @@
 //! Which accesses the user wants to see.
 
-use wasmsr_engine::record::{Access, Ended, Line, Op, PluginCall};
+use wasmsr_engine::record::{Access, Line, Op, PluginCall};
+use wasmsr_interface::OutcomeKind;
 
 use crate::args::{AccessFilter, FilterOp, FilterOutcome};
 
@@ -93,17 +94,19 @@ impl FilterOp {
 impl FilterOutcome {
     fn takes(self, access: &Access) -> bool {
         match self {
-            FilterOutcome::Handled => access.outcome == Ended::Handled,
-            FilterOutcome::Fault => access.outcome == Ended::Fault,
-            FilterOutcome::Kernel => access.outcome == Ended::Kernel,
-            FilterOutcome::Stop => access.outcome == Ended::Stop,
+            FilterOutcome::Value => access.outcome == OutcomeKind::Value,
+            FilterOutcome::Ok => access.outcome == OutcomeKind::Done,
+            FilterOutcome::Fault => access.outcome == OutcomeKind::Fault,
+            FilterOutcome::Kernel => access.outcome == OutcomeKind::Kernel,
+            FilterOutcome::Stop => access.outcome == OutcomeKind::Stop,
             FilterOutcome::Failed => access.failed,
         }
     }
 
     fn name(self) -> &'static str {
         match self {
-            FilterOutcome::Handled => "handled",
+            FilterOutcome::Value => "value",
+            FilterOutcome::Ok => "ok",
             FilterOutcome::Fault => "fault",
             FilterOutcome::Kernel => "kernel",
             FilterOutcome::Stop => "stop",

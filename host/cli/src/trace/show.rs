@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use wasmsr_engine::record::{Access, Boot, Dropped, End, Ended, Line, Op, PluginCall};
+use wasmsr_engine::record::{Access, Boot, Dropped, End, Line, Op, PluginCall};
 
 use super::call;
 use super::units::{counted, date, duration, moment};
@@ -143,19 +143,9 @@ fn write_access(out: &mut dyn Write, access: &Access) -> io::Result<()> {
         access.msr.to_string(),
         access.name.as_deref().map_or("-".to_owned(), plain),
         access.value.map_or("-".to_owned(), |value| format!("{:#x}", value.0)),
-        outcome(access.outcome),
+        access.outcome,
         access.plugin.as_deref().map_or("(policy)".to_owned(), plain),
         duration(access.ns),
         if access.failed { "  the plugin failed" } else { "" },
     )
-}
-
-/// What became of an access, in the words of the format.
-pub(super) fn outcome(ended: Ended) -> &'static str {
-    match ended {
-        Ended::Handled => "handled",
-        Ended::Fault => "fault",
-        Ended::Kernel => "kernel",
-        Ended::Stop => "stop",
-    }
 }

@@ -1,7 +1,7 @@
 //! `wasmsr trace stats`: a recording's accesses, counted and timed.
 
 use serde::Serialize;
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 use super::tally::{Counts, Tally};
 use super::units::{duration, moment, rate};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use hdrhistogram::Histogram;
-use wasmsr_engine::msr::MsrIndex;
-use wasmsr_engine::record::{Access, Ended, Line, Op, PluginCall};
+use wasmsr_engine::record::{Access, Line, Op, PluginCall};
+use wasmsr_interface::{MsrIndex, OutcomeKind};
 
 use super::call;
 use crate::args::AccessFilter;
@@ -252,10 +252,10 @@ impl Counts {
         }
         self.failures += u64::from(access.failed);
         match access.outcome {
-            Ended::Handled => {}
-            Ended::Fault => self.faults += 1,
-            Ended::Kernel => self.kernel += 1,
-            Ended::Stop => self.stops += 1,
+            OutcomeKind::Value | OutcomeKind::Done => {}
+            OutcomeKind::Fault => self.faults += 1,
+            OutcomeKind::Kernel => self.kernel += 1,
+            OutcomeKind::Stop => self.stops += 1,
         }
         self.add_time(access.t, access.ns);
     }
@@ -298,7 +298,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
-    use wasmsr_engine::msr::Reason;
+    use wasmsr_interface::Reason;
 
     use super::*;
 
@@ -311,7 +311,7 @@ mod tests {
             op: Op::Read,
             reason: Reason::Filter,
             value: None,
-            outcome: Ended::Fault,
+            outcome: OutcomeKind::Fault,
             refused: false,
             plugin: Some(plugin.to_owned()),
             failed: false,

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{Direction, Directions, MsrIndex, MsrRange};
+use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 /// Place of an answering plugin in a vCPU's row of seats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,8 +5,8 @@ use std::fmt;
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Deserialize;
+use wasmsr_interface::{Direction, MsrAccess, MsrRange, Outcome, Reason};
 
-use super::{Direction, MsrAccess, MsrRange, Outcome, Reason};
 #[cfg(test)]
 use crate::reference::kind;
 
@@ -75,7 +75,7 @@ impl Policy {
     pub fn decide(&self, access: MsrAccess) -> Outcome {
         match self.action(access) {
             (PolicyAction::Fault, _) => Outcome::Fault,
-            (PolicyAction::Ignore, _) => Outcome::Handled(0),
+            (PolicyAction::Ignore, _) => Outcome::ignored(access.op),
             (PolicyAction::Stop, key) => {
                 let MsrAccess { index, op, reason } = access;
                 let (direction, msr) = (op.direction(), index.described());
@@ -103,8 +103,9 @@ impl fmt::Display for PolicyAction {
 
 #[cfg(test)]
 mod tests {
+    use wasmsr_interface::{MsrIndex, MsrOp};
+
     use super::*;
-    use crate::msr::{MsrIndex, MsrOp};
 
     fn access(index: u32, op: MsrOp, reason: Reason) -> MsrAccess {
         MsrAccess { index: MsrIndex(index), op, reason }

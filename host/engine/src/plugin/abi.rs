@@ -8,17 +8,17 @@ mod reference;
 
 use std::fmt::Display;
 
-use wasmtime::{ExternType, Module};
-
-use super::manifest::{ABI_VERSION, Manifest};
-use super::module::ModuleError;
-use crate::msr::Direction;
 pub use fuel::Fuel;
 pub(super) use numbers::{
     BOTH, DOES_NOT_FIT, DONE, ERROR, FAULT, INFO, KERNEL, NO_FILE, NO_VCPU, PASS, READS, REFUSED,
     WARNING, WRITES,
 };
 pub use numbers::{Number, OTHER_NUMBERS, OUTCOMES, REASONS};
+use wasmsr_interface::Direction;
+use wasmtime::{ExternType, Module};
+
+use super::manifest::{ABI_VERSION, Manifest};
+use super::module::ModuleError;
 
 /// One import that ABI 1 offers.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::msr::{MsrIndex, MsrRange, ParseRangeError};
+use wasmsr_interface::{MsrIndex, MsrRange, ParseRangeError};
 
 /// The capabilities as profiles grant them, and what each gives.
 pub(crate) const CAPABILITIES: &[(&str, &str)] = &[

@@ -4,13 +4,13 @@
 //! memory; every byte moved and every trip to the host is paid in fuel, so
 //! that host calls cannot outlast the budget of plain instructions.
 
+use wasmsr_interface::{Directions, MsrIndex, MsrRange, VcpuId};
 use wasmtime::{Caller, Linker, Memory};
 
 use super::abi::{self, DOES_NOT_FIT, DONE, Fuel, NO_FILE, REFUSED, fuel_of};
 use super::instance::{Answer, Phase, State};
 use super::limits;
 use crate::intercepts::Refusal;
-use crate::msr::{Directions, MsrIndex, MsrRange, VcpuId};
 use crate::state::InstanceState;
 
 type Context<'a> = Caller<'a, State>;

@@ -5,22 +5,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
+use wasmsr_interface::{Host, MsrAccess, MsrOp, VcpuId};
 use wasmtime::{Memory, ResourceLimiter, Store, Trap, TypedFunc};
 
 use super::abi::{self, NO_VCPU};
 use super::limits;
 use super::log::Log;
 use super::module::Plugin;
-use crate::host::Host;
 use crate::intercepts::Intercepts;
-use crate::msr::{MsrAccess, MsrOp, VcpuId};
 use crate::state::InstanceState;
 
 /// A plugin's answer to an access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// Done; a read's value.
-    Handled(u64),
+    /// A read's value.
+    Value(u64),
+    /// The write was taken.
+    Done,
     /// #GP in the guest.
     Fault,
     /// Not this plugin's: whoever comes next decides.
@@ -366,15 +367,17 @@ impl Instance {
         refuel(&mut self.store, self.fuel);
         let (index, reason) = (access.index.0, access.reason as u32);
         let called = match (access.op, &self.rdmsr, &self.wrmsr) {
-            (MsrOp::Read, Some(rdmsr), _) => rdmsr.call(&mut self.store, (index, vcpu.0, reason)),
+            (MsrOp::Read, Some(rdmsr), _) => {
+                rdmsr.call(&mut self.store, (index, vcpu.0, reason)).map(Answer::Value)
+            }
             (MsrOp::Write(value), _, Some(wrmsr)) => {
-                wrmsr.call(&mut self.store, (index, value, vcpu.0, reason)).map(|()| 0)
+                wrmsr.call(&mut self.store, (index, value, vcpu.0, reason)).map(|()| Answer::Done)
             }
             _ => return Err(Failure::NoExport),
         };
         let state = self.store.data();
         match called {
-            Ok(value) => Ok(state.outcome.unwrap_or(Answer::Handled(value))),
+            Ok(answer) => Ok(state.outcome.unwrap_or(answer)),
             Err(error) => Err(failure(&error, state, self.fuel)),
         }
     }

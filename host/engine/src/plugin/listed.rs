@@ -3,9 +3,9 @@
 
 use serde::Deserialize;
 use serde_json::Value;
+use wasmsr_interface::{Direction, Directions, MsrRange};
 
 use super::manifest::{Intercept, MsrClaim, Scope};
-use crate::msr::{Direction, Directions, MsrRange};
 
 /// `[[msr]]` with `config`: the MSRs are in a list of the configuration, each
 /// entry a range or a table that has one.

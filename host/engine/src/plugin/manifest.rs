@@ -5,13 +5,12 @@ use std::fmt;
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Deserialize;
+use wasmsr_interface::{Direction, Directions, MsrRange, Reason, RegisterChange};
 
 use super::capability::Capability;
 use super::listed::{ListedClaim, ListedError};
 use super::overlap::Overlap;
 use super::places::{self, Spot};
-use crate::cpuid::RegisterChange;
-use crate::msr::{Direction, Directions, MsrRange, Reason};
 #[cfg(test)]
 use crate::reference::kind;
 use crate::toml_file::{self, Place, TomlError};
@@ -82,6 +81,7 @@ struct MsrTable {
     config: Option<String>,
     /// the directions that the plugin answers
     #[serde(default = "both")]
+    #[cfg_attr(test, schemars(with = "kind::Access"))]
     access: Directions,
     /// whose state it is: `"vcpu"`, an instance for each vCPU, without a lock;
     /// or `"vm"`, one instance for the VM

@@ -12,6 +12,7 @@ use std::thread::{self, ScopedJoinHandle};
 use rustix::fs::OFlags;
 use sha2::Digest;
 use wasmparser::Payload;
+use wasmsr_interface::Direction;
 use wasmtime::{Config, Engine, InstancePre, Linker, Module, WasmBacktraceDetails};
 
 use super::abi;
@@ -22,7 +23,6 @@ use super::instance::State;
 use super::limits;
 use super::manifest::{ABI_VERSION, MANIFEST_SECTION, Manifest, ManifestError};
 use super::places::{self, Spot};
-use crate::msr::Direction;
 use crate::profile::{PluginConfig, Sha256};
 use crate::toml_file::Place;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::msr::{Direction, Directions, MsrIndex, MsrRange};
+use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 /// Two claims that share an MSR in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

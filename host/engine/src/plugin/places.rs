@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
+use wasmsr_interface::{Direction, Directions};
 
 use super::manifest::Manifest;
-use crate::msr::{Direction, Directions};
 use crate::toml_file::{self, Place};
 
 /// A part of a manifest; tables are counted from 0.

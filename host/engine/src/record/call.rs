@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use serde::de::{self, IntoDeserializer as _, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use wasmsr_interface::{Directions, ExitsCause, MsrIndex, MsrRange};
 
 use super::hex::{Bytes, Hex};
-use crate::msr::{Directions, MsrIndex, MsrRange};
 
-/// One call of a plugin to the [`Host`](crate::Host), with its reply. The names
+/// One call of a plugin to the [`Host`](wasmsr_interface::Host), with its reply. The names
 /// are those of the ABI's imports, where there is one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "call", rename_all = "snake_case")]
@@ -102,6 +102,18 @@ pub struct Switch {
     pub directions: Directions,
     /// Whether they exit from here on.
     pub on: bool,
+}
+
+impl Switch {
+    /// What a plugin turns on or off, if that is why the exits change.
+    pub(crate) fn of(cause: &ExitsCause) -> Option<Self> {
+        match *cause {
+            ExitsCause::Intercept { range, directions, on, .. } => {
+                Some(Switch { msrs: range, directions, on })
+            }
+            ExitsCause::Reset | ExitsCause::Restore => None,
+        }
+    }
 }
 
 impl fmt::Display for Switch {

@@ -6,8 +6,6 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::msr::MsrIndex;
-
 /// A number, in JSON as `"0x2b"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Hex(pub u64);
@@ -26,20 +24,6 @@ impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         number(&text).map(Hex)
-    }
-}
-
-impl Serialize for MsrIndex {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for MsrIndex {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<'de, str>::deserialize(deserializer)?;
-        let index = u32::try_from(number(&text)?);
-        index.map(MsrIndex).map_err(|_| de::Error::custom(format!("`{text}` is beyond 32 bits")))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use wasmsr_interface::{MsrIndex, OutcomeKind, Reason};
 
 use super::call::PluginCall;
 use super::hex::Hex;
-use crate::msr::{MsrIndex, Reason};
 
 /// The format that is written. One with other meanings has another number;
 /// keys that a reader does not know are to be passed over.
@@ -102,8 +102,9 @@ pub struct Access {
     /// What was written; or what was read, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Hex>,
-    /// What became of it.
-    pub outcome: Ended,
+    /// What became of it. With [`OutcomeKind::Kernel`], `value` is what KVM gave for a
+    /// read, or absent where KVM refused; a write has `refused`.
+    pub outcome: OutcomeKind,
     /// Whether KVM refused a write that was left to it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub refused: bool,
@@ -130,21 +131,6 @@ pub struct Access {
 pub enum Op {
     Read,
     Write,
-}
-
-/// What became of an access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ended {
-    /// The instruction completed.
-    Handled,
-    /// #GP
-    Fault,
-    /// KVM's own answer. For a read `value` is that, or absent where KVM
-    /// refused; a write has `refused`.
-    Kernel,
-    /// The run ended.
-    Stop,
 }
 
 /// Plugins' timers were due.

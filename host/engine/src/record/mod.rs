@@ -15,7 +15,7 @@ pub(crate) mod tape;
 
 pub use call::{ENGINE, HostCall, PluginCall, Switch};
 pub use hex::{Bytes, Hex};
-pub use line::{Access, Boot, BootPlugin, Dropped, End, Ended, FORMAT, Line, Op, Start, Wake};
+pub use line::{Access, Boot, BootPlugin, Dropped, End, FORMAT, Line, Op, Start, Wake};
 pub use read::{Lines, RecordingError};
 pub(crate) use recorder::{Answered, Woken, boot_line};
 pub use recorder::{Recorder, Recording, RecordingEnd, Stopped};

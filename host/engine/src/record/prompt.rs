@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::call::HostCall;
-use super::tape::{self, TapedCall};
-use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
-use crate::msr::{ExitList, MsrIndex, VcpuId};
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
+
+use super::call::{HostCall, Switch};
+use super::tape::TapedCall;
 
 /// Gives a plugin the replies that `plugin` was given to the same calls. What
 /// it asks beyond them, `otherwise` is asked.
@@ -209,8 +211,8 @@ impl Host for PromptedHost {
         }
     }
 
-    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
-        let switch = tape::switch();
+    fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused> {
+        let switch = Switch::of(cause);
         let refused = self.reply(|call| match call {
             HostCall::SetExits { switch: of, refused } if of.is_none() || *of == switch => {
                 Some(refused.clone())
@@ -220,7 +222,7 @@ impl Host for PromptedHost {
         match refused {
             Some(None) => Ok(()),
             Some(Some(why)) => Err(ExitsRefused(why)),
-            None => self.otherwise.set_exits(exits),
+            None => self.otherwise.set_exits(exits, cause),
         }
     }
 

@@ -210,9 +210,10 @@ fn described(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wasmsr_interface::MsrIndex;
+
     use super::super::hex::Hex;
     use super::*;
-    use crate::msr::MsrIndex;
 
     const BOOT: &str = r#"{"kind":"boot","format":1,"version":"0","t":0,"unix_ms":1,"boot":1,"vcpus":1,"plugins":[],"profile":"p","text":""}"#;
 
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn reads_line_after_line() {
-        let access = r#"{"kind":"access","t":5,"vcpu":0,"msr":"0x10a","op":"read","reason":"filter","outcome":"handled","value":"0xffffffffffffffff","ns":3,"later":[1]}"#;
+        let access = r#"{"kind":"access","t":5,"vcpu":0,"msr":"0x10a","op":"read","reason":"filter","outcome":"value","value":"0xffffffffffffffff","ns":3,"later":[1]}"#;
         let lines = read(&format!("{BOOT}\n{access}\n"));
         let (2, Line::Access(access)) = lines[1].clone().unwrap() else { panic!() };
         assert_eq!((access.msr, access.value), (MsrIndex(0x10a), Some(Hex(u64::MAX))));

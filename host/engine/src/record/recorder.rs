@@ -11,13 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytesize::ByteSize;
+use wasmsr_interface::{MsrAccess, MsrOp, Outcome, OutcomeKind, VcpuId};
 
 use super::call::{HostCall, PluginCall};
 use super::hex::Hex;
-use super::line::{Access, Boot, BootPlugin, Dropped, End, Ended, FORMAT, Line, Op, Start, Wake};
+use super::line::{Access, Boot, BootPlugin, Dropped, End, FORMAT, Line, Op, Start, Wake};
 use super::out::{Out, Tally};
 use super::tape::{Piece, TapedCall, plugin_calls};
-use crate::msr::{MsrAccess, MsrOp, Outcome, VcpuId};
 
 /// Accesses and wakes that may wait to be written.
 const ROOM: usize = 1 << 16;
@@ -424,14 +424,14 @@ fn from_anywhere(path: &Path) -> PathBuf {
 
 fn access(answered: Answered, t: u64) -> Access {
     let MsrAccess { index, op, reason } = answered.access;
-    let (outcome, read) = match answered.outcome {
-        Outcome::Handled(value) => (Ended::Handled, Some(value)),
-        Outcome::Fault => (Ended::Fault, None),
-        Outcome::Kernel => (Ended::Kernel, answered.kernel),
-        Outcome::Stop(_) => (Ended::Stop, None),
+    let outcome = answered.outcome.kind();
+    let read = match answered.outcome {
+        Outcome::Value(value) => Some(value),
+        Outcome::Kernel => answered.kernel,
+        Outcome::Done | Outcome::Fault | Outcome::Stop(_) => None,
     };
     let is_write = matches!(op, MsrOp::Write(_));
-    let refused = is_write && outcome == Ended::Kernel && answered.kernel.is_none();
+    let refused = is_write && outcome == OutcomeKind::Kernel && answered.kernel.is_none();
     let (op, value) = match op {
         MsrOp::Read => (Op::Read, read),
         MsrOp::Write(value) => (Op::Write, Some(value)),

@@ -4,21 +4,22 @@
 
 use std::sync::Arc;
 
+use wasmsr_interface::{
+    Host, MsrAccess, MsrHandler, MsrOp, Outcome, OutcomeKind, VcpuId, VcpuTimes,
+};
+
 use super::call::{ENGINE, HostCall, PluginCall};
 use super::files::Moved;
 use super::hex::Hex;
-use super::line::{Access, Boot, Ended, Line, Op, Start, Wake};
+use super::line::{Access, Boot, Line, Op, Start, Wake};
 use super::prompt::{self, PromptedHost};
 use super::recorder::{boot_line, calls};
 use super::tape::{self, TapedCall, TapedHost};
+use crate::dispatch::{Decision, VcpuDispatch};
 use crate::engine::{Engine, Started};
 use crate::error::StartError;
-use crate::handler::MsrHandler;
-use crate::host::{Host, VcpuTimes};
-use crate::msr::{MsrAccess, MsrOp, Outcome, VcpuId};
 use crate::start;
 use crate::trace::{Fact, ScriptedHost};
-use crate::vcpu::{Decision, VcpuMsrs};
 
 /// Bytes of guest memory and files that are known, for calls that the recording
 /// does not have; beyond, only those that come later.
@@ -141,16 +142,14 @@ impl Replay {
         let (decision, piece) =
             self.on_vcpu("access", access.vcpu, &access.calls, |vcpu| vcpu.decide(guest))?;
         let Decision { outcome, by, failed } = decision;
-        let (outcome, read) = match outcome {
-            Outcome::Handled(value) => (Ended::Handled, Some(Hex(value))),
-            Outcome::Fault => (Ended::Fault, None),
+        let read = match outcome {
+            Outcome::Value(value) => Some(Hex(value)),
             // KVM's own value is known if it was asked then.
-            Outcome::Kernel => {
-                (Ended::Kernel, access.value.filter(|_| access.outcome == Ended::Kernel))
-            }
-            Outcome::Stop(_) => (Ended::Stop, None),
+            Outcome::Kernel => access.value.filter(|_| access.outcome == OutcomeKind::Kernel),
+            Outcome::Done | Outcome::Fault | Outcome::Stop(_) => None,
         };
-        let refused = access.refused && outcome == Ended::Kernel;
+        let outcome = outcome.kind();
+        let refused = access.refused && outcome == OutcomeKind::Kernel;
         let names = &self.engine.answers.names;
         let plugin = by.and_then(|seat| names.get(usize::from(seat.0)));
         Ok(Access {
@@ -176,7 +175,7 @@ impl Replay {
         kind: &'static str,
         number: u32,
         recorded: &[PluginCall],
-        f: impl FnOnce(&mut VcpuMsrs) -> R,
+        f: impl FnOnce(&mut VcpuDispatch) -> R,
     ) -> Result<(R, tape::Piece), ReplayError> {
         let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot(kind))?;
         let told = boot.moved.taped(recorded);

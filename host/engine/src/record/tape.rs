@@ -4,14 +4,16 @@
 //! and a thread answers one access at a time. So the notes lie with the thread,
 //! and nothing has to be handed through the plugins.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
+
 use super::call::{HostCall, PluginCall, Switch};
 use super::hex::{Bytes, Hex};
-use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
-use crate::msr::{ExitList, MsrIndex, VcpuId};
 
 /// A host that notes what one plugin asks of another host.
 pub(crate) struct TapedHost {
@@ -46,7 +48,6 @@ struct Tape {
 
 thread_local! {
     static TAPE: RefCell<Tape> = RefCell::default();
-    static SWITCH: Cell<Option<Switch>> = const { Cell::new(None) };
 }
 
 /// Takes what was noted since the last time.
@@ -57,20 +58,6 @@ pub(crate) fn take() -> Piece {
 /// How many calls were noted since then.
 pub(crate) fn length() -> usize {
     TAPE.with_borrow(|tape| tape.piece.calls.len())
-}
-
-/// Has the host told what exits, for a plugin that turns these accesses on or
-/// off: the call is noted with them.
-pub(crate) fn switching<R>(switch: Switch, tell: impl FnOnce() -> R) -> R {
-    SWITCH.set(Some(switch));
-    let told = tell();
-    SWITCH.set(None);
-    told
-}
-
-/// What is being turned on or off.
-pub(crate) fn switch() -> Option<Switch> {
-    SWITCH.get()
 }
 
 impl Piece {
@@ -191,10 +178,10 @@ impl Host for TapedHost {
         read
     }
 
-    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
-        let set = self.inner.set_exits(exits);
+    fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused> {
+        let set = self.inner.set_exits(exits, cause);
         let refused = set.as_ref().err().map(|refused| refused.0.clone());
-        self.note(HostCall::SetExits { switch: switch(), refused });
+        self.note(HostCall::SetExits { switch: Switch::of(cause), refused });
         set
     }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
+
 use super::step::Fact;
-use crate::host::{ExitsRefused, Host, OutsideMemory, VcpuTimes};
-use crate::msr::{ExitList, MsrIndex, VcpuId};
 
 /// Everything is 0, absent or empty until told.
 #[derive(Default)]
@@ -168,7 +170,7 @@ impl Host for ScriptedHost {
         Some(copied)
     }
 
-    fn set_exits(&self, _: &ExitList) -> Result<(), ExitsRefused> {
+    fn set_exits(&self, _: &ExitList, _: &ExitsCause) -> Result<(), ExitsRefused> {
         Ok(())
     }
 

@@ -23,17 +23,15 @@ mod step;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::engine::{Engine, LoadOptions, Started};
-use crate::handler::MsrHandler;
-use crate::host::Host;
-use crate::msr::{Outcome, VcpuId};
-use crate::profile::{Profile, ProfileError};
-
 pub use difference::{Difference, blessed, differences};
 pub(crate) use host::ScriptedHost;
 use line::Line;
 pub(crate) use step::Fact;
 use step::Step;
+use wasmsr_interface::{Host, MsrHandler, VcpuId};
+
+use crate::engine::{Engine, LoadOptions, Started};
+use crate::profile::{Profile, ProfileError};
 
 /// Why a trace cannot be run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -194,9 +192,9 @@ impl Rig {
             Step::KvmMsr(index) => Some(self.host.kvm_msr(cpu, index).map_or("none".into(), hex)),
             Step::Memory(gpa, len) => Some(self.show_memory(gpa, len)?),
             Step::Alarm => Some(self.host.alarm(cpu).map_or("none".into(), |at| at.to_string())),
-            Step::Access(access, reads) => {
+            Step::Access(access) => {
                 let outcome = self.vcpu(cpu)?.answer(access);
-                Some(shown(&outcome, reads))
+                Some(outcome.to_string())
             }
             Step::Wake => {
                 self.host.forget_alarm(cpu);
@@ -258,16 +256,6 @@ impl Rig {
         self.host.read_memory(gpa, &mut bytes).map_err(|error| error.to_string())?;
         let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(bytes.join(" "))
-    }
-}
-
-fn shown(outcome: &Outcome, reads: bool) -> String {
-    match outcome {
-        Outcome::Handled(value) if reads => hex(*value),
-        Outcome::Handled(_) => "ok".into(),
-        Outcome::Fault => "fault".into(),
-        Outcome::Kernel => "kernel".into(),
-        Outcome::Stop(_) => "stop".into(),
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, Reason, VcpuId, VcpuTimes};
+
 use super::line::Line;
-use crate::host::VcpuTimes;
-use crate::msr::{MsrAccess, MsrIndex, MsrOp, Reason, VcpuId};
 
 /// One step.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) enum Step {
     Memory(u64, usize),
     /// Shows when the vCPU is to be woken.
     Alarm,
-    /// An access, and whether it reads.
-    Access(MsrAccess, bool),
+    /// An access.
+    Access(MsrAccess),
     Wake,
     Reset,
     Swap,
@@ -123,7 +123,7 @@ fn access(msr: &str, op: MsrOp, reason: &[&str]) -> Result<Step, String> {
         ["invalid"] => Reason::Invalid,
         _ => return Err("a reason is `unknown` or `invalid`".to_owned()),
     };
-    Ok(Step::Access(MsrAccess { index: index(msr)?, op, reason }, matches!(op, MsrOp::Read)))
+    Ok(Step::Access(MsrAccess { index: index(msr)?, op, reason }))
 }
 
 fn index(text: &str) -> Result<MsrIndex, String> {

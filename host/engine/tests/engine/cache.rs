@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use tempfile::TempDir;
-use wasmsr_engine::msr::Outcome;
 use wasmsr_engine::plugin::CodeCache;
 use wasmsr_engine::{Engine, LoadOptions};
+use wasmsr_interface::Outcome;
 
 use crate::fixture::{Setup, plugin, read, start};
 
@@ -47,7 +47,7 @@ impl Scene {
         let options = LoadOptions { cache: Some(cache.clone()), ..LoadOptions::default() };
         let engine = Engine::load(&self.setup.profile(), &options).unwrap();
         let mut vcpu = start(&engine, 1).0.vcpus.remove(0);
-        assert_eq!(read(&mut vcpu, 0x10), Outcome::Handled(43));
+        assert_eq!(read(&mut vcpu, 0x10), Outcome::Value(43));
         engine.plugins().next().unwrap().from_cache
     }
 }

@@ -1,6 +1,6 @@
 //! A plugin that misbehaves hurts only its own accesses.
 
-use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
+use wasmsr_interface::{MsrOp, Outcome, Reason};
 
 use crate::fixture::{Setup, access, plugin, read, write};
 
@@ -43,10 +43,10 @@ const FAILURES: &[(&str, &str)] = &[
 fn every_failure_is_a_fault_and_leaves_a_fresh_instance() {
     for (name, body) in FAILURES {
         let mut vcpu = Setup::new().with("bad.wasm", misbehaving(body), "").one();
-        assert_eq!(read(&mut vcpu, 0x11), Outcome::Handled(0), "{name}");
-        assert_eq!(read(&mut vcpu, 0x11), Outcome::Handled(1), "{name}");
+        assert_eq!(read(&mut vcpu, 0x11), Outcome::Value(0), "{name}");
+        assert_eq!(read(&mut vcpu, 0x11), Outcome::Value(1), "{name}");
         assert_eq!(read(&mut vcpu, 0x10), Outcome::Fault, "{name}");
-        assert_eq!(read(&mut vcpu, 0x11), Outcome::Handled(0), "{name}: the state is fresh");
+        assert_eq!(read(&mut vcpu, 0x11), Outcome::Value(0), "{name}: the state is fresh");
     }
 }
 
@@ -58,7 +58,7 @@ fn on_failure_decides_the_outcome() {
     };
     assert_eq!(outcome("on-failure = \"fault\""), Outcome::Fault);
     assert_eq!(outcome("on-failure = \"kernel\""), Outcome::Kernel);
-    assert_eq!(outcome("on-failure = \"ignore\""), Outcome::Handled(0));
+    assert_eq!(outcome("on-failure = \"ignore\""), Outcome::Value(0));
     let Outcome::Stop(text) = outcome("on-failure = \"stop\"") else { panic!("no stop") };
     for part in ["plugin bad", "read of 0x10", "unreachable"] {
         assert!(text.contains(part), "{text}");
@@ -83,8 +83,8 @@ fn the_same_access_costs_the_same_fuel_every_time() {
         let keys = format!("fuel = {fuel}");
         let mut vcpu = Setup::new().with("bad.wasm", misbehaving(counted), &keys).one();
         let outcomes: Vec<_> = (0..3).map(|_| read(&mut vcpu, 0x10)).collect();
-        assert!(outcomes.iter().all(|o| *o == outcomes[0] || matches!(o, Outcome::Handled(_))));
-        matches!(outcomes[0], Outcome::Handled(_))
+        assert!(outcomes.iter().all(|o| *o == outcomes[0] || matches!(o, Outcome::Value(_))));
+        matches!(outcomes[0], Outcome::Value(_))
     };
     let edge = (1..2000).find(|&fuel| fits(fuel)).unwrap();
     assert!(edge > 300, "{edge}");
@@ -102,7 +102,7 @@ fn a_plugin_that_fails_again_and_again_is_given_a_rest() {
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].reads, rows[0].faults, rows[0].failures), (1000, 1000, 1000));
     // At rest it does not answer; afterwards it does, from a fresh instance.
-    let recovered = (0..100).any(|_| read(&mut started.vcpus[0], 0x11) == Outcome::Handled(0));
+    let recovered = (0..100).any(|_| read(&mut started.vcpus[0], 0x11) == Outcome::Value(0));
     assert!(recovered);
 }
 
@@ -136,9 +136,9 @@ fn one_plugins_failure_is_no_other_plugins() {
     );
     let bad = misbehaving("(unreachable)");
     let mut vcpu = Setup::new().with("good.wasm", good, "").with("bad.wasm", bad, "").one();
-    assert_eq!(write(&mut vcpu, 0x20, 42), Outcome::Handled(0));
+    assert_eq!(write(&mut vcpu, 0x20, 42), Outcome::Done);
     assert_eq!(read(&mut vcpu, 0x10), Outcome::Fault);
-    assert_eq!(read(&mut vcpu, 0x20), Outcome::Handled(42));
+    assert_eq!(read(&mut vcpu, 0x20), Outcome::Value(42));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What an access and an instance cost, as far as the engine can tell.
 
-use wasmsr_engine::msr::{Direction, MsrIndex, VcpuId};
 use wasmsr_engine::plugin::{HOST_CALLS, HostCall};
+use wasmsr_interface::{Direction, MsrIndex, VcpuId};
 
 use crate::fixture::{Setup, plugin, read, write};
 

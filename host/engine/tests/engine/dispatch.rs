@@ -1,7 +1,7 @@
 //! Which plugin answers, and with what.
 
 use wasmsr_engine::Metrics;
-use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
+use wasmsr_interface::{MsrOp, Outcome, Reason};
 
 use crate::fixture::{Setup, access, plugin, read, write};
 
@@ -37,9 +37,9 @@ fn vcpu_scope_is_an_instance_each_and_vm_scope_one_for_all() {
         let manifest = format!("[[msr]]\nrange = \"0x10\"\nscope = \"{scope}\"");
         let setup = Setup::new().with("p.wasm", plugin("p", &manifest, REMEMBERS), "");
         let (mut started, _) = setup.start(2);
-        assert_eq!(write(&mut started.vcpus[0], 0x10, 7), Outcome::Handled(0));
-        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(7));
-        assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Handled(1 << 32 | seen), "{scope}");
+        assert_eq!(write(&mut started.vcpus[0], 0x10, 7), Outcome::Done);
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(7));
+        assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Value(1 << 32 | seen), "{scope}");
     }
 }
 
@@ -51,8 +51,8 @@ fn one_plugin_may_have_msrs_of_both_scopes() {
         Setup::new().with("p.wasm", plugin("p", manifest, REMEMBERS), "").start(2);
     let _ = write(&mut started.vcpus[0], 0x10, 1);
     let _ = write(&mut started.vcpus[0], 0x11, 2);
-    assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Handled(1 << 32));
-    assert_eq!(read(&mut started.vcpus[1], 0x11), Outcome::Handled(1 << 32 | 2));
+    assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Value(1 << 32));
+    assert_eq!(read(&mut started.vcpus[1], 0x11), Outcome::Value(1 << 32 | 2));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn what_three_plugins_pass_on_meets_the_policy() {
             .with("c.wasm", says("c", last, 9), "fallback = true")
     };
     assert_eq!(read(&mut setup("", 2).one(), 0x10), Outcome::Fault);
-    assert_eq!(read(&mut setup("[msr]\nunknown = \"ignore\"", 2).one(), 0x10), Outcome::Handled(0));
+    assert_eq!(read(&mut setup("[msr]\nunknown = \"ignore\"", 2).one(), 0x10), Outcome::Value(0));
     assert_eq!(read(&mut setup("", 3).one(), 0x10), Outcome::Kernel);
     let (mut started, _) = setup("", 1).start(1);
     assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Fault);
@@ -160,7 +160,7 @@ fn the_policy_knows_both_reasons() {
     let head = "[msr]\nunknown = \"ignore\"\ninvalid = \"stop\"";
     let mut vcpu = Setup::new().head(head).one();
     let unknown = access(&mut vcpu, 0xdead_beef, MsrOp::Write(1), Reason::Unknown);
-    assert_eq!(unknown, Outcome::Handled(0));
+    assert_eq!(unknown, Outcome::Value(0));
     let invalid = access(&mut vcpu, 0x10a, MsrOp::Write(1), Reason::Invalid);
     let Outcome::Stop(text) = invalid else { panic!("no stop") };
     for part in ["write of 0x10a (IA32_ARCH_CAPABILITIES)", "reason invalid", "invalid = \"stop\""]
@@ -180,9 +180,9 @@ fn unhandled_accesses_reach_the_plugins_that_ask_for_their_reason() {
         .with("c.wasm", claims, "")
         .one();
     let mut read = |index, reason| access(&mut vcpu, index, MsrOp::Read, reason);
-    assert_eq!(read(0x99, Reason::Unknown), Outcome::Handled(1));
-    assert_eq!(read(0x99, Reason::Invalid), Outcome::Handled(2));
-    assert_eq!(read(0x10, Reason::Unknown), Outcome::Handled(3), "a claim comes first");
+    assert_eq!(read(0x99, Reason::Unknown), Outcome::Value(1));
+    assert_eq!(read(0x99, Reason::Invalid), Outcome::Value(2));
+    assert_eq!(read(0x10, Reason::Unknown), Outcome::Value(3), "a claim comes first");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn each_boot_starts_from_nothing() {
     let setup =
         Setup::new().with("p.wasm", plugin("p", "[[msr]]\nrange = \"0x10\"", REMEMBERS), "");
     let _ = write(&mut setup.one(), 0x10, 7);
-    assert_eq!(read(&mut setup.one(), 0x10), Outcome::Handled(0));
+    assert_eq!(read(&mut setup.one(), 0x10), Outcome::Value(0));
 }
 
 #[test]
@@ -215,6 +215,6 @@ fn vcpus_answer_at_the_same_time() {
         })
         .collect();
     let mut vcpus: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
-    assert_eq!(read(&mut vcpus[3], 0x10), Outcome::Handled(4000));
+    assert_eq!(read(&mut vcpus[3], 0x10), Outcome::Value(4000));
     assert_eq!(started.metrics.msrs()[0].writes, 4000);
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
-use wasmsr_engine::msr::{ExitList, MsrAccess, MsrIndex, MsrOp, Outcome, Reason, VcpuId};
-use wasmsr_engine::{
-    Engine, ExitsRefused, Host, LoadOptions, MsrHandler, OutsideMemory, Profile, Started, VcpuMsrs,
-    VcpuTimes,
+use wasmsr_engine::{Engine, LoadOptions, Profile, Started, VcpuDispatch};
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome,
+    OutsideMemory, Reason, VcpuId, VcpuTimes,
 };
 
 /// The bytes of a plugin with this manifest (behind `[plugin]`) and this body
@@ -75,7 +75,7 @@ impl Setup {
     }
 
     /// The one vCPU's handler.
-    pub(crate) fn one(&self) -> VcpuMsrs {
+    pub(crate) fn one(&self) -> VcpuDispatch {
         self.start(1).0.vcpus.remove(0)
     }
 }
@@ -86,15 +86,15 @@ pub(crate) fn start(engine: &Engine, vcpus: u32) -> (Started, Arc<TestHost>) {
     (engine.start(&host_for_engine, vcpus).unwrap(), host)
 }
 
-pub(crate) fn read(vcpu: &mut VcpuMsrs, index: u32) -> Outcome {
+pub(crate) fn read(vcpu: &mut VcpuDispatch, index: u32) -> Outcome {
     access(vcpu, index, MsrOp::Read, Reason::Filter)
 }
 
-pub(crate) fn write(vcpu: &mut VcpuMsrs, index: u32, value: u64) -> Outcome {
+pub(crate) fn write(vcpu: &mut VcpuDispatch, index: u32, value: u64) -> Outcome {
     access(vcpu, index, MsrOp::Write(value), Reason::Filter)
 }
 
-pub(crate) fn access(vcpu: &mut VcpuMsrs, index: u32, op: MsrOp, reason: Reason) -> Outcome {
+pub(crate) fn access(vcpu: &mut VcpuDispatch, index: u32, op: MsrOp, reason: Reason) -> Outcome {
     vcpu.answer(MsrAccess { index: MsrIndex(index), op, reason })
 }
 
@@ -204,7 +204,7 @@ impl Host for TestHost {
     }
 
     /// As many MSRs as this VMM's filter holds: ten.
-    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+    fn set_exits(&self, exits: &ExitList, _: &ExitsCause) -> Result<(), ExitsRefused> {
         let count: u64 = exits.claims.iter().map(|claim| claim.range.count()).sum();
         if count > 10 {
             return Err(ExitsRefused(format!("{count} MSRs are too many")));

@@ -1,6 +1,6 @@
 //! Host calls, and what becomes of a plugin that abuses them.
 
-use wasmsr_engine::msr::{MsrIndex, Outcome, VcpuId};
+use wasmsr_interface::{MsrIndex, Outcome, VcpuId};
 
 use crate::fixture::{Setup, plugin, read};
 
@@ -35,7 +35,7 @@ fn guest_memory_is_read_and_written_within_its_bounds() {
     let bytes = calls(GUEST, "\"guest-memory\"", body);
     let (mut started, host) =
         Setup::new().with("p.wasm", bytes, "grant = [\"guest-memory\"]").start(1);
-    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(1 << 32 | 0x1122_3344));
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(1 << 32 | 0x1122_3344));
     assert_eq!(host.memory.lock().unwrap()[0x1000], 0x88);
 }
 
@@ -49,7 +49,7 @@ fn kvm_msrs_are_those_of_the_vcpu_that_asks() {
             (call $rd (i32.const 0xbad) (i32.const 8)))) (i64.const 32)))";
     let bytes = calls(KVM, "\"kvm-msr\"", body);
     let (mut started, host) = Setup::new().with("p.wasm", bytes, "grant = [\"kvm-msr\"]").start(2);
-    assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Handled(2 << 32 | 0x99));
+    assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Value(2 << 32 | 0x99));
     let msrs = host.msrs.lock().unwrap();
     assert_eq!(msrs.keys().copied().collect::<Vec<_>>(), [(VcpuId(1), MsrIndex(0x174))]);
 }
@@ -62,7 +62,7 @@ fn time_comes_from_the_host() {
         (import \"wasmsr\" \"monotonic_ns\" (func $ns (result i64)))";
     let body = "(i64.add (call $tsc) (i64.add (call $ns) (i64.extend_i32_u (call $khz))))";
     let mut vcpu = Setup::new().with("p.wasm", calls(imports, "", body), "").one();
-    assert_eq!(read(&mut vcpu, 0x10), Outcome::Handled(1_000 + 77 + 2_000_000));
+    assert_eq!(read(&mut vcpu, 0x10), Outcome::Value(1_000 + 77 + 2_000_000));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn configuration_is_json_text_of_any_length() {
     let mut vcpu = Setup::new().with("p.wasm", bytes, "config = { a = 1 }").one();
     // `{"a":1}` has 7 bytes, of which the first four were asked for.
     let start = u64::from(u32::from_le_bytes(*b"{\"a\""));
-    assert_eq!(read(&mut vcpu, 0x10), Outcome::Handled(start << 32 | 7));
+    assert_eq!(read(&mut vcpu, 0x10), Outcome::Value(start << 32 | 7));
 }
 
 /// Every pointer, whatever it points at, ends in a plain failure.
@@ -156,8 +156,8 @@ fn host_msrs_are_read_within_what_was_asked_for() {
         let keys = "grant = [\"host-msr:0x600-0x6ff\"]";
         read(&mut Setup::new().with("p.wasm", bytes, keys).one(), 0x10)
     };
-    let refused = Outcome::Handled(1 << 63);
-    assert_eq!(seen(0x606), Outcome::Handled(0x606 << 8));
+    let refused = Outcome::Value(1 << 63);
+    assert_eq!(seen(0x606), Outcome::Value(0x606 << 8));
     assert_eq!(seen(0x607), refused, "the host has none");
     assert_eq!(seen(0x608), refused, "granted, but never asked for");
 }
@@ -181,7 +181,7 @@ fn the_vm_and_the_host_tell_of_themselves() {
         ("(i64.extend_i32_u (call $times (i32.const 9) (i32.const 64)))", 1),
     ] {
         let (mut started, _) = Setup::new().with("p.wasm", calls(HOST, "", body), "").start(2);
-        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(value), "{body}");
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(value), "{body}");
     }
 }
 
@@ -200,10 +200,10 @@ fn a_plugin_that_asks_for_any_host_msr_reads_what_is_granted() {
         let (mut started, _) = Setup::new().with("p.wasm", bytes, grant).start(1);
         read(&mut started.vcpus[0], 0x10)
     };
-    assert_eq!(status(0x606), Outcome::Handled(0x6_0603));
-    assert_eq!(status(0x20), Outcome::Handled(0x2003));
-    assert_eq!(status(0x607), Outcome::Handled(1), "the host has none");
-    assert_eq!(status(0x611), Outcome::Handled(1), "not granted");
+    assert_eq!(status(0x606), Outcome::Value(0x6_0603));
+    assert_eq!(status(0x20), Outcome::Value(0x2003));
+    assert_eq!(status(0x607), Outcome::Value(1), "the host has none");
+    assert_eq!(status(0x611), Outcome::Value(1), "not granted");
 }
 
 const FILE: &str = "
@@ -224,8 +224,8 @@ fn a_file_is_read_under_its_name() {
     };
     let energy = "(i32.const 0) (i32.const 6) (i32.const 64) (i32.const 4)";
     let granted = "grant = [\"host-file:energy=/sys/energy\"]";
-    assert_eq!(call(granted, energy), Outcome::Handled(4 << 32 | 0x3433_3231));
-    let none = Outcome::Handled(0xffff_ffff << 32);
+    assert_eq!(call(granted, energy), Outcome::Value(4 << 32 | 0x3433_3231));
+    let none = Outcome::Value(0xffff_ffff << 32);
     assert_eq!(call("", energy), none, "not granted");
     assert_eq!(call("grant = [\"host-file:other=/sys/energy\"]", energy), none);
     let gone = "grant = [\"host-file:energy=/sys/gone\"]";
@@ -255,10 +255,10 @@ fn what_is_optional_and_not_granted_is_refused() {
                          (call $wr (i32.const 0x10) (i64.const 1))))))";
     let bytes = || calls(&imports, needs, body);
     let (mut started, host) = Setup::new().with("p.wasm", bytes(), "").start(1);
-    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(5));
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(5));
     assert!(host.msrs.lock().unwrap().is_empty() && host.wakes.lock().unwrap().is_empty());
 
     let grant = "grant = [\"guest-memory\", \"timer\"]";
     let (mut started, _) = Setup::new().with("p.wasm", bytes(), grant).start(1);
-    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(2));
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(2));
 }

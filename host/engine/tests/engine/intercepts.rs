@@ -1,6 +1,6 @@
 //! Intercepts that a plugin changes while the guest runs.
 
-use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
+use wasmsr_interface::{MsrOp, Outcome, Reason};
 
 use crate::fixture::{Setup, TestHost, access, plugin, read, write};
 
@@ -48,8 +48,8 @@ const READS: u64 = 1 << 32;
 const ON: u64 = 1 << 34;
 
 /// What `intercept` says.
-fn switch(vcpu: &mut wasmsr_engine::VcpuMsrs, first: u64, last: u64, rest: u64) -> Outcome {
-    assert_eq!(write(vcpu, 0x10, first | last << 16 | rest), Outcome::Handled(0));
+fn switch(vcpu: &mut wasmsr_engine::VcpuDispatch, first: u64, last: u64, rest: u64) -> Outcome {
+    assert_eq!(write(vcpu, 0x10, first | last << 16 | rest), Outcome::Done);
     read(vcpu, 0x10)
 }
 
@@ -62,11 +62,11 @@ fn what_is_reserved_does_not_exit_until_it_is_turned_on() {
 
     let (mut started, host) = setup.start(1);
     let vcpu = &mut started.vcpus[0];
-    assert_eq!(switch(vcpu, 0x22, 0x23, READS | ON), Outcome::Handled(0));
+    assert_eq!(switch(vcpu, 0x22, 0x23, READS | ON), Outcome::Done);
     assert_eq!(exits(&host), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
-    assert_eq!(read(vcpu, 0x22), Outcome::Handled(5));
+    assert_eq!(read(vcpu, 0x22), Outcome::Value(5));
 
-    assert_eq!(switch(vcpu, 0x22, 0x22, READS), Outcome::Handled(0));
+    assert_eq!(switch(vcpu, 0x22, 0x22, READS), Outcome::Done);
     assert_eq!(exits(&host), ["0x10 r", "0x23 r", "0x10 w"]);
 }
 
@@ -77,7 +77,7 @@ fn a_pending_access_is_still_the_plugins() {
     let _ = switch(vcpu, 0x22, 0x22, READS | ON);
     let _ = switch(vcpu, 0x22, 0x22, READS);
     // Sent here by the filter as it was before.
-    assert_eq!(read(vcpu, 0x22), Outcome::Handled(5));
+    assert_eq!(read(vcpu, 0x22), Outcome::Value(5));
     // Sent here because KVM does not know it: that is nobody's.
     assert_eq!(access(vcpu, 0x22, MsrOp::Read, Reason::Unknown), Outcome::Fault);
 }
@@ -93,7 +93,7 @@ fn a_plugin_moves_only_what_it_claims() {
         (0x20, 0x20, READS << 1 | ON),
         (0x21, 0x20, READS | ON),
     ] {
-        assert_eq!(switch(vcpu, first, last, rest), Outcome::Handled(1), "{first:#x}-{last:#x}");
+        assert_eq!(switch(vcpu, first, last, rest), Outcome::Done, "{first:#x}-{last:#x}");
     }
     assert!(host.exits.lock().unwrap().is_none());
     let Outcome::Stop(text) = write(vcpu, 0x10, 0x20 | 0x20 << 16 | ON) else { panic!("no stop") };
@@ -104,9 +104,9 @@ fn a_plugin_moves_only_what_it_claims() {
 fn what_the_filter_cannot_hold_changes_nothing() {
     let (mut started, host) = setup().start(1);
     let vcpu = &mut started.vcpus[0];
-    assert_eq!(switch(vcpu, 0x20, 0x2f, READS | ON), Outcome::Handled(2), "the host holds ten");
+    assert_eq!(switch(vcpu, 0x20, 0x2f, READS | ON), Outcome::Done, "the host holds ten");
     assert!(host.exits.lock().unwrap().is_none());
-    assert_eq!(switch(vcpu, 0x20, 0x22, READS | ON), Outcome::Handled(0));
+    assert_eq!(switch(vcpu, 0x20, 0x22, READS | ON), Outcome::Done);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_boot_starts_with_what_the_manifest_says() {
 fn what_was_on_is_on_again_after_a_restore() {
     use std::sync::Arc;
 
-    use wasmsr_engine::Host;
+    use wasmsr_interface::Host;
 
     let setup = setup();
     let (mut started, _) = setup.start(1);
@@ -134,7 +134,7 @@ fn what_was_on_is_on_again_after_a_restore() {
     assert_eq!(exits(&host), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
     assert_eq!(
         access(&mut restored.vcpus[0], 0x22, MsrOp::Read, Reason::Unknown),
-        Outcome::Handled(5)
+        Outcome::Value(5)
     );
 }
 
@@ -182,7 +182,7 @@ fn a_reset_that_the_vmm_refuses_leaves_what_exits_as_it_is() {
     assert!(error.contains("18 MSRs are too many"), "{error}");
     assert_eq!(exits(&host), narrowed);
     assert_eq!(access(vcpu, 0x24, MsrOp::Read, Reason::Unknown), Outcome::Fault, "still off");
-    assert_eq!(access(vcpu, 0x23, MsrOp::Read, Reason::Unknown), Outcome::Handled(5), "still on");
+    assert_eq!(access(vcpu, 0x23, MsrOp::Read, Reason::Unknown), Outcome::Value(5), "still on");
 }
 
 #[test]

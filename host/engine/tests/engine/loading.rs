@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use wasmsr_engine::msr::{MsrOp, Outcome, Reason};
 use wasmsr_engine::{Engine, LoadOptions};
+use wasmsr_interface::{MsrOp, Outcome, Reason};
 
 use crate::fixture::{Setup, access, plugin, read, write};
 
@@ -227,8 +227,8 @@ fn the_profile_lists_the_msrs_of_a_plugin_that_leaves_it_to_it() {
     let map: Vec<_> = setup.load().unwrap().map().iter().map(|e| e.range.to_string()).collect();
     assert_eq!(map, ["0x10-0x11", "0x20"]);
     let (mut started, _) = setup.start(1);
-    assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Handled(0x11));
-    assert_eq!(write(&mut started.vcpus[0], 0x20, 1), Outcome::Handled(0));
+    assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Value(0x11));
+    assert_eq!(write(&mut started.vcpus[0], 0x20, 1), Outcome::Done);
     assert_eq!(read(&mut started.vcpus[0], 0x20), Outcome::Fault, "only writes are claimed");
 
     let refuses = plugin(
@@ -262,5 +262,5 @@ fn unhandled_accesses_may_be_the_whole_vms() {
     let (mut started, _) = Setup::new().with("p.wasm", bytes, "").start(2);
     let answers = started.vcpus.iter_mut();
     let answers = answers.map(|vcpu| access(vcpu, 0xdead, MsrOp::Read, Reason::Unknown));
-    assert_eq!(answers.collect::<Vec<_>>(), [Outcome::Handled(1), Outcome::Handled(2)]);
+    assert_eq!(answers.collect::<Vec<_>>(), [Outcome::Value(1), Outcome::Value(2)]);
 }

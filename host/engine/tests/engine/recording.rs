@@ -8,11 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use wasmsr_engine::msr::{MsrIndex, MsrOp, Outcome, Reason, VcpuId};
-use wasmsr_engine::record::{
-    Access, Ended, Line, Lines, Op, Recording, RecordingEnd, Replay, Stopped,
-};
-use wasmsr_engine::{Engine, Host, MsrHandler, Started};
+use wasmsr_engine::record::{Access, Line, Lines, Op, Recording, RecordingEnd, Replay, Stopped};
+use wasmsr_engine::{Engine, Started};
+use wasmsr_interface::{Host, MsrHandler, MsrIndex, MsrOp, Outcome, OutcomeKind, Reason, VcpuId};
 
 use crate::busy::{GRANT, busy};
 use crate::fixture::{Setup, TestHost, access, plugin, read, write};
@@ -62,7 +60,7 @@ fn one(scope: &str, more: u64) -> Setup {
 }
 
 /// Accesses of every kind on `vcpu`, chosen by a linear congruence.
-fn accesses(vcpu: &mut wasmsr_engine::VcpuMsrs, count: u32, mut seed: u64) {
+fn accesses(vcpu: &mut wasmsr_engine::VcpuDispatch, count: u32, mut seed: u64) {
     for _ in 0..count {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let pick = (seed >> 33) as u32;
@@ -114,7 +112,7 @@ fn a_replay_is_exact_with_nothing_of_the_first_host() {
         let kinds = |kind: fn(&Access) -> bool| {
             lines.iter().filter(|line| matches!(line, Line::Access(a) if kind(a))).count()
         };
-        assert!(kinds(|a| a.failed) > 10 && kinds(|a| a.outcome == Ended::Kernel) > 10);
+        assert!(kinds(|a| a.failed) > 10 && kinds(|a| a.outcome == OutcomeKind::Kernel) > 10);
         assert!(lines.iter().any(|line| matches!(line, Line::Wake(w) if w.calls.len() > 3)));
 
         let (again, different, unprompted) = replay(setup.load().unwrap(), &lines);
@@ -190,7 +188,7 @@ fn what_a_kernel_answers_is_recorded() {
     let (file, _) = record(&one("vcpu", 0), |started, host| {
         assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Fault, "KVM has none");
         host.msrs.lock().unwrap().insert((VcpuId(0), MsrIndex(0x11)), 7);
-        assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Handled(7));
+        assert_eq!(read(&mut started.vcpus[0], 0x11), Outcome::Value(7));
     });
     let lines = file.lines();
     let accesses: Vec<_> = lines
@@ -201,7 +199,10 @@ fn what_a_kernel_answers_is_recorded() {
         })
         .collect();
     let busy = Some("busy".to_owned());
-    assert_eq!(accesses, [(Ended::Kernel, None, busy.clone()), (Ended::Kernel, Some(7), busy)]);
+    assert_eq!(
+        accesses,
+        [(OutcomeKind::Kernel, None, busy.clone()), (OutcomeKind::Kernel, Some(7), busy)]
+    );
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn a_kernel_gets_a_write_once_and_what_it_says_is_recorded() {
     let setup = Setup::new().with("p.wasm", left, "");
     let (file, _) = record(&setup, |started, host| {
         let vcpu = &mut started.vcpus[0];
-        assert_eq!(write(vcpu, 0x11, 7), Outcome::Handled(7), "the VMM has nothing left to do");
+        assert_eq!(write(vcpu, 0x11, 7), Outcome::Done, "the VMM has nothing left to do");
         assert_eq!(host.msrs.lock().unwrap()[&(VcpuId(0), MsrIndex(0x11))], 7);
         assert_eq!(write(vcpu, 0xbad, 8), Outcome::Fault);
     });
@@ -227,7 +228,10 @@ fn a_kernel_gets_a_write_once_and_what_it_says_is_recorded() {
             _ => None,
         })
         .collect();
-    assert_eq!(accesses, [(Ended::Kernel, Some(7), false), (Ended::Kernel, Some(8), true)]);
+    assert_eq!(
+        accesses,
+        [(OutcomeKind::Kernel, Some(7), false), (OutcomeKind::Kernel, Some(8), true)]
+    );
     assert_eq!(replay(setup.load().unwrap(), &lines).0, lines);
 }
 
@@ -345,7 +349,7 @@ fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
     let engine = setup.load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
     for _ in 0..ACCESSES {
-        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(5));
+        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(5));
     }
     drop(go);
     started.vcpus[0].end();

@@ -1,7 +1,6 @@
 //! What plugins tell after the run.
 
-use wasmsr_engine::MsrHandler;
-use wasmsr_engine::msr::{Outcome, VcpuId};
+use wasmsr_interface::{MsrHandler, Outcome, VcpuId};
 
 use crate::fixture::{Setup, failures_at_no_access, plugin, read};
 

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wasmsr_engine::msr::VcpuId;
-use wasmsr_engine::{Host, MsrHandler};
+use wasmsr_interface::{Host, MsrHandler, VcpuId};
 
 use crate::fixture::{Setup, TestHost, plugin, read, start, write};
 

@@ -7,9 +7,9 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use wasmsr_engine::msr::{MsrIndex, MsrOp, Outcome, Reason};
 use wasmsr_engine::record::Recording;
-use wasmsr_engine::{Host, MsrHandler, ShadowCounts, Started};
+use wasmsr_engine::{ShadowCounts, Started};
+use wasmsr_interface::{Host, MsrHandler, MsrIndex, MsrOp, Outcome, Reason};
 
 use crate::busy::{GRANT, busy};
 use crate::fixture::{Setup, TestHost, access, plugin, read, write};
@@ -83,8 +83,8 @@ fn the_guest_sees_the_plugin_in_charge_alone() {
         let setup = setup(simple("p", CLAIM, "(i64.const 1)", ""), shadow, "");
         let (mut started, _) = setup.start(1);
         for _ in 0..50 {
-            assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(1));
-            assert_eq!(write(&mut started.vcpus[0], 0x10, 3), Outcome::Handled(0));
+            assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(1));
+            assert_eq!(write(&mut started.vcpus[0], 0x10, 3), Outcome::Done);
         }
         let counts = counts(&started);
         assert_eq!((counts.accesses, counts.answers), (100, 100));
@@ -147,8 +147,8 @@ fn a_shadow_cannot_change_what_exits() {
     let in_charge = simple("p", CLAIM, "(i64.const 1)", "");
     let setup = Setup::new().with("p.wasm", in_charge, "").with("s.wasm", shadow, keys);
     let (mut started, host) = setup.start(1);
-    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(1));
-    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(1));
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(1));
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(1));
     let counts = counts(&started);
     assert_eq!(
         counts.examples,
@@ -179,7 +179,7 @@ fn unhandled_accesses_reach_shadows_too() {
     );
     let (mut started, _) = setup.start(1);
     let outcome = access(&mut started.vcpus[0], 0x500, MsrOp::Read, Reason::Unknown);
-    assert_eq!(outcome, Outcome::Handled(1));
+    assert_eq!(outcome, Outcome::Value(1));
     assert_eq!(counts(&started).answers, 1);
 }
 
@@ -326,7 +326,7 @@ fn a_shadow_that_does_not_start_is_left_out() {
         assert!(error.contains("s.wasm"), "{error}");
         let (mut started, _) = setup.start(2);
         for vcpu in &mut started.vcpus {
-            assert_eq!(read(vcpu, 0x10), Outcome::Handled(1));
+            assert_eq!(read(vcpu, 0x10), Outcome::Value(1));
         }
         let counts = counts(&started);
         assert_eq!((counts.accesses, counts.failures), (0, 1));
@@ -411,7 +411,7 @@ fn nobody_waits_for_a_shadow_that_is_not_theirs() {
             threads.spawn(move || done.send(read(other, 0x20)));
             let answer = answer.recv_timeout(Duration::from_secs(60));
             drop(memory);
-            assert_eq!(answer, Ok(Outcome::Handled(5)), "{scope}");
+            assert_eq!(answer, Ok(Outcome::Value(5)), "{scope}");
         });
         assert_eq!(counts(&started).accesses, 1);
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use wasmsr_engine::msr::Outcome;
-use wasmsr_engine::{Engine, Host, LoadOptions, SavedState};
+use wasmsr_engine::{Engine, LoadOptions, SavedState};
+use wasmsr_interface::{Host, Outcome};
 
 use crate::fixture::{Setup, TestHost, failures_at_no_access, plugin, read, write};
 
@@ -70,7 +70,7 @@ fn a_run_of_accesses_carries_on_elsewhere_with_nothing_lost() {
             seen
         };
         let undisturbed = run(None);
-        assert_eq!(undisturbed[11], Outcome::Handled(if scope == "vm" { 106 } else { 103 }));
+        assert_eq!(undisturbed[11], Outcome::Value(if scope == "vm" { 106 } else { 103 }));
         for step in 0..12 {
             assert_eq!(run(Some(step)), undisturbed, "{scope}, saved before step {step}");
         }
@@ -87,7 +87,7 @@ fn a_newer_version_takes_over_and_may_refuse() {
     let new_setup = Setup::new().with("c.wasm", counter("2.0.0", "vcpu"), "");
     let new = engine(&new_setup);
     let mut vcpus = new.restore(&host(), 1, &saved).unwrap().vcpus;
-    assert_eq!(read(&mut vcpus[0], 0x10), Outcome::Handled(42));
+    assert_eq!(read(&mut vcpus[0], 0x10), Outcome::Value(42));
 
     // Version 9 is what this plugin's `restore` refuses.
     let nine = engine(&Setup::new().with("c.wasm", counter("9.0.0", "vcpu"), ""));
@@ -149,7 +149,7 @@ fn a_reset_is_the_plugins_own_or_a_fresh_instance() {
         let mut vcpu = Setup::new().with("p.wasm", bytes, "").one();
         let _ = write(&mut vcpu, 0x10, 99);
         vcpu.reset().unwrap();
-        assert_eq!(read(&mut vcpu, 0x10), Outcome::Handled(after));
+        assert_eq!(read(&mut vcpu, 0x10), Outcome::Value(after));
     }
 }
 
@@ -165,6 +165,6 @@ fn a_reset_that_fails_is_counted_and_leaves_a_fresh_instance() {
     let vcpu = &mut started.vcpus[0];
     let _ = write(vcpu, 0x10, 99);
     vcpu.reset().unwrap();
-    assert_eq!(read(vcpu, 0x10), Outcome::Handled(1));
+    assert_eq!(read(vcpu, 0x10), Outcome::Value(1));
     assert_eq!(failures_at_no_access(&started), [("p".to_owned(), 1)]);
 }

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use wasmsr_engine::MsrHandler;
-use wasmsr_engine::msr::{Outcome, VcpuId};
+use wasmsr_interface::{MsrHandler, Outcome, VcpuId};
 
 use crate::fixture::{Setup, failures_at_no_access, plugin, read, write};
 
@@ -44,9 +43,9 @@ fn a_timer_comes_once_on_the_vcpu_that_asked() {
             started.vcpus.iter_mut().for_each(MsrHandler::wake);
             read(&mut started.vcpus[1], 0x10)
         };
-        assert_eq!(wake_at(49), Outcome::Handled(0), "{scope}: too early");
-        assert_eq!(wake_at(50), Outcome::Handled(1), "{scope}");
-        assert_eq!(wake_at(51), Outcome::Handled(1), "{scope}: once");
+        assert_eq!(wake_at(49), Outcome::Value(0), "{scope}: too early");
+        assert_eq!(wake_at(50), Outcome::Value(1), "{scope}");
+        assert_eq!(wake_at(51), Outcome::Value(1), "{scope}: once");
     }
 }
 
@@ -77,5 +76,5 @@ fn a_timer_that_fails_costs_the_plugin_its_instance() {
     host.now.store(70 * MS, Ordering::Relaxed);
     started.vcpus[0].wake();
     assert_eq!(failures_at_no_access(&started), [("timed".to_owned(), 1)]);
-    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Handled(0), "a fresh instance");
+    assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(0), "a fresh instance");
 }

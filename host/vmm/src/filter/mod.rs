@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
-use wasmsr_engine::msr::{Direction, Directions, ExitList, MsrIndex, MsrRange};
+use wasmsr_interface::{Direction, Directions, ExitList, MsrIndex, MsrRange};
 
 use cover::{Cover, Kind};
 use runs::Run;

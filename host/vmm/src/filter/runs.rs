@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use wasmsr_engine::msr::{Direction, ExitList};
+use wasmsr_interface::{Direction, ExitList};
 
 use super::cover::Kind;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use wasmsr_engine::msr::ExitClaim;
+use wasmsr_interface::ExitClaim;
 
 use super::*;
 

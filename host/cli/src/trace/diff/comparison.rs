@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use wasmsr_engine::msr::MsrIndex;
-use wasmsr_engine::record::{Ended, Hex, Op};
+use wasmsr_engine::record::{Hex, Op};
+use wasmsr_interface::{MsrIndex, OutcomeKind};
 
 use super::align::{Did, Effort, align};
 use super::side::{Answer, Deed, Known, Side};
@@ -54,7 +54,7 @@ struct AnswerReport<'a> {
     t: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Hex>,
-    outcome: Ended,
+    outcome: OutcomeKind,
     plugin: Option<&'a str>,
     failed: bool,
 }
@@ -287,12 +287,9 @@ impl<'a> AnswerReport<'a> {
     fn described(&self, op: Op) -> String {
         let value = self.value.map_or("no value".to_owned(), |value| format!("{:#x}", value.0));
         let what = match (self.outcome, op) {
-            (Ended::Handled, Op::Read) => value,
-            (Ended::Handled, Op::Write) => "done".to_owned(),
-            (Ended::Fault, _) => "#GP".to_owned(),
-            (Ended::Kernel, Op::Read) => format!("KVM's {value}"),
-            (Ended::Kernel, Op::Write) => "left to KVM".to_owned(),
-            (Ended::Stop, _) => "the run was stopped".to_owned(),
+            (OutcomeKind::Value, _) => value,
+            (OutcomeKind::Kernel, Op::Read) => format!("kernel ({value})"),
+            (outcome, _) => outcome.to_string(),
         };
         let who = self.plugin.unwrap_or("(policy)");
         format!("{what}, {who}{}", if self.failed { ", which failed" } else { "" })

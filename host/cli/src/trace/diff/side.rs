@@ -5,8 +5,8 @@ use std::hash::Hash;
 use std::path::Path;
 
 use anyhow::anyhow;
-use wasmsr_engine::msr::MsrIndex;
-use wasmsr_engine::record::{Access, Ended, Hex, Line, Op};
+use wasmsr_engine::record::{Access, Hex, Line, Op};
+use wasmsr_interface::{MsrIndex, OutcomeKind};
 
 use super::align::Did;
 use crate::args;
@@ -36,7 +36,7 @@ pub(super) struct Deed {
 pub(super) struct Answer {
     /// What was read.
     pub(super) value: Option<u64>,
-    pub(super) outcome: Ended,
+    pub(super) outcome: OutcomeKind,
     pub(super) plugin: PluginId,
     pub(super) failed: bool,
     /// Whether the user asked for such answers.

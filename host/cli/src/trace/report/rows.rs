@@ -3,8 +3,8 @@
 //! the many.
 
 use serde::{Serialize, Serializer};
-use wasmsr_engine::msr::MsrIndex;
 use wasmsr_engine::record::{Access, Hex, Op};
+use wasmsr_interface::MsrIndex;
 
 use super::sample::Sample;
 use super::timeline::Class;

@@ -2,7 +2,8 @@
 //! so that one pass over it is enough and their number has a bound.
 
 use serde::Serialize;
-use wasmsr_engine::record::{Access, Ended};
+use wasmsr_engine::record::Access;
+use wasmsr_interface::OutcomeKind;
 
 /// Most columns.
 const COLUMNS: u64 = 2048;
@@ -12,7 +13,7 @@ const COLUMNS: u64 = 2048;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Class {
-    Handled,
+    Answered,
     Kernel,
     Fault,
     Failed,
@@ -25,10 +26,10 @@ impl Class {
     pub(super) fn of(access: &Access) -> Class {
         match access.outcome {
             _ if access.failed => Class::Failed,
-            Ended::Handled => Class::Handled,
-            Ended::Kernel => Class::Kernel,
-            Ended::Fault => Class::Fault,
-            Ended::Stop => Class::Stop,
+            OutcomeKind::Value | OutcomeKind::Done => Class::Answered,
+            OutcomeKind::Kernel => Class::Kernel,
+            OutcomeKind::Fault => Class::Fault,
+            OutcomeKind::Stop => Class::Stop,
         }
     }
 }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn any_time_has_a_column() {
         let mut timeline = Timeline::new(0);
-        timeline.add(0, Class::Handled);
+        timeline.add(0, Class::Answered);
         timeline.add(u64::MAX, Class::Stop);
         timeline.add(u64::MAX / 2, Class::Kernel);
         assert_eq!(sum(&timeline), 3);

@@ -1,6 +1,6 @@
 //! The numbers that plugins say and hear, and their names in wasmsr.h.
 
-use crate::msr::Reason;
+use wasmsr_interface::Reason;
 
 /// One of them.
 #[derive(Debug, Clone, Copy)]

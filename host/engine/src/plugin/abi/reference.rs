@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytesize::ByteSize;
 use wasmsr_book::generated;
+use wasmsr_interface::Direction;
 
 use super::numbers::{Number, OUTCOMES, REASONS};
 use super::{EXPORTS, Export, HOST_CALLS, HostCall, Needed};
-use crate::msr::Direction;
 use crate::plugin::limits;
 use crate::profile::{DEFAULT_FUEL, DEFAULT_MEMORY};
 

@@ -1,9 +1,9 @@
 //! What must exit: every MSR that a loaded plugin named, in the directions it
-//! named, with the plugin's name for whoever must refuse it.
+//! named, with the plugin's name for the errors of a VMM that cannot filter it.
 
 use std::sync::Arc;
 
-use super::{Directions, MsrRange};
+use crate::{Directions, MsrRange};
 
 /// The accesses that must leave the kernel, in the order of the profile.
 /// Claims may overlap: a fallback plugin claims what another has claimed.

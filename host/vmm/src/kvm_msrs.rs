@@ -9,7 +9,7 @@ use kvm_bindings::{KVMIO, kvm_msr_entry, kvm_msrs};
 use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 use vmm_sys_util::{ioctl_iow_nr, ioctl_iowr_nr};
-use wasmsr_engine::msr::MsrIndex;
+use wasmsr_interface::MsrIndex;
 
 /// Reads and writes MSRs as KVM has them, past the filter.
 pub(crate) trait KernelMsrs {
@@ -24,17 +24,17 @@ pub(crate) trait KernelMsrs {
 /// A second descriptor of a vCPU, for its MSRs alone. Its user is the thread
 /// that runs the vCPU: from elsewhere, a call waits until the vCPU exits.
 #[derive(Debug)]
-pub(crate) struct VcpuMsrs(OwnedFd);
+pub(crate) struct KvmMsrs(OwnedFd);
 
-impl VcpuMsrs {
+impl KvmMsrs {
     pub(crate) fn of(vcpu: &VcpuFd) -> io::Result<Self> {
         // SAFETY: `vcpu` keeps its descriptor open during the call.
         let fd = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
-        fd.try_clone_to_owned().map(VcpuMsrs)
+        fd.try_clone_to_owned().map(KvmMsrs)
     }
 }
 
-impl KernelMsrs for VcpuMsrs {
+impl KernelMsrs for KvmMsrs {
     fn read(&self, index: MsrIndex) -> Option<u64> {
         let mut msr = OneMsr::new(index, 0);
         // SAFETY: KVM reads the header and reads and writes `nmsrs` entries

@@ -1,24 +1,19 @@
-//! What the engine asks of the VMM around it.
+//! What plugins ask of the VMM around them.
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
-use crate::msr::{ExitList, MsrIndex, VcpuId};
+use crate::{Directions, ExitList, MsrIndex, MsrRange, VcpuId};
 
 /// The virtual machine that a set of plugins serves, as its VMM offers it.
 ///
 /// A plugin reaches these only through host calls, each behind a capability.
-/// A method that gets a `vcpu` is called while that vCPU is out of `KVM_RUN`: on
-/// the thread that calls its [`VcpuMsrs`], which is its own as long as it runs; or,
-/// for one vCPU after the other, on the thread that calls [`Engine::start`],
-/// [`restore`] or [`save`], when none of them runs. Only [`vcpu_times`] is asked for
-/// any vCPU at any time.
-///
-/// [`VcpuMsrs`]: crate::VcpuMsrs
-/// [`Engine::start`]: crate::Engine::start
-/// [`restore`]: crate::Engine::restore
-/// [`save`]: crate::Engine::save
-/// [`vcpu_times`]: Host::vcpu_times
+/// A method with a `vcpu` is called while that vCPU is out of `KVM_RUN`: on the
+/// thread that calls its [`MsrHandler`](crate::MsrHandler), and only there while the
+/// vCPU runs; or, when no vCPU runs, for one vCPU after the other on the thread that
+/// starts, restores or saves the plugins. The one exception is
+/// [`vcpu_times`](Host::vcpu_times), which is called for any vCPU at any time.
 pub trait Host: Send + Sync {
     /// The guest's time-stamp counter on `vcpu`, now.
     fn guest_tsc(&self, vcpu: VcpuId) -> u64;
@@ -77,11 +72,11 @@ pub trait Host: Send + Sync {
     /// that is, or `None` if it cannot be read. Must not block.
     fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize>;
 
-    /// Replaces what exits, at once for all vCPUs.
+    /// Replaces what exits, at once for all vCPUs. `cause` says what asked for it.
     ///
     /// # Errors
     /// [`ExitsRefused`] if the VMM's filter cannot hold it; the old one stays.
-    fn set_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused>;
+    fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused>;
 
     /// Has [`MsrHandler::wake`](crate::MsrHandler::wake) called on the thread
     /// of `vcpu` when [`monotonic_ns`](Host::monotonic_ns) has reached `at`,
@@ -99,6 +94,26 @@ pub struct VcpuTimes {
     pub waited_ns: u64,
 }
 
+/// What asked for other exits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitsCause {
+    /// A plugin turned the intercept of MSRs that it claims on or off.
+    Intercept {
+        /// The plugin's name.
+        plugin: Arc<str>,
+        /// The MSRs.
+        range: MsrRange,
+        /// In which directions.
+        directions: Directions,
+        /// Whether they exit from now on.
+        on: bool,
+    },
+    /// The guest was reset: what exits is again what the manifests say.
+    Reset,
+    /// A saved state was restored.
+    Restore,
+}
+
 /// A VMM cannot let exit what a plugin wants to exit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the exits do not fit the filter: {0}")]
@@ -112,78 +127,4 @@ pub struct OutsideMemory {
     pub gpa: u64,
     /// Length in bytes.
     pub len: usize,
-}
-
-/// No guest at all: what plugins see when a profile is only checked, and
-/// enough for tests and benchmarks of plugins that need none.
-///
-/// Every MSR of KVM's and of the host's is 0, so that a plugin which looks at
-/// them when it starts does not fail for that; KVM's take any value, and forget
-/// it. Every file of the host is empty, and there is no memory.
-#[derive(Debug)]
-pub struct NoGuest {
-    start: Instant,
-}
-
-impl Default for NoGuest {
-    fn default() -> Self {
-        NoGuest { start: Instant::now() }
-    }
-}
-
-impl Host for NoGuest {
-    fn guest_tsc(&self, _vcpu: VcpuId) -> u64 {
-        self.monotonic_ns()
-    }
-
-    fn tsc_khz(&self) -> u32 {
-        // `guest_tsc` counts nanoseconds.
-        1_000_000
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn tsc_is_stable(&self) -> bool {
-        true
-    }
-
-    fn vcpu_times(&self, _vcpu: VcpuId) -> Option<VcpuTimes> {
-        None
-    }
-
-    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory { gpa, len: out.len() })
-    }
-
-    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
-        Err(OutsideMemory { gpa, len: data.len() })
-    }
-
-    fn kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex) -> Option<u64> {
-        Some(0)
-    }
-
-    fn set_kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex, _value: u64) -> bool {
-        true
-    }
-
-    fn host_msr(&self, _cpu: Option<u32>, _index: MsrIndex) -> Option<u64> {
-        Some(0)
-    }
-
-    fn host_cpus(&self) -> u32 {
-        1
-    }
-
-    fn read_host_file(&self, _path: &Path, _out: &mut [u8]) -> Option<usize> {
-        Some(0)
-    }
-
-    fn set_exits(&self, _exits: &ExitList) -> Result<(), ExitsRefused> {
-        Ok(())
-    }
-
-    fn wake_at(&self, _vcpu: VcpuId, _at: u64) {}
 }

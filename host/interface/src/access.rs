@@ -1,11 +1,8 @@
-//! One access of a guest to an MSR, owned, and what became of it.
+//! One access of a guest to an MSR, as an owned value.
 
 use std::fmt;
-use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::MsrIndex;
+use crate::MsrIndex;
 
 /// Number of a virtual CPU, counted from 0 in the order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,17 +33,17 @@ impl fmt::Display for Direction {
 }
 
 /// A set of directions: what a manifest writes as `r`, `w` or `rw`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Directions {
     /// Reads only.
-    #[serde(rename = "r")]
+    #[cfg_attr(feature = "serde", serde(rename = "r"))]
     Read,
     /// Writes only.
-    #[serde(rename = "w")]
+    #[cfg_attr(feature = "serde", serde(rename = "w"))]
     Write,
     /// Reads and writes.
-    #[serde(rename = "rw")]
+    #[cfg_attr(feature = "serde", serde(rename = "rw"))]
     ReadWrite,
 }
 
@@ -72,8 +69,9 @@ impl fmt::Display for Directions {
 
 /// Why the access left the kernel; the numbers are KVM's and the ABI's
 /// (`KVM_MSR_EXIT_REASON_*`, KVM api section 5, `KVM_EXIT_X86_RDMSR`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Reason {
     /// KVM knows the MSR and refuses this access or value.
     Invalid = 1,
@@ -122,20 +120,4 @@ impl MsrOp {
             MsrOp::Write(_) => Direction::Write,
         }
     }
-}
-
-/// What the VMM must do with an access.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[must_use]
-pub enum Outcome {
-    /// Complete the instruction. For a read, the value becomes EDX:EAX; for a
-    /// write it means nothing.
-    Handled(u64),
-    /// Inject #GP(0); RIP does not advance and no register changes.
-    Fault,
-    /// Give KVM's own answer for this vCPU: `KVM_GET_MSRS` or `KVM_SET_MSRS`,
-    /// a refusal turned into #GP(0).
-    Kernel,
-    /// End the run, without completing the instruction.
-    Stop(Arc<str>),
 }

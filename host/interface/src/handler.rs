@@ -1,11 +1,11 @@
-//! The seam between a vCPU loop and whoever answers MSRs.
+//! What a vCPU loop calls to have MSR accesses answered.
 
-use crate::msr::{MsrAccess, Outcome};
+use crate::{MsrAccess, Outcome};
 
 /// Answers the MSR exits of one vCPU, on the thread that runs it.
 ///
-/// [`VcpuMsrs`](crate::VcpuMsrs) is the implementation with plugins; a VMM's
-/// tests and benchmarks may put a plain `match` in its place.
+/// The engine's `VcpuDispatch` is the implementation with plugins; a VMM's tests and
+/// benchmarks may put a plain `match` in its place.
 pub trait MsrHandler: Send {
     /// Answers one access. Must not block for long: the vCPU waits.
     fn answer(&mut self, access: MsrAccess) -> Outcome;

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-use super::MsrIndex;
+use crate::MsrIndex;
 
 /// MSRs from `first` to `last`, both included; never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,11 +62,13 @@ impl fmt::Display for MsrRange {
     }
 }
 
-/// Why a text is no range of MSRs.
+/// Why a text is not a range of MSRs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseRangeError {
     /// Not a number of at most 32 bits.
-    #[error("`{0}` is no MSR index; write a hexadecimal number of at most 32 bits such as 0x10a")]
+    #[error(
+        "`{0}` is not an MSR index; write a hexadecimal number of at most 32 bits such as 0x10a"
+    )]
     Index(String),
     /// The first MSR is above the last.
     #[error("range `{0}` runs backwards; write the lower MSR first")]
@@ -80,63 +80,26 @@ impl FromStr for MsrRange {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        MsrRange::new(parse_index(first)?, parse_index(last)?)
+        MsrRange::new(first.parse()?, last.parse()?)
             .ok_or_else(|| ParseRangeError::Backwards(text.to_owned()))
     }
 }
 
-fn parse_index(text: &str) -> Result<MsrIndex, ParseRangeError> {
-    let text = text.trim();
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
-    let parsed = match digits {
-        // `from_str_radix` takes a sign, an MSR index has none.
-        Some(hex) if !hex.starts_with('+') => u32::from_str_radix(hex, 16).ok(),
-        Some(_) => None,
-        None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
-    };
-    parsed.map(MsrIndex).ok_or_else(|| ParseRangeError::Index(text.to_owned()))
-}
+impl FromStr for MsrIndex {
+    type Err = ParseRangeError;
 
-impl Serialize for MsrRange {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+    /// Reads `0x10a`, or a decimal number.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+        let parsed = match digits {
+            // `from_str_radix` takes a sign, an MSR index has none.
+            Some(hex) if !hex.starts_with('+') => u32::from_str_radix(hex, 16).ok(),
+            Some(_) => None,
+            None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
+        };
+        parsed.map(MsrIndex).ok_or_else(|| ParseRangeError::Index(text.to_owned()))
     }
-}
-
-impl<'de> Deserialize<'de> for MsrRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
-            type Value = MsrRange;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an MSR such as \"0x10a\" or a range such as \"0x40000000-0x400000ff\"")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<MsrRange, E> {
-                text.parse().map_err(E::custom)
-            }
-
-            fn visit_u64<E: de::Error>(self, number: u64) -> Result<MsrRange, E> {
-                single(number)
-            }
-
-            fn visit_i64<E: de::Error>(self, number: i64) -> Result<MsrRange, E> {
-                single(number)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// One MSR, from a number of TOML's or of JSON's.
-fn single<N, E>(number: N) -> Result<MsrRange, E>
-where
-    N: TryInto<u32> + Copy + fmt::Display,
-    E: de::Error,
-{
-    let index = number.try_into().map(MsrIndex).map(MsrRange::from);
-    index.map_err(|_| E::custom(ParseRangeError::Index(number.to_string())))
 }
 
 #[cfg(test)]
@@ -168,10 +131,10 @@ mod tests {
     fn refuses_everything_else() {
         check("0x10b-0x10a", Err("runs backwards"));
         check("0x100000000", Err("at most 32 bits"));
-        check("0x+1", Err("no MSR index"));
-        check("+1", Err("no MSR index"));
-        check("", Err("no MSR index"));
-        check("0x1-0x2-0x3", Err("no MSR index"));
+        check("0x+1", Err("not an MSR index"));
+        check("+1", Err("not an MSR index"));
+        check("", Err("not an MSR index"));
+        check("0x1-0x2-0x3", Err("not an MSR index"));
         check("tsc", Err("`tsc`"));
     }
 

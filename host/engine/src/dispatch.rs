@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use wasmsr_interface::{
+    Direction, ExitsRefused, MsrAccess, MsrHandler, MsrIndex, Outcome, Reason, VcpuId,
+};
+
 use crate::claims::Answers;
-use crate::handler::MsrHandler;
-use crate::host::ExitsRefused;
 use crate::intercepts::Intercepts;
 use crate::metrics::{Counters, Sample};
-use crate::msr::{Direction, MsrAccess, MsrIndex, Outcome, Policy, Reason, SeatId, VcpuId};
+use crate::msr::{Policy, SeatId};
 use crate::plugin::Surroundings;
 use crate::report::{Report, Reports};
 use crate::seat::{Seat, Verdict};
@@ -17,7 +19,7 @@ use crate::unanswered::Unanswered;
 use crate::watch::{Timing, Watch};
 
 /// Answers the MSR accesses of one vCPU with the instances that belong to it.
-pub struct VcpuMsrs {
+pub struct VcpuDispatch {
     pub(crate) vcpu: VcpuId,
     pub(crate) answers: Arc<Answers>,
     pub(crate) seats: Box<[Seat]>,
@@ -41,7 +43,7 @@ pub(crate) struct Decision {
     pub(crate) failed: bool,
 }
 
-impl MsrHandler for VcpuMsrs {
+impl MsrHandler for VcpuDispatch {
     fn answer(&mut self, access: MsrAccess) -> Outcome {
         match self.watch {
             None => self.decide(access).outcome,
@@ -82,7 +84,7 @@ impl MsrHandler for VcpuMsrs {
     }
 }
 
-impl VcpuMsrs {
+impl VcpuDispatch {
     #[inline]
     pub(crate) fn decide(&mut self, access: MsrAccess) -> Decision {
         let claimed = self.answers.map.lookup(access.index, access.op.direction());
@@ -194,7 +196,7 @@ impl Eligible {
     }
 }
 
-impl VcpuMsrs {
+impl VcpuDispatch {
     /// Brings every plugin to its state after a reset of the guest. To be called
     /// for vCPU 0 first: with it what exits is again what the manifests have, and
     /// then the VM's own instances are reset. A recording has no line for it: a

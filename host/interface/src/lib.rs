@@ -1,0 +1,32 @@
+//! The seam between a VMM and what answers the MSR accesses of its guests.
+//!
+//! A vCPU loop turns an MSR exit into an [`MsrAccess`], gives it to an
+//! [`MsrHandler`] and applies the [`Outcome`]. The engine that runs plugins is one
+//! such handler; a `match` is another. In the other direction, plugins reach the
+//! VM through a [`Host`]. [`ExitList`] says which accesses must exit, and
+//! [`CpuidChange`] what the guest's CPUID must say.
+//!
+//! This crate has values and traits only. It knows no hypervisor and no plugin, so
+//! a VMM that depends on it compiles neither.
+
+mod access;
+mod cpuid;
+mod exit_list;
+mod handler;
+mod host;
+mod index;
+mod no_guest;
+mod outcome;
+mod range;
+#[cfg(feature = "serde")]
+mod serde;
+
+pub use access::{Direction, Directions, MsrAccess, MsrOp, Reason, VcpuId};
+pub use cpuid::{CpuidChange, RegisterChange};
+pub use exit_list::{ExitClaim, ExitList};
+pub use handler::MsrHandler;
+pub use host::{ExitsCause, ExitsRefused, Host, OutsideMemory, VcpuTimes};
+pub use index::MsrIndex;
+pub use no_guest::NoGuest;
+pub use outcome::{Outcome, OutcomeKind};
+pub use range::{MsrRange, ParseRangeError};
