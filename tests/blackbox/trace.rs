@@ -1,4 +1,4 @@
-//! `wasmsr trace show`, `stats` and `diff`: recordings, looked at; and
+//! `wasmsr recording show`, `stats` and `diff`: recordings, looked at; and
 //! recordings that are broken or mean harm.
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -54,12 +54,12 @@ fn recording() -> Recording {
 fn trace(arguments: &[&str], text: &str) -> Run {
     let workdir = Workdir::new();
     workdir.put("r.jsonl", text);
-    let mut all = vec!["trace"];
+    let mut all = vec!["recording"];
     all.extend(arguments);
     workdir.wasmsr(&all)
 }
 
-/// Lines of `trace show` that are accesses, with single spaces.
+/// Lines of `recording show` that are accesses, with single spaces.
 fn shown(filters: &[&str]) -> Vec<String> {
     let mut arguments = vec!["show", "r.jsonl"];
     arguments.extend(filters);
@@ -146,7 +146,7 @@ fn standard_input_is_read() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("r.jsonl", recording().text());
     let file = std::fs::File::open(workdir.path().join("r.jsonl")).expect("it is there");
-    let output = wasmsr(&["trace", "stats", "-", "--json"]).stdin(file).output();
+    let output = wasmsr(&["recording", "stats", "-", "--json"]).stdin(file).output();
     let output = output.expect("the command runs");
     let report: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     assert_eq!(report["total"]["reads"], 5, "{report:#}");
@@ -157,7 +157,9 @@ fn a_reader_may_go_away() -> Outcome {
     let workdir = Workdir::new();
     let many = (0..20_000).fold(Recording::with(&[]), |all, _| all.access(json!({})));
     workdir.put("r.jsonl", many.text());
-    for arguments in [&["trace", "show", "r.jsonl"][..], &["trace", "show", "r.jsonl", "--json"]] {
+    for arguments in
+        [&["recording", "show", "r.jsonl"][..], &["trace", "show", "r.jsonl", "--json"]]
+    {
         let mut command = wasmsr(arguments);
         command.current_dir(workdir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the command starts");
@@ -207,7 +209,7 @@ fn diff(a: &Recording, b: &Recording, arguments: &[&str]) -> Run {
     let workdir = Workdir::new();
     workdir.put("a.jsonl", a.text());
     workdir.put("b.jsonl", b.text());
-    let mut all = vec!["trace", "diff", "a.jsonl", "b.jsonl"];
+    let mut all = vec!["recording", "diff", "a.jsonl", "b.jsonl"];
     all.extend(arguments);
     workdir.wasmsr(&all)
 }
@@ -285,7 +287,7 @@ fn a_filter_of_answers_chooses_pairs() -> Outcome {
 
 fn the_last_access_is_not_waited_behind() -> Outcome {
     let text = Recording::with(&[]).access(json!({})).text();
-    let mut child = wasmsr(&["trace", "show", "-", "--limit", "1"])
+    let mut child = wasmsr(&["recording", "show", "-", "--limit", "1"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -337,9 +339,9 @@ fn what_is_no_recording_is_refused() -> Outcome {
         // What is whole has been shown by then.
         trace(&["show", "r.jsonl"], text).exited(2).said(parts);
     }
-    Workdir::new().wasmsr(&["trace", "show", "x"]).refused(&["x", "No such file"]);
-    Workdir::new().wasmsr(&["trace", "show", "."]).refused(&["Is a directory"]);
-    Running::start(&mut wasmsr(&["trace", "diff", "-", "-"])).finish().refused(&["not both"]);
+    Workdir::new().wasmsr(&["recording", "show", "x"]).refused(&["x", "No such file"]);
+    Workdir::new().wasmsr(&["recording", "show", "."]).refused(&["Is a directory"]);
+    Running::start(&mut wasmsr(&["recording", "diff", "-", "-"])).finish().refused(&["not both"]);
     Ok(())
 }
 
@@ -355,14 +357,14 @@ fn hostile_names_do_nothing_to_a_terminal() -> Outcome {
     workdir.put("unknown.jsonl", unknown);
     workdir.put("none.jsonl", Recording::with(&[]).text());
     for arguments in [
-        &["trace", "show", "r.jsonl", "--calls"][..],
-        &["trace", "show", "r.jsonl", "--json"],
-        &["trace", "stats", "r.jsonl"],
-        &["trace", "stats", "r.jsonl", "--json"],
-        &["trace", "diff", "r.jsonl", "none.jsonl"],
-        &["trace", "diff", "r.jsonl", "none.jsonl", "--json"],
-        &["trace", "report", "r.jsonl", "-o", "-"],
-        &["trace", "stats", "unknown.jsonl"],
+        &["recording", "show", "r.jsonl", "--calls"][..],
+        &["recording", "show", "r.jsonl", "--json"],
+        &["recording", "stats", "r.jsonl"],
+        &["recording", "stats", "r.jsonl", "--json"],
+        &["recording", "diff", "r.jsonl", "none.jsonl"],
+        &["recording", "diff", "r.jsonl", "none.jsonl", "--json"],
+        &["recording", "report", "r.jsonl", "-o", "-"],
+        &["recording", "stats", "unknown.jsonl"],
     ] {
         let run = workdir.wasmsr(arguments);
         assert!(format!("{}{}", run.stdout, run.stderr).contains("evil"), "{arguments:?}:\n{run}");
@@ -395,12 +397,12 @@ fn a_real_run_can_be_looked_at() -> Outcome {
     let (workdir, running) = vm.start("r 1000 -> 2a\nw 1000 5 -> fault\nr 1000 -> 2a")?;
     running.finish().exited(guest_exit(0));
     let report =
-        json_of(workdir.wasmsr(&["trace", "stats", "r.jsonl", "--json", "--msr", "0x1000"]));
+        json_of(workdir.wasmsr(&["recording", "stats", "r.jsonl", "--json", "--msr", "0x1000"]));
     let counts = ["reads", "writes", "faults", "failures"].map(|key| report["total"][key].clone());
     assert_eq!(counts, [2, 1, 1, 1].map(Value::from), "{report:#}");
-    workdir.wasmsr(&["trace", "diff", "r.jsonl", "r.jsonl"]).exited(0);
-    let run = workdir.wasmsr(&["trace", "show", "r.jsonl", "--outcome", "failed"]).exited(0);
+    workdir.wasmsr(&["recording", "diff", "r.jsonl", "r.jsonl"]).exited(0);
+    let run = workdir.wasmsr(&["recording", "show", "r.jsonl", "--outcome", "failed"]).exited(0);
     assert_eq!(run.stdout.matches("the plugin failed").count(), 1, "{run}");
-    workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "page.html"]).exited(0);
+    workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "page.html"]).exited(0);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `wasmsr trace report`: the page as text, and as people use it, in a browser
+//! `wasmsr recording report`: the page as text, and as people use it, in a browser
 //! with keys and pointer.
 
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ fn recording() -> Recording {
 fn page(recording: &Recording, arguments: &[&str]) -> (Workdir, String) {
     let workdir = Workdir::new();
     workdir.put("r.jsonl", recording.text());
-    let mut all = vec!["trace", "report", "r.jsonl", "-o", "page.html"];
+    let mut all = vec!["recording", "report", "r.jsonl", "-o", "page.html"];
     all.extend(arguments);
     let run = workdir.wasmsr(&all).exited(0);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
@@ -136,11 +136,11 @@ fn a_recording_is_not_overwritten() -> Outcome {
     std::fs::hard_link(path("r.jsonl"), path("hard")).expect("the disk has links");
     std::os::unix::fs::symlink("r.jsonl", path("soft")).expect("the disk has links");
     for output in ["./r.jsonl", "hard", "soft", "other.jsonl"] {
-        let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", output]);
+        let run = workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", output]);
         run.refused(&[output, "another name"]);
     }
     let stdin = std::fs::File::open(path("r.jsonl")).expect("it is there");
-    let run = wasmsr(&["trace", "report", "-", "-o", "hard"])
+    let run = wasmsr(&["recording", "report", "-", "-o", "hard"])
         .current_dir(workdir.path())
         .stdin(stdin)
         .output()
@@ -149,7 +149,7 @@ fn a_recording_is_not_overwritten() -> Outcome {
     for name in ["r.jsonl", "other.jsonl"] {
         assert_eq!(std::fs::read_to_string(path(name)).expect("it is there"), text);
     }
-    let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "none/page.html"]);
+    let run = workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "none/page.html"]);
     run.refused(&["none/page.html", "No such file"]);
     Ok(())
 }
@@ -167,16 +167,16 @@ fn the_page_is_for_whom_the_recording_is_for() -> Outcome {
     for wanted in [0o600, 0o640] {
         let permissions = std::fs::Permissions::from_mode(wanted);
         std::fs::set_permissions(path("r.jsonl"), permissions).expect("it is ours");
-        workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "page.html"]).exited(0);
+        workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "page.html"]).exited(0);
         assert_eq!(mode("page.html"), wanted);
     }
     let stdin = std::fs::File::open(path("r.jsonl")).expect("it is there");
-    let mut command = wasmsr(&["trace", "report", "-", "-o", "page.html"]);
+    let mut command = wasmsr(&["recording", "report", "-", "-o", "page.html"]);
     let status = command.current_dir(workdir.path()).stdin(stdin).status();
     assert!(status.expect("the command runs").success());
     assert_eq!(mode("page.html"), 0o600);
     // A device stays one.
-    workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "/dev/null"]).exited(0);
+    workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "/dev/null"]).exited(0);
     assert!(!std::fs::metadata("/dev/null").expect("it is there").is_file());
     Ok(())
 }
@@ -195,7 +195,7 @@ fn a_part_has_its_own_time() -> Outcome {
     let (workdir, page) = page(&late_boot(), &["--boot", "2"]);
     assert!(page.contains("<dt>Over</dt><dd>2.00 s</dd>"), "not from its begin");
     assert!(page.contains("<dt>Rate</dt><dd>1/s</dd>"), "not from its begin");
-    let run = workdir.wasmsr(&["trace", "stats", "r.jsonl", "--boot", "2", "--json"]).exited(0);
+    let run = workdir.wasmsr(&["recording", "stats", "r.jsonl", "--boot", "2", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
     assert_eq!(report["duration_ns"], 2_000_000_000_u64);
     Ok(())

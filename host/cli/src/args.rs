@@ -9,9 +9,9 @@ use clap::{
 };
 use clap_complete::Shell;
 use wasmsr_interface::MsrRange;
+use wasmsr_stats::Address;
 
 use crate::exit;
-use crate::live::address::Address;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -86,7 +86,7 @@ pub(crate) enum Verb {
     Top(Top),
     /// Look at recordings of a guest's accesses, which `run --record` writes
     #[command(subcommand)]
-    Trace(Trace),
+    Recording(Recording),
     /// Say whether this host is fit, and what to do where it is not
     Doctor(Doctor),
     /// Make profile lines of another VMM's configuration
@@ -114,7 +114,7 @@ pub(crate) struct Run {
     pub(crate) on_reboot: OnReboot,
 
     /// Write every MSR access to this file, with its answer and all that
-    /// plugins asked of the host: JSON Lines, for `trace` and `replay`
+    /// plugins asked of the host: JSON Lines, for `recording` and `replay`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
 
@@ -387,19 +387,19 @@ pub(crate) struct Firecracker {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Trace {
+pub(crate) enum Recording {
     /// Print a recording, an access a line
-    Show(TraceShow),
+    Show(RecordingShow),
     /// Count a recording's accesses and time them, by MSR and plugin
-    Stats(TraceStats),
+    Stats(RecordingStats),
     /// Compare two recordings; ends with 1 if they differ
-    Diff(TraceDiff),
+    Diff(RecordingDiff),
     /// Write a page about a recording, to be opened in a browser
-    Report(TraceReport),
+    Report(RecordingReport),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceShow {
+pub(crate) struct RecordingShow {
     /// The recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
@@ -421,7 +421,7 @@ pub(crate) struct TraceShow {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceStats {
+pub(crate) struct RecordingStats {
     /// The recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
@@ -435,7 +435,7 @@ pub(crate) struct TraceStats {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceDiff {
+pub(crate) struct RecordingDiff {
     /// A recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) a: PathBuf,
@@ -457,7 +457,7 @@ pub(crate) struct TraceDiff {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceReport {
+pub(crate) struct RecordingReport {
     /// The recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,

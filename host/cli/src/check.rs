@@ -6,11 +6,11 @@ use wasmsr_engine::profile::Boot;
 use wasmsr_vmm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::{Loaded, load_options};
-use crate::plain::{plain, pretty_json};
-use crate::tables::{range_name, table};
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, pretty_json};
+use crate::terminal::tables::{range_name, table};
 
 /// Checks a profile and prints what follows from it.
 pub(crate) fn check(args: &args::Check) -> Result<Code, Failure> {

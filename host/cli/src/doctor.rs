@@ -8,10 +8,10 @@ use wasmsr_toolchain::{Missing, WasmToolchain};
 use wasmsr_vmm::{Finding, Fitness};
 
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::cache_directory;
-use crate::tables::table;
+use crate::terminal::console::print;
+use crate::terminal::tables::table;
 
 /// Looks at the host and prints a line a point. Code 12 if nothing would run.
 pub(crate) fn doctor(args: &args::Doctor) -> Result<Code, Failure> {

@@ -5,32 +5,18 @@
 
 mod args;
 mod check;
-mod completions;
-mod console;
 mod convert;
 mod doctor;
-#[cfg(test)]
-mod documented;
 mod exit;
-mod firecracker;
-mod live;
+mod help;
 mod loaded;
-mod man;
-mod plain;
 mod plugin;
-mod progress;
-mod recorded;
 mod recording;
-#[cfg(test)]
-mod reference;
 mod replay;
 mod run;
-mod signals;
 mod stats;
-mod summary;
-mod tables;
+mod terminal;
 mod top;
-mod trace;
 mod whole_file;
 
 use std::process::ExitCode;
@@ -38,8 +24,9 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format;
 
-use args::{Convert, Trace, Verb};
+use args::{Convert, Verb};
 use exit::Failure;
+use terminal::console;
 
 fn main() -> ExitCode {
     let cli = args::parse();
@@ -61,14 +48,11 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),
-        Verb::Trace(Trace::Show(args)) => trace::show(&args),
-        Verb::Trace(Trace::Stats(args)) => trace::stats(&args),
-        Verb::Trace(Trace::Diff(args)) => trace::diff(&args),
-        Verb::Trace(Trace::Report(args)) => trace::report(&args),
+        Verb::Recording(verb) => recording::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
-        Verb::Completions(args) => completions::completions(&args),
-        Verb::Man(args) => man::man(&args),
+        Verb::Completions(args) => help::completions::completions(&args),
+        Verb::Man(args) => help::man::man(&args),
     }
 }
 

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use wasmsr_engine::plugin::{Manifest, RegisterSpec, UnhandledReason};
 
-use crate::plain::plain;
-use crate::tables::{range_name, table};
+use crate::terminal::plain::plain;
+use crate::terminal::tables::{range_name, table};
 
 /// Everything that a plugin wants to answer and to have.
 #[derive(Serialize)]

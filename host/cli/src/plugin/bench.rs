@@ -16,11 +16,11 @@ use super::cost::{Bench, Cost, Deed, FAILED};
 use super::measure;
 use super::subject::Subject;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::plain::{plain, pretty_json};
-use crate::progress::Progress;
-use crate::tables::table;
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, pretty_json};
+use crate::terminal::progress::Progress;
+use crate::terminal::tables::table;
 
 /// Most MSRs that are measured: a plugin may claim thousands.
 const MOST_MSRS: usize = 32;

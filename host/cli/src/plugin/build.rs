@@ -5,9 +5,9 @@ use bytesize::ByteSize;
 use super::report::Report;
 use super::subject::Subject;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::plain::{plain, pretty_json};
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, pretty_json};
 
 /// Builds a crate, and prints what came of it and what it asks for.
 pub(crate) fn build(args: &args::Build) -> Result<Code, Failure> {

@@ -8,9 +8,9 @@ use wasmsr_engine::plugin;
 use super::report::{Item, Report};
 use super::subject::filter_of;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::plain::{plain, plain_up_to, pretty_json};
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, plain_up_to, pretty_json};
 
 /// Prints a plugin's manifest, exports and imports.
 pub(crate) fn inspect(args: &args::Inspect) -> Result<Code, Failure> {

@@ -7,7 +7,7 @@ mod cost;
 mod inspect;
 mod measure;
 mod new;
-mod recorded;
+mod recording_test;
 mod report;
 mod subject;
 mod template;

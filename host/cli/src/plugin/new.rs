@@ -12,8 +12,8 @@ use wasmsr_engine::plugin::{Manifest, ManifestError};
 use super::subject::filter_of;
 use super::template::Template;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
+use crate::terminal::console::print;
 
 /// Most MSRs for which a new plugin keeps values: they take half of the memory
 /// that an instance has by default.

@@ -10,13 +10,13 @@ use serde::Serialize;
 use wasmsr_engine::LoadOptions;
 use wasmsr_engine::trace::{self, Difference, Trace};
 
-use super::recorded::{self, Kept, Rerun};
+use super::recording_test::{self, Kept, MOST_DIFFERENCES, Rerun};
 use super::subject::Subject;
 use crate::args;
-use crate::console::{print, say, stdout_is_coloured};
 use crate::exit::{Code, Failure};
-use crate::plain::{plain_up_to, pretty_json};
-use crate::progress::Progress;
+use crate::terminal::console::{print, say, stdout_is_coloured};
+use crate::terminal::plain::{plain_up_to, pretty_json};
+use crate::terminal::progress::Progress;
 use crate::whole_file::WholeFile;
 
 /// Runs the tests of a plugin. Code 1 if one fails.
@@ -24,7 +24,7 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
     let subject = Subject::get(&args.subject)?;
     let tests = args.traces.clone().unwrap_or_else(|| subject.folder.join("traces"));
     if let Some(recording) = &args.add {
-        let Kept { path, accesses, left_out } = recorded::keep(recording, &subject, &tests)?;
+        let Kept { path, accesses, left_out } = recording_test::keep(recording, &subject, &tests)?;
         let others = match left_out {
             0 => String::new(),
             _ => format!(", without {left_out} that other plugins answered"),
@@ -56,9 +56,6 @@ enum Answers {
     Bless,
 }
 
-/// Most differences of one test that are listed.
-pub(super) const MOST_DIFFERENCES: usize = 20;
-
 /// Longest line that is shown, in characters.
 const LONGEST_LINE: usize = 4096;
 
@@ -66,7 +63,7 @@ const LONGEST_LINE: usize = 4096;
 type Run = fn(&Path, &Subject, Answers) -> Verdict;
 
 /// The kinds of files that are tests, by the end of their names.
-const KINDS: &[(&str, Run)] = &[("trace", run_trace), (recorded::ENDING, run_recording)];
+const KINDS: &[(&str, Run)] = &[("trace", run_trace), (recording_test::ENDING, run_recording)];
 
 /// The tests in a folder, in order of their names.
 fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Failure> {
@@ -181,7 +178,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 /// A recording of a guest: its accesses with the answers of then.
 fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let Rerun { differences, more, unprompted } =
-        match recorded::rerun(path, subject, answers == Answers::Bless) {
+        match recording_test::rerun(path, subject, answers == Answers::Bless) {
             Ok(rerun) => rerun,
             Err(failure) => return Verdict::Broken { why: format!("{:#}", failure.error) },
         };

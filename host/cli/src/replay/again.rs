@@ -8,7 +8,7 @@ use wasmsr_engine::record::{Boot, Line, Replay};
 use wasmsr_engine::{Engine, LoadOptions, Profile};
 
 use crate::exit::Failure;
-use crate::recording::{Read, Recording};
+use crate::recording::reader::{Read, RecordingReader};
 
 /// Loads a profile's plugins for the host that a boot was recorded on, which
 /// decides who yields to the kernel. Shadows have no part in answers.
@@ -41,7 +41,7 @@ pub(crate) fn run(
 ) -> Result<u64, Failure> {
     let mut replay: Option<Replay> = None;
     let mut unprompted = 0;
-    let recording = Recording::open(path)?;
+    let recording = RecordingReader::open(path)?;
     let name = recording.name().to_owned();
     for read in recording {
         let Read { number, line: was, .. } = read?;

@@ -14,12 +14,12 @@ use wasmsr_interface::MsrIndex;
 pub(crate) use self::again::{Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::load_options;
-use crate::plain::{json, plain_up_to};
-use crate::recording::NewRecording;
-use crate::tables::table;
+use crate::recording::rewrite::NewRecording;
+use crate::terminal::console::print;
+use crate::terminal::plain::{json, plain_up_to};
+use crate::terminal::tables::table;
 
 /// Replays a recording and lists the differences.
 pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {

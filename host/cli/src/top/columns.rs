@@ -1,8 +1,18 @@
 //! The columns of `top`, and which of them a screen has room for.
 
-use super::model::{By, Line};
+use wasmsr_stats::{OTHERS, POLICY, Shadow};
+
+use super::line::Line;
 use super::value::Value;
-use crate::live::snapshot::{OTHERS, POLICY, Shadow};
+
+/// What a line stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Msr,
+    Plugin,
+    /// A shadow beside its plugin.
+    Shadow,
+}
 
 /// The columns of lines, which are also what these are sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! `wasmsr top`: a running VM, watched.
 
 mod columns;
+mod line;
 mod model;
 mod value;
 mod view;
@@ -19,16 +20,15 @@ use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{LeaveAlternateScreen, disable_raw_mode};
+use wasmsr_stats::{AskError, Snapshot, Vm};
 
 use crate::args;
-use crate::console;
 use crate::exit::{Code, Failure};
-use crate::live::client::{self, AskError, Vm};
-use crate::live::snapshot::Snapshot;
-use crate::signals;
-use crate::tables;
-use columns::Column;
-use model::{After, By, Key, Model};
+use crate::terminal::console;
+use crate::terminal::signals;
+use crate::terminal::tables;
+use columns::{By, Column};
+use model::{After, Key, Model};
 use view::Palette;
 
 /// How soon a signal or an answer is seen.
@@ -42,7 +42,7 @@ pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
             "`top` needs a terminal; `--batch` prints lines, and `wasmsr stats` looks once"
         )));
     }
-    let (vm, first) = client::find(args.vm.as_deref())?;
+    let (vm, first) = wasmsr_stats::find(args.vm.as_deref())?;
     let signal = listen(if args.batch { || () } else { restore_at_once })
         .context("cannot listen to signals")
         .map_err(Failure::host)?;

@@ -4,23 +4,16 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
-use super::columns::Column;
-use crate::live::snapshot::{POLICY, Row, Shadow, Snapshot};
+use wasmsr_stats::{POLICY, Row, Shadow, Snapshot};
+
+use super::columns::{By, Column};
+use super::line::Line;
 
 /// Looks that the sparkline remembers.
 const HISTORY: usize = 240;
 
 /// Longest filter that can be typed.
 const LONGEST_FILTER: usize = 64;
-
-/// What a line stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
-    Msr,
-    Plugin,
-    /// A shadow beside its plugin.
-    Shadow,
-}
 
 /// Which accesses the times and the fuel are of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +22,6 @@ pub(crate) enum Times {
     Boot,
     /// Those since the look before.
     Look,
-}
-
-/// A line of the table.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Line {
-    /// In hexadecimal; `None` for a plugin's line, and for the rarest.
-    pub(crate) msr: Option<String>,
-    pub(crate) name: Option<String>,
-    /// `None` for the policy.
-    pub(crate) plugin: Option<String>,
-    /// Accesses a second since the look before.
-    pub(crate) rate: f64,
-    pub(crate) total: u64,
-    /// Of all accesses since the look before, in percent.
-    pub(crate) share: f64,
-    pub(crate) mean: Option<u64>,
-    pub(crate) p99: Option<u64>,
-    pub(crate) faults: u64,
-    pub(crate) failures: u64,
-    pub(crate) fuel: Option<u64>,
 }
 
 /// A key, as far as `top` knows it.

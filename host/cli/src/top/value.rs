@@ -1,6 +1,6 @@
 //! What stands in a cell: whole where there is room, else what matters of it.
 
-use crate::tables;
+use crate::terminal::tables;
 
 /// A cell's content.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,12 +5,12 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table};
+use wasmsr_stats::Shadow;
 
-use super::columns::{Room, SHADOWS, fitting};
-use super::model::{By, Model, Times};
+use super::columns::{By, Room, SHADOWS, fitting};
+use super::model::{Model, Times};
 use super::value::{Value, cut, cut_front};
-use crate::live::snapshot::Shadow;
-use crate::tables;
+use crate::terminal::tables;
 
 /// Whether the screen has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
