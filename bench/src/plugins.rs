@@ -62,8 +62,17 @@ impl Setup {
 
     /// Makes `image` the guest and returns the profile's path.
     pub(crate) fn boots(&self, image: &[u8]) -> Result<PathBuf> {
-        fs::write(self.directory.path().join("guest.flat"), image)?;
-        self.boots_as(&image_tables())
+        self.image(image)?;
+        let tables =
+            format!("[vm]\nmemory = \"{}MiB\"\n[boot]\nimage = \"{IMAGE}\"\n", GUEST_MEMORY >> 20);
+        self.boots_as(&tables)
+    }
+
+    /// Puts `image` beside the plugins and returns its path.
+    pub(crate) fn image(&self, image: &[u8]) -> Result<PathBuf> {
+        let path = self.directory.path().join(IMAGE);
+        fs::write(&path, image)?;
+        Ok(path)
     }
 
     /// Makes what these tables of a profile say the guest and returns the
@@ -74,9 +83,9 @@ impl Setup {
         Ok(path)
     }
 
-    /// The profile for an image.
+    /// The plugins' part of the profile.
     pub(crate) fn profile(&self) -> Result<Profile> {
-        Ok(Profile::parse(&self.path(), &(image_tables() + &self.plugins))?)
+        Ok(Profile::parse(&self.path(), &self.plugins)?)
     }
 
     fn path(&self) -> PathBuf {
@@ -94,9 +103,7 @@ impl Setup {
 /// Of every profile for an image.
 pub(crate) const GUEST_MEMORY: u64 = 64 << 20;
 
-fn image_tables() -> String {
-    format!("[vm]\nmemory = \"{}MiB\"\n[boot]\nimage = \"guest.flat\"\n", GUEST_MEMORY >> 20)
-}
+const IMAGE: &str = "guest.flat";
 
 const ARCH_CONFIG: &str = "config = { value = 0x2b }";
 

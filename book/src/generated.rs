@@ -38,6 +38,16 @@ pub fn hold_file(file: &str, text: &str) {
     write_or_compare(&path, file, &committed, text);
 }
 
+/// The text of a file that comes from the code, a path from the workspace.
+///
+/// # Panics
+/// If it cannot be read: it is what a test calls.
+#[track_caller]
+pub fn committed(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
 #[track_caller]
 fn write_or_compare(path: &Path, name: &str, committed: &str, current: &str) {
     if env::var_os("BLESS").is_some() {

@@ -4,4 +4,5 @@
 pub mod generated;
 pub mod links;
 pub mod pages;
+pub mod reference;
 pub mod rendered;

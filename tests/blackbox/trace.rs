@@ -158,7 +158,7 @@ fn a_reader_may_go_away() -> Outcome {
     let many = (0..20_000).fold(Recording::with(&[]), |all, _| all.access(json!({})));
     workdir.put("r.jsonl", many.text());
     for arguments in
-        [&["recording", "show", "r.jsonl"][..], &["trace", "show", "r.jsonl", "--json"]]
+        [&["recording", "show", "r.jsonl"][..], &["recording", "show", "r.jsonl", "--json"]]
     {
         let mut command = wasmsr(arguments);
         command.current_dir(workdir.path()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -88,7 +88,7 @@ fn access(vcpu: &mut VcpuDispatch, msr: u32, value: Option<u64>) -> Outcome {
 fn engine(fuse: &str) -> Option<Engine> {
     let plugins = plugins();
     let text = format!(
-        "[boot]\nguest = \"hello\"\n\
+        "\
          [[plugin]]\npath = \"vendor_range.wasm\"\nconfig.registers = [\n\
            {{ msr = {SCRATCH}, access = \"read-write\" }},\n\
            {{ msr = {FUSE}, access = \"write-once\"{fuse} }},\n]\n"

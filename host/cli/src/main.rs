@@ -11,6 +11,7 @@ mod exit;
 mod help;
 mod loaded;
 mod plugin;
+mod profile;
 mod recording;
 mod replay;
 mod run;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    CpuidChange, Directions, ExitList, ExitsCause, Host, MsrRange, NoGuest, VcpuId,
+    CpuidChange, Directions, ExitList, ExitsCause, Host, KernelVersion, MsrRange, NoGuest, VcpuId,
 };
 
 use crate::claims::{self, Answers};
@@ -15,7 +15,7 @@ use crate::intercepts::Intercepts;
 use crate::metrics::Metrics;
 use crate::msr::{Claim, Policy};
 use crate::plugin::{CodeCache, Compiler, Manifest, Plugin, Scope};
-use crate::profile::{KernelVersion, PluginConfig, Profile, Sha256};
+use crate::profile::{PluginConfig, Profile, Sha256};
 use crate::record::Recorder;
 use crate::report::Reports;
 use crate::seat::SeatPlan;

@@ -24,14 +24,12 @@ pub mod plugin;
 pub mod profile;
 mod rate_limit;
 pub mod record;
-#[cfg(test)]
-mod reference;
 mod report;
 mod seat;
 mod shadow;
 mod start;
 mod state;
-mod toml_file;
+pub mod toml_file;
 pub mod trace;
 mod turns;
 mod unanswered;

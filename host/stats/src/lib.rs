@@ -17,7 +17,7 @@
 //! # let directory = std::env::temp_dir().join(format!("wasmsr-doc-{}", std::process::id()));
 //! # std::fs::create_dir(&directory)?;
 //! # let metrics = format!("unix:{}", directory.join("metrics.sock").display()).parse()?;
-//! let profile = Profile::parse(Path::new("vm.toml"), "boot.guest = \"hello\"")?;
+//! let profile = Profile::parse(Path::new("vm.toml"), "")?;
 //! let engine = Engine::load(&profile, &LoadOptions::default())?;
 //! let statistics = Statistics::offer(&profile.path, Some(&metrics))?;
 //!

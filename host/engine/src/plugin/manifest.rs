@@ -5,14 +5,14 @@ use std::fmt;
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Deserialize;
+#[cfg(test)]
+use wasmsr_book::reference::kind;
 use wasmsr_interface::{Direction, Directions, MsrRange, Reason, RegisterChange};
 
 use super::capability::Capability;
 use super::listed::{ListedClaim, ListedError};
 use super::overlap::Overlap;
 use super::places::{self, Spot};
-#[cfg(test)]
-use crate::reference::kind;
 use crate::toml_file::{self, Place, TomlError};
 
 /// Name of the Wasm custom section that holds the manifest.
@@ -466,8 +466,9 @@ impl CpuidLeaf {
 
 #[cfg(test)]
 mod tests {
+    use wasmsr_book::reference::Reference;
+
     use super::*;
-    use crate::reference::Reference;
 
     #[test]
     fn the_reference_is_current() {

@@ -26,12 +26,15 @@ use std::sync::Arc;
 pub use difference::{Difference, blessed, differences};
 pub(crate) use host::ScriptedHost;
 use line::Line;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 pub(crate) use step::Fact;
 use step::Step;
-use wasmsr_interface::{Host, MsrHandler, VcpuId};
+use wasmsr_interface::{Host, MAX_VCPUS, MsrHandler, VcpuId};
 
 use crate::engine::{Engine, LoadOptions, Started};
 use crate::profile::{Profile, ProfileError};
+use crate::toml_file;
 
 /// Why a trace cannot be run to its end.
 #[derive(Debug, thiserror::Error)]
@@ -110,10 +113,7 @@ impl<'a> Trace<'a> {
 }
 
 fn parse_profile(text: &str, directory: &Path) -> Result<Profile, TraceError> {
-    // A profile needs something to boot; nothing boots here. Below the rest,
-    // so that errors have the lines of the trace.
-    let text = format!("{text}\n[boot]\nguest = \"none\"\n");
-    Profile::parse(&directory.join("trace.toml"), &text).map_err(|error| {
+    Profile::parse(&directory.join("trace.toml"), text).map_err(|error| {
         TraceError::Profile(match error {
             // The file is not one that anybody knows.
             ProfileError::Toml { source, .. } => source.to_string(),
@@ -121,6 +121,40 @@ fn parse_profile(text: &str, directory: &Path) -> Result<Profile, TraceError> {
             error @ ProfileError::Read { .. } => error.to_string(),
         })
     })
+}
+
+/// How many vCPUs the tables above the steps ask for: `[vm] vcpus`.
+fn vcpus(text: &str) -> Result<u32, TraceError> {
+    #[derive(Deserialize)]
+    struct File {
+        #[serde(default)]
+        vm: Vm,
+    }
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    struct Vm {
+        vcpus: u32,
+        /// A scripted host has what `ram` steps give it.
+        #[serde(rename = "memory")]
+        _memory: IgnoredAny,
+    }
+
+    impl Default for Vm {
+        fn default() -> Self {
+            Vm { vcpus: 1, _memory: IgnoredAny }
+        }
+    }
+
+    let file: File =
+        toml_file::parse(text).map_err(|error| TraceError::Profile(error.to_string()))?;
+    match file.vm.vcpus {
+        vcpus @ 1..=MAX_VCPUS => Ok(vcpus),
+        vcpus => {
+            let problem = format!("[vm] vcpus = {vcpus} must be 1 to {MAX_VCPUS}");
+            Err(TraceError::Profile(problem))
+        }
+    }
 }
 
 /// A set of plugins in a scripted host, driven step by step.
@@ -146,7 +180,7 @@ impl Rig {
     fn load(profile: &Profile, options: &LoadOptions) -> Result<Self, TraceError> {
         let engine = Engine::load(profile, options)
             .map_err(|error| TraceError::Load(with_sources(&error)))?;
-        let vcpus = profile.vm.vcpus;
+        let vcpus = vcpus(&profile.text)?;
         let host = Arc::new(ScriptedHost::default());
         Ok(Rig { engine, vcpus, host, started: None, cpu: VcpuId(0) })
     }
