@@ -75,12 +75,12 @@ fn json_of(run: Run) -> Value {
 
 fn an_access_is_a_line() -> Outcome {
     let expected = [
-        "0.000001 s 0 read 0x10a IA32_ARCH_CAPABILITIES 0x2b handled arch-capabilities 500 ns",
+        "0.000001 s 0 read 0x10a IA32_ARCH_CAPABILITIES 0x2b value arch-capabilities 500 ns",
         "0.000002 s 0 write 0x10a - 0x1 fault arch-capabilities 500 ns",
-        "0.000003 s 1 read 0x434e5400 - 0x1 handled counter 500 ns",
+        "0.000003 s 1 read 0x434e5400 - 0x1 value counter 500 ns",
         "0.000004 s 0 read 0x434e5401 - - fault counter 500 ns the plugin failed",
         "0.000005 s 0 read 0x1b IA32_APIC_BASE 0xfee00900 kernel (policy) 90 ns",
-        "0.000006 s 0 read 0x434e5400 - 0x1 handled counter 500 ns",
+        "0.000006 s 0 read 0x434e5400 - 0x1 value counter 500 ns",
     ];
     assert_eq!(shown(&[]), expected);
     Ok(())

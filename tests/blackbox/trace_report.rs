@@ -39,7 +39,7 @@ fn recording() -> Recording {
         let (msr, plugin) =
             [("0x434e5400", "counter"), ("0x611", "rapl"), ("0x1b", "rapl")][number % 3];
         let fault = number % 10 == 9;
-        let outcome = if fault { "fault" } else { "handled" };
+        let outcome = if fault { "fault" } else { "value" };
         recording.access(json!({
             "msr": msr, "plugin": plugin, "outcome": outcome, "ns": 100 + number * 7,
             "value": format!("{:#x}", 0x1000 + number),
@@ -82,7 +82,7 @@ fn the_page_says_all_sums_without_a_script() -> Outcome {
         "rapl",
         "<td>1.2.3</td>",
         &"ab".repeat(32),
-        "30 faults by choice",
+        "fault: 30",
     ] {
         assert!(page.contains(part), "no `{part}` in the page");
     }
@@ -120,8 +120,8 @@ fn troubles_of_each_kind_are_kept() -> Outcome {
         (0..1200).fold(Recording::with(&[]), |all, _| all.access(json!({ "outcome": "fault" })));
     let failed = json!({ "outcome": "fault", "failed": true, "plugin": "p", "value": "0x5ee" });
     let (_workdir, page) = page(&faults.access(failed), &["--rows", "10"]);
-    assert!(page.contains("1,200 faults by choice, of which 300 are listed"), "it is not said");
-    assert!(page.contains("1 failure of a plugin"), "it is not said");
+    assert!(page.contains("fault: 1,200, of which 300 are listed"), "it is not said");
+    assert!(page.contains("failed: 1"), "it is not said");
     assert!(page.contains("<span class=\"mark failed\">"), "it is not in its table");
     assert!(page.contains("\"0x5ee\""), "it is not among the accesses");
     Ok(())
@@ -327,7 +327,7 @@ fn a_search_narrows_the_accesses() -> Outcome {
     browser.tab_to("#outcome");
     browser.press(&['f']);
     assert_eq!(counted(&browser), "10 of 300 accesses");
-    assert_eq!(column(&browser, "#accesses", 7), ["fault by choice"; 3]);
+    assert_eq!(column(&browser, "#accesses", 7), ["fault"; 3]);
     Ok(())
 }
 

@@ -80,7 +80,7 @@ impl Sums {
         vec![
             counters(
                 "wasmsr_msr_accesses_total",
-                "MSR accesses that left the kernel, by who answered.",
+                "MSR accesses that left the kernel, by MSR, direction and plugin; (policy) answers what no plugin handles.",
                 pairs
                     .clone()
                     .flat_map(|(key, counts)| {
@@ -90,17 +90,17 @@ impl Sums {
             ),
             counters(
                 "wasmsr_msr_faults_total",
-                "MSR accesses that wasmsr ended with #GP in the guest.",
+                "MSR accesses with the outcome fault: #GP(0) in the guest.",
                 pairs.map(|(key, counts)| by_pair(key, counts.faults)).collect(),
             ),
             counters(
                 "wasmsr_plugin_failures_total",
-                "Accesses, timers, resets and reports at which a plugin failed, or rested after failures.",
+                "Accesses, timers, resets and reports at which a plugin failed, or was in backoff after failures.",
                 plugins().map(|(labels, counts)| counter(labels, counts.failures)).collect(),
             ),
             family(
                 "wasmsr_plugin_access_fuel",
-                "Fuel of an access, of a sample of all.",
+                "Fuel of an access, for a sample of all accesses.",
                 MetricType::SUMMARY,
                 plugins()
                     .map(|(labels, counts)| summary(labels, float(counts.fuel), counts.metered))
@@ -108,7 +108,7 @@ impl Sums {
             ),
             family(
                 "wasmsr_msr_access_duration_seconds",
-                "Time of an access in engine and plugin, of a sample of all.",
+                "Time of an access in engine and plugin, for a sample of all accesses.",
                 MetricType::HISTOGRAM,
                 plugins().map(|(labels, counts)| histogram(labels, counts)).collect(),
             ),
@@ -134,12 +134,12 @@ impl Sums {
         vec![
             counters(
                 "wasmsr_shadow_accesses_total",
-                "Accesses that were put to a shadow as well.",
+                "Accesses that a shadow was given as well.",
                 shadows().map(|(labels, counts)| counter(labels, counts.accesses)).collect(),
             ),
             counters(
                 "wasmsr_shadow_differences_total",
-                "Times at which a shadow did otherwise than the plugin in charge.",
+                "Times at which a shadow differed from the plugin in charge.",
                 self.shadows.iter().flat_map(differences).collect(),
             ),
             counters(
@@ -149,7 +149,7 @@ impl Sums {
             ),
             family(
                 "wasmsr_shadow_duration_seconds",
-                "What a shadow added to the time of accesses.",
+                "Time that a shadow added to accesses.",
                 MetricType::SUMMARY,
                 shadows()
                     .map(|(labels, it)| summary(labels, it.took.as_secs_f64(), it.timed))
@@ -157,13 +157,13 @@ impl Sums {
             ),
             family(
                 "wasmsr_shadow_access_fuel",
-                "Fuel of a shadow for an access.",
+                "Fuel of an access in a shadow.",
                 MetricType::SUMMARY,
                 shadows().map(|(labels, it)| summary(labels, float(it.fuel), it.metered)).collect(),
             ),
             family(
                 "wasmsr_shadow_in_charge_access_fuel",
-                "Fuel of the plugin in charge for the same accesses.",
+                "Fuel of the same accesses in the plugin in charge.",
                 MetricType::SUMMARY,
                 shadows()
                     .map(|(labels, it)| summary(labels, float(it.fuel_in_charge), it.metered))

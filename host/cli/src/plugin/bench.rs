@@ -12,7 +12,7 @@ use wasmsr_engine::profile::PluginConfig;
 use wasmsr_engine::{Engine, LoadOptions, MapEntry, Profile};
 use wasmsr_interface::{Direction, MsrIndex, MsrRange, NoGuest, Reason};
 
-use super::cost::{Bench, Cost, Deed, FAILED};
+use super::cost::{Bench, Cost, Deed};
 use super::measure;
 use super::subject::Subject;
 use crate::args;
@@ -21,6 +21,7 @@ use crate::terminal::console::print;
 use crate::terminal::plain::{plain, pretty_json};
 use crate::terminal::progress::Progress;
 use crate::terminal::tables::table;
+use crate::terminal::words::FAILED;
 
 /// Most MSRs that are measured: a plugin may claim thousands.
 const MOST_MSRS: usize = 32;

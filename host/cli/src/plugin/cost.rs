@@ -9,9 +9,7 @@ use wasmsr_engine::{Engine, Metrics, VcpuDispatch};
 use wasmsr_interface::{Direction, Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, Reason};
 
 use super::measure::{self, Outcomes, Pair};
-
-/// How an access ends in which the plugin fails.
-pub(super) const FAILED: &str = "failed";
+use crate::terminal::words::{FAILED, PASS};
 
 /// Accesses of a fresh plugin before its fuel is read: the first may be a
 /// special one.
@@ -140,7 +138,7 @@ impl Fresh {
         if self.failures() > 0 {
             FAILED
         } else if passed == all {
-            "pass"
+            PASS
         } else {
             outcomes.only().filter(|_| passed == 0).unwrap_or("mixed")
         }

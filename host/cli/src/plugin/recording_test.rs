@@ -31,13 +31,13 @@ pub(super) struct Rerun {
     /// How many more there are.
     pub(super) more: u64,
     /// Host calls that were not recorded.
-    pub(super) unprompted: u64,
+    pub(super) unmatched: u64,
 }
 
 /// Runs a recording with the subject and the plugins beside it, as a trace is
 /// run. With `bless` the answers that differ are written into it.
 pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun, Failure> {
-    let mut rerun = Rerun { differences: Vec::new(), more: 0, unprompted: 0 };
+    let mut rerun = Rerun { differences: Vec::new(), more: 0, unmatched: 0 };
     let mut blessed = bless.then(|| NewRecording::begin(path)).transpose()?;
     let engine_of = |boot: &Boot| {
         let mut profile = Profile::parse(&boot.profile, &boot.text)?;
@@ -50,7 +50,7 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
         load(profile, boot, &LoadOptions::default())
     };
     let mut tested = Vec::new();
-    rerun.unprompted = run(path, engine_of, &mut |step| {
+    rerun.unmatched = run(path, engine_of, &mut |step| {
         if let Line::Boot(boot) = step.was {
             tested = boot.plugins.iter().map(|plugin| plugin.name.clone()).collect();
         }

@@ -177,14 +177,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 /// A recording of a guest: its accesses with the answers of then.
 fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
-    let Rerun { differences, more, unprompted } =
+    let Rerun { differences, more, unmatched } =
         match recording_test::rerun(path, subject, answers == Answers::Bless) {
             Ok(rerun) => rerun,
             Err(failure) => return Verdict::Broken { why: format!("{:#}", failure.error) },
         };
-    if unprompted > 0 {
+    if unmatched > 0 {
         tracing::warn!(
-            "{}: {unprompted} host calls were not recorded and were answered with what was last \
+            "{}: {unmatched} host calls were not recorded and were answered with what was last \
              known",
             path.display()
         );

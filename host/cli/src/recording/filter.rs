@@ -4,6 +4,7 @@ use wasmsr_engine::record::{Access, Line, Op, PluginCall};
 use wasmsr_interface::OutcomeKind;
 
 use crate::args::{AccessFilter, FilterOp, FilterOutcome};
+use crate::terminal::words::FAILED;
 
 /// What `--plugin` calls accesses that no plugin decided.
 pub(crate) const POLICY: &str = "policy";
@@ -93,24 +94,25 @@ impl FilterOp {
 
 impl FilterOutcome {
     fn takes(self, access: &Access) -> bool {
-        match self {
-            FilterOutcome::Value => access.outcome == OutcomeKind::Value,
-            FilterOutcome::Ok => access.outcome == OutcomeKind::Done,
-            FilterOutcome::Fault => access.outcome == OutcomeKind::Fault,
-            FilterOutcome::Kernel => access.outcome == OutcomeKind::Kernel,
-            FilterOutcome::Stop => access.outcome == OutcomeKind::Stop,
-            FilterOutcome::Failed => access.failed,
+        match self.kind() {
+            Some(kind) => access.outcome == kind,
+            None => access.failed,
         }
     }
 
     fn name(self) -> &'static str {
+        self.kind().map_or(FAILED, OutcomeKind::name)
+    }
+
+    /// The outcome; `None` for failures, which may have any.
+    fn kind(self) -> Option<OutcomeKind> {
         match self {
-            FilterOutcome::Value => "value",
-            FilterOutcome::Ok => "ok",
-            FilterOutcome::Fault => "fault",
-            FilterOutcome::Kernel => "kernel",
-            FilterOutcome::Stop => "stop",
-            FilterOutcome::Failed => "failed",
+            FilterOutcome::Value => Some(OutcomeKind::Value),
+            FilterOutcome::Ok => Some(OutcomeKind::Done),
+            FilterOutcome::Fault => Some(OutcomeKind::Fault),
+            FilterOutcome::Kernel => Some(OutcomeKind::Kernel),
+            FilterOutcome::Stop => Some(OutcomeKind::Stop),
+            FilterOutcome::Failed => None,
         }
     }
 }

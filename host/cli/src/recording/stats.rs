@@ -150,12 +150,13 @@ fn for_people(tally: &Tally) -> String {
         }
         text += &format!("{}\n\n", table.trim_fmt());
     }
+    let failed = "failed: the plugin trapped or overran a limit";
     let lines = [
         (total.all(), "access", "accesses"),
-        (total.faults, "fault", "faults"),
-        (total.failures, "failure of a plugin", "failures of plugins"),
-        (total.kernel, "left to KVM", "left to KVM"),
-        (total.stops, "that ended the run", "that ended the run"),
+        (total.faults, "fault: #GP(0) in the guest", "fault: #GP(0) in the guest"),
+        (total.failures, failed, failed),
+        (total.kernel, "kernel: KVM's own answer", "kernel: KVM's own answer"),
+        (total.stops, "stop: the run ended", "stop: the run ended"),
         (tally.wakes, "wake for timers of plugins", "wakes for timers of plugins"),
         (tally.dropped, "line missing", "lines missing: the recorder had no room for them"),
         (tally.boots, "boot", "boots"),

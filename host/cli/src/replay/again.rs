@@ -40,14 +40,14 @@ pub(crate) fn run(
     seen: &mut dyn FnMut(Step<'_>) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let mut replay: Option<Replay> = None;
-    let mut unprompted = 0;
+    let mut unmatched = 0;
     let recording = RecordingReader::open(path)?;
     let name = recording.name().to_owned();
     for read in recording {
         let Read { number, line: was, .. } = read?;
         let at = || format!("recording {name}, line {number}");
         if let Line::Boot(boot) = &was {
-            unprompted += replay.map_or(0, |replay| replay.unprompted());
+            unmatched += replay.map_or(0, |replay| replay.unprompted());
             let engine = engine_of(boot).with_context(at).map_err(Failure::input)?;
             replay = Some(Replay::new(Arc::new(engine)));
         }
@@ -58,5 +58,5 @@ pub(crate) fn run(
         let came = replay.step(&was).with_context(at).map_err(Failure::input)?;
         seen(Step { number, was: &was, came: &came })?;
     }
-    Ok(unprompted + replay.map_or(0, |replay| replay.unprompted()))
+    Ok(unmatched + replay.map_or(0, |replay| replay.unprompted()))
 }

@@ -30,7 +30,7 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
         report.add(&step);
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(step.came))
     });
-    report.unprompted = run?;
+    report.unmatched = run?;
     if let Some(blessed) = blessed.filter(|_| report.differs() || report.other_plugins) {
         blessed.replace()?;
         report.blessed = true;
@@ -93,7 +93,7 @@ struct Report {
     /// Boots at whose start they did.
     different_starts: u64,
     /// Host calls that the recording has no reply to.
-    unprompted: u64,
+    unmatched: u64,
     /// Accesses that the recording lacks.
     dropped: u64,
     /// Accesses whose host calls are not all there.
@@ -125,7 +125,7 @@ impl Report {
             different: 0,
             different_timers: 0,
             different_starts: 0,
-            unprompted: 0,
+            unmatched: 0,
             dropped: 0,
             cut: 0,
             blessed: false,
@@ -193,7 +193,7 @@ impl Report {
         );
         note(self.cut, "accesses have more host calls than the recording holds");
         note(
-            self.unprompted,
+            self.unmatched,
             "host calls were not recorded and were answered with what was last known",
         );
         if self.differences.is_empty() {

@@ -5,3 +5,4 @@ pub(crate) mod plain;
 pub(crate) mod progress;
 pub(crate) mod signals;
 pub(crate) mod tables;
+pub(crate) mod words;

@@ -79,9 +79,9 @@ fn counted(rows: &[Row], columns: &[Column]) -> String {
     }
     match unshown.len() {
         0 => table.trim_fmt(),
-        1 => format!("{}\n and 1 more MSR that was left to the policy", table.trim_fmt()),
+        1 => format!("{}\n and 1 more MSR that no plugin handles", table.trim_fmt()),
         more => {
-            format!("{}\n and {more} more MSRs that were left to the policy", table.trim_fmt())
+            format!("{}\n and {more} more MSRs that no plugin handles", table.trim_fmt())
         }
     }
 }

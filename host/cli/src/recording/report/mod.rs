@@ -47,7 +47,7 @@ pub(crate) fn report(args: &args::RecordingReport) -> Result<Code, Failure> {
     let mut notes = found.notes(&args.filter.described());
     if recording.is_cut_off() {
         notes.push(
-            "The recording ends in the middle of a line: whoever recorded was killed.".into(),
+            "The recording ends in the middle of a line: the recording process was killed.".into(),
         );
     }
     output.write(&found.page(recording.name(), &notes).map_err(Failure::host)?)?;
@@ -118,19 +118,21 @@ impl Found {
         match self.tally.dropped {
             0 => {}
             1 => notes.push(
-                "1 line is missing: the recorder had no room for it. It is in no count.".into(),
+                "1 line is missing: the recorder had no room for it. No count has it.".into(),
             ),
             lines => notes.push(format!(
-                "{} lines are missing: the recorder had no room for them. They are in no count.",
+                "{} lines are missing: the recorder had no room for them. No count has them.",
                 grouped(lines)
             )),
         }
         if let Some(sampled) = self.sampled() {
-            notes.push(format!("The table of accesses has {sampled}. All else counts every one."));
+            notes.push(format!(
+                "The table of accesses has {sampled}. Everything else counts all accesses."
+            ));
         }
         if self.all_gaps > self.gaps.len() as u64 {
             notes.push(format!(
-                "Of {} places where lines are missing the first {MOST_GAPS} are drawn.",
+                "Lines are missing at {} places; the first {MOST_GAPS} are drawn.",
                 grouped(self.all_gaps)
             ));
         }
@@ -194,9 +196,9 @@ impl Found {
         let Tally { total, .. } = &self.tally;
         let over = self.tally.duration();
         let chosen = self.timeline.as_ref().map_or(0, |timeline| timeline.sum(Class::Fault));
-        let by_choice = match total.faults {
+        let by_failures = match total.faults.saturating_sub(chosen) {
             0 => String::new(),
-            _ => format!("{} by choice", grouped(chosen)),
+            count => format!("{} where the plugin failed", grouped(count)),
         };
         let trouble = |count: u64, class| if count > 0 { class } else { "" };
         let plain = |name, value| (name, value, String::new(), "");
@@ -206,9 +208,9 @@ impl Found {
             plain("Accesses", grouped(total.all())),
             plain("Reads", grouped(total.reads)),
             plain("Writes", grouped(total.writes)),
-            ("Faults", faults, by_choice, trouble(total.faults, "fault")),
+            ("Faults", faults, by_failures, trouble(total.faults, "fault")),
             ("Plugin failures", failures, String::new(), trouble(total.failures, "failed")),
-            plain("Left to KVM", grouped(total.kernel)),
+            plain("KVM's own answers", grouped(total.kernel)),
             plain("Lines missing", grouped(self.tally.dropped)),
             plain("Over", duration(over)),
             plain("Rate", rate(total.all(), over)),
@@ -233,13 +235,7 @@ impl Found {
             .troubles_kept()
             .filter(|(_, all, _)| *all > 0)
             .map(|(class, all, kept)| {
-                let (one, many) = match class {
-                    Class::Failed => ("failure of a plugin", "failures of plugins"),
-                    Class::Stop => ("end of the run", "ends of the run"),
-                    _ => ("fault by choice", "faults by choice"),
-                };
-                let said =
-                    if all == 1 { format!("1 {one}") } else { format!("{} {many}", grouped(all)) };
+                let said = format!("{}: {}", class.name(), grouped(all));
                 if all > kept as u64 {
                     format!("{said}, of which {kept} are listed, spread evenly")
                 } else {
@@ -250,7 +246,9 @@ impl Found {
         match kinds.is_empty() {
             true => String::new(),
             false => format!(
-                "{}. A fault by choice is a #GP that plugin or policy decided on.",
+                "{}. The outcome fault is #GP(0) in the guest, as a plugin or the policy decided; \
+                 failed is an access at which the plugin trapped or overran a limit, whatever \
+                 the guest got; stop ended the run.",
                 kinds.join("; ")
             ),
         }

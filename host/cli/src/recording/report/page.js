@@ -2,13 +2,8 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
-  const CLASSES = [
-    ["handled", "handled"],
-    ["kernel", "left to KVM"],
-    ["fault", "fault by choice"],
-    ["failed", "plugin failed"],
-    ["stop", "ended the run"],
-  ];
+  // In the order of the columns' counts.
+  const OUTCOMES = ["value", "ok", "kernel", "fault", "failed", "stop"];
 
   // A name, not an address; the browser knows it without looking.
   const SVG = "http://www.w3.org/2000/svg";
@@ -133,9 +128,9 @@
   const timeline = $("timeline");
   const whole = { from: 0, to: Math.max(columns.length, Math.ceil((data.end - start + 1) / step), 1) };
   const at = (column) => start + column * step;
-  const sums = CLASSES.map((_, index) => columns.reduce((sum, column) => sum + column[index], 0));
+  const sums = OUTCOMES.map((_, index) => columns.reduce((sum, column) => sum + column[index], 0));
   // Too rare to be seen among the others: each has a lane below.
-  const lanes = [2, 3, 4].filter((index) => sums[index]);
+  const lanes = [3, 4, 5].filter((index) => sums[index]);
   let view = whole;
   let cursor = 0;
   let selection = null;
@@ -143,20 +138,20 @@
   let drawn = null;
 
   function symbol(svg, index, x, y) {
-    const name = CLASSES[index][0];
+    const name = OUTCOMES[index];
     if (name === "fault") shape(svg, "circle", { cx: x, cy: y, r: 3.5, class: "c-fault" });
     else if (name === "failed") shape(svg, "path", { d: `M${x - 4.5} ${y + 4}h9l-4.5 -8.5z`, class: "c-failed" });
     else if (name === "stop") shape(svg, "path", { d: `M${x} ${y - 5}l5 5l-5 5l-5 -5z`, class: "c-stop" });
     else shape(svg, "rect", { x: x - 4.5, y: y - 4.5, width: 9, height: 9, rx: 2, class: `c-${name}` });
   }
-  for (const [index, [name, words]] of CLASSES.entries()) {
+  for (const [index, name] of OUTCOMES.entries()) {
     if (sums[index] === 0) continue;
     const item = element("li");
     const key = filled(document.createElementNS(SVG, "svg"), { viewBox: "0 0 12 12", "aria-hidden": "true" });
     symbol(key, index, 6, 6);
-    item.append(key, `${words} ${count(sums[index])}`);
+    item.append(key, `${name} ${count(sums[index])}`);
     $("legend").append(item);
-    $("outcome").append(element("option", { value: name }, words));
+    $("outcome").append(element("option", { value: name }, name));
   }
 
   // Columns of the data that one bar shows.
@@ -166,7 +161,7 @@
     const made = [];
     for (let from = view.from; from < view.to; from += each) {
       const to = Math.min(from + each, view.to);
-      const sums = CLASSES.map((_, index) => columns.slice(from, to).reduce((sum, column) => sum + column[index], 0));
+      const sums = OUTCOMES.map((_, index) => columns.slice(from, to).reduce((sum, column) => sum + column[index], 0));
       made.push({ from, to, sums, all: sums.reduce((a, b) => a + b, 0) });
     }
     return { shown: made, each };
@@ -186,7 +181,7 @@
       const width = Math.max(1, x(bar.to) - left - (shown.length > 200 ? 0.5 : 1));
       bar.sums.forEach((sum, index) => {
         if (!sum) return;
-        shape(svg, "rect", { x: left, width, y: y(below + sum), height: y(below) - y(below + sum), class: `c-${CLASSES[index][0]}` });
+        shape(svg, "rect", { x: left, width, y: y(below + sum), height: y(below) - y(below + sum), class: `c-${OUTCOMES[index]}` });
         below += sum;
       });
       lanes.forEach((index, lane) => {
@@ -232,8 +227,8 @@
 
   function described(bar) {
     const within = ([t]) => t >= at(bar.from) && t < at(bar.to);
-    const parts = CLASSES.map(([, words], index) => [words, bar.sums[index]]).filter(([, sum]) => sum);
-    const sums = parts.length > 1 ? `: ${parts.map(([words, sum]) => `${count(sum)} ${words}`).join(", ")}` : "";
+    const parts = OUTCOMES.map((name, index) => [name, bar.sums[index]]).filter(([, sum]) => sum);
+    const sums = parts.length > 1 ? `: ${parts.map(([name, sum]) => `${name} ${count(sum)}`).join(", ")}` : "";
     const marks = [
       ...data.boots.filter(within).map(([, boot]) => `boot ${boot} begins`),
       ...data.gaps.filter(within).map(([, lines]) => `${count(lines)} missing`),
@@ -351,7 +346,7 @@
     for (const one of shown) {
       if (!one.count) continue;
       const width = Math.max(1, x(one.quarter + 1) - x(one.quarter) - 1);
-      shape(svg, "rect", { x: x(one.quarter) + 0.5, width, y: y(one.count), height: area.bottom - y(one.count), class: "c-handled" });
+      shape(svg, "rect", { x: x(one.quarter) + 0.5, width, y: y(one.count), height: area.bottom - y(one.count), class: "c-value" });
     }
     let free = -Infinity;
     for (let power = 1; power <= edge(high + 1); power *= 10) {
@@ -409,12 +404,11 @@
 
   // The table of accesses.
   const PAGE = 100;
-  const words = Object.fromEntries(CLASSES);
   const rows = data.rows.map(([t, boot, vcpu, msr, name, op, value, outcome, plugin, ns]) => ({
     t,
     outcome,
-    keys: [t, boot, vcpu, Number(msr), name || "", op, value === null ? -1n : BigInt(value), words[outcome], plugin || "", ns],
-    cells: [moment(t), String(boot), String(vcpu), msr, name || "–", op, value === null ? "–" : value, words[outcome], plugin || "(policy)", time(ns)],
+    keys: [t, boot, vcpu, Number(msr), name || "", op, value === null ? -1n : BigInt(value), outcome, plugin || "", ns],
+    cells: [moment(t), String(boot), String(vcpu), msr, name || "–", op, value === null ? "–" : value, outcome, plugin || "(policy)", time(ns)],
   }));
   for (const row of rows) row.text = row.cells.join(" ").toLowerCase();
   const numeric = new Set([0, 1, 2, 9]);
@@ -460,7 +454,7 @@
     $("accesses-count").textContent = `${count(picked.length)} of ${accesses(rows.length)}${sampled}${within}`;
     $("pages").hidden = pages() === 1;
     $("page-of").textContent = `Page ${count(page + 1)} of ${count(pages())}`;
-    // Not `disabled`, which would take the focus away from who turns the pages.
+    // Not `disabled`: a disabled button would lose the focus.
     for (const id of ["page-first", "page-before"]) $(id).setAttribute("aria-disabled", String(page === 0));
     for (const id of ["page-next", "page-last"]) $(id).setAttribute("aria-disabled", String(page === pages() - 1));
   }

@@ -6,7 +6,6 @@ use wasmsr_engine::record::{Hex, Op};
 
 use super::html::escape;
 use super::rows::Row;
-use super::timeline::Class;
 use crate::recording::tally::{Counts, Tally};
 use crate::recording::units::{duration, moment};
 
@@ -61,16 +60,12 @@ pub(super) fn troubles(rows: &[&Row]) -> String {
             (Op::Write, Some(Hex(value))) => format!("write <code>{value:#x}</code>"),
             (Op::Write, None) => "write".to_owned(),
         };
-        let (class, what) = match row.class {
-            Class::Failed => ("failed", "plugin failed"),
-            Class::Stop => ("stop", "ended the run"),
-            _ => ("fault", "fault by choice"),
-        };
+        let outcome = row.class.name();
         let _ = write!(
             text,
             "<tr><td class=\"n\" data-v=\"{}\">{}</td>{}{}\
              <td data-v=\"{}\"><code>{}</code>{name}</td><td>{access}</td>\
-             <td><span class=\"mark {class}\">{what}</span></td><td>{}</td></tr>",
+             <td><span class=\"mark {outcome}\">{outcome}</span></td><td>{}</td></tr>",
             row.t,
             moment(row.t).trim_start(),
             number("", row.boot),

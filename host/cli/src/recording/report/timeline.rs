@@ -5,31 +5,47 @@ use serde::Serialize;
 use wasmsr_engine::record::Access;
 use wasmsr_interface::OutcomeKind;
 
+use crate::terminal::words::FAILED;
+
 /// Most columns.
 const COLUMNS: u64 = 2048;
 
-/// What a column counts apart. A plugin's failure is that, whatever the guest
-/// got.
+/// What a column counts apart: outcomes, and accesses at which the plugin failed,
+/// whatever their outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Class {
-    Answered,
+    Value,
+    Ok,
     Kernel,
     Fault,
     Failed,
     Stop,
 }
 
-const CLASSES: usize = 5;
+const CLASSES: usize = 6;
 
 impl Class {
     pub(super) fn of(access: &Access) -> Class {
         match access.outcome {
             _ if access.failed => Class::Failed,
-            OutcomeKind::Value | OutcomeKind::Done => Class::Answered,
+            OutcomeKind::Value => Class::Value,
+            OutcomeKind::Done => Class::Ok,
             OutcomeKind::Kernel => Class::Kernel,
             OutcomeKind::Fault => Class::Fault,
             OutcomeKind::Stop => Class::Stop,
+        }
+    }
+
+    /// Its word, as in all that the command prints.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Class::Value => OutcomeKind::Value.name(),
+            Class::Ok => OutcomeKind::Done.name(),
+            Class::Kernel => OutcomeKind::Kernel.name(),
+            Class::Fault => OutcomeKind::Fault.name(),
+            Class::Failed => FAILED,
+            Class::Stop => OutcomeKind::Stop.name(),
         }
     }
 }
@@ -37,9 +53,9 @@ impl Class {
 /// The columns.
 #[derive(Serialize)]
 pub(super) struct Timeline {
-    /// When the first begins.
+    /// When the first column begins.
     start: u64,
-    /// Nanoseconds a column.
+    /// Nanoseconds per column.
     width: u64,
     /// By class, in the order of [`Class`].
     columns: Vec<[u64; CLASSES]>,
@@ -123,7 +139,7 @@ mod tests {
     #[test]
     fn any_time_has_a_column() {
         let mut timeline = Timeline::new(0);
-        timeline.add(0, Class::Answered);
+        timeline.add(0, Class::Value);
         timeline.add(u64::MAX, Class::Stop);
         timeline.add(u64::MAX / 2, Class::Kernel);
         assert_eq!(sum(&timeline), 3);
