@@ -145,7 +145,7 @@ fn a_plugin_for_what_is_unhandled() -> Outcome {
 fn a_plugin_that_has_nothing_to_answer() -> Outcome {
     let listed = workdir(r#"msr = [{ config = "msrs", access = "r" }]"#, ANSWERS);
     let run = listed.wasmsr(&["plugin", "bench", "x.wasm"]).exited(2);
-    run.said(&["answers no MSR", "--profile"]);
+    run.said(&["claims no MSR", "--profile"]);
     Ok(())
 }
 

@@ -197,7 +197,7 @@ fn an_older_recording_makes_room_and_nothing_else_does() -> Outcome {
     workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
     for precious in ["vm.toml", "counter.wasm"] {
         let before = fs::read(workdir.path().join(precious)).expect("it is there");
-        again(precious).refused(&[precious, "exists and is no recording; name another"]);
+        again(precious).refused(&[precious, "exists and is not a recording; name another"]);
         assert_eq!(fs::read(workdir.path().join(precious)).expect("it is there"), before);
     }
     Ok(())

@@ -150,7 +150,7 @@ fn a_pipe_takes_a_recording() -> Outcome {
 fn a_pipe_without_a_reader_is_refused() -> Outcome {
     let workdir = five("r 1000 -> 5")?;
     pipe(&workdir);
-    workdir.wasmsr(&RECORD_TO_PIPE).refused(&["cannot record to pipe", "nobody reads from it"]);
+    workdir.wasmsr(&RECORD_TO_PIPE).refused(&["cannot record to pipe", "the pipe has no reader"]);
     Ok(())
 }
 

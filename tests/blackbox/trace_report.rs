@@ -109,7 +109,10 @@ fn large_recordings_are_sampled_and_said_to_be() -> Outcome {
 
 fn filters_are_said() -> Outcome {
     let (_workdir, page) = page(&recording(), &["--plugin", "counter", "--msr", "0x0-0xffffffff"]);
-    assert!(page.contains("only those of --msr 0x0-0xffffffff --plugin counter"), "it is not said");
+    assert!(
+        page.contains("only the accesses with --msr 0x0-0xffffffff --plugin counter"),
+        "it is not said"
+    );
     assert!(page.contains("<dt>Accesses</dt><dd>100</dd>"), "they have no effect");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The command `wasmsr`: arguments to calls, errors to exit codes.
 
-// These panic where nobody reads any more; `console` has what does not.
+// These panic if the reader of the stream has gone; `console` has functions that do not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
@@ -67,7 +67,7 @@ fn log_to_stderr(verbose: u8) {
         .with_max_level(level)
         .fmt_fields(format::debug_fn(console::write_field))
         .with_writer(console::Stderr)
-        // Saying that a line was lost panics where standard error has gone.
+        // Reporting a lost line panics if standard error is closed.
         .log_internal_errors(false)
         .with_ansi(console::stderr_is_coloured())
         .with_target(false)

@@ -1,4 +1,4 @@
-//! `wasmsr stats`: what a running VM has counted, once.
+//! `wasmsr stats`: the statistics of a running VM, printed once.
 
 use serde::Serialize;
 use wasmsr_stats::{Round, Snapshot};
@@ -8,7 +8,7 @@ use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
 use crate::terminal::tables::{self, table};
 
-/// Prints the statistics of a VM, or the VMs that there are.
+/// Prints the statistics of a VM, or lists the running VMs.
 pub(crate) fn stats(args: &args::Stats) -> Result<Code, Failure> {
     let text = match args.list {
         true => list(args)?,

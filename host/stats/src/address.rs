@@ -25,8 +25,8 @@ pub enum AddressError {
     Form,
     /// Other machines can reach it.
     #[error(
-        "other machines can reach {0}, and the server does not ask who reads; listen on \
-         127.0.0.1, [::1] or unix:/PATH, and put a proxy in front of it"
+        "other machines can reach {0}, and the server has no access control; listen on 127.0.0.1, \
+         [::1] or unix:/PATH, and put a proxy in front of it"
     )]
     Exposed(IpAddr),
 }

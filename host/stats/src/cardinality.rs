@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_probe_take_nobodys_place() {
+    fn a_guest_that_probes_takes_no_plugins_place() {
         let mut bounded = Cardinality::new(4);
         let swept = |of: Option<&'static str>| (0..100).map(move |msr| counts(msr, of, 9));
         bounded.bound(swept(None).chain(swept(Some("wide"))).collect());
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_frequent_get_one_and_nobody_loses_it() {
+    fn the_most_frequent_get_a_row_and_keep_it() {
         let mut bounded = Cardinality::new(2);
         let first = bounded.bound(vec![counts(1, None, 1), counts(2, None, 5), counts(3, None, 7)]);
         assert_eq!(told(&first), [(Some(2), None, 5), (Some(3), None, 7), (None, None, 1)]);

@@ -93,7 +93,7 @@ pub enum FindError {
 }
 
 impl FindError {
-    /// Whether the name is at fault, or that there is none; otherwise the VM is.
+    /// Whether another name may help. If not, the VM that is meant does not answer.
     pub fn is_about_the_name(&self) -> bool {
         match self {
             FindError::None
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_said() {
+    fn what_is_wrong_with_an_answer_is_said() {
         let length = BODY.len() + 1;
         check(answered("SSH-2.0-OpenSSH\r\n"), "no statistics of a VM");
         check(answered("HTTP/1.1 404 Not Found\r\n\r\n"), "status 404");
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_hangs_up_without_a_word_has_ended() {
+    fn a_socket_that_closes_without_an_answer_has_ended() {
         assert!(matches!(asked(drop), Err(AskError::Gone)));
         let nowhere = Vm { socket: "/nonexistent/x.sock".into() };
         assert!(matches!(nowhere.ask(), Err(AskError::Gone)));
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_or_little_at_a_time_is_not_waited_for_for_ever() {
+    fn a_silent_or_slow_server_is_not_waited_for_for_ever() {
         check(asked(|mut stream| _ = stream.read_to_end(&mut Vec::new())), "takes too long");
         let drip = |mut stream: UnixStream| {
             while stream.write_all(b"x").is_ok() {

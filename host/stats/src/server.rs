@@ -426,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_that_say_nothing_hold_up_nobody() {
+    fn silent_readers_delay_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.sock");
         let listener = Listener::own(&path).unwrap();
@@ -490,7 +490,7 @@ mod tests {
         let path = directory.path().join("x.sock");
         drop(UnixListener::bind(&path).unwrap());
         let first = Listener::own(&path).unwrap();
-        assert!(Listener::own(&path).is_err(), "somebody listens");
+        assert!(Listener::own(&path).is_err(), "another process listens");
         drop(first);
         fs::write(&path, "a file").unwrap();
         assert!(Listener::own(&path).is_err());

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer, de};
 
-/// A template. Like Firecracker, it has no other keys.
+/// A template. Other keys are refused, as Firecracker does.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Template {
@@ -13,15 +13,15 @@ pub(crate) struct Template {
     pub(crate) cpuid_modifiers: Vec<CpuidModifier>,
     #[serde(default)]
     pub(crate) kvm_capabilities: Vec<String>,
-    /// For Arm, as `reg_modifiers`.
+    /// For Arm; so is `reg_modifiers`.
     #[serde(default)]
     pub(crate) vcpu_features: Vec<de::IgnoredAny>,
     #[serde(default)]
     pub(crate) reg_modifiers: Vec<de::IgnoredAny>,
 }
 
-/// A change of one MSR's value at boot. A later one of the same MSR is applied
-/// to what an earlier one made.
+/// A change of one MSR's value at boot. A later change of the same MSR is applied to the
+/// result of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MsrModifier {
@@ -39,8 +39,8 @@ pub(crate) struct CpuidModifier {
     pub(crate) subleaf: u32,
 }
 
-/// Bits to set, clear or leave: the characters `1`, `0` and `x`, the last one
-/// for bit 0. Missing ones are `x`.
+/// Bits to set, clear or keep: the characters `1`, `0` and `x`; the last character is bit
+/// 0, and missing ones are `x`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Bitmap {
     /// No bit outside `mask`.
@@ -49,7 +49,7 @@ pub(crate) struct Bitmap {
 }
 
 impl Bitmap {
-    /// The bitmap that has the effect of this one and then the other.
+    /// The bitmap with the effect of this one followed by the other.
     pub(crate) fn then(self, later: Bitmap) -> Bitmap {
         Bitmap { value: self.value & !later.mask | later.value, mask: self.mask | later.mask }
     }
@@ -100,7 +100,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let number = unsigned.then(|| u32::from_str_radix(digits, radix).ok()).flatten();
     number.ok_or_else(|| {
         de::Error::custom(format_args!(
-            "`{text}` is no number of 32 bits, written as \"0x10a\" or \"0b1010\""
+            "`{text}` is not a number of 32 bits; write it as \"0x10a\" or \"0b1010\""
         ))
     })
 }
@@ -123,7 +123,7 @@ mod tests {
         check("", 0, 0);
         check(&"1".repeat(64), u64::MAX, u64::MAX);
         check(&format!("0b1{}", "x".repeat(63)), 1 << 63, 1 << 63);
-        // A separator is no bit, wherever it is.
+        // A separator is not a bit, wherever it is.
         check(&format!("0b__{}", "0".repeat(64)), 0, u64::MAX);
     }
 

@@ -1,4 +1,4 @@
-//! `wasmsr convert`: what was written for another VMM, as lines of a profile.
+//! `wasmsr convert`: another VMM's configuration as lines of a profile.
 
 mod firecracker;
 
@@ -14,8 +14,8 @@ use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
 use firecracker::{Bitmap, MsrModifier, Template};
 
-/// Prints what a Firecracker CPU template means for MSRs, and says on standard
-/// error what else it asks for.
+/// Prints profile lines for the MSRs of a Firecracker CPU template, and warns on standard
+/// error about what is not converted.
 pub(crate) fn firecracker(args: &args::Firecracker) -> Result<Code, Failure> {
     let file = args.template.display();
     let template: Template = fs::read(&args.template)
@@ -31,7 +31,7 @@ pub(crate) fn firecracker(args: &args::Firecracker) -> Result<Code, Failure> {
     Ok(Code::SUCCESS)
 }
 
-/// What each MSR gets at boot.
+/// The value of each MSR at boot.
 fn merged(modifiers: &[MsrModifier]) -> BTreeMap<u32, Bitmap> {
     let mut msrs: BTreeMap<u32, Bitmap> = BTreeMap::new();
     for MsrModifier { addr, bitmap } in modifiers {
@@ -42,7 +42,7 @@ fn merged(modifiers: &[MsrModifier]) -> BTreeMap<u32, Bitmap> {
     msrs
 }
 
-/// The profile's entry for the plugin that does it.
+/// The profile's entry for the plugin value-template.
 fn profile_lines(msrs: &BTreeMap<u32, Bitmap>) -> String {
     if msrs.is_empty() {
         return "# The CPU template changes no MSR.\n".to_owned();
@@ -66,7 +66,7 @@ fn profile_lines(msrs: &BTreeMap<u32, Bitmap>) -> String {
     text + "]\n"
 }
 
-/// TOML's integers end at 2^63 - 1; beyond, plugins take text.
+/// TOML's integers end at 2^63 - 1; plugins take larger numbers as text.
 fn number(value: u64) -> String {
     match i64::try_from(value) {
         Ok(_) => format!("{value:#x}"),
@@ -74,7 +74,7 @@ fn number(value: u64) -> String {
     }
 }
 
-/// What of a template no profile line says.
+/// What is in the template and not in the profile lines.
 fn losses(template: &Template) -> Vec<String> {
     let Template { cpuid_modifiers, kvm_capabilities, vcpu_features, reg_modifiers, .. } = template;
     let mut losses = Vec::new();
@@ -97,13 +97,13 @@ fn losses(template: &Template) -> Vec<String> {
         [("vcpu_features", vcpu_features.len()), ("reg_modifiers", reg_modifiers.len())]
     {
         if count > 0 {
-            losses.push(format!("`{key}` is not converted, {count} in number: it is for Arm"));
+            losses.push(format!("`{key}` is not converted ({count} of them): it is for Arm"));
         }
     }
     losses
 }
 
-/// Where the converted template does not do what the original looks like.
+/// Where the profile lines do not do what the template seems to do.
 fn surprises(modifiers: &[MsrModifier]) -> Vec<String> {
     let mut surprises = Vec::new();
     let mut counts: BTreeMap<u32, usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! `wasmsr completions`: what a shell needs to complete the command.
+//! `wasmsr completions`: the completion script for a shell.
 
 use clap::{Arg, Command};
 use clap_complete::Shell;
@@ -7,7 +7,7 @@ use crate::args;
 use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
 
-/// Prints the script for a shell.
+/// Prints the script.
 pub(crate) fn completions(args: &args::Completions) -> Result<Code, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut args::command(), "wasmsr", &mut script);
@@ -20,8 +20,8 @@ pub(crate) fn completions(args: &args::Completions) -> Result<Code, Failure> {
     Ok(Code::SUCCESS)
 }
 
-/// clap's script for bash offers options where a file is meant, which keeps bash
-/// from offering files, and knows no lists of values.
+/// Corrects clap's script for bash: it offers options where a file is meant, which
+/// keeps bash from offering files, and it does not complete lists of values.
 fn for_bash(script: &str, command: &Command) -> String {
     let mut lists = Vec::new();
     options_with_lists(command, &mut lists);
@@ -29,7 +29,7 @@ fn for_bash(script: &str, command: &Command) -> String {
     WORDS.replace("LISTS", &lists.join("|")) + &script
 }
 
-/// Options whose values are known, and stand between commas.
+/// The options that take a list of known values, with commas between them.
 fn options_with_lists(command: &Command, found: &mut Vec<String>) {
     let is_list =
         |arg: &&Arg| arg.get_value_delimiter().is_some() && !arg.get_possible_values().is_empty();
@@ -43,7 +43,7 @@ fn options_with_lists(command: &Command, found: &mut Vec<String>) {
 }
 
 const WORDS: &str = r#"_wasmsr_words() {
-    # What stands before the last comma of a list is complete.
+    # The part of a list before the last comma is complete.
     local list="" word words=()
     case "$3" in
         LISTS)
@@ -51,7 +51,7 @@ const WORDS: &str = r#"_wasmsr_words() {
             ;;
     esac
     _wasmsr "$1" "${2#"$list"}" "$3"
-    # A word that begins with no dash is no option. Where nothing else is left,
+    # A word without a dash at its begin is not an option. If no completion is left,
     # bash offers files.
     for word in "${COMPREPLY[@]}"; do
         if [[ "$word" != -* || "$2" == -* ]]; then

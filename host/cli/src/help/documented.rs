@@ -1,5 +1,5 @@
-//! The commands that the documents name in their lines: each is one that this
-//! `wasmsr` takes.
+//! Checks the commands that the documents name in running text: this `wasmsr` must
+//! accept each of them.
 
 use std::path::Path;
 
@@ -25,8 +25,8 @@ fn commands_in_the_documents_are_taken() {
     assert!(read > 50, "the documents name {read} commands: are they read?");
 }
 
-/// Reads a command as it is written for people: some name only what they are
-/// about, and words in capitals stand for the reader's own.
+/// Reads a command as it is written for people: it may leave out required arguments,
+/// and words in capitals stand for the reader's own values.
 fn take(command: &str) -> Result<(), String> {
     let Err(error) = Cli::command().try_get_matches_from(command.split_whitespace()) else {
         return Ok(());

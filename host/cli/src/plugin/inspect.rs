@@ -1,5 +1,5 @@
-//! `wasmsr plugin inspect`: what a plugin's file says about itself. It is how
-//! one looks at a file that one does not trust.
+//! `wasmsr plugin inspect`: what a plugin's file says about itself. It is safe for files
+//! that are not trusted.
 
 use anyhow::Context;
 use bytesize::ByteSize;
@@ -37,7 +37,7 @@ fn for_people(report: &Report) -> String {
             items.iter().map(line).collect()
         }
     };
-    // Whole: what is asked for may stand at the end of a long line.
+    // Lines are shown whole: a capability may be at the end of a long line.
     let line = |line: &str| plain_up_to(&line.replace('\t', "    "), usize::MAX);
     let manifest: String =
         report.manifest.lines().map(|text| format!("  {}\n", line(text))).collect();

@@ -1,5 +1,5 @@
-//! Recordings as tests of a plugin: one that is kept beside the crate, and run
-//! again with the plugin as it is now.
+//! Recordings as tests of a plugin: a recording is kept beside the crate, and run again
+//! with the present plugin.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,24 +18,24 @@ use crate::recording::rewrite::NewRecording;
 use crate::replay::{Answer, Deed, Step, differ, load, run};
 use crate::terminal::plain::{plain, plain_up_to};
 
-/// How the files of recordings that are tests end.
+/// The extension of recordings that are tests.
 pub(super) const ENDING: &str = "jsonl";
 
 /// Most differences of one test that are listed.
 pub(super) const MOST_DIFFERENCES: usize = 20;
 
-/// What a recording shows of the present plugin.
+/// The result of a recording with the present plugin.
 pub(super) struct Rerun {
-    /// The first of the differences: line, what was recorded, what came.
+    /// The first differences: line, recorded text, present text.
     pub(super) differences: Vec<(usize, String, String)>,
     /// How many more there are.
     pub(super) more: u64,
-    /// Host calls that were not recorded.
+    /// Host calls without a recorded reply.
     pub(super) unmatched: u64,
 }
 
-/// Runs a recording with the subject and the plugins beside it, as a trace is
-/// run. With `bless` the answers that differ are written into it.
+/// Runs a recording with the tested plugin and the plugins beside it, as a trace is
+/// run. With `bless` the answers that differ are written into the recording.
 pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun, Failure> {
     let mut rerun = Rerun { differences: Vec::new(), more: 0, unmatched: 0 };
     let mut blessed = bless.then(|| NewRecording::begin(path)).transpose()?;
@@ -43,7 +43,7 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
         let mut profile = Profile::parse(&boot.profile, &boot.text)?;
         for plugin in &mut profile.plugins {
             plugin.path = subject.beside().join(plugin.path.file_name().unwrap_or_default());
-            // The test is of what is there now.
+            // The present file is tested, whatever its hash.
             plugin.sha256 = None;
         }
         subject.take_its_place(&mut profile)?;
@@ -56,7 +56,7 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
         }
         let passed_on = passed_on(&step, &tested);
         let came = passed_on.as_ref().unwrap_or(step.came);
-        rerun.hold(&Step { came, ..step });
+        rerun.compare(&Step { came, ..step });
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(came))
     })
     .map_err(plainly)?;
@@ -66,14 +66,14 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
     }
 }
 
-/// A failure without what in a recording commands terminals.
+/// A failure with harmless text: it may quote the recording.
 fn plainly(Failure { code, error }: Failure) -> Failure {
     Failure { code, error: anyhow!(plain_up_to(&format!("{error:#}"), 1000)) }
 }
 
-/// An access that the tested plugin was asked for, and another decided, as it
-/// is to be when the tested one passes it on again. What the other would have
-/// answered now is nobody's to know.
+/// The expected line of an access that the tested plugin passed on and another plugin
+/// decided, if the tested plugin passes it on again. The other plugin is not part of the
+/// test, so its recorded answer counts.
 fn passed_on(step: &Step<'_>, tested: &[String]) -> Option<Line> {
     let (Line::Access(was), Line::Access(came)) = (step.was, step.came) else { return None };
     let other = was.plugin.as_ref().is_some_and(|plugin| !tested.contains(plugin));
@@ -82,8 +82,8 @@ fn passed_on(step: &Step<'_>, tested: &[String]) -> Option<Line> {
 }
 
 impl Rerun {
-    /// Notes a line that came out otherwise.
-    fn hold(&mut self, &Step { number, was, came }: &Step<'_>) {
+    /// Notes a line that differs.
+    fn compare(&mut self, &Step { number, was, came }: &Step<'_>) {
         if !differ(was, came) {
             return;
         }
@@ -101,17 +101,17 @@ impl Rerun {
     }
 }
 
-/// A recording that is now a test.
+/// A recording that has become a test.
 pub(super) struct Kept {
     pub(super) path: PathBuf,
-    /// Accesses that the plugin was asked for, or the policy decided.
+    /// Accesses that the plugin was given, or that the policy decided.
     pub(super) accesses: u64,
-    /// Those that other plugins answered without it.
+    /// Accesses that other plugins answered without it.
     pub(super) left_out: u64,
 }
 
-/// Makes a recording a test of one plugin, in the folder `tests`: what it holds
-/// of other plugins is left out, so it needs no file but the plugin's.
+/// Makes a recording a test of one plugin, in the folder `tests`. Other plugins are left
+/// out, so the test needs no file but the plugin's.
 pub(super) fn keep(recording: &Path, subject: &Subject, tests: &Path) -> Result<Kept, Failure> {
     let name = recording.file_stem().unwrap_or_default();
     let path = tests.join(name).with_extension(ENDING);
@@ -151,8 +151,8 @@ pub(super) fn keep(recording: &Path, subject: &Subject, tests: &Path) -> Result<
 }
 
 impl Kept {
-    /// The test, if the plugin passes it that was recorded, as it must: what it
-    /// answers may depend on what the test does not have.
+    /// The test, if the recorded plugin passes it. It may fail: its answers may depend on
+    /// plugins that the test leaves out.
     fn or_none(self, subject: &Subject) -> Result<Self, Failure> {
         let why = match rerun(&self.path, subject, false) {
             Ok(Rerun { differences, .. }) => match differences.into_iter().next() {
@@ -161,32 +161,33 @@ impl Kept {
             },
             Err(failure) => failure.error,
         };
-        // It appeared a moment ago.
+        // This run has just made it.
         fs::remove_file(&self.path).map_err(Failure::host)?;
         Err(Failure::input(why.context(format!(
-            "{} makes no test, the plugin that was recorded fails it",
+            "{} is not made a test, since the plugin that was recorded fails it",
             self.path.display()
         ))))
     }
 }
 
-/// Takes lines for what they hold of one plugin.
+/// Reduces lines to one plugin.
 struct Only {
     name: String,
     file: String,
     sha256: String,
-    /// Whether it is the file that was recorded, in every boot.
+    /// Whether every boot was recorded with this very file.
     unchanged: bool,
-    /// What the file says, without and with what the profile of the boot lists.
+    /// The file's manifest, and below it the same with the claims that the boot's profile
+    /// lists.
     manifest: Manifest,
     in_boot: Manifest,
-    /// The plugins that are asked after it.
+    /// The plugins that come after it.
     later: Vec<String>,
     accesses: u64,
-    /// Those among them that the plugin answered.
+    /// Those of them that the plugin answered.
     answered: u64,
     left_out: u64,
-    /// Lines of the boot that are kept.
+    /// Kept lines of the boot.
     lines: u64,
 }
 
@@ -240,7 +241,7 @@ impl Only {
         }))
     }
 
-    /// The boot as if its profile had this plugin alone.
+    /// The boot with this plugin alone in its profile.
     fn boot(&mut self, mut boot: Boot) -> anyhow::Result<Boot> {
         let Some(own) = boot.plugins.iter().find(|plugin| plugin.name == self.name) else {
             let names: Vec<String> =
@@ -276,8 +277,8 @@ impl Only {
         Ok(boot)
     }
 
-    /// What the policy decided, the plugin may have passed on, and so it has
-    /// what it claims and a later plugin answered.
+    /// Whether the plugin may have been given an access: it answered, or it may have
+    /// passed on what the policy or a later plugin decided.
     fn was_asked(&self, access: &Access) -> bool {
         let direction = match access.op {
             Op::Read => Direction::Read,

@@ -1,4 +1,4 @@
-//! Host calls of a recording, named and described.
+//! The host calls of a recording: their names and descriptions.
 
 use serde_json::Value;
 use wasmsr_engine::record::{HostCall, PluginCall};
@@ -29,10 +29,10 @@ pub(crate) fn name(call: &HostCall) -> &'static str {
     }
 }
 
-/// One line about a call: who, what, and each argument and reply by name.
+/// One line about a call: the plugin, the call, and each argument and reply by name.
 pub(crate) fn described(call: &PluginCall) -> String {
     let mut text = format!("{}: {}", plain(&call.plugin), name(&call.call));
-    // No call has a key that is no text, which is all that could fail here.
+    // It fails only for keys that are not text, and no call has one.
     let fields = serde_json::to_value(&call.call).unwrap_or_default();
     for (key, value) in fields.as_object().into_iter().flatten().filter(|(key, _)| *key != "call") {
         let value = match value {

@@ -1,4 +1,4 @@
-//! Which accesses the user wants to see.
+//! Which accesses of a recording are chosen.
 
 use wasmsr_engine::record::{Access, Line, Op, PluginCall};
 use wasmsr_interface::OutcomeKind;
@@ -6,13 +6,12 @@ use wasmsr_interface::OutcomeKind;
 use crate::args::{AccessFilter, FilterOp, FilterOutcome};
 use crate::terminal::words::FAILED;
 
-/// What `--plugin` calls accesses that no plugin decided.
+/// The name for the policy in `--plugin`.
 pub(crate) const POLICY: &str = "policy";
 
 impl AccessFilter {
-    /// Whether a line is to be seen. Lines that are no accesses tell where the
-    /// others are, and stay; but wakes of timers are no answer to a question
-    /// for accesses.
+    /// Whether a line is chosen. Boots and gaps always are, since they show where the
+    /// accesses are. Timers are chosen unless there is a condition for accesses.
     pub(crate) fn takes(&self, boot: u64, line: &Line) -> bool {
         if !self.takes_boot(boot) {
             return false;
@@ -24,8 +23,8 @@ impl AccessFilter {
         }
     }
 
-    /// Whether a call of a chosen line is to be counted: that of a chosen plugin,
-    /// and of an access where accesses are chosen.
+    /// Whether a host call of a chosen line is counted: if its plugin is chosen. A call
+    /// at the start counts only if there is no condition for accesses.
     pub(crate) fn takes_call(&self, line: &Line, call: &PluginCall) -> bool {
         match line {
             Line::Start(_) => self.is_for_vcpus() && self.vcpu.is_none(),
@@ -33,7 +32,7 @@ impl AccessFilter {
         }
     }
 
-    /// The options in use, as they were typed, to be printed.
+    /// The options in use, as they were typed.
     pub(crate) fn described(&self) -> Vec<String> {
         let list = |name: &str, values: Vec<String>| match values.is_empty() {
             true => None,
@@ -55,19 +54,19 @@ impl AccessFilter {
         .collect()
     }
 
-    /// Whether a boot is to be seen.
+    /// Whether a boot is chosen.
     pub(crate) fn takes_boot(&self, boot: u64) -> bool {
         self.boot.is_none_or(|wanted| wanted == boot)
     }
 
-    /// Whether an access is to be seen for what the guest did.
+    /// Whether an access is chosen for what the guest did.
     pub(crate) fn takes_deed(&self, access: &Access) -> bool {
         self.takes_vcpu(access.vcpu)
             && (self.msr.is_empty() || self.msr.iter().any(|range| range.contains(access.msr)))
             && self.op.is_none_or(|wanted| wanted.takes(access.op))
     }
 
-    /// Whether an access is to be seen for what came of it.
+    /// Whether an access is chosen for its outcome and the plugin that decided it.
     pub(crate) fn takes_answer(&self, access: &Access) -> bool {
         let plugin = access.plugin.as_deref().unwrap_or(POLICY);
         (self.outcome.is_empty() || self.outcome.iter().any(|wanted| wanted.takes(access)))

@@ -15,7 +15,7 @@ mod units;
 use crate::args::Recording;
 use crate::exit::{Code, Failure};
 
-/// Does what one of the verbs says.
+/// Runs one of the verbs.
 pub(crate) fn perform(verb: &Recording) -> Result<Code, Failure> {
     match verb {
         Recording::Show(args) => show::show(args),

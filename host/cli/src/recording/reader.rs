@@ -1,6 +1,5 @@
-//! A recording as the verbs read it: from a file or standard input, with the
-//! boot that each line belongs to. It may be anybody's file, and so may say
-//! anything.
+//! Reads recordings, from a file or standard input, with the boot of each line. The
+//! file may come from anywhere, so its text is not trusted.
 
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader};
@@ -39,7 +38,7 @@ impl RecordingReader {
         })
     }
 
-    /// The same for who prints what is read, so that all can see how far it is.
+    /// Opens it without a bar: for verbs that print each line as it is read.
     pub(crate) fn open_silently(path: &Path) -> Result<Self, Failure> {
         Self::open_with(path, |source, _| source)
     }
@@ -55,7 +54,7 @@ impl RecordingReader {
         } else {
             let file = File::open(path)
                 .map_err(|error| failure(&RecordingError::Read { path: path.to_owned(), error }))?;
-            // A pipe has none.
+            // A pipe has no length.
             let length = file.metadata().ok().filter(Metadata::is_file).map(|file| file.len());
             (Box::new(file), length)
         };
@@ -65,12 +64,12 @@ impl RecordingReader {
         Ok(RecordingReader { lines, name, boot: 0, cut_off: false })
     }
 
-    /// What people call it.
+    /// Its name for people.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it ended in the middle of a line, which was said.
+    /// Whether it ended in the middle of a line; the log has a line about that.
     pub(crate) fn is_cut_off(&self) -> bool {
         self.cut_off
     }
@@ -97,7 +96,7 @@ impl Iterator for RecordingReader {
     }
 }
 
-/// Whether a file begins as recordings do, of whatever format.
+/// Whether a file begins as recordings do, in this format or another.
 pub(crate) fn is_recording(path: &Path) -> bool {
     let first = || Lines::open(path).ok()?.next();
     matches!(first(), Some(Ok(_) | Err(RecordingError::Format { .. })))
@@ -107,7 +106,7 @@ fn failure(error: &RecordingError) -> Failure {
     Failure::input(anyhow!(text(error)))
 }
 
-/// The reader quotes what it cannot read.
+/// Harmless, since the reader quotes what it cannot read.
 fn text(error: &RecordingError) -> String {
     plain_up_to(&error.to_string(), 600)
 }

@@ -10,18 +10,17 @@ use wasmsr_engine::record::Line;
 use crate::exit::Failure;
 use crate::whole_file::WholeFile;
 
-/// A recording that is made of another one.
+/// A recording that is made from another one.
 pub(crate) struct NewRecording(WholeFile);
 
 impl NewRecording {
     /// Begins to write beside `path`.
     pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
-            let why =
-                anyhow!("a recording on standard input cannot be written anew; name its file");
+            let why = anyhow!("a recording on standard input cannot be rewritten; name its file");
             return Err(Failure::input(why));
         }
-        // What a link leads to is replaced, not the link.
+        // The target of a link is replaced, not the link.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let file = WholeFile::beside(&path).with_context(|| cannot_write(&path));
         file.map(NewRecording).map_err(Failure::input)
@@ -36,7 +35,7 @@ impl NewRecording {
             .map_err(Failure::host)
     }
 
-    /// Puts it in the place of what was there, for the same users.
+    /// Puts it at its place, and replaces the old file with its permissions.
     pub(crate) fn replace(self) -> Result<(), Failure> {
         self.put(|file| {
             file.permit(fs::metadata(file.place())?.permissions())?;
@@ -44,7 +43,7 @@ impl NewRecording {
         })
     }
 
-    /// Puts it where nothing is yet.
+    /// Puts it at its place; an error if something is there.
     pub(crate) fn add(self) -> Result<(), Failure> {
         self.put(WholeFile::add)
     }

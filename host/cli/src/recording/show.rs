@@ -1,4 +1,4 @@
-//! `wasmsr recording show`: a recording, an access a line.
+//! `wasmsr recording show`: a recording, one line per access.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use crate::recording::reader::{Read, RecordingReader};
 use crate::terminal::console;
 use crate::terminal::plain::{plain, plain_up_to, write_json};
 
-/// Prints the accesses that were asked for, as they are read.
+/// Prints the chosen accesses as they are read.
 pub(crate) fn show(args: &args::RecordingShow) -> Result<Code, Failure> {
     let mut out = console::output();
     let form = match (args.json, args.calls) {
@@ -22,7 +22,7 @@ pub(crate) fn show(args: &args::RecordingShow) -> Result<Code, Failure> {
     };
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut recording = RecordingReader::open_silently(&args.file)?;
-    // The line after the last that was asked for may be long in coming.
+    // Stop at the last chosen access: in a pipe the next line may take long.
     while left > 0
         && let Some(line) = recording.next()
     {
@@ -32,7 +32,7 @@ pub(crate) fn show(args: &args::RecordingShow) -> Result<Code, Failure> {
                 form.write(&mut out, &line)
             }
             Ok(_) => Ok(()),
-            // What was whole is seen before the error.
+            // The lines before the error are printed first.
             Err(error) => {
                 console::reached(out.flush()).map_err(Failure::output)?;
                 return Err(error);
@@ -72,7 +72,7 @@ impl Form {
     }
 }
 
-/// Writes what is in a line, all but the calls.
+/// Writes a line without its host calls, and returns those.
 fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [PluginCall]> {
     Ok(match line {
         Line::Boot(boot) => {

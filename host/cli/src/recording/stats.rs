@@ -1,4 +1,4 @@
-//! `wasmsr recording stats`: a recording's accesses, counted and timed.
+//! `wasmsr recording stats`: counts and times of a recording's accesses.
 
 use serde::Serialize;
 use wasmsr_interface::MsrIndex;
@@ -60,7 +60,7 @@ struct CallReport<'a> {
     count: u64,
 }
 
-/// Counts; and times, null where there is no access.
+/// Counts, and times, which are null if there is no access.
 #[derive(Serialize)]
 struct CountsReport {
     reads: u64,

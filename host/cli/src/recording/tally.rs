@@ -1,5 +1,5 @@
-//! Accesses counted and timed, for each MSR and plugin. What this takes does
-//! not depend on the number of accesses, and has a bound whatever they are.
+//! Counts and times accesses by MSR and plugin. Memory does not depend on the number of
+//! accesses, and is bounded whatever the recording holds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -12,14 +12,14 @@ use super::call;
 use crate::args::AccessFilter;
 use crate::terminal::plain::plain;
 
-/// Most rows: pairs of MSR and plugin. What comes beyond is counted in one row
-/// more.
+/// Most rows, one per pair of MSR and plugin. Further pairs are counted in one more
+/// row.
 const MOST_ROWS: usize = 4096;
 
-/// Most names of plugins that are told apart.
+/// Most plugins with a name of their own.
 const MOST_PLUGINS: usize = 1024;
 
-/// Longest time that is told apart; the maximum is exact.
+/// Longest time that the histogram tells apart; the maximum is exact.
 const LONGEST_NS: u64 = 100_000_000_000;
 
 /// Counts of a whole recording.
@@ -48,13 +48,13 @@ pub(crate) struct Tally {
 
 /// Counts for one MSR and plugin.
 pub(crate) struct Row {
-    /// The MSR; none in the row of those that had no room.
+    /// The MSR; none in the row of the further pairs.
     pub(crate) msr: Option<MsrIndex>,
     /// The MSR's name.
     pub(crate) name: Option<String>,
     /// The plugin; none for the policy.
     pub(crate) plugin: Option<Rc<str>>,
-    /// How many, and how long.
+    /// Their counts and times.
     pub(crate) counts: Counts,
 }
 
@@ -66,10 +66,10 @@ pub(crate) struct Counts {
     pub(crate) failures: u64,
     pub(crate) kernel: u64,
     pub(crate) stops: u64,
-    /// When the first and the last began.
+    /// When the first access began; below, the last.
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// The longest.
+    /// The longest time.
     pub(crate) max: u64,
     sum: u128,
     times: Option<Histogram<u32>>,
@@ -79,7 +79,7 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct PluginId(u16);
 
-/// Names of plugins, each kept once.
+/// The names of plugins, each kept once.
 #[derive(Default)]
 pub(crate) struct PluginNames {
     names: Vec<Rc<str>>,
@@ -87,11 +87,11 @@ pub(crate) struct PluginNames {
 }
 
 impl PluginNames {
-    /// The plugin's number; none is the policy. Names that are printed alike
-    /// have one number.
+    /// The plugin's number; a name of none is the policy. Names that look the same when
+    /// printed have the same number.
     pub(crate) fn id(&mut self, name: Option<&str>) -> PluginId {
         let Some(name) = name else { return PluginId::default() };
-        // Almost all names are as they are printed.
+        // Almost all names are printed as they are.
         if let Some(id) = self.ids.get(name) {
             return *id;
         }
@@ -110,7 +110,7 @@ impl PluginNames {
         self.last()
     }
 
-    /// What a number stands for, fit to be printed; none for the policy.
+    /// The name of a number, harmless on a terminal; none for the policy.
     pub(crate) fn name(&self, id: PluginId) -> Option<&Rc<str>> {
         self.names.get(usize::from(id.0).checked_sub(1)?)
     }
@@ -122,7 +122,7 @@ impl PluginNames {
 }
 
 impl Tally {
-    /// Of lines that were chosen so.
+    /// Counts lines that this filter has chosen.
     pub(crate) fn of(filter: &AccessFilter) -> Self {
         Tally { filter: filter.clone(), ..Tally::default() }
     }
@@ -175,12 +175,12 @@ impl Tally {
         rows
     }
 
-    /// The plugins that decided something, the policy first, as none.
+    /// The plugins that decided accesses; first the policy, as none.
     pub(crate) fn by_plugin(&self) -> impl Iterator<Item = (Option<&Rc<str>>, &Counts)> {
         self.by_plugin.iter().map(|(id, counts)| (self.plugins.name(*id), counts))
     }
 
-    /// How often each plugin made which call.
+    /// The number of each plugin's host calls, by call.
     pub(crate) fn calls(&self) -> impl Iterator<Item = (&str, &'static str, u64)> {
         self.calls.iter().map(|(&(plugin, call), count)| {
             (self.plugins.name(plugin).map_or("", |name| name), call, *count)
@@ -237,7 +237,7 @@ impl Default for Counts {
             last: 0,
             max: 0,
             sum: 0,
-            // Two digits: within 1 %. The bounds are sound, so there is one.
+            // Two digits: within 1 %. It fails for invalid bounds only.
             times: Histogram::new(2).ok(),
         }
     }

@@ -1,4 +1,4 @@
-//! Times of a recording for people.
+//! Times and counts of a recording, for people.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ pub(crate) fn moment(t: u64) -> String {
     format!("{:>5}.{:06} s", micros / 1_000_000, micros % 1_000_000)
 }
 
-/// How long something took, with three digits that count.
+/// A duration with three significant digits.
 pub(crate) fn duration(ns: u64) -> String {
     let (unit, size) = match ns {
         0..1_000 => return format!("{ns} ns"),
@@ -25,7 +25,7 @@ pub(crate) fn duration(ns: u64) -> String {
     }
 }
 
-/// So many of something.
+/// A count with its noun.
 pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
@@ -39,7 +39,7 @@ pub(crate) fn rate(count: u64, ns: u64) -> String {
     format!("{per_second}/s")
 }
 
-/// A time of day in UTC, or the number where a calendar has none.
+/// A date and time in UTC, or the number if the calendar has no such date.
 pub(crate) fn date(unix_ms: u64) -> String {
     /// The year 10000.
     const END: u64 = 253_402_300_800_000;

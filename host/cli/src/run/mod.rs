@@ -85,7 +85,7 @@ fn boots(
     Ok(end)
 }
 
-/// Whether an end is followed by another boot.
+/// Whether another boot follows.
 fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
     matches!(end, RunEnd::Reset(_))
         && args.on_reboot == OnReboot::Boot
@@ -132,7 +132,8 @@ fn boot(set: &Loaded, events: &Events, seen: &mut Observers<'_>) -> Result<RunEn
     Ok(end)
 }
 
-/// What lies on disk now, if it can be loaded, with what changed said.
+/// The profile and plugins that are on disk now, if they can be loaded. The log says
+/// what has changed.
 fn candidate(profile: &Path, options: &LoadOptions, old: &Loaded) -> Option<Loaded> {
     match Loaded::load_and_check(profile, options) {
         Ok(new) => {
@@ -164,7 +165,7 @@ fn tell_changes(old: &Engine, new: &Engine) {
     for before in old.plugins() {
         let about = &before.manifest.plugin;
         if !new.plugins().any(|now| now.manifest.plugin.name == about.name) {
-            tracing::info!("plugin {}: gone, was version {}", about.name, about.version);
+            tracing::info!("plugin {}: removed, was version {}", about.name, about.version);
         }
     }
 }

@@ -16,24 +16,23 @@ use crate::exit::Failure;
 use crate::recording::reader::is_recording;
 use crate::terminal::console::say;
 
-/// Only the user may read a recording: it holds what plugins read of guest
-/// memory.
+/// Only the user may read a recording: it has what plugins read from guest memory.
 const MODE: u32 = 0o600;
 
-/// A recording with the file that it goes to.
+/// A recording that is being written, with its file.
 pub(crate) struct RecordFile {
     recording: Recording,
     path: PathBuf,
 }
 
 fn open(path: &Path) -> anyhow::Result<Fresh> {
-    // A pipe that nobody reads must not hold the run, so not even its start.
+    // A pipe without a reader must not delay the run, so opening it must not wait.
     let at_once = OFlags::NONBLOCK.bits().cast_signed();
     let mut options = File::options();
     let options = options.write(true).create(true).truncate(false).mode(MODE);
     let file = match options.custom_flags(at_once).open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            return Err(anyhow!("nobody reads from it; start the reader first"));
+            return Err(anyhow!("the pipe has no reader; start the reader first"));
         }
         opened => opened.context("check the path and its folder")?,
     };
@@ -44,13 +43,13 @@ fn open(path: &Path) -> anyhow::Result<Fresh> {
     if about.is_file() {
         claim(&file, &about, path)?;
     }
-    // From here on only the thread that writes waits.
+    // From here on the file may block: only the thread that writes waits for it.
     rustix::io::ioctl_fionbio(&file, false)?;
     Ok(Fresh { file, older: about.is_file() })
 }
 
-/// Makes sure that a regular file is the user's, a recording, and no other
-/// run's; and that nobody else may read it.
+/// Makes sure that a regular file belongs to the user, is a recording, is not used by
+/// another run, and can be read by the user alone.
 fn claim(file: &File, about: &Metadata, path: &Path) -> anyhow::Result<()> {
     if about.uid() != geteuid().as_raw() {
         let uid = about.uid();
@@ -64,15 +63,15 @@ fn claim(file: &File, about: &Metadata, path: &Path) -> anyhow::Result<()> {
         Ok(()) | Err(TryLockError::Error(_)) => {}
     }
     if about.len() > 0 && !is_recording(path) {
-        return Err(anyhow!("the file exists and is no recording; name another"));
+        return Err(anyhow!("the file exists and is not a recording; name another"));
     }
     file.set_permissions(Permissions::from_mode(MODE)).context("its mode cannot be changed")
 }
 
-/// A file that is emptied when it is first written to.
+/// A file that is emptied at the first write.
 struct Fresh {
     file: File,
-    /// Whether an older recording may still be in it.
+    /// Whether it may still have an older recording.
     older: bool,
 }
 
@@ -102,12 +101,12 @@ impl RecordFile {
         Ok(RecordFile { recording, path: path.to_owned() })
     }
 
-    /// Where accesses go.
+    /// The recorder for accesses.
     pub(crate) fn recorder(&self) -> &Recorder {
         self.recording.recorder()
     }
 
-    /// Writes the rest and says what became of it.
+    /// Writes the rest, and says on standard error what was recorded.
     pub(crate) fn finish(self) -> RecordingSummary {
         let RecordingEnd { accesses, wakes, dropped, bytes, stopped } = self.recording.finish();
         let path = self.path.display();
@@ -122,12 +121,12 @@ impl RecordFile {
                 );
             }
             None if dropped > 0 => tracing::warn!(
-                "recording {path}: {dropped} accesses and timers came faster than the file took \
-                 them and are missing; record to a faster disk"
+                "recording {path}: {dropped} accesses and timers came faster than the file could \
+                 be written and are missing; record to a faster disk"
             ),
             None => {}
         }
-        // Or nothing has booted, and what was there is there still.
+        // Without a boot nothing was written, and an older recording is still there.
         if bytes > 0 || stopped.is_some() {
             say(&format!("wasmsr: recorded {accesses} accesses to {path}"));
         }

@@ -1,5 +1,5 @@
-//! The file of `run --summary`: what is left of a run once it has ended, for
-//! programs. While it goes on, `stats --json` gives the same counts.
+//! The file of `run --summary`: how a run ended and what was counted, for programs.
+//! While the run lasts, `stats --json` gives the same counts.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(crate) struct Summary<'a> {
     exit_code: u8,
     /// The sentence that says how it ended, or the error.
     end: String,
-    /// As `stats --json` gave it when the last boot ended.
+    /// The counts of `stats --json` at the end of the last boot.
     #[serde(flatten)]
     counts: &'a Snapshot,
     reports: Vec<PluginReport<'a>>,
@@ -31,16 +31,16 @@ pub(crate) struct Summary<'a> {
     recording: Option<&'a RecordingSummary>,
 }
 
-/// What a plugin told after the last boot.
+/// What a plugin reported after the last boot.
 #[derive(Serialize)]
 struct PluginReport<'a> {
     plugin: &'a str,
-    /// `null` where it is one instance for the VM.
+    /// `null` for an instance that serves all vCPUs.
     vcpu: Option<u32>,
     text: &'a str,
 }
 
-/// What became of the recording.
+/// How the recording ended.
 #[derive(Serialize)]
 pub(crate) struct RecordingSummary {
     pub(crate) path: String,
@@ -51,7 +51,7 @@ pub(crate) struct RecordingSummary {
 }
 
 impl SummaryFile {
-    /// Refuses what cannot be written before anything is started.
+    /// Checks before anything is started that the file can be written.
     pub(crate) fn at(path: &Path) -> Result<Self, Failure> {
         let file = SummaryFile(path.to_owned());
         if path.is_dir() {
@@ -63,8 +63,8 @@ impl SummaryFile {
         Ok(file)
     }
 
-    /// Writes it, in the place of what was there. The run has ended as it did, so
-    /// trouble is said and changes nothing.
+    /// Writes the summary, and replaces an older file. An error is logged and does not
+    /// change the exit code: the run has ended already.
     pub(crate) fn write(&self, summary: &Summary<'_>) {
         let written = WholeFile::beside(&self.0).and_then(|mut file| {
             write_json(&mut file, summary)?;
@@ -82,7 +82,7 @@ impl SummaryFile {
 }
 
 impl<'a> Summary<'a> {
-    /// All that is known of a run.
+    /// The summary of a run.
     pub(crate) fn of(
         end: &Result<RunEnd, Failure>,
         counts: &'a Snapshot,

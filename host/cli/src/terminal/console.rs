@@ -1,5 +1,5 @@
-//! The user's terminal: what the guest prints and reads, and the terminal's
-//! own settings, which are always put back.
+//! The user's terminal: what the command and the guest print, what the guest reads,
+//! and the terminal's settings, which are always restored.
 
 use std::fmt;
 use std::fs::File;
@@ -20,16 +20,16 @@ use wasmsr_vmm::Control;
 use crate::terminal::plain::plain_lines;
 use crate::terminal::progress;
 
-/// Prints a command's result on standard output; a reader that has gone away
-/// is no error.
+/// Prints a command's result on standard output. A reader that has closed the pipe is
+/// not an error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     let written = writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush());
     reached(written).map(|_| ())
 }
 
-/// Standard output for long texts: in large pieces, but line by line where
-/// people wait for each.
+/// Standard output for long texts: line by line on a terminal, where people wait for
+/// each line, and in large pieces otherwise.
 pub(crate) fn output() -> Box<dyn Write> {
     let stdout = io::stdout().lock();
     match stdout.is_terminal() {
@@ -38,8 +38,8 @@ pub(crate) fn output() -> Box<dyn Write> {
     }
 }
 
-/// Whether what was written can reach anybody. A reader that has gone away is
-/// no error, but nothing more need be written.
+/// Whether there is still a reader. One that has closed the pipe is not an error, but
+/// nothing more need be written.
 pub(crate) fn reached(written: io::Result<()>) -> io::Result<bool> {
     match written {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -47,31 +47,30 @@ pub(crate) fn reached(written: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Where the guest's serial console prints: standard output, unbuffered, so
-/// that a prompt without a line end is seen.
+/// Standard output for the guest's serial console: unbuffered, so that a prompt
+/// without a line end is seen.
 pub(crate) fn guest_output() -> io::Result<Box<dyn Write + Send>> {
     Ok(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))
 }
 
-/// Whether people look at standard error, and like colours: the rule by which
-/// clap colours its help, with `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and
-/// `TERM`.
+/// Whether standard error gets colours. The rule is clap's for its help, with
+/// `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and `TERM`.
 pub(crate) fn stderr_is_coloured() -> bool {
     AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
-/// The same of standard output.
+/// Whether standard output gets colours, by the same rule.
 pub(crate) fn stdout_is_coloured() -> bool {
     AutoStream::choice(&io::stdout()) != ColorChoice::Never
 }
 
-/// Says something beside the result: a line, or lines, on standard error.
-/// Whatever the text comes from, it does nothing to the terminal.
+/// Prints something beside the result: lines on standard error. The text may come from
+/// a plugin or a file; it cannot control the terminal.
 pub(crate) fn say(text: &str) {
     write_stderr(&format!("{}\n", plain_lines(text)));
 }
 
-/// Prints why a command failed, as clap prints what is wrong with arguments.
+/// Prints why a command failed, in the style of clap's errors about arguments.
 pub(crate) fn print_error(error: &anyhow::Error) {
     let styles = Styles::default();
     let style = styles.get_error();
@@ -84,17 +83,18 @@ pub(crate) fn print_error(error: &anyhow::Error) {
 
 fn write_stderr(text: &str) {
     let mut stderr = Stderr;
-    // Nobody is left to be told where standard error has gone.
+    // If standard error is closed, the text is lost and the command continues.
     let _ = stderr.write_all(text.as_bytes());
 }
 
-/// A text of which no further line passes for another log line or error.
+/// A text with its further lines indented, so that none looks like another log line
+/// or error.
 fn paragraph(text: &str) -> String {
     plain_lines(text).replace('\n', "\n  ")
 }
 
-/// Writes a field of a log line, the message first. The texts in it may be a
-/// plugin's or from a file.
+/// Writes a field of a log line, the message first. Its text may come from a plugin or
+/// a file.
 pub(crate) fn write_field(
     writer: &mut Writer<'_>,
     field: &Field,
@@ -107,8 +107,8 @@ pub(crate) fn write_field(
     }
 }
 
-/// Standard error for all that goes there, with no bar in its way; lines that
-/// cannot be written are lost.
+/// Standard error, from which a bar is cleared while something else is written. Lines
+/// that cannot be written are lost.
 pub(crate) struct Stderr;
 
 impl MakeWriter<'_> for Stderr {
@@ -129,11 +129,11 @@ impl Write for Stderr {
     }
 }
 
-/// Standard input as the guest's keyboard, until the process ends.
+/// Makes standard input the guest's keyboard, until the process ends.
 ///
-/// A kernel gets a terminal of its own: every key goes to it, Ctrl-C too, and
-/// Ctrl-A x quits. Smaller guests leave the terminal as it is. A built-in
-/// guest reads nothing, so nothing is read for it.
+/// For a kernel the terminal becomes raw: every key goes to the guest, Ctrl-C too, and
+/// Ctrl-A x quits. For a multiboot image the terminal stays as it is. A built-in guest
+/// reads nothing, so nothing is read for it.
 pub(crate) fn attach_input(boot: &Boot, control: &Control) -> io::Result<Option<RawTerminal>> {
     let raw = match boot {
         Boot::Guest { .. } => return Ok(None),
@@ -170,8 +170,8 @@ pub(crate) fn attach_input(boot: &Boot, control: &Control) -> io::Result<Option<
 /// Keeps the terminal raw while it lives.
 pub(crate) struct RawTerminal;
 
-/// The settings to put back; global, since a second signal ends the process
-/// from a thread that has no guard at hand.
+/// The settings to restore. They are global, since a second signal ends the process
+/// from a thread that does not have the guard.
 static COOKED: Mutex<Option<Termios>> = Mutex::new(None);
 
 impl RawTerminal {
@@ -185,8 +185,8 @@ impl RawTerminal {
         let mut raw = cooked.clone();
         raw.local_modes -=
             LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN;
-        // Output stays cooked: log lines share the terminal, and a guest's
-        // own carriage returns do no harm.
+        // Output stays cooked: log lines share the terminal, and a guest's carriage
+        // returns do no harm.
         raw.input_modes -= InputModes::ICRNL | InputModes::INLCR | InputModes::IXON;
         *COOKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(cooked);
         let guard = RawTerminal;
@@ -202,25 +202,25 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Puts the terminal's settings back, if they were changed.
+/// Restores the terminal's settings, if they were changed.
 pub(crate) fn restore() {
     let cooked = COOKED.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(cooked) = cooked {
-        // Nobody is left to be told if the terminal has gone.
+        // It fails if the terminal is closed, and then there is nothing to restore.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &cooked);
     }
 }
 
 const ESCAPE: u8 = 0x01;
 
-/// Tells the guest's keys from ours, as QEMU's `-nographic` does.
+/// Separates the guest's keys from the command's, as QEMU's `-nographic` does.
 #[derive(Debug, Default)]
 struct Keys {
     escaped: bool,
 }
 
 impl Keys {
-    /// What goes to the guest, and whether the user wants to quit.
+    /// The keys for the guest, and whether the user wants to quit.
     fn typed(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
         let mut guest = Vec::new();
         for &byte in bytes {
@@ -229,7 +229,7 @@ impl Keys {
                 (false, key) => guest.push(key),
                 (true, b'x' | b'X') => return (guest, true),
                 (true, ESCAPE) => guest.push(ESCAPE),
-                // Not an escape after all: both keys were meant.
+                // It was not an escape: the guest gets both keys.
                 (true, key) => guest.extend([ESCAPE, key]),
             }
         }

@@ -1,6 +1,5 @@
-//! Text from files and plugins, made fit for a terminal: nothing in it moves
-//! the cursor, changes colours or the direction of writing. Names and lines from
-//! recordings are kept short, too.
+//! Text from files and plugins, and JSON that holds it, made harmless on a terminal:
+//! nothing in it moves the cursor, or changes colours or the direction of writing.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -11,7 +10,7 @@ use wasmsr_stats::plain::is_active;
 
 pub(crate) use wasmsr_stats::plain::{plain, plain_lines, plain_up_to};
 
-/// JSON in which such characters are escaped, as JSON's strings allow.
+/// Writes JSON with such characters escaped, as JSON's strings allow.
 pub(crate) fn write_json(out: impl Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Inactive))
 }
@@ -24,7 +23,7 @@ pub(crate) fn json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The same with line breaks, for a command's one object.
+/// The same with line breaks, for a command that prints one object.
 pub(crate) fn pretty_json(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string_pretty(value)?;
     let mut plain = String::with_capacity(text.len());

@@ -1,4 +1,5 @@
-//! Ctrl-C and its relatives end the run; a second one ends the process.
+//! Signals that end the process, such as Ctrl-C: the first ends the run, a second one
+//! the process.
 
 use std::io;
 use std::process;
@@ -10,14 +11,14 @@ use wasmsr_vmm::Control;
 
 use crate::terminal::console;
 
-/// Turns the signals that end a process into events of the running VM.
+/// Makes these signals events of the running VM.
 pub(crate) fn forward(control: &Control) -> io::Result<()> {
     let control = control.clone();
     watch(move |first| control.signal(first), console::restore)
 }
 
-/// Says the first of these signals to whoever is to end; at a second one puts
-/// the terminal back and ends the process.
+/// Calls `first` with the number of the first signal; at a second one calls `restore`
+/// and ends the process.
 pub(crate) fn watch(
     first: impl FnOnce(i32) + Send + 'static,
     restore: impl FnOnce() + Send + 'static,
@@ -28,7 +29,7 @@ pub(crate) fn watch(
         if let Some(number) = signals.next() {
             first(number);
         }
-        // It did not end at once: standard output may be stuck.
+        // The process is still there: a write to standard output may block.
         if let Some(second) = signals.next() {
             restore();
             process::exit(128 + second);

@@ -8,7 +8,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use wasmsr_interface::MsrRange;
 use wasmsr_stats::{OTHERS, POLICY, Row, Shadow};
 
-/// A plain table: a head, aligned columns, no lines.
+/// A table with a head and aligned columns, without lines. `right` has the columns
+/// that are aligned to the right.
 pub(crate) fn table<'a>(head: impl IntoIterator<Item = &'a str>, right: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -23,7 +24,7 @@ pub(crate) fn table<'a>(head: impl IntoIterator<Item = &'a str>, right: &[usize]
     table
 }
 
-/// A range's name: that of its only MSR, or of its first and what follows.
+/// A range's name: the name of its only MSR, or of its first one with `…`.
 pub(crate) fn range_name(range: MsrRange) -> String {
     match (range.first().name(), range.count()) {
         (Some(name), 1) => name.to_owned(),
@@ -32,8 +33,8 @@ pub(crate) fn range_name(range: MsrRange) -> String {
     }
 }
 
-/// Rows shown for MSRs that no plugin answered, the most frequent: a guest that
-/// probes hundreds of them must not bury the plugins' rows.
+/// Most rows of MSRs that no plugin handled; the most frequent are shown. A guest that
+/// probes hundreds of MSRs must not bury the plugins' rows.
 const POLICY_ROWS: usize = 16;
 
 /// A column of the table of accesses: its title and its cells.
@@ -53,12 +54,12 @@ const COLUMNS: [Column; 9] = [
 
 const FUEL: Column = ("FUEL", |row| row.mean_fuel.map_or("-".to_owned(), |fuel| fuel.to_string()));
 
-/// What became of the guest's MSR accesses, after a boot.
+/// The guest's MSR accesses, after a boot.
 pub(crate) fn accesses(rows: &[Row]) -> String {
     counted(rows, &COLUMNS)
 }
 
-/// The same while it runs, with what plugins use.
+/// The same while the VM runs, with the plugins' fuel.
 pub(crate) fn statistics(rows: &[Row]) -> String {
     let columns: Vec<Column> = COLUMNS.into_iter().chain([FUEL]).collect();
     counted(rows, &columns)
@@ -86,7 +87,7 @@ fn counted(rows: &[Row], columns: &[Column]) -> String {
     }
 }
 
-/// How the shadows did.
+/// How the shadows compare with the plugins in charge.
 pub(crate) fn shadows(shadows: &[Shadow]) -> String {
     let head = [
         "SHADOW",
@@ -141,7 +142,7 @@ pub(crate) fn nanos(nanos: u64) -> String {
     }
 }
 
-/// How long something has been there, from seconds.
+/// A span of time in few characters, from seconds.
 pub(crate) fn span(seconds: f64) -> String {
     let seconds = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn msrs_that_are_probed_bury_nobody() {
+    fn msrs_that_are_probed_do_not_bury_plugins() {
         let probed = (0..100).map(|msr| row(Some(msr), None, u64::from(msr)));
         let sums = [row(None, None, 1), row(None, Some("p"), 1)];
         let rows: Vec<Row> = probed.chain([row(Some(0x1000), Some("p"), 1)]).chain(sums).collect();

@@ -1,30 +1,29 @@
-//! Two sequences of accesses aligned, so that as few as can be differ.
+//! Aligns two sequences of accesses with as few differences as possible.
 //!
-//! An access that only one side has counts as one difference, and so does a pair
-//! that did the same with other answers: an edit distance, in which a
-//! substitution needs the same deed. It is found as Myers finds it ("An O(ND)
-//! Difference Algorithm", 1986, with the divide and conquer of its section 4b): time
-//! grows with the number of accesses and the square of the differences, memory
-//! with the differences alone.
+//! An access that only one side has counts as one difference, and so does a pair of
+//! the same access with different answers: an edit distance in which a substitution
+//! needs the same access. The method is that of Myers ("An O(ND) Difference Algorithm",
+//! 1986, with the divide and conquer of its section 4b): time grows with the number of
+//! accesses and the square of the differences, memory with the differences alone.
 //!
-//! Sequences with little in common would take hours, so there is an end to the
-//! work. Where one step would take too much, the sequences are cut where a rare run of
-//! accesses is the same in both; failing that, where the path that came furthest has
-//! got to. Then there may be an alignment with fewer differences, which is said.
+//! Sequences with little in common would take hours, so the work is bounded. If a step
+//! would take too long, the sequences are cut where a rare run of accesses is the same
+//! in both, or else where the furthest path ends. There may then be an alignment with
+//! fewer differences, and the caller can ask whether that is so.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
 
-/// An access, as little of it as is compared.
+/// An access, reduced to what is compared.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Did {
-    /// The number of what was done.
+    /// The number of what the guest did.
     pub(super) deed: u32,
-    /// The number of what came of it.
+    /// The number of its answer.
     pub(super) answer: u32,
-    /// When.
+    /// The time.
     pub(super) t: u64,
 }
 
@@ -34,23 +33,23 @@ impl Did {
     }
 }
 
-/// How much work may be done yet, in places looked at.
+/// How much work is still allowed, in compared places.
 pub(super) struct Effort {
     left: u64,
-    /// The least that a step may take, whatever is left.
+    /// The least that a step may use, whatever is left.
     least: u64,
     exceeded: bool,
 }
 
 impl Default for Effort {
-    /// Enough to find 8000 differences at once; some seconds in all.
+    /// Enough for 8000 differences in one step, and some seconds in all.
     fn default() -> Self {
         Effort { left: 1 << 28, least: 1 << 16, exceeded: false }
     }
 }
 
 impl Effort {
-    /// Whether a step would have taken too much, so that there may be a better
+    /// Whether a step would have taken too long, so that there may be a better
     /// alignment.
     pub(super) fn was_exceeded(&self) -> bool {
         self.exceeded
@@ -65,8 +64,8 @@ impl Effort {
     }
 }
 
-/// Calls `pair` with what only one of them did, and with what both did, in
-/// order.
+/// Calls `pair`, in order, with each access that one side has alone and each pair that
+/// both have.
 pub(super) fn align<'a>(
     a: &'a [Did],
     b: &'a [Did],
@@ -100,14 +99,14 @@ struct Place {
     b: usize,
 }
 
-/// So many accesses of both belong together.
+/// This many accesses of both sides belong together.
 #[derive(Debug)]
 struct Pairs {
     at: Place,
     count: usize,
 }
 
-/// What is to be done yet, the next last.
+/// The work that is left, the next step last.
 enum Task {
     Align { from: Place, to: Place },
     Found(Pairs),
@@ -161,7 +160,7 @@ fn find_pairs(a: &[Did], b: &[Did], effort: &mut Effort, mut found: impl FnMut(P
     }
 }
 
-/// A part of both.
+/// A part of both sequences.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     a: &'a [Did],
@@ -189,7 +188,7 @@ impl<'a> Part<'a> {
         Part { a: cut(self.a), b: cut(self.b) }
     }
 
-    /// Where to cut it, so that the parts can be aligned each for itself.
+    /// Where to cut it into two parts that can be aligned separately.
     fn cuts(self, effort: &mut Effort) -> Vec<Place> {
         let furthest = match self.middle(effort) {
             Middle::Found(middle) => return vec![middle],
@@ -208,8 +207,8 @@ impl<'a> Part<'a> {
         if cuts.is_empty() { vec![furthest] } else { cuts }
     }
 
-    /// A place in the middle of a shortest path: as many differences are before
-    /// it as behind, or one more.
+    /// A place in the middle of a shortest path: before it are as many differences as
+    /// behind it, or one more.
     fn middle(self, effort: &mut Effort) -> Middle {
         let (a, b) = (self.a, self.b);
         let (all_a, all_b) = (a.len(), b.len());
@@ -241,10 +240,10 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Where a run of accesses begins that is in each of both once, in an order
-    /// that is the same in both.
+    /// Where a run of accesses begins that each side has exactly once, with such runs in
+    /// the same order on both sides.
     fn landmarks(self, key: impl Fn(&Did) -> u64) -> Vec<Place> {
-        // What hostile recordings would need to know.
+        // A random state: a hostile recording cannot provoke collisions.
         let secret = RandomState::new();
         let longest = self.a.len().max(self.b.len()) as u64;
         let one_of = longest.div_ceil(MOST_LANDMARKS);
@@ -267,25 +266,25 @@ impl<'a> Part<'a> {
             .collect();
         places.sort_unstable_by_key(|place| place.a);
         let mut places = longest_rise(&places);
-        // What follows on the same diagonal comes of itself.
+        // The rest of the diagonal follows without further work.
         let mut before = None;
         places.retain(|place| {
             let diagonal = Some(place.a.wrapping_sub(place.b));
             std::mem::replace(&mut before, diagonal) != diagonal
         });
-        // One at the very beginning cuts nothing off.
+        // A cut at the very beginning would leave the part as it is.
         places.retain(|place| place.a + place.b > 0);
         places
     }
 }
 
-/// Accesses in a run that is looked for in both.
+/// The length of the runs that are searched.
 const RUN: usize = 64;
 
 /// Most runs that are remembered.
 const MOST_LANDMARKS: u64 = 1 << 20;
 
-/// How often something was seen.
+/// How often a run was seen.
 #[derive(Default)]
 enum Seen {
     #[default]
@@ -300,7 +299,7 @@ impl Seen {
     }
 }
 
-/// Each run with the place where it begins, as a number that stands for it.
+/// Each run, as a number that stands for it, with the place where it begins.
 fn runs(dids: &[Did], hash: &impl Fn(&Did) -> u64) -> impl Iterator<Item = (usize, u64)> {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let out = (0..RUN).fold(1_u64, |power, _| power.wrapping_mul(FACTOR));
@@ -315,9 +314,9 @@ fn runs(dids: &[Did], hash: &impl Fn(&Did) -> u64) -> impl Iterator<Item = (usiz
     begun.into_iter().chain(rolled)
 }
 
-/// The longest part of it, in order, that rises in `b` as well.
+/// The longest subsequence that is in the same order in `b`.
 fn longest_rise(places: &[Place]) -> Vec<Place> {
-    // The last of the best rise of each length, and what is before each.
+    // The last element of the best subsequence of each length, and each one's predecessor.
     let mut ends: Vec<usize> = Vec::new();
     let mut before: Vec<Option<usize>> = Vec::with_capacity(places.len());
     for (number, place) in places.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What differs, for people and for programs.
+//! The differences, as tables and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use crate::recording::tally::Counts;
 use crate::recording::units::{counted, duration, moment};
 use crate::terminal::tables::table;
 
-/// Everything `diff` says; its JSON is for programs.
+/// Everything that `diff` prints; its JSON is for programs.
 #[derive(Serialize)]
 pub(super) struct Comparison<'a> {
     a: SideReport<'a>,
     b: SideReport<'a>,
     #[serde(flatten)]
     found: Found,
-    /// Whether no other alignment has fewer differences.
+    /// Whether it is certain that no other alignment has fewer differences.
     fewest: bool,
-    /// The first of them.
+    /// The first differences.
     differences: Vec<Difference<'a>>,
     msrs: Vec<MsrReport<'a>>,
 }
@@ -44,7 +44,7 @@ struct Difference<'a> {
     /// What was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Hex>,
-    /// Absent where only the other recording has the access.
+    /// `null` if only the other recording has the access.
     a: Option<AnswerReport<'a>>,
     b: Option<AnswerReport<'a>>,
 }
@@ -61,7 +61,7 @@ struct AnswerReport<'a> {
 
 #[derive(Serialize)]
 struct MsrReport<'a> {
-    /// Absent for those beyond the summary's size.
+    /// `null` for the MSRs that do not fit into the summary.
     msr: Option<MsrIndex>,
     name: Option<&'a str>,
     #[serde(flatten)]
@@ -86,7 +86,7 @@ struct Cost {
 }
 
 impl<'a> Comparison<'a> {
-    /// Compares them, and lists so many differences.
+    /// Compares two recordings, and lists at most `limit` differences.
     pub(super) fn new(a: &'a Side, b: &'a Side, known: &'a Known, limit: usize) -> Self {
         let mut comparison = Comparison {
             a: SideReport::new(a),
@@ -107,7 +107,7 @@ impl<'a> Comparison<'a> {
                 if a.map(|did| did.answer) == b.map(|did| did.answer) {
                     return;
                 }
-                // What the user asked for is on either side.
+                // One of both outcomes must be one that the user chose.
                 let is_chosen = |did| known.answer(did).is_some_and(|answer| answer.chosen);
                 if !a.is_some_and(is_chosen) && !b.is_some_and(is_chosen) {
                     return;
@@ -170,8 +170,8 @@ impl<'a> Comparison<'a> {
         text +=
             &format!("{only_a} only in A, {only_b} only in B, {answers_differ} with other answers");
         if !self.fewest {
-            text += "\nA and B have so little in common that not all ways to align them were \
-                     tried: there may be fewer differences";
+            text += "\nA and B have so little in common that not every alignment was tried: \
+                     there may be one with fewer differences";
         }
         text
     }
@@ -291,8 +291,8 @@ impl<'a> AnswerReport<'a> {
             (OutcomeKind::Kernel, Op::Read) => format!("kernel ({value})"),
             (outcome, _) => outcome.to_string(),
         };
-        let who = self.plugin.unwrap_or("(policy)");
-        format!("{what}, {who}{}", if self.failed { ", which failed" } else { "" })
+        let plugin = self.plugin.unwrap_or("(policy)");
+        format!("{what}, {plugin}{}", if self.failed { ", which failed" } else { "" })
     }
 }
 

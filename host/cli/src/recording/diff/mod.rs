@@ -1,6 +1,6 @@
-//! `wasmsr recording diff`: two recordings side by side. What each vCPU did in each
-//! boot is aligned, as lines of text are; answers are compared where both did
-//! the same.
+//! `wasmsr recording diff`: two recordings side by side. The accesses of each vCPU in
+//! each boot are aligned, as `diff` aligns lines of text. Outcomes are compared where
+//! both recordings have the same access.
 
 mod align;
 mod comparison;
@@ -17,7 +17,7 @@ use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
 use crate::terminal::plain::json;
 
-/// Prints what differs.
+/// Prints the differences.
 pub(crate) fn diff(args: &args::RecordingDiff) -> Result<Code, Failure> {
     if args.a == Path::new("-") && args.b == Path::new("-") {
         return Err(Failure::input(anyhow!("standard input can be one recording, not both")));

@@ -1,4 +1,4 @@
-//! A recording, as little of it as is compared and shown.
+//! One recording, reduced to what is compared and shown.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -16,14 +16,14 @@ use crate::recording::tally::{Counts, PluginId, PluginNames};
 use crate::recording::units::counted;
 use crate::terminal::plain::plain;
 
-/// Most accesses of a recording: each is kept until the end, with what was done
-/// and answered where no other was the same.
+/// Most accesses of a recording. All are kept until the end; what was done and
+/// answered is kept once for all accesses that have it in common.
 const MOST_ACCESSES: u64 = 10_000_000;
 
 /// Most MSRs that are told apart in the summary.
 const MOST_MSRS: usize = 4096;
 
-/// What a guest did, apart from the answer: the MSR, and what it wrote.
+/// What the guest did: the MSR, the direction, and the value that it wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Deed {
     pub(super) msr: MsrIndex,
@@ -31,19 +31,19 @@ pub(super) struct Deed {
     pub(super) written: Option<u64>,
 }
 
-/// What came of it.
+/// How the access ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Answer {
-    /// What was read.
+    /// The value that was read.
     pub(super) value: Option<u64>,
     pub(super) outcome: OutcomeKind,
     pub(super) plugin: PluginId,
     pub(super) failed: bool,
-    /// Whether the user asked for such answers.
+    /// Whether the user chose such accesses.
     pub(super) chosen: bool,
 }
 
-/// What is in both recordings, each kept once.
+/// The values of both recordings, each kept once.
 #[derive(Default)]
 pub(super) struct Known {
     deeds: Numbered<Deed>,
@@ -55,13 +55,13 @@ pub(super) struct Known {
 /// One recording.
 pub(super) struct Side {
     pub(super) name: String,
-    /// Those that were chosen.
+    /// The number of chosen accesses.
     pub(super) accesses: u64,
     pub(super) dropped: u64,
     pub(super) cut_off: bool,
     /// By boot and vCPU, in order.
     streams: BTreeMap<(u64, u32), Vec<Did>>,
-    /// Of those that were chosen.
+    /// Of the chosen accesses.
     pub(super) counts: BTreeMap<Option<MsrIndex>, Counts>,
     read: u64,
 }
@@ -103,8 +103,8 @@ impl Known {
 }
 
 impl Side {
-    /// Reads what the guest did, as far as it was asked for; the rest of the filter
-    /// chooses among the answers, and those are compared first.
+    /// Reads the accesses that the filter chooses for what the guest did. The filter's
+    /// conditions on outcomes are applied later, to the differences.
     pub(super) fn read(
         path: &Path,
         filter: &args::AccessFilter,
@@ -136,7 +136,7 @@ impl Side {
         side.cut_off = recording.is_cut_off();
         if side.dropped > 0 {
             tracing::warn!(
-                "recording {} lacks {} that {} dropped; what differs near them may be the same",
+                "recording {} lacks {} that {} dropped; differences near them may not be real",
                 side.name,
                 counted(side.dropped, "line", "lines"),
                 if side.dropped == 1 { "was" } else { "were" }
@@ -145,12 +145,12 @@ impl Side {
         Ok(side)
     }
 
-    /// What a vCPU did in a boot.
+    /// The accesses of a vCPU in a boot.
     pub(super) fn stream(&self, boot: u64, vcpu: u32) -> &[Did] {
         self.streams.get(&(boot, vcpu)).map_or(&[], Vec::as_slice)
     }
 
-    /// Boots and vCPUs that did something.
+    /// The boots and vCPUs that have accesses.
     pub(super) fn streams(&self) -> impl Iterator<Item = (u64, u32)> {
         self.streams.keys().copied()
     }
@@ -182,7 +182,7 @@ impl Side {
     }
 }
 
-/// Values with a number each.
+/// Values, each with a number.
 struct Numbered<T> {
     values: Vec<T>,
     numbers: HashMap<T, u32>,

@@ -1,4 +1,4 @@
-//! Boots and their plugins, as text in the page.
+//! The page's text about boots and their plugins.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,11 +12,11 @@ use crate::terminal::plain::{plain, plain_up_to};
 /// Most boots that are listed.
 const MOST_BOOTS: usize = 500;
 
-/// Most plugins that are listed: of one boot, and of all.
+/// Most plugins that are listed: of one boot, and of all boots.
 const MOST_PLUGINS: usize = 256;
 const MOST_PLUGINS_OF_ALL: usize = 2048;
 
-/// What is listed of the boots.
+/// The boots that are listed.
 #[derive(Default)]
 pub(super) struct Boots {
     listed: Vec<ListedBoot>,
@@ -72,12 +72,12 @@ impl Boots {
         });
     }
 
-    /// When each began.
+    /// When each boot began.
     pub(super) fn begun(&self) -> Vec<(u64, u64)> {
         self.listed.iter().map(|boot| (boot.t, boot.boot)).collect()
     }
 
-    /// What is not listed, as sentences.
+    /// Sentences about what is not listed.
     pub(super) fn cuts(&self) -> Vec<String> {
         let mut cuts = Vec::new();
         if self.all > self.listed.len() as u64 {
@@ -91,7 +91,7 @@ impl Boots {
         cuts
     }
 
-    /// What was recorded, where and when.
+    /// A sentence: what was recorded, where and when.
     pub(super) fn about(&self) -> String {
         let Some(boot) = self.listed.first() else { return String::new() };
         let kernel = boot.kernel.as_ref().map_or(String::new(), |k| format!(", host kernel {k}"));
@@ -104,7 +104,7 @@ impl Boots {
         ))
     }
 
-    /// A table of plugins for each boot that has others than the one before.
+    /// One table of plugins per boot, except where they are those of the boot before.
     pub(super) fn tables(&self) -> String {
         self.listed.iter().fold(String::new(), |text, boot| text + &boot.table())
     }

@@ -1,4 +1,4 @@
-//! Text into a page: what a recording says is text there, whatever it says.
+//! Puts text into the page so that it stays text, whatever a recording holds.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,18 +25,18 @@ pub(super) fn escape(text: &str) -> String {
 
 /// JSON for a `script` element: nothing in it ends the element.
 pub(super) fn data(value: &impl Serialize) -> serde_json::Result<String> {
-    // These are in JSON's strings only, where they may be escaped.
+    // These characters occur only in JSON's strings, where they may be escaped.
     let json = json(value)?;
     Ok(json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026"))
 }
 
-/// The source that a content security policy names an inline element by.
+/// The source expression by which a content security policy allows an inline element.
 pub(super) fn source(text: &str) -> String {
     format!("'sha256-{}'", STANDARD.encode(Sha256::digest(text)))
 }
 
-/// The template with each `{{name}}` replaced, once: what is put in is not
-/// looked through.
+/// The template with each `{{name}}` replaced once. The inserted text is not searched
+/// again.
 pub(super) fn fill(template: &str, parts: &[(&str, &str)]) -> String {
     let mut page = String::new();
     let mut rest = template;

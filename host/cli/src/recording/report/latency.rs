@@ -1,10 +1,10 @@
-//! How long accesses took, as a histogram for each plugin and MSR.
+//! Histograms of access times, for each plugin and MSR.
 
 use serde::Serialize;
 
 use crate::recording::tally::{Counts, Tally};
 
-/// How long accesses took, of a plugin or an MSR.
+/// The access times of a plugin or an MSR.
 #[derive(Serialize)]
 pub(super) struct Latency {
     group: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// Of all accesses, then of each plugin, then of each MSR.
+    /// The histograms of all accesses, of each plugin, and of each MSR.
     pub(super) fn of_all(tally: &Tally) -> Vec<Latency> {
         let all = Latency::new("", "All accesses".to_owned(), &tally.total);
         let plugins = tally.by_plugin().map(|(plugin, counts)| {
@@ -61,8 +61,8 @@ impl Latency {
 fn quarter_octave(ns: u64) -> u32 {
     let ns = ns.max(1);
     let octave = ns.ilog2();
-    // The fourth powers of what lies between are exact in 128 bits, if the
-    // number has at most 31.
+    // The fourth powers of the values between are exact in 128 bits if the number
+    // has at most 31 bits.
     let shift = octave.saturating_sub(30);
     let (ns, low) = (u128::from(ns >> shift), octave - shift);
     let above = (1..4).take_while(|&quarter| ns.pow(4) >= 1_u128 << (4 * low + quarter));

@@ -1,5 +1,5 @@
-//! `wasmsr recording report`: a page about a recording, in one file that asks the
-//! network for nothing. All that is counted is counted here; the page draws it.
+//! `wasmsr recording report`: a page about a recording, in one file that loads nothing
+//! from the network. Everything is counted here; the page's script draws it.
 
 mod boots;
 mod html;
@@ -54,7 +54,7 @@ pub(crate) fn report(args: &args::RecordingReport) -> Result<Code, Failure> {
     Ok(Code::SUCCESS)
 }
 
-/// What the page is made of.
+/// The contents of the page.
 struct Found {
     tally: Tally,
     timeline: Option<Timeline>,
@@ -64,7 +64,7 @@ struct Found {
     rows: Rows,
 }
 
-/// What the page's script gets.
+/// The data for the page's script.
 #[derive(Serialize)]
 struct Data<'a> {
     end: u64,
@@ -72,7 +72,7 @@ struct Data<'a> {
     boots: Vec<(u64, u64)>,
     gaps: &'a [(u64, u64)],
     latency: Vec<Latency>,
-    /// Which part of all accesses the table has, if not all.
+    /// Which part of all accesses the table has; `None` for all.
     sampled: Option<String>,
     rows: &'a [&'a Row],
 }
@@ -109,11 +109,11 @@ impl Found {
         }
     }
 
-    /// What a reader of the page must know, as paragraphs.
+    /// Paragraphs that a reader of the page must know.
     fn notes(&self, chosen: &[String]) -> Vec<String> {
         let mut notes = Vec::new();
         if !chosen.is_empty() {
-            notes.push(format!("Of the accesses, only those of {} are here.", chosen.join(" ")));
+            notes.push(format!("The page has only the accesses with {}.", chosen.join(" ")));
         }
         match self.tally.dropped {
             0 => {}
@@ -140,7 +140,7 @@ impl Found {
         notes
     }
 
-    /// Which part of all accesses the table has, if not all.
+    /// Which part of all accesses the table has; `None` for all.
     fn sampled(&self) -> Option<String> {
         let stride = self.rows.stride();
         (stride > 1).then(|| {
@@ -153,7 +153,7 @@ impl Found {
         Ok(fill(PAGE, &parts.each_ref().map(|(name, text)| (*name, text.as_str()))))
     }
 
-    /// What the template has places for.
+    /// The values for the template's placeholders.
     fn parts(
         &self,
         recording: &str,
@@ -220,7 +220,7 @@ impl Found {
         ]
         .into_iter()
         .map(|(name, value, more, class)| {
-            // Long numbers break at their commas.
+            // Long numbers may break at their commas.
             let value = value.replace(',', ",<wbr>");
             let more =
                 if more.is_empty() { more } else { format!("<dd class=\"more\">{more}</dd>") };

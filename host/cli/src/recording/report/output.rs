@@ -1,5 +1,5 @@
-//! Where the page goes. It appears whole or not at all, is for whom the
-//! recording is for, and never takes the place of a recording.
+//! Writes the page. It appears whole or not at all, has the permissions of the
+//! recording, and never replaces a recording.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
@@ -17,9 +17,9 @@ use crate::whole_file::WholeFile;
 /// Where a page may be written.
 pub(super) enum Output {
     Stdout,
-    /// A device, a pipe: what is there takes the page.
+    /// A device or a pipe, which stays what it is.
     There(PathBuf),
-    /// A file, new or anew.
+    /// A file, which is new or replaced.
     File {
         path: PathBuf,
         mode: u32,
@@ -27,7 +27,7 @@ pub(super) enum Output {
 }
 
 impl Output {
-    /// Looks at what is there, before the recording is read.
+    /// Checks the place before the recording is read.
     pub(super) fn of(path: &Path, recording: &Path) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Ok(Output::Stdout);
@@ -37,7 +37,7 @@ impl Output {
             Some(source) if recording != Path::new("-") => source.mode() & 0o777,
             _ => 0o600,
         };
-        // A link stays one.
+        // A link stays a link.
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let Ok(there) = fs::metadata(&real) else {
             return Ok(Output::File { path: path.to_owned(), mode });
@@ -46,7 +46,7 @@ impl Output {
         if is_source || (there.is_file() && is_recording(&real)) {
             let what = if is_source { "the recording" } else { "a recording" };
             return Err(Failure::input(anyhow!(
-                "the page {} would take the place of {what}; give it another name",
+                "the page {} would replace {what}; give it another name",
                 path.display()
             )));
         }
@@ -80,7 +80,7 @@ fn replace(path: &Path, page: &str, mode: u32) -> io::Result<()> {
     file.replace()
 }
 
-/// The file that is read, if there is one.
+/// The recording's file, if there is one.
 fn source(recording: &Path) -> Option<Metadata> {
     if recording == Path::new("-") {
         File::from(io::stdin().as_fd().try_clone_to_owned().ok()?).metadata().ok()

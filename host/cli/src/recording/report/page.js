@@ -8,7 +8,7 @@
   // A name, not an address; the browser knows it without looking.
   const SVG = "http://www.w3.org/2000/svg";
 
-  // Elements. Text goes in as text only: a recording may be anybody's file.
+  // Elements. Text goes in as text only: a recording may come from anywhere.
   function filled(made, attributes, text) {
     for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
     if (text !== undefined) made.textContent = text;

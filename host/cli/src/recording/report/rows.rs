@@ -1,6 +1,5 @@
-//! Single accesses in the page: a sample of all, and of each kind of trouble
-//! (faults, failures, ends of the run) a sample of its own, or the few would get lost among
-//! the many.
+//! The single accesses in the page: a sample of all, and another sample of each kind of
+//! trouble (fault, failed, stop), since the few would get lost among the many.
 
 use serde::{Serialize, Serializer};
 use wasmsr_engine::record::{Access, Hex, Op};
@@ -10,13 +9,13 @@ use super::sample::Sample;
 use super::timeline::Class;
 use crate::terminal::plain::plain;
 
-/// Most troubles of a kind that are kept.
+/// Most troubles of each kind that are kept.
 pub(super) const MOST_TROUBLES: usize = 500;
 
-/// An access, fit to be printed.
+/// An access with harmless texts.
 #[derive(Clone)]
 pub(super) struct Row {
-    /// Which of all accesses it is.
+    /// Its number among all accesses.
     number: u64,
     pub(super) t: u64,
     pub(super) boot: u64,
@@ -49,7 +48,7 @@ impl Row {
     }
 }
 
-/// A list, which is a third as long as an object with the names of the keys.
+/// A list: an object with names of keys would be three times as long.
 impl Serialize for Row {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Row { t, boot, vcpu, msr, name, op, value, class, plugin, ns, .. } = self;
@@ -57,14 +56,14 @@ impl Serialize for Row {
     }
 }
 
-/// Those that are kept.
+/// The accesses that are kept.
 pub(super) struct Rows {
     all: Sample<Row>,
     troubles: [(Class, Sample<Row>); 3],
 }
 
 impl Rows {
-    /// With so many of all, and some troubles more.
+    /// At most `limit` of all accesses, and some more troubles.
     pub(super) fn new(limit: usize) -> Self {
         let troubles = [Class::Fault, Class::Failed, Class::Stop];
         Rows {
@@ -84,12 +83,12 @@ impl Rows {
         self.all.add(row);
     }
 
-    /// One of how many is kept, troubles apart.
+    /// One access of how many is kept, not counting troubles.
     pub(super) fn stride(&self) -> u64 {
         self.all.stride()
     }
 
-    /// Each kind of trouble: how many there are, how many of them are kept.
+    /// Each kind of trouble, its number, and how many of them are kept.
     pub(super) fn troubles_kept(&self) -> impl Iterator<Item = (Class, u64, usize)> {
         self.troubles.iter().map(|(class, sample)| (*class, sample.seen(), sample.kept().len()))
     }
@@ -102,7 +101,7 @@ impl Rows {
         rows
     }
 
-    /// The sample of all with the troubles, in order, each once.
+    /// The sample of all accesses and the troubles, in order, each once.
     pub(super) fn kept(&self) -> Vec<&Row> {
         let mut rows = self.troubles();
         rows.extend(self.all.kept());

@@ -1,7 +1,7 @@
-//! A part of the accesses, spread evenly over all of them.
+//! A sample of the accesses, spread evenly over all of them.
 
-/// Every n-th of what is added, for the smallest power of two n that keeps
-/// within the limit.
+/// Every n-th of the values that are added, where n is the smallest power of two that
+/// keeps within the limit.
 pub(super) struct Sample<T> {
     kept: Vec<T>,
     limit: usize,
@@ -10,12 +10,12 @@ pub(super) struct Sample<T> {
 }
 
 impl<T> Sample<T> {
-    /// With at most so many.
+    /// A sample of at most `limit` values.
     pub(super) fn new(limit: usize) -> Self {
         Sample { kept: Vec::new(), limit, stride: 1, seen: 0 }
     }
 
-    /// Adds what `make` makes, if it is to be kept.
+    /// Adds the value that `make` returns, if it belongs to the sample.
     pub(super) fn add(&mut self, make: impl FnOnce() -> T) {
         let number = self.seen;
         self.seen += 1;
@@ -36,17 +36,17 @@ impl<T> Sample<T> {
         self.kept.push(make());
     }
 
-    /// What was kept, in order.
+    /// The values that are kept, in order.
     pub(super) fn kept(&self) -> &[T] {
         &self.kept
     }
 
-    /// How many were added.
+    /// The number of values that were added.
     pub(super) fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// One of how many was kept.
+    /// One value of how many is kept.
     pub(super) fn stride(&self) -> u64 {
         self.stride
     }

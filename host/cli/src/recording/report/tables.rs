@@ -1,4 +1,4 @@
-//! Rows of the page's tables, as text in it.
+//! The rows of the page's tables.
 
 use std::fmt::Write as _;
 
@@ -38,7 +38,7 @@ pub(super) fn plugins(tally: &Tally) -> String {
     })
 }
 
-/// What plugins asked of the host.
+/// Host calls of plugins.
 pub(super) fn calls(tally: &Tally) -> String {
     tally.calls().fold(String::new(), |mut text, (plugin, call, count)| {
         let _ = write!(
@@ -51,7 +51,7 @@ pub(super) fn calls(tally: &Tally) -> String {
     })
 }
 
-/// Faults and failures.
+/// The accesses with the outcomes fault and stop, and those that failed.
 pub(super) fn troubles(rows: &[&Row]) -> String {
     rows.iter().fold(String::new(), |mut text, row| {
         let name = row.name.as_ref().map_or(String::new(), |name| format!(" {}", escape(name)));
@@ -78,7 +78,7 @@ pub(super) fn troubles(rows: &[&Row]) -> String {
     })
 }
 
-/// A cell that is sorted as a number.
+/// A cell that the page sorts as a number.
 fn number(class: &str, number: u64) -> String {
     format!("<td class=\"n {class}\" data-v=\"{number}\">{}</td>", grouped(number))
 }
@@ -96,10 +96,10 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// The cells that a table has for counts, with a bar for their share.
+/// The cells for counts and times, with a bar for the share of all accesses.
 fn cells(counts: &Counts, most: u64) -> String {
     let all = counts.all();
-    // In permille of the longest bar, and to be seen at all.
+    // In permille of the longest bar, and long enough to be seen.
     let length = (u128::from(all) * 1000 / u128::from(most.max(1))).max(u128::from(all.min(8)));
     let mut text = format!(
         "{}<td class=\"bar\">\

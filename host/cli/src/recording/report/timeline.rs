@@ -1,5 +1,5 @@
-//! Accesses over time: columns of equal width, which grow with the recording,
-//! so that one pass over it is enough and their number has a bound.
+//! Accesses over time, in columns of equal width. The width grows with the recording, so
+//! that one pass is enough and the number of columns is bounded.
 
 use serde::Serialize;
 use wasmsr_engine::record::Access;
@@ -57,17 +57,17 @@ pub(super) struct Timeline {
     start: u64,
     /// Nanoseconds per column.
     width: u64,
-    /// By class, in the order of [`Class`].
+    /// The counts of each column, in the order of [`Class`].
     columns: Vec<[u64; CLASSES]>,
 }
 
 impl Timeline {
-    /// One that begins at a time.
+    /// A timeline that begins at a time.
     pub(super) fn new(start: u64) -> Self {
         Timeline { start, width: 1_000, columns: Vec::new() }
     }
 
-    /// How many there are of a class.
+    /// The number of accesses of a class.
     pub(super) fn sum(&self, class: Class) -> u64 {
         self.columns.iter().filter_map(|column| column.get(class as usize)).sum()
     }
@@ -89,7 +89,7 @@ impl Timeline {
         }
     }
 
-    /// Makes one column of two.
+    /// Joins every two columns into one.
     fn widen(&mut self) {
         self.width = self.width.saturating_mul(2);
         self.columns = self

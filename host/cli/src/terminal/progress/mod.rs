@@ -1,5 +1,5 @@
-//! How far long work is: a bar on standard error, where that is a terminal. It
-//! comes when the work has gone on for a while, and goes with it.
+//! Progress of long work: a bar on standard error, if that is a terminal. It appears
+//! after a moment and is cleared when the work ends.
 
 mod screen;
 
@@ -17,7 +17,7 @@ use signal_hook::{flag, low_level};
 
 use self::screen::Screen;
 
-/// Work that takes no longer is not worth a bar.
+/// Shorter work has no bar.
 const PATIENCE: Duration = Duration::from_millis(700);
 
 /// How often it may be drawn.
@@ -27,7 +27,7 @@ const DRAWN_A_SECOND: u8 = 20;
 pub(crate) struct Progress {
     began: Instant,
     unit: Unit,
-    /// `None` where nobody knows.
+    /// `None` if it is not known.
     all: Option<u64>,
     done: u64,
     bar: Option<ProgressBar>,
@@ -40,12 +40,12 @@ enum Unit {
 }
 
 impl Progress {
-    /// So many bytes, if that is known.
+    /// Work on this many bytes, if the number is known.
     pub(crate) fn of_bytes(all: Option<u64>) -> Self {
         Self::of(all, Unit::Bytes)
     }
 
-    /// So many steps.
+    /// Work in this many steps.
     pub(crate) fn of_steps(all: usize) -> Self {
         Self::of(Some(all as u64), Unit::Steps)
     }
@@ -59,7 +59,7 @@ impl Progress {
         Reading { source, progress: self }
     }
 
-    /// More is done.
+    /// Notes that more is done.
     pub(crate) fn advance(&mut self, by: u64) {
         self.done = self.done.saturating_add(by);
         if self.bar.is_none() && self.began.elapsed() > PATIENCE && is_shown() {
@@ -73,7 +73,7 @@ impl Progress {
     fn begin(&mut self) {
         let mut shown = shown();
         if shown.is_some() {
-            // It is a part of longer work.
+            // This work is a part of longer work, which has the bar.
             return;
         }
         clear_on_signals();
@@ -86,7 +86,7 @@ impl Progress {
             (Unit::Bytes, None) => "{bytes} so far",
             (Unit::Steps, _) => "{bar:40} {pos} of {len}, {eta} left",
         };
-        // Falls back to the usual style; the templates above are right.
+        // The templates above are valid, so the fallback is never used.
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("#> "));
@@ -115,7 +115,7 @@ fn shown() -> MutexGuard<'static, Option<ProgressBar>> {
     SHOWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Prints something to standard error with no bar in its way.
+/// Prints something to standard error while the bar is cleared.
 pub(crate) fn aside<R>(print: impl FnOnce() -> R) -> R {
     match &*shown() {
         Some(bar) => bar.suspend(print),
@@ -128,10 +128,10 @@ fn is_shown() -> bool {
     takes_back && io::stderr().is_terminal()
 }
 
-/// From the first bar on, a signal that ends the process ends the bar first.
+/// From the first bar on, a signal that ends the process clears the bar first.
 fn clear_on_signals() {
     static ONCE: Once = Once::new();
-    // Without, a bar may stay on the screen, and that is all.
+    // If this fails, a bar may stay on the screen, and nothing else is lost.
     ONCE.call_once(|| drop(watch_signals()));
 }
 
@@ -139,7 +139,7 @@ fn watch_signals() -> io::Result<()> {
     const ENDING: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
     let came = Arc::new(AtomicBool::new(false));
     for signal in ENDING {
-        // A second one ends the process even if the terminal takes nothing.
+        // A second signal ends the process even if writing to the terminal blocks.
         flag::register_conditional_default(signal, came.clone())?;
         flag::register(signal, came.clone())?;
     }
@@ -149,7 +149,7 @@ fn watch_signals() -> io::Result<()> {
             if let Some(bar) = &*shown() {
                 bar.finish_and_clear();
             }
-            // It fails for signals that have no default, and these have.
+            // It fails for signals without a default action, and these have one.
             let _ = low_level::emulate_default_handler(signal);
         }
     })?;
@@ -165,7 +165,7 @@ impl<R: Read> Read for Reading<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.source.read(buffer)?;
         match read {
-            // What is said at the end shall find an empty line.
+            // What is printed at the end begins on an empty line.
             0 => self.progress.end(),
             read => self.progress.advance(read as u64),
         }

@@ -1,16 +1,16 @@
-//! Standard error as the bar sees it: a little narrower than it is, since the
-//! terminal shows Ctrl-C where the cursor stands. On a full line that would begin
-//! another one, and the bar would stay behind.
+//! Standard error for the bar, a little narrower than the terminal: Ctrl-C is echoed
+//! where the cursor is. On a full line the echo would begin a new line, and the bar
+//! would stay on the old one.
 
 use std::io::{self, Write};
 
 use indicatif::TermLike;
 use rustix::termios::tcgetwinsize;
 
-/// What the terminal may show of a key, and the cursor behind it.
+/// Columns for the echo of a key and the cursor behind it.
 const ROOM_FOR_ECHO: u16 = 4;
 
-/// Where the terminal does not say how wide it is.
+/// The width if the terminal does not tell its own.
 const USUAL_WIDTH: u16 = 80;
 
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Screen {
         io::stderr().write_all(text.as_bytes())
     }
 
-    /// Moves the cursor; a count of 0 would be taken for 1.
+    /// Moves the cursor. Terminals take a count of 0 for 1, so nothing is sent for it.
     fn step(count: usize, direction: char) -> io::Result<()> {
         match count {
             0 => Ok(()),
