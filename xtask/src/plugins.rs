@@ -1,11 +1,12 @@
 //! `cargo xtask plugins`: every plugin crate becomes one `.wasm` file, and so
 //! does every plugin in another language.
 
+use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use wasmsr_toolchain::{Missing, Output, WasmToolchain, build as build_crates};
+use wasmsr_toolchain::{Missing, Output, PluginCrate, WasmToolchain, build as build_crates};
 
 use crate::apt;
 use crate::languages::{self, Language};
@@ -21,16 +22,31 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
     let plugins = workspace.plugin_crates();
     ensure!(!plugins.is_empty(), "no workspace member under plugins/ or examples/ is a cdylib");
-    let built =
-        build_crates(&toolchain(&workspace.root)?, workspace.crates(), &plugins, Output::OnFailure)
-            .context("building the plugins")?;
-    for (plugin, built) in plugins.iter().zip(&built) {
-        publish(workspace, "", &plugin.package, &built.file_name, &built.read()?)?;
-    }
+    build_rust(workspace, &plugins)?;
     for language in [Language::C, Language::Wat] {
         for plugin in languages::build(language, workspace)? {
             publish(workspace, language.folder(), &plugin.name, &plugin.file, &plugin.wasm)?;
         }
+    }
+    Ok(())
+}
+
+/// Builds the plugins of a profile in the workspace, and prints a line on each.
+pub(crate) fn build_for(workspace: &Workspace, profile: &str) -> Result<()> {
+    let text = fs::read_to_string(workspace.root.join(profile))
+        .with_context(|| format!("cannot read {profile}"))?;
+    let mut plugins = workspace.plugin_crates();
+    plugins.retain(|plugin| text.contains(&format!("/{}.wasm", plugin.file_stem)));
+    ensure!(!plugins.is_empty(), "{profile} names no plugin of this workspace");
+    build_rust(workspace, &plugins)
+}
+
+fn build_rust(workspace: &Workspace, plugins: &[&PluginCrate]) -> Result<()> {
+    let toolchain = toolchain(&workspace.root)?;
+    let built = build_crates(&toolchain, workspace.crates(), plugins, Output::OnFailure)
+        .context("building the plugins")?;
+    for (plugin, built) in plugins.iter().zip(&built) {
+        publish(workspace, "", &plugin.package, &built.file_name, &built.read()?)?;
     }
     Ok(())
 }
