@@ -128,7 +128,7 @@ fn a_newer_instance_leaves_what_the_guest_made_of_initial_values() {
     new.restore(&saved).unwrap();
     assert_eq!(host.kvm_msr(CPUID_FAULTING.index), Some(4));
 
-    // A template without the MSR has nothing to say about it.
+    // A template without the MSR does not refuse it.
     let config = r#"{"msrs": [{"range": "0x10a", "value": 1}]}"#;
     host.load::<ValueTemplate>(config).unwrap().restore(&saved).unwrap();
     assert_eq!(host.kvm_msr(CPUID_FAULTING.index), Some(4));
