@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_nobody_reads_is_refused() {
+    fn an_unread_configuration_is_refused() {
         assert_eq!(Setup::new(None, b"{}".to_vec()).check_unread(), Ok(()));
         let unread = Setup::new(None, br#"{"value": 1}"#.to_vec());
         assert!(unread.check_unread().unwrap_err().to_string().contains("takes no config"));

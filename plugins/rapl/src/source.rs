@@ -57,7 +57,7 @@ pub(crate) fn open(ask: &Ask) -> Result<(Kind, Vec<(Domain, Source)>), Error> {
     ask.check()?;
     let kind = match ask.kind {
         Some(kind) => kind,
-        None => ask.first_there_is()?,
+        None => ask.first_available()?,
     };
     let mut opened = Vec::new();
     for domain in Domain::ALL {
@@ -97,14 +97,14 @@ impl Ask {
         self.model.as_ref().map_or(Ok(()), Model::check)
     }
 
-    fn first_there_is(&self) -> Result<Kind, Error> {
+    fn first_available(&self) -> Result<Kind, Error> {
         let kinds = [Kind::Powercap, Kind::HostMsr, Kind::Model];
-        let there_are = kinds.into_iter().filter_map(|kind| {
+        let available = kinds.into_iter().filter_map(|kind| {
             self.source(kind, Domain::Package).map(|source| (kind, source.counts()))
         });
-        let there_are: Vec<(Kind, bool)> = there_are.collect();
+        let available: Vec<(Kind, bool)> = available.collect();
         // Counters at 0 are better than none: `wasmsr check` has them.
-        let chosen = there_are.iter().find(|(_, counts)| *counts).or(there_are.first());
+        let chosen = available.iter().find(|(_, counts)| *counts).or(available.first());
         chosen.map(|(kind, _)| *kind).ok_or_else(|| {
             Error::new(
                 "no source of energy: grant \

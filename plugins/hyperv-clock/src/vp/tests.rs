@@ -44,7 +44,7 @@ fn the_run_time_is_what_the_host_counts() {
 }
 
 #[test]
-fn where_nobody_counts_a_vcpu_runs_all_the_time() {
+fn a_vcpu_that_no_kernel_counts_runs_all_the_time() {
     let host = Host::fresh();
     host.set_monotonic_ns(1_000_000);
     assert_eq!(vp().rdmsr(HV_X64_MSR_VP_RUNTIME), Ok(10_000));
