@@ -9,42 +9,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::built;
 use crate::fixture::{
-    Outcome, Run, Running, Workdir, cannot_run_here, guest_exit, require_kvm, trials, wasmsr,
+    Outcome, Run, Running, Workdir, apply, cannot_run_here, guest_exit, require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_crate_passes_its_unit_tests,
-        the_build_says_what_the_plugin_asks_for,
-        the_build_for_programs,
-        the_traces_of_a_new_crate_pass,
-        another_answer_is_a_difference,
-        blessing_writes_the_answers_that_came,
-        a_trace_that_cannot_run_fails_alone,
-        the_bench_of_a_crate,
-        a_guest_runs_the_new_plugin,
-        a_mistake_in_the_manifest_costs_no_build,
-        a_module_that_does_not_fit_its_manifest,
-        code_that_does_not_compile,
-        every_access_and_scope_builds,
-        names_that_are_none,
-        msrs_that_are_none,
-        what_exists_is_not_overwritten,
-        an_sdk_that_is_none,
-        a_crate_inside_a_workspace,
-        a_folder_that_is_no_crate,
-        code_that_a_new_crate_has_is_formatted,
-        as_many_msrs_as_a_new_plugin_may_keep,
-        flags_in_the_environment_do_not_reach_plugins,
-        the_toolchain_is_that_of_the_crates_folder,
-        without_cargo_the_host_is_to_blame
-    ]
-}
 
 /// The name of the crate that the tests share.
 const NAME: &str = "first-try";
@@ -62,7 +33,7 @@ struct Crate {
 fn new_crate(name: &str, arguments: &[&str]) -> Result<Crate, crate::fixture::Skip> {
     require_toolchain()?;
     let krate = Crate { folder: tempfile::tempdir().expect("a temporary folder can be made") };
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sdk = built::workspace().join("plugin-sdk");
     let sdk = sdk.to_str().expect("the checkout has a plain path");
     let mut all = vec!["plugin", "new", name, "--sdk", sdk];
     all.extend(arguments);
@@ -92,7 +63,7 @@ fn first_try() -> Result<Crate, crate::fixture::Skip> {
 
 /// Skips a test where no plugin can be built.
 fn require_toolchain() -> Result<(), crate::fixture::Skip> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sources = built::workspace().join("plugin-sdk");
     if !sources.join("Cargo.toml").is_file() {
         return cannot_run_here("the sources of wasmsr-sdk are not here");
     }
@@ -154,11 +125,13 @@ impl Crate {
     }
 }
 
+#[apply(test)]
 fn the_crate_passes_its_unit_tests() -> Outcome {
     first_try()?.passes_its_unit_tests(2);
     Ok(())
 }
 
+#[apply(test)]
 fn the_build_says_what_the_plugin_asks_for() -> Outcome {
     let krate = first_try()?;
     krate.change("plugin.toml", "[[msr]]", "[needs]\noptional = [\"timer\"]\n\n[[msr]]").change(
@@ -188,6 +161,7 @@ fn the_build_says_what_the_plugin_asks_for() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_build_for_programs() -> Outcome {
     let krate = first_try()?;
     let run = krate.wasmsr(&["plugin", "build", "--json"]).exited(0);
@@ -199,6 +173,7 @@ fn the_build_for_programs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_traces_of_a_new_crate_pass() -> Outcome {
     let run = first_try()?.wasmsr(&["plugin", "test"]).exited(0);
     assert!(run.stdout.contains("traces/first-try.trace ... ok"), "{run}");
@@ -206,6 +181,7 @@ fn the_traces_of_a_new_crate_pass() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn another_answer_is_a_difference() -> Outcome {
     let krate = first_try()?;
     krate.change("traces/first-try.trace", "w 0x123 0x2a -> ok", "w 0x123 0x2a -> fault");
@@ -222,6 +198,7 @@ fn another_answer_is_a_difference() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn blessing_writes_the_answers_that_came() -> Outcome {
     let krate = first_try()?;
     let before = krate.read("traces/first-try.trace");
@@ -233,6 +210,7 @@ fn blessing_writes_the_answers_that_came() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_trace_that_cannot_run_fails_alone() -> Outcome {
     let krate = first_try()?;
     let steps = "[[plugin]]\npath = \"first_try.wasm\"\n---\nread 0x123 -> 0x1\n";
@@ -244,6 +222,7 @@ fn a_trace_that_cannot_run_fails_alone() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_bench_of_a_crate() -> Outcome {
     let krate = first_try()?;
     let run = krate.wasmsr(&["plugin", "bench"]).exited(0);
@@ -273,6 +252,7 @@ fn the_bench_of_a_crate() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_guest_runs_the_new_plugin() -> Outcome {
     require_kvm()?;
     let krate = first_try()?;
@@ -289,6 +269,7 @@ fn a_guest_runs_the_new_plugin() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_mistake_in_the_manifest_costs_no_build() -> Outcome {
     for (old, new, place, why) in [
         ("abi = 1", "abi = 2", "line 6, column 7", "ABI 2"),
@@ -307,6 +288,7 @@ fn a_mistake_in_the_manifest_costs_no_build() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_module_that_does_not_fit_its_manifest() -> Outcome {
     let krate = first_try()?;
     let built = krate.path("target/plugins/first_try.wasm");
@@ -323,6 +305,7 @@ fn a_module_that_does_not_fit_its_manifest() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn code_that_does_not_compile() -> Outcome {
     let krate = first_try()?;
     krate.change("src/lib.rs", "export!(Registers);", "export!(Nothing);");
@@ -330,6 +313,7 @@ fn code_that_does_not_compile() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn every_access_and_scope_builds() -> Outcome {
     for (access, scope, tests) in [("r", "vm", 1), ("w", "vcpu", 1), ("rw", "vm", 2)] {
         let arguments = ["--msr", "0x10", "--access", access, "--scope", scope];
@@ -340,6 +324,7 @@ fn every_access_and_scope_builds() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn code_that_a_new_crate_has_is_formatted() -> Outcome {
     require_toolchain()?;
     let rustfmt = Command::new("rustfmt").arg("--version").stdout(Stdio::null()).status();
@@ -365,6 +350,7 @@ fn code_that_a_new_crate_has_is_formatted() -> Outcome {
 }
 
 /// They fit into the memory that an instance has by default.
+#[apply(test)]
 fn as_many_msrs_as_a_new_plugin_may_keep() -> Outcome {
     let msrs = "0x10000-0x13fff,0x20000-0x23fff,0x30000-0x33fff,0x40000-0x43fff";
     let krate = new_crate("many", &["--msr", msrs])?;
@@ -373,6 +359,7 @@ fn as_many_msrs_as_a_new_plugin_may_keep() -> Outcome {
 }
 
 /// As CI may have them. cargo would forget the flags of the crate for them.
+#[apply(test)]
 fn flags_in_the_environment_do_not_reach_plugins() -> Outcome {
     let krate = first_try()?;
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -387,6 +374,7 @@ fn flags_in_the_environment_do_not_reach_plugins() -> Outcome {
 }
 
 /// rustup decides by the folder which toolchain is active.
+#[apply(test)]
 fn the_toolchain_is_that_of_the_crates_folder() -> Outcome {
     let krate = first_try()?;
     let elsewhere = Workdir::new();
@@ -406,6 +394,7 @@ fn the_toolchain_is_that_of_the_crates_folder() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn without_cargo_the_host_is_to_blame() -> Outcome {
     let krate = first_try()?;
     let mut command = wasmsr(&["plugin", "build"]);
@@ -424,6 +413,7 @@ fn refuses(arguments: &[&str], parts: &[&str]) {
     assert_eq!(left, 0, "`plugin new` left something: {arguments:?}");
 }
 
+#[apply(test)]
 fn names_that_are_none() -> Outcome {
     for name in ["Upper", "1st", "a/b", "..", "end-"] {
         refuses(&[name, "--msr", "0x10"], &[name, "lower-case letters"]);
@@ -432,8 +422,9 @@ fn names_that_are_none() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn msrs_that_are_none() -> Outcome {
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sdk = built::workspace().join("plugin-sdk");
     if !sdk.join("Cargo.toml").is_file() {
         return cannot_run_here("the sources of wasmsr-sdk are not here");
     }
@@ -458,6 +449,7 @@ fn msrs_that_are_none() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_exists_is_not_overwritten() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("taken", "mine");
@@ -467,18 +459,20 @@ fn what_exists_is_not_overwritten() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_sdk_that_is_none() -> Outcome {
     refuses(&["a", "--msr", "0x10", "--sdk", "/nowhere"], &["--sdk /nowhere", "plugin-sdk"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_crate_inside_a_workspace() -> Outcome {
     require_toolchain()?;
     let workdir = Workdir::new();
     workdir.put("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n");
     let plugins = workdir.path().join("plugins");
     fs::create_dir(&plugins).expect("a folder can be made");
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sdk = built::workspace().join("plugin-sdk");
     let sdk = sdk.to_str().expect("the checkout has a plain path");
     for (folder, name) in [(plugins.as_path(), "member"), (workdir.path(), "guest")] {
         let mut new = wasmsr(&["plugin", "new", name, "--msr", "0x10", "--sdk", sdk]);
@@ -498,6 +492,7 @@ fn a_crate_inside_a_workspace() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_folder_that_is_no_crate() -> Outcome {
     for verb in ["build", "test", "bench"] {
         let run = Workdir::new().wasmsr(&["plugin", verb, "."]);

@@ -1,24 +1,6 @@
 //! The outcomes a plugin may ask for, and who is asked next.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        each_outcome,
-        the_last_outcome_wins,
-        an_unknown_outcome_is_a_failure,
-        passing_on_ends_at_the_policy,
-        passing_on_reaches_the_fallback,
-        a_fallback_alone_is_asked_first,
-        a_fallback_covers_a_part,
-        kernel_skips_the_fallback,
-        the_kernel_from_its_version_on,
-        the_unhandled_come_last,
-        the_unhandled_pass_on_to_the_policy,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Asks for the outcome that the MSR's last digit says: 1 fault, 2 pass,
 /// 3 kernel, none else.
@@ -47,6 +29,7 @@ const ANSWER: &str = r#"
     (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))
     (func (export "wrmsr") (param i32 i64 i32 i32))"#;
 
+#[apply(test)]
 fn each_outcome() -> Outcome {
     Vm::new().plugin(&ASKS).prints(
         "
@@ -63,6 +46,7 @@ fn each_outcome() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_last_outcome_wins() -> Outcome {
     let hesitant = Plugin {
         name: "hesitant",
@@ -77,12 +61,14 @@ fn the_last_outcome_wins() -> Outcome {
     Vm::new().plugin(&hesitant).policy(r#"unknown = "ignore""#).prints("r 1000 -> 0")
 }
 
+#[apply(test)]
 fn an_unknown_outcome_is_a_failure() -> Outcome {
     Vm::new()
         .plugin_with(&ASKS, r#"on-failure = "ignore""#)
         .prints("r 1009 -> 0 \n r 1001 -> fault")
 }
 
+#[apply(test)]
 fn passing_on_ends_at_the_policy() -> Outcome {
     Vm::new()
         .plugin(&ASKS)
@@ -90,6 +76,7 @@ fn passing_on_ends_at_the_policy() -> Outcome {
         .prints("r 1002 -> 0 \n w 1002 1 -> ok \n r 1001 -> fault")
 }
 
+#[apply(test)]
 fn passing_on_reaches_the_fallback() -> Outcome {
     Vm::new().plugin(&ASKS).plugin_with(&ANSWERS, "fallback = true").prints(
         "
@@ -101,10 +88,12 @@ fn passing_on_reaches_the_fallback() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_fallback_alone_is_asked_first() -> Outcome {
     Vm::new().plugin_with(&ANSWERS, "fallback = true").prints("r 1000 -> b")
 }
 
+#[apply(test)]
 fn a_fallback_covers_a_part() -> Outcome {
     let reads = Plugin {
         name: "reads",
@@ -120,10 +109,12 @@ fn a_fallback_covers_a_part() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn kernel_skips_the_fallback() -> Outcome {
     Vm::new().plugin(&ASKS).plugin_with(&ANSWERS, "fallback = true").prints("r 1003 -> fault")
 }
 
+#[apply(test)]
 fn the_kernel_from_its_version_on() -> Outcome {
     let base =
         Plugin { name: "base", manifest: r#"msr = [{ range = "0xc0000102" }]"#, code: ANSWER };
@@ -145,6 +136,7 @@ const LAST: Plugin = Plugin {
         (func (export "wrmsr") (param i32 i64 i32 i32))"#,
 };
 
+#[apply(test)]
 fn the_unhandled_come_last() -> Outcome {
     Vm::new().plugin(&LAST).plugin(&ASKS).prints(
         "
@@ -157,6 +149,7 @@ fn the_unhandled_come_last() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_unhandled_pass_on_to_the_policy() -> Outcome {
     Vm::new().plugin(&LAST).prints("r dead0001 -> c \n r dead0002 -> fault")
 }

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use libtest_mimic::Trial;
 
-use crate::fixture::{Outcome, Plugin, Vm, trial};
+use crate::fixture::{Outcome, Plugin, Vm, apply, trial, trials};
 
 /// One trial for each of these; the other combinations are in its script.
-pub(crate) fn trials() -> Vec<Trial> {
+#[apply(trials)]
+fn trials() -> Vec<Trial> {
     let kinds = [Kind::Known, Kind::Unknown, Kind::PassedThrough];
     let claims =
         [Claim::Never, Claim::AtOnce, Claim::Reserved, Claim::SwitchedOn, Claim::SwitchedOff];

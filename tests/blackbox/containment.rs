@@ -1,26 +1,6 @@
 //! Plugins that fail: what the guest meets, and what goes on working.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_loop_for_ever_faults,
-        allocation_without_end_faults,
-        a_trap_faults,
-        recursion_without_end_faults,
-        on_failure_ignore,
-        on_failure_kernel,
-        on_failure_stop,
-        repeated_failures_let_a_plugin_rest,
-        a_failure_resets_one_vcpu_alone,
-        a_failure_resets_a_vm_plugin_for_all,
-        little_fuel_is_too_little,
-        much_fuel_is_enough,
-        memory_up_to_the_ceiling,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Counts the reads of 0x1000; every other MSR makes it fail in its own way.
 const UNRULY: Plugin = Plugin {
@@ -77,22 +57,27 @@ fn faults(msr: &str) -> Outcome {
     ))
 }
 
+#[apply(test)]
 fn a_loop_for_ever_faults() -> Outcome {
     faults("1001")
 }
 
+#[apply(test)]
 fn allocation_without_end_faults() -> Outcome {
     faults("1002")
 }
 
+#[apply(test)]
 fn a_trap_faults() -> Outcome {
     faults("1003")
 }
 
+#[apply(test)]
 fn recursion_without_end_faults() -> Outcome {
     faults("1004")
 }
 
+#[apply(test)]
 fn on_failure_ignore() -> Outcome {
     Vm::new().plugin_with(&UNRULY, r#"on-failure = "ignore""#).prints(
         "
@@ -104,6 +89,7 @@ fn on_failure_ignore() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn on_failure_kernel() -> Outcome {
     let traps = Plugin {
         name: "traps",
@@ -123,6 +109,7 @@ fn on_failure_kernel() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn on_failure_stop() -> Outcome {
     Vm::new()
         .plugin_with(&UNRULY, r#"on-failure = "stop""#)
@@ -133,6 +120,7 @@ fn on_failure_stop() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn repeated_failures_let_a_plugin_rest() -> Outcome {
     // While it rests, every access to its MSRs is a failure; one access after
     // another, it comes to be asked again.
@@ -147,6 +135,7 @@ fn repeated_failures_let_a_plugin_rest() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_failure_resets_one_vcpu_alone() -> Outcome {
     Vm::new().vcpus(2).plugin(&UNRULY).prints(
         "
@@ -161,6 +150,7 @@ fn a_failure_resets_one_vcpu_alone() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_failure_resets_a_vm_plugin_for_all() -> Outcome {
     let shared = Plugin {
         name: "shared",
@@ -192,15 +182,18 @@ const BUSY: Plugin = Plugin {
             (local.get $turns))"#,
 };
 
+#[apply(test)]
 fn little_fuel_is_too_little() -> Outcome {
     Vm::new().plugin_with(&BUSY, "fuel = 100").prints("r 1000 -> fault")
 }
 
+#[apply(test)]
 fn much_fuel_is_enough() -> Outcome {
     // The budget is each call's own.
     Vm::new().plugin_with(&BUSY, "fuel = 2000").prints("times 100 r 1000 -> 64")
 }
 
+#[apply(test)]
 fn memory_up_to_the_ceiling() -> Outcome {
     let greedy = Plugin {
         name: "greedy",

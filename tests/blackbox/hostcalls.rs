@@ -1,26 +1,8 @@
 //! What a plugin may ask of its host.
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Plugin, Vm, apply, guest_exit, has_host_msrs, test};
 
-use crate::fixture::{Outcome, Plugin, Vm, guest_exit, has_host_msrs, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        log,
-        configuration,
-        no_configuration,
-        guest_memory,
-        guest_memory_ends,
-        kvm_msr,
-        host_msr,
-        clocks_go_forward,
-        the_clock_is_the_guests,
-        a_pointer_outside_the_plugin_is_a_failure,
-        init_may_refuse_the_configuration,
-        init_is_told_the_vcpu,
-    ]
-}
-
+#[apply(test)]
 fn log() -> Outcome {
     let talks = Plugin {
         name: "talks",
@@ -54,6 +36,7 @@ const CONFIGURED: Plugin = Plugin {
             (i64.load (i32.const 16)))"#,
 };
 
+#[apply(test)]
 fn configuration() -> Outcome {
     // {"value":43} and, as the bytes come, {"value"
     Vm::new()
@@ -61,6 +44,7 @@ fn configuration() -> Outcome {
         .prints("r 1000 -> c \n r 1001 -> 2265756c6176227b")
 }
 
+#[apply(test)]
 fn no_configuration() -> Outcome {
     Vm::new().plugin(&CONFIGURED).prints("r 1000 -> 2 \n r 1001 -> 7d7b")
 }
@@ -93,6 +77,7 @@ const PEEKS: Plugin = Plugin {
 
 const GRANTED: &str = r#"grant = ["guest-memory"]"#;
 
+#[apply(test)]
 fn guest_memory() -> Outcome {
     Vm::new().plugin_with(&PEEKS, GRANTED).prints(
         "
@@ -106,6 +91,7 @@ fn guest_memory() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn guest_memory_ends() -> Outcome {
     // At 128 MiB; the last 8 bytes are within, one byte further is not.
     Vm::new().plugin_with(&PEEKS, GRANTED).prints(
@@ -126,6 +112,7 @@ fn guest_memory_ends() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn kvm_msr() -> Outcome {
     let plugin = Plugin {
         name: "adjusts",
@@ -153,6 +140,7 @@ fn kvm_msr() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn host_msr() -> Outcome {
     // 0x1b is IA32_APIC_BASE, never 0. A read of the plugin's own MSR says
     // what came of reading the physical CPU's: the value is none of the test's.
@@ -179,6 +167,7 @@ fn host_msr() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn clocks_go_forward() -> Outcome {
     // 1 if all clocks are where they must be after the access before.
     let plugin = Plugin {
@@ -205,6 +194,7 @@ fn clocks_go_forward() -> Outcome {
     Vm::new().plugin(&plugin).prints("r 1000 -> 1 \n r 1000 -> 1 \n times 100 r 1000 -> 1")
 }
 
+#[apply(test)]
 fn the_clock_is_the_guests() -> Outcome {
     let plugin = Plugin {
         name: "clock",
@@ -223,6 +213,7 @@ fn the_clock_is_the_guests() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_pointer_outside_the_plugin_is_a_failure() -> Outcome {
     let plugin = Plugin {
         name: "stray",
@@ -259,10 +250,12 @@ const STARTS: Plugin = Plugin {
             (i64.extend_i32_s (global.get $vcpu)))"#,
 };
 
+#[apply(test)]
 fn init_is_told_the_vcpu() -> Outcome {
     Vm::new().plugin(&STARTS).prints("r 1000 -> 0 \n r 1001 -> ffffffffffffffff")
 }
 
+#[apply(test)]
 fn init_may_refuse_the_configuration() -> Outcome {
     Vm::new()
         .vcpus(2)

@@ -1,27 +1,7 @@
 //! Guests and plugins that mean harm: the log stays short, and the run goes
 //! on.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Run, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_flood_of_unknown_ports,
-        a_flood_of_unknown_memory,
-        a_flood_of_unknown_msrs,
-        a_flood_of_refused_msrs,
-        a_flood_of_different_msrs,
-        a_flood_of_failures,
-        a_flood_of_log_lines,
-        a_flood_of_log_lines_before_failures,
-        a_log_line_without_end,
-        a_log_line_that_forges_others,
-        intercepts_that_never_rest,
-        intercepts_in_ever_smaller_pieces,
-        a_timer_that_never_rests,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Run, Vm, apply, guest_exit, test};
 
 /// The most that a run may say, whatever happens in it.
 const LONGEST_LOG: usize = 64 << 10;
@@ -41,6 +21,7 @@ fn takes(vm: Vm, transcript: &str) -> Outcome {
     bounded(vm.run(transcript)?, transcript)
 }
 
+#[apply(test)]
 fn a_flood_of_unknown_ports() -> Outcome {
     takes(
         Vm::new(),
@@ -54,6 +35,7 @@ fn a_flood_of_unknown_ports() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_unknown_memory() -> Outcome {
     takes(
         Vm::new(),
@@ -64,6 +46,7 @@ fn a_flood_of_unknown_memory() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_unknown_msrs() -> Outcome {
     takes(
         Vm::new().policy(r#"unknown = "ignore""#),
@@ -74,6 +57,7 @@ fn a_flood_of_unknown_msrs() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_refused_msrs() -> Outcome {
     takes(
         Vm::new(),
@@ -85,6 +69,7 @@ fn a_flood_of_refused_msrs() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_different_msrs() -> Outcome {
     let collects = Plugin {
         name: "collects",
@@ -97,6 +82,7 @@ fn a_flood_of_different_msrs() -> Outcome {
     takes(Vm::new().policy(r#"unknown = "ignore""#), "sweep 10000000 4000 -> 0")
 }
 
+#[apply(test)]
 fn a_flood_of_failures() -> Outcome {
     let traps = Plugin {
         name: "traps",
@@ -106,6 +92,7 @@ fn a_flood_of_failures() -> Outcome {
     takes(Vm::new().plugin(&traps), "times 400 r 1000 -> fault")
 }
 
+#[apply(test)]
 fn a_flood_of_log_lines() -> Outcome {
     let talks = Plugin {
         name: "talks",
@@ -123,6 +110,7 @@ fn a_flood_of_log_lines() -> Outcome {
     takes(Vm::new().plugin(&talks), "times 1000 r 1000 -> 1")
 }
 
+#[apply(test)]
 fn a_flood_of_log_lines_before_failures() -> Outcome {
     // Every other access fails, so that it never rests, and each time a fresh
     // instance is the next to talk.
@@ -143,6 +131,7 @@ fn a_flood_of_log_lines_before_failures() -> Outcome {
     takes(Vm::new().plugin(&talks), "times 400 sweep 1000 2 -> fault")
 }
 
+#[apply(test)]
 fn a_log_line_without_end() -> Outcome {
     let talks = Plugin {
         name: "talks",
@@ -157,6 +146,7 @@ fn a_log_line_without_end() -> Outcome {
     takes(Vm::new().plugin(&talks), "r 1000 -> 1")
 }
 
+#[apply(test)]
 fn a_log_line_that_forges_others() -> Outcome {
     let forges = Plugin {
         name: "forges",
@@ -175,6 +165,7 @@ fn a_log_line_that_forges_others() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn intercepts_that_never_rest() -> Outcome {
     let toggles = Plugin {
         name: "toggles",
@@ -205,6 +196,7 @@ fn intercepts_that_never_rest() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn intercepts_in_ever_smaller_pieces() -> Outcome {
     // Every other MSR of its range, until it is refused (2).
     let splits = Plugin {
@@ -237,6 +229,7 @@ fn intercepts_in_ever_smaller_pieces() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_timer_that_never_rests() -> Outcome {
     let restless = Plugin {
         name: "restless",

@@ -1,21 +1,6 @@
 //! Intercepts that a plugin changes while the guest runs.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        they_stop_and_begin_again,
-        other_vcpus_follow,
-        a_part_of_a_range,
-        only_its_own,
-        the_capability_must_be_granted,
-        a_boot_starts_with_the_manifests,
-        an_access_that_turns_itself_off,
-        an_access_pending_on_another_vcpu,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Reserves the bases that KVM passes through, and MSRs that it does not know;
 /// answers 0xa. A write of an MSR to 0x1001 turns it on, to 0x1000 off; a read
@@ -48,6 +33,7 @@ const SWITCHES: Plugin = Plugin {
 
 const GRANTED: &str = r#"grant = ["intercept"]"#;
 
+#[apply(test)]
 fn they_stop_and_begin_again() -> Outcome {
     Vm::new().plugin_with(&SWITCHES, GRANTED).prints(
         "
@@ -67,6 +53,7 @@ fn they_stop_and_begin_again() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn other_vcpus_follow() -> Outcome {
     Vm::new().vcpus(2).plugin_with(&SWITCHES, GRANTED).prints(
         "
@@ -86,6 +73,7 @@ fn other_vcpus_follow() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_part_of_a_range() -> Outcome {
     Vm::new().plugin_with(&SWITCHES, GRANTED).policy(r#"unknown = "ignore""#).prints(
         "
@@ -104,6 +92,7 @@ fn a_part_of_a_range() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn only_its_own() -> Outcome {
     let bystander = Plugin {
         name: "bystander",
@@ -127,11 +116,13 @@ fn only_its_own() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_capability_must_be_granted() -> Outcome {
     Vm::new().plugin(&SWITCHES).run("r 1000")?.refused(&["switches", "intercept"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_boot_starts_with_the_manifests() -> Outcome {
     let boot = "
         r c0000102      -> 0
@@ -148,6 +139,7 @@ fn a_boot_starts_with_the_manifests() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_access_that_turns_itself_off() -> Outcome {
     let once = Plugin {
         name: "once",
@@ -173,6 +165,7 @@ fn an_access_that_turns_itself_off() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn an_access_pending_on_another_vcpu() -> Outcome {
     // A write of 0x1000 puts 1 at the guest's 0x300000 and takes a second, at
     // whose end 0x2000 is turned off. Who reads that meanwhile has to wait, and

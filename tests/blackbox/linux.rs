@@ -3,21 +3,12 @@
 
 use std::fs;
 
-use libtest_mimic::Trial;
 use sha2::{Digest as _, Sha256};
 
 use crate::boots::replace;
-use crate::fixture::{Outcome, Plugin, Running, Vm, module_with_manifest, require_memory, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        four_cpus_and_the_tools_of_people,
-        memory_above_the_hole,
-        a_panic_is_reported_and_a_reset,
-        a_reboot_takes_the_new_plugin_unless_it_is_broken,
-        arch_capabilities_change_vulnerabilities,
-    ]
-}
+use crate::fixture::{
+    Outcome, Plugin, Running, Vm, apply, module_with_manifest, require_memory, test,
+};
 
 /// Waits for the shell of this boot.
 fn reaches_shell(running: &mut Running, boot: usize) {
@@ -53,6 +44,7 @@ const ALL: Plugin = Plugin {
             (global.get $reads))"#,
 };
 
+#[apply(test)]
 fn four_cpus_and_the_tools_of_people() -> Outcome {
     let vm = Vm::new().vcpus(4).memory("256MiB").plugin(&EACH).plugin(&ALL);
     let (_workdir, mut running) = vm.start_linux()?;
@@ -69,6 +61,7 @@ fn four_cpus_and_the_tools_of_people() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn memory_above_the_hole() -> Outcome {
     require_memory(4600)?;
     let (_workdir, mut running) = Vm::new().memory("4GiB").start_linux()?;
@@ -81,6 +74,7 @@ fn memory_above_the_hole() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_panic_is_reported_and_a_reset() -> Outcome {
     let vm = Vm::new().memory("256MiB").arguments(&["--on-reboot", "exit"]);
     let (_workdir, mut running) = vm.start_linux()?;
@@ -105,6 +99,7 @@ fn version(version: &str, answer: u32) -> Vec<u8> {
     )
 }
 
+#[apply(test)]
 fn a_reboot_takes_the_new_plugin_unless_it_is_broken() -> Outcome {
     let (workdir, mut running) = Vm::new().memory("256MiB").plugin(&EACH).start_linux()?;
     let file = workdir.path().join("each.wasm");
@@ -128,6 +123,7 @@ fn a_reboot_takes_the_new_plugin_unless_it_is_broken() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn arch_capabilities_change_vulnerabilities() -> Outcome {
     // SSB_NO (Intel SDM volume 4, table 2-2): not affected by speculative store
     // bypass. Linux asks for it on processors of both vendors.

@@ -10,46 +10,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Trial;
 use prometheus_parse::{Scrape, Value as Sample};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Skip, Terminal, Vm, Workdir, cannot_run_here, require_kvm,
-    trials, wasmsr,
+    Outcome, Plugin, Run, Running, Skip, Terminal, Vm, Workdir, apply, cannot_run_here,
+    require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        stats_of_the_only_vm,
-        a_vm_by_process_profile_and_socket,
-        stats_where_none_or_several_run,
-        a_killed_vm_leaves_nothing_that_is_taken_for_one,
-        a_vm_that_does_not_answer,
-        a_socket_of_somebody_else,
-        metrics_are_what_prometheus_reads,
-        counters_go_on_over_boots,
-        a_guest_that_probes_takes_no_plugins_series,
-        shadows_while_they_run,
-        metrics_on_a_unix_socket,
-        other_machines_are_refused,
-        an_address_that_is_taken,
-        readers_that_misbehave,
-        a_directory_that_cannot_be_used,
-        a_directory_that_others_can_change,
-        a_runtime_directory_that_is_not_ours,
-        top_on_a_terminal,
-        top_over_a_reboot,
-        top_without_colours,
-        top_ends_after_so_many_looks,
-        top_says_that_the_vm_has_ended,
-        top_leaves_the_terminal_as_it_was,
-        top_ends_though_its_terminal_is_stuck,
-        top_in_lines,
-        top_without_a_terminal,
-    ]
-}
 
 /// Counts reads, and traps at writes.
 const COUNTER: Plugin = Plugin {
@@ -146,6 +114,7 @@ fn json(run: &Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}:\n{run}"))
 }
 
+#[apply(test)]
 fn stats_of_the_only_vm() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let run = world.asks(&["stats"]).exited(0);
@@ -177,6 +146,7 @@ fn stats_of_the_only_vm() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_vm_by_process_profile_and_socket() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let pid = world.pid();
@@ -192,6 +162,7 @@ fn a_vm_by_process_profile_and_socket() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn stats_where_none_or_several_run() -> Outcome {
     told(&Workdir::new(), &["stats"]).refused(&["no VM of this user runs"]);
     let list = told(&Workdir::new(), &["stats", "--list", "--json"]).exited(0);
@@ -206,6 +177,7 @@ fn stats_where_none_or_several_run() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
     let World { workdir, running } = World::start(COUNTED, &[])?;
     running.send(Signal::KILL);
@@ -220,6 +192,7 @@ fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_vm_that_does_not_answer() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     world.running.send(Signal::STOP);
@@ -240,6 +213,7 @@ fn a_vm_that_does_not_answer() -> Outcome {
 }
 
 /// What anybody may have put where a user looks.
+#[apply(test)]
 fn a_socket_of_somebody_else() -> Outcome {
     let workdir = Workdir::new();
     let socket = workdir.path().join("x.sock");
@@ -310,6 +284,7 @@ fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     }
 }
 
+#[apply(test)]
 fn metrics_are_what_prometheus_reads() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
     let text = metrics(TcpStream::connect(world.port()).expect("it listens"));
@@ -356,6 +331,7 @@ fn metrics_are_what_prometheus_reads() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_guest_that_probes_takes_no_plugins_series() -> Outcome {
     let script = "sweep 500 200 -> fault \n times 64 r 1000 -> 64 \n key";
     let world = World::start(script, &["--metrics", "unix:m.sock"])?;
@@ -383,6 +359,7 @@ const CANDIDATE: Plugin = Plugin {
         (func (export "wrmsr") (param i32 i64 i32 i32))"#,
 };
 
+#[apply(test)]
 fn shadows_while_they_run() -> Outcome {
     let vm = Vm::new().plugin(&COUNTER).plugin_with(&CANDIDATE, "shadow-of = \"counter\"");
     let world = World::of(vm, COUNTED, &["--metrics", "unix:m.sock"])?;
@@ -426,6 +403,7 @@ fn shadows_while_they_run() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn counters_go_on_over_boots() -> Outcome {
     require_kvm()?;
     let workdir =
@@ -445,6 +423,7 @@ fn counters_go_on_over_boots() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn metrics_on_a_unix_socket() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "unix:m.sock"])?;
     let socket = world.workdir.path().join("m.sock");
@@ -455,6 +434,7 @@ fn metrics_on_a_unix_socket() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn other_machines_are_refused() -> Outcome {
     for (address, reason) in [
         ("0.0.0.0:9100", "other machines"),
@@ -470,6 +450,7 @@ fn other_machines_are_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_address_that_is_taken() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
     let run = world.asks(&["run", "vm.toml", "--metrics", &world.port()]).exited(12);
@@ -477,6 +458,7 @@ fn an_address_that_is_taken() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn readers_that_misbehave() -> Outcome {
     let world = World::start(COUNTED, &["--metrics", "127.0.0.1:0"])?;
     let threads = || fs::read_dir(world.running.proc().join("task")).expect("it runs").count();
@@ -517,6 +499,7 @@ fn readers_that_misbehave() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_directory_that_cannot_be_used() -> Outcome {
     require_kvm()?;
     let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
@@ -527,6 +510,7 @@ fn a_directory_that_cannot_be_used() -> Outcome {
 }
 
 /// It is another user's, as after `sudo -E`, or gone: the fallback serves.
+#[apply(test)]
 fn a_runtime_directory_that_is_not_ours() -> Outcome {
     require_kvm()?;
     let workdir = Vm::new().plugin(&COUNTER).on_disk(COUNTED)?;
@@ -550,6 +534,7 @@ fn a_runtime_directory_that_is_not_ours() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_directory_that_others_can_change() -> Outcome {
     require_kvm()?;
     let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
@@ -580,6 +565,7 @@ fn busy() -> Result<World, Skip> {
     Ok(World { workdir, running })
 }
 
+#[apply(test)]
 fn top_on_a_terminal() -> Outcome {
     let world = busy()?;
     let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
@@ -607,6 +593,7 @@ fn top_on_a_terminal() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_over_a_reboot() -> Outcome {
     require_kvm()?;
     let script = "times 64 r 1000 -> 64 \n r 2000 \n key \n outb 64 fe ->";
@@ -627,6 +614,7 @@ fn top_over_a_reboot() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_without_colours() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     for (variable, is_coloured) in [("CLICOLOR", true), ("NO_COLOR", false)] {
@@ -642,6 +630,7 @@ fn top_without_colours() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_ends_after_so_many_looks() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     for looks in ["1", "3"] {
@@ -652,6 +641,7 @@ fn top_ends_after_so_many_looks() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_says_that_the_vm_has_ended() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.2"]))?;
@@ -662,6 +652,7 @@ fn top_says_that_the_vm_has_ended() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_leaves_the_terminal_as_it_was() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     type End = fn(&mut Terminal);
@@ -682,6 +673,7 @@ fn top_leaves_the_terminal_as_it_was() -> Outcome {
 }
 
 /// A signal cannot be heeded where the screen takes nothing; a second one is.
+#[apply(test)]
 fn top_ends_though_its_terminal_is_stuck() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let mut top = Terminal::start(&command(&world.workdir, &["top", "-d", "0.1"]))?;
@@ -697,6 +689,7 @@ fn top_ends_though_its_terminal_is_stuck() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_in_lines() -> Outcome {
     let world = World::start(COUNTED, &[])?;
     let run = world.asks(&["top", "--batch", "-n", "3", "-d", "0.1"]).exited(0);
@@ -705,6 +698,7 @@ fn top_in_lines() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn top_without_a_terminal() -> Outcome {
     told(&Workdir::new(), &["top"]).refused(&["needs a terminal", "--batch", "wasmsr stats"]);
     Ok(())

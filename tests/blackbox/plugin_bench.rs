@@ -1,28 +1,9 @@
 //! `wasmsr plugin bench` with built files: what it measures, and what it says of
 //! plugins that do not simply answer.
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Run, Workdir, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_built_file_is_measured_too,
-        a_plugin_that_fails_is_measured_as_failing,
-        a_plugin_that_fails_late_is_failing_too,
-        a_plugin_that_answers_now_so_now_so,
-        a_plugin_that_passes_is_not_the_policy,
-        memory_is_looked_at_after_the_accesses,
-        a_plugin_for_what_is_unhandled,
-        a_plugin_that_has_nothing_to_answer,
-        a_shadow_is_measured_alone,
-        a_plugin_that_needs_a_configuration,
-        the_log_of_measured_instances_is_kept_out,
-        msrs_that_are_left_out_are_counted,
-        a_profile_without_the_plugin
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Run, Workdir, apply, test};
 
 /// One MSR that is only read.
 const READ: &str = r#"msr = [{ range = "0x10", access = "r" }]"#;
@@ -46,6 +27,7 @@ fn workdir(manifest: &'static str, code: &'static str) -> Workdir {
     workdir
 }
 
+#[apply(test)]
 fn a_built_file_is_measured_too() -> Outcome {
     let run = workdir(READ, ANSWERS).wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
     let memory = "64.0 KiB an instance (1 pages), 64.0 KiB after the accesses, at most 1.0 MiB";
@@ -53,6 +35,7 @@ fn a_built_file_is_measured_too() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
     let (run, answers) = bench(
         r#"msr = [{ range = "0x10" }]"#,
@@ -65,6 +48,7 @@ fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_that_fails_late_is_failing_too() -> Outcome {
     let (run, answers) = bench(
         READ,
@@ -80,6 +64,7 @@ fn a_plugin_that_fails_late_is_failing_too() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_that_answers_now_so_now_so() -> Outcome {
     let (run, answers) = bench(
         READ,
@@ -96,6 +81,7 @@ fn a_plugin_that_answers_now_so_now_so() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_that_passes_is_not_the_policy() -> Outcome {
     let (run, answers) = bench(
         READ,
@@ -109,6 +95,7 @@ fn a_plugin_that_passes_is_not_the_policy() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn memory_is_looked_at_after_the_accesses() -> Outcome {
     let workdir = workdir(
         READ,
@@ -124,6 +111,7 @@ fn memory_is_looked_at_after_the_accesses() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_for_what_is_unhandled() -> Outcome {
     let workdir = workdir(
         r#"unhandled.reasons = ["unknown"]"#,
@@ -139,6 +127,7 @@ fn a_plugin_for_what_is_unhandled() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_that_has_nothing_to_answer() -> Outcome {
     let listed = workdir(r#"msr = [{ config = "msrs", access = "r" }]"#, ANSWERS);
     let run = listed.wasmsr(&["plugin", "bench", "x.wasm"]).exited(2);
@@ -146,6 +135,7 @@ fn a_plugin_that_has_nothing_to_answer() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_shadow_is_measured_alone() -> Outcome {
     let workdir = workdir(READ, ANSWERS);
     workdir.put("old.wasm", Plugin { name: "x", manifest: READ, code: ANSWERS }.wasm());
@@ -159,6 +149,7 @@ fn a_shadow_is_measured_alone() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_plugin_that_needs_a_configuration() -> Outcome {
     let refuses = workdir(
         READ,
@@ -170,6 +161,7 @@ fn a_plugin_that_needs_a_configuration() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_log_of_measured_instances_is_kept_out() -> Outcome {
     let (run, answers) = bench(
         READ,
@@ -185,6 +177,7 @@ fn the_log_of_measured_instances_is_kept_out() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn msrs_that_are_left_out_are_counted() -> Outcome {
     let manifest =
         r#"msr = [{ range = "0x10-0x1f", access = "r" }, { range = "0x20", access = "r" }]"#;
@@ -193,6 +186,7 @@ fn msrs_that_are_left_out_are_counted() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_profile_without_the_plugin() -> Outcome {
     let workdir = workdir(READ, ANSWERS);
     workdir.put("vm.toml", "[boot]\nguest = \"hello\"\n");

@@ -5,29 +5,12 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use libtest_mimic::Trial;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, guest_exit, require_kvm, trials, wasmsr,
+    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, guest_exit, require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        failures_and_rests_come_again,
-        chains_come_again,
-        files_of_the_host_are_found_by_their_grants,
-        what_plugins_change_at_their_start_is_compared,
-        a_recording_is_replayed_from_any_folder,
-        a_shadow_need_not_be_there,
-        a_blessed_recording_is_of_the_plugins_that_answered,
-        a_strangers_recording_runs_no_other_file,
-        a_strangers_recording_commands_no_terminal,
-        what_a_plugin_passed_on_is_part_of_its_test,
-        a_test_that_fails_at_once_is_none,
-    ]
-}
 
 /// The recording of a script, in `r.jsonl`.
 fn record(vm: Vm, script: &str) -> Result<Workdir, Skip> {
@@ -62,6 +45,7 @@ const FAILS: &str = r#"
     (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)
 "#;
 
+#[apply(test)]
 fn failures_and_rests_come_again() -> Outcome {
     let plugin = |name, manifest| Plugin { name, manifest, code: FAILS };
     let vm = Vm::new()
@@ -110,6 +94,7 @@ fn chain() -> Result<Workdir, Skip> {
     record(vm, "r 1000 -> 1\nr 1001 -> b\nr 1001 -> b\nr 1000 -> 4\nr 1003 -> fault\nr 1000 -> 6")
 }
 
+#[apply(test)]
 fn chains_come_again() -> Outcome {
     exact(&chain()?, &[]);
     Ok(())
@@ -128,6 +113,7 @@ const READS_A_FILE: Plugin = Plugin {
     "#,
 };
 
+#[apply(test)]
 fn files_of_the_host_are_found_by_their_grants() -> Outcome {
     let vm = Vm::new().plugin_with(&READS_A_FILE, "grant = [\"host-file:level=level.txt\"]");
     require_kvm()?;
@@ -158,6 +144,7 @@ const STARTS_WITH_1: Plugin = Plugin {
     "#,
 };
 
+#[apply(test)]
 fn what_plugins_change_at_their_start_is_compared() -> Outcome {
     let vm = Vm::new().plugin_with(&STARTS_WITH_1, "grant = [\"guest-memory\"]");
     let workdir = record(vm, "r 1000 -> 5")?;
@@ -184,6 +171,7 @@ const SIX: Plugin = Plugin {
     ..FIVE
 };
 
+#[apply(test)]
 fn a_recording_is_replayed_from_any_folder() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let file = workdir.path().join("r.jsonl");
@@ -193,6 +181,7 @@ fn a_recording_is_replayed_from_any_folder() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_shadow_need_not_be_there() -> Outcome {
     let shadow = Plugin { name: "shadow", ..SIX };
     let vm = Vm::new().plugin(&FIVE).plugin_with(&shadow, "shadow-of = \"five\"");
@@ -203,6 +192,7 @@ fn a_shadow_need_not_be_there() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_blessed_recording_is_of_the_plugins_that_answered() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let file = workdir.path().join("r.jsonl");
@@ -242,6 +232,7 @@ fn naming(path: &str) -> String {
     format!("{boot}\n{{\"kind\":\"start\",\"t\":1}}\n")
 }
 
+#[apply(test)]
 fn a_strangers_recording_runs_no_other_file() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("five.wasm", FIVE.wasm());
@@ -262,6 +253,7 @@ fn a_strangers_recording_runs_no_other_file() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_strangers_recording_commands_no_terminal() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let text = fs::read_to_string(workdir.path().join("r.jsonl")).expect("it is there");
@@ -288,6 +280,7 @@ fn a_strangers_recording_commands_no_terminal() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
     let workdir = chain()?;
     let run = workdir.wasmsr(&["plugin", "test", "passes.wasm", "--add", "r.jsonl"]).exited(0);
@@ -305,6 +298,7 @@ fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_test_that_fails_at_once_is_none() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let add = || workdir.wasmsr(&["plugin", "test", "five.wasm", "--add", "r.jsonl"]);

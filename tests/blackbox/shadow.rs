@@ -1,23 +1,6 @@
 //! `shadow-of`: a candidate beside the plugin in charge, on a live guest.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_candidate_of_the_same_code_shows_no_difference,
-        differences_are_reported_and_the_guest_sees_none,
-        a_candidate_that_fails_harms_nobody,
-        a_candidate_that_does_not_start_is_left_out,
-        what_a_candidate_costs_is_shown_in_fuel,
-        a_candidate_writes_nothing,
-        what_says_nothing_for_a_shadow_is_refused,
-        a_shadow_of_nobody_is_refused,
-        check_shows_shadows,
-        a_clock_is_shadowed_under_linux,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, apply, guest_exit, test};
 
 const IN_CHARGE: Plugin = Plugin {
     name: "model",
@@ -57,6 +40,7 @@ fn row(run: &Run, counts: [&str; 5]) {
     assert!(run.stderr.lines().any(fits), "no row with {counts:?}:\n{run}");
 }
 
+#[apply(test)]
 fn a_candidate_of_the_same_code_shows_no_difference() -> Outcome {
     let run = with_candidate(IN_CHARGE.code, "")?;
     row(&run, ["5", "0", "0", "0", "0"]);
@@ -64,6 +48,7 @@ fn a_candidate_of_the_same_code_shows_no_difference() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
     let run = with_candidate(
         r#"(import "wasmsr" "outcome" (func $outcome (param i32)))
@@ -80,6 +65,7 @@ fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_candidate_that_fails_harms_nobody() -> Outcome {
     let run = with_candidate(
         r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) unreachable)
@@ -91,6 +77,7 @@ fn a_candidate_that_fails_harms_nobody() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
     let code = r#"
         (func (export "init") (param i32) (result i32) (i32.const 1))
@@ -107,6 +94,7 @@ fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_a_candidate_costs_is_shown_in_fuel() -> Outcome {
     let run = with_candidate(
         r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (local $left i32)
@@ -128,6 +116,7 @@ fn what_a_candidate_costs_is_shown_in_fuel() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_candidate_writes_nothing() -> Outcome {
     let candidate = Plugin {
         name: "candidate",
@@ -156,6 +145,7 @@ fn a_candidate_writes_nothing() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_says_nothing_for_a_shadow_is_refused() -> Outcome {
     for (key, value) in
         [("fallback", "true"), ("on-failure", "\"stop\""), ("kernel-from", "\"6.1\"")]
@@ -168,6 +158,7 @@ fn what_says_nothing_for_a_shadow_is_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_shadow_of_nobody_is_refused() -> Outcome {
     let vm = Vm::new().plugin_with(&IN_CHARGE, "shadow-of = \"modle\"");
     let said = &["model.wasm", "`shadow-of = \"modle\"` names no plugin of this profile"];
@@ -175,6 +166,7 @@ fn a_shadow_of_nobody_is_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn check_shows_shadows() -> Outcome {
     let candidate = Plugin { name: "candidate", ..IN_CHARGE };
     let vm = Vm::new().plugin(&IN_CHARGE).plugin_with(&candidate, "shadow-of = \"model\"");
@@ -184,6 +176,7 @@ fn check_shows_shadows() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_clock_is_shadowed_under_linux() -> Outcome {
     let grant = "grant = [\"guest-memory\", \"kvm-msr\", \"timer\"]\nconfig.refresh-ms = 50";
     let vm = Vm::new().vcpus(2).memory("256MiB").shipped("kvm_clock", grant);

@@ -2,19 +2,9 @@
 
 use std::fs;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Vm, Workdir, guest_exit, require_kvm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        it_says_what_the_tables_say,
-        it_is_of_the_last_boot,
-        a_run_that_cannot_boot_has_one,
-        one_that_cannot_be_written_starts_nothing,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, Workdir, apply, guest_exit, require_kvm, test};
 
 /// Remembers what was written, and refuses 0xf.
 const MEMORY: Plugin = Plugin {
@@ -45,6 +35,7 @@ fn summary(workdir: &Workdir) -> Value {
     serde_json::from_slice(&text).expect("it is JSON")
 }
 
+#[apply(test)]
 fn it_says_what_the_tables_say() -> Outcome {
     let arguments = ["--summary", "s.json", "--record", "r.jsonl"];
     let vm = Vm::new().arguments(&arguments).plugin(&MEMORY);
@@ -72,6 +63,7 @@ fn it_says_what_the_tables_say() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn it_is_of_the_last_boot() -> Outcome {
     let vm = Vm::new().arguments(&["--summary", "s.json", "--max-boots", "3"]).plugin(&MEMORY);
     let (workdir, running) = vm.start("r 1000 -> 0\noutb 64 fe ->")?;
@@ -84,6 +76,7 @@ fn it_is_of_the_last_boot() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_run_that_cannot_boot_has_one() -> Outcome {
     require_kvm()?;
     let workdir = Workdir::new();
@@ -95,6 +88,7 @@ fn a_run_that_cannot_boot_has_one() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn one_that_cannot_be_written_starts_nothing() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", "boot.guest = \"hello\"");

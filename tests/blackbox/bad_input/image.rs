@@ -1,26 +1,14 @@
 //! What the VM shall boot.
 
-use libtest_mimic::Trial;
-
 use super::{refuses, refuses_profile};
-use crate::fixture::{Outcome, Workdir, trials};
+use crate::fixture::{Outcome, Workdir, apply, test};
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        missing_image,
-        missing_module,
-        image_that_is_no_image,
-        image_that_is_no_multiboot,
-        truncated_image,
-        image_outside_memory,
-        kernel_that_is_no_kernel,
-    ]
-}
-
+#[apply(test)]
 fn missing_image() -> Outcome {
     refuses_profile("[boot]\nimage = \"nowhere.elf\"\n", &["nowhere.elf", "No such file"])
 }
 
+#[apply(test)]
 fn missing_module() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("x.elf", elf(0x10_0000));
@@ -28,10 +16,12 @@ fn missing_module() -> Outcome {
     refuses(&workdir, &["nowhere.txt", "No such file"])
 }
 
+#[apply(test)]
 fn image_that_is_no_image() -> Outcome {
     refuses_image(b"not a kernel\n", &["multiboot"])
 }
 
+#[apply(test)]
 fn image_that_is_no_multiboot() -> Outcome {
     let mut image = elf(0x10_0000);
     // Another number in the place of the header's magic.
@@ -39,6 +29,7 @@ fn image_that_is_no_multiboot() -> Outcome {
     refuses_image(&image, &["multiboot"])
 }
 
+#[apply(test)]
 fn truncated_image() -> Outcome {
     let image = elf(0x10_0000);
     for length in [0, 4, 51, 60, 90] {
@@ -47,10 +38,12 @@ fn truncated_image() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn image_outside_memory() -> Outcome {
     refuses_image(&elf(0x4000_0000), &["memory", "0x40000000"])
 }
 
+#[apply(test)]
 fn kernel_that_is_no_kernel() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vmlinuz", "not a kernel\n");

@@ -6,16 +6,7 @@ mod manifest;
 mod module;
 mod profile;
 
-use libtest_mimic::Trial;
-
 use crate::fixture::{Outcome, Plugin, Workdir};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    [image::trials(), manifest::trials(), module::trials(), profile::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
-}
 
 /// A plugin with nothing wrong.
 const GOOD: Plugin =

@@ -1,22 +1,25 @@
 //! Every profile in `examples/` is accepted, and runs its guest to the end.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use libtest_mimic::Trial;
 
+use crate::built;
 use crate::fixture::{
-    EXAMPLES, Outcome, Running, Shell, Vm, cannot_run_here, guest_exit, require_kvm, shipped,
-    trial, trials, wasmsr,
+    EXAMPLES, Outcome, Running, Shell, Vm, apply, cannot_run_here, guest_exit, require_kvm,
+    shipped, test, trial, trials, wasmsr,
 };
 
-pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = trials![every_example_is_tested, linux_boots_with_the_fleets_plugins];
-    for name in EXAMPLES.iter().map(|(name, _)| *name).chain(["c/vm"]) {
-        trials.push(trial(format!("plugins::examples::check_{name}"), || check(name)));
-        trials.push(trial(format!("plugins::examples::run_{name}"), || run(name)));
-    }
-    trials
+#[apply(trials)]
+fn trials() -> Vec<Trial> {
+    let each = |name: &'static str| {
+        [
+            trial(format!("plugins::examples::check_{name}"), move || check(name)),
+            trial(format!("plugins::examples::run_{name}"), move || run(name)),
+        ]
+    };
+    EXAMPLES.iter().map(|(name, _)| *name).chain(["c/vm"]).flat_map(each).collect()
 }
 
 /// Where a #GP is part of the example.
@@ -25,7 +28,7 @@ const MAY_FAULT: &[&str] = &["host-passthrough", "unknown-log", "value-template"
 /// The repository's folder of examples, with the plugins that one of them needs
 /// built beside it.
 fn folder_for(name: &str) -> Result<PathBuf, crate::fixture::Skip> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples");
+    let folder = built::workspace().join("examples");
     shipped("arch_capabilities")?;
     if name.starts_with("c/") {
         shipped("c/arch_capabilities")?;
@@ -36,6 +39,7 @@ fn folder_for(name: &str) -> Result<PathBuf, crate::fixture::Skip> {
     }
 }
 
+#[apply(test)]
 fn every_example_is_tested() -> Outcome {
     let entries = fs::read_dir(folder_for("")?).expect("a folder can be read");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -48,6 +52,7 @@ fn every_example_is_tested() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn linux_boots_with_the_fleets_plugins() -> Outcome {
     let mut shell = Shell::of(Vm::example("fleet"))?;
     shell.ask("source", "cat /sys/devices/system/clocksource/clocksource0/current_clocksource");

@@ -1,32 +1,6 @@
 //! `hyperv-clock`: Hyper-V's registers by the TLFS, and what abuses them.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Skip, Vm, cannot_run_here, guest_exit, is_interpreter, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        cpuid_announces_it,
-        reference_time_never_stands,
-        the_page_agrees_with_the_msr,
-        the_page_is_renewed,
-        a_vcpu_that_moves_its_counter_makes_the_page_invalid,
-        the_hypercall_page,
-        a_hypercall_page_needs_an_identity,
-        a_locked_hypercall_page_stays,
-        a_hypercall_page_that_is_nowhere,
-        pages_over_each_other,
-        the_assist_page,
-        what_is_read_only,
-        what_is_not_offered,
-        a_crash_with_a_message,
-        a_flood_of_pages,
-        a_flood_of_crashes,
-        without_its_grants,
-        a_wrong_interval,
-    ]
-}
+use crate::fixture::{Outcome, Skip, Vm, apply, cannot_run_here, guest_exit, is_interpreter, test};
 
 /// With the plugin; `config` are further lines of its entry.
 fn vm(config: &str) -> Vm {
@@ -62,6 +36,7 @@ fn require_a_valid_page() -> Result<(), Skip> {
     }
 }
 
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("hyperv-clock").prints(
         "
@@ -79,6 +54,7 @@ fn the_example() -> Outcome {
 }
 
 // 4d is the M of EBX, 76 the v of EDX, 31 and 48 the 1 and H of Hv#1.
+#[apply(test)]
 fn cpuid_announces_it() -> Outcome {
     if is_interpreter() {
         return cannot_run_here("guests of kvm_pvm see the hardware's CPUID");
@@ -105,6 +81,7 @@ fn cpuid_announces_it() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn reference_time_never_stands() -> Outcome {
     let times: [u64; 6] = looked_at(
         vm(""),
@@ -132,6 +109,7 @@ fn paged(tsc: u64, scale: u64, offset: u64) -> u64 {
     u64::try_from(high).unwrap_or(u64::MAX).wrapping_add(offset)
 }
 
+#[apply(test)]
 fn the_page_agrees_with_the_msr() -> Outcome {
     require_a_valid_page()?;
     let [sequence, scale, offset, before, msr, after, b2, m2, a2, register] = looked_at(
@@ -163,6 +141,7 @@ fn the_page_agrees_with_the_msr() -> Outcome {
 }
 
 // Where the guest clears it, `await` shows what the plugin writes next.
+#[apply(test)]
 fn the_page_is_renewed() -> Outcome {
     require_a_valid_page()?;
     let [first, second, scale, time] = looked_at(
@@ -184,6 +163,7 @@ fn the_page_is_renewed() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_vcpu_that_moves_its_counter_makes_the_page_invalid() -> Outcome {
     require_a_valid_page()?;
     let [before, adjusted, _, restored] = looked_at(
@@ -206,6 +186,7 @@ fn a_vcpu_that_moves_its_counter_makes_the_page_invalid() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_hypercall_page() -> Outcome {
     vm("").prints(
         "
@@ -229,6 +210,7 @@ fn the_hypercall_page() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_hypercall_page_needs_an_identity() -> Outcome {
     vm("").prints(
         "
@@ -244,6 +226,7 @@ fn a_hypercall_page_needs_an_identity() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_locked_hypercall_page_stays() -> Outcome {
     vm("").prints(
         "
@@ -264,6 +247,7 @@ fn a_locked_hypercall_page_stays() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_hypercall_page_that_is_nowhere() -> Outcome {
     // 128 MiB end at 8000000.
     vm("").prints(
@@ -290,6 +274,7 @@ fn a_hypercall_page_that_is_nowhere() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn pages_over_each_other() -> Outcome {
     let transcript = "
         w 40000000 1      -> ok
@@ -310,6 +295,7 @@ fn pages_over_each_other() -> Outcome {
     vm("config.refresh-ms = 10").prints(transcript)
 }
 
+#[apply(test)]
 fn the_assist_page() -> Outcome {
     vm("").prints(
         "
@@ -331,6 +317,7 @@ fn the_assist_page() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn what_is_read_only() -> Outcome {
     vm("").prints(
         "
@@ -348,6 +335,7 @@ fn what_is_read_only() -> Outcome {
 }
 
 // Not on a KVM with Hyper-V support either, which "Hv#1" in CPUID turns on.
+#[apply(test)]
 fn what_is_not_offered() -> Outcome {
     vm("").prints(
         "
@@ -369,6 +357,7 @@ fn what_is_not_offered() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_crash_with_a_message() -> Outcome {
     let run = vm("").run(
         "
@@ -396,6 +385,7 @@ fn a_crash_with_a_message() -> Outcome {
 }
 
 /// What a hostile guest can do: each time all of two pages is written.
+#[apply(test)]
 fn a_flood_of_pages() -> Outcome {
     let run = vm("config.refresh-ms = 10")
         .run(
@@ -420,6 +410,7 @@ fn a_flood_of_pages() -> Outcome {
 }
 
 /// The longest message, of nothing printable: `int3` from a hypercall page.
+#[apply(test)]
 fn a_flood_of_crashes() -> Outcome {
     let run = vm("")
         .run(
@@ -439,6 +430,7 @@ fn a_flood_of_crashes() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn without_its_grants() -> Outcome {
     Vm::new()
         .shipped("hyperv_clock", r#"grant = ["guest-memory", "timer"]"#)
@@ -447,6 +439,7 @@ fn without_its_grants() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_interval() -> Outcome {
     for (config, parts) in [
         ("config.refresh-ms = 0", ["`refresh-ms`", "10 to 10000"]),

@@ -17,27 +17,3 @@ mod topology;
 mod unknown_log;
 mod value_template;
 mod vendor_range;
-
-use libtest_mimic::Trial;
-
-pub(crate) fn trials() -> Vec<Trial> {
-    let trials = [
-        amd_compat::trials(),
-        arch_capabilities::trials(),
-        counter::trials(),
-        examples::trials(),
-        host_passthrough::trials(),
-        hyperv_clock::trials(),
-        hyperv_clock_linux::trials(),
-        kvm_clock::trials(),
-        kvm_clock_linux::trials(),
-        rapl::trials(),
-        rapl_linux::trials(),
-        sampling_guard::trials(),
-        topology::trials(),
-        unknown_log::trials(),
-        value_template::trials(),
-        vendor_range::trials(),
-    ];
-    trials.into_iter().flatten().collect()
-}

@@ -1,13 +1,7 @@
 //! `rapl` as a stock Linux on an Intel server reads it: through the driver
 //! `intel_rapl_msr` in `/sys/class/powercap`, and through `turbostat`.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Shell, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![powercap_reads_energy_that_rises, turbostat_reads_plausible_watts]
-}
+use crate::fixture::{Outcome, Plugin, Shell, Vm, apply, test};
 
 /// Makes any processor a Xeon of the generation Skylake-SP: vendor, and family 6,
 /// model 0x55. The drivers look at nothing else.
@@ -37,6 +31,7 @@ fn vm() -> Vm {
     vm.plugin(&XEON).shipped("rapl", MODEL)
 }
 
+#[apply(test)]
 fn powercap_reads_energy_that_rises() -> Outcome {
     let mut shell = Shell::of(vm())?;
     let drivers = ["iosf_mbi", "intel_rapl_common", "intel_rapl_msr"];
@@ -73,6 +68,7 @@ fn powercap_reads_energy_that_rises() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn turbostat_reads_plausible_watts() -> Outcome {
     let mut shell = Shell::of(vm())?;
     let turbostat = "turbostat --quiet --num_iterations 2 --interval 2";
