@@ -1,18 +1,14 @@
 //! The built-in guest and the first example.
 
-use crate::built;
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, cannot_run_here, guest_exit,
+    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, examples_with, guest_exit,
     require_kvm, test, wasmsr,
 };
 
 #[apply(test)]
 fn the_first_example() -> Outcome {
     require_kvm()?;
-    let examples = built::workspace().join("examples/hello");
-    if !examples.join("vm.toml").exists() {
-        return cannot_run_here("the examples are not here");
-    }
+    let examples = examples_with("hello/vm.toml")?.join("hello");
     let run = Running::start(wasmsr(&["run", "vm.toml"]).current_dir(examples)).finish();
     assert!(run.code.is_some_and(|code| code & 1 == 1), "the exit code is not the guest's:\n{run}");
     assert!(run.stdout.contains("#GP"), "{run}");

@@ -23,6 +23,7 @@ mod convert;
 mod doctor;
 mod ends;
 mod fixture;
+mod harness;
 mod hello;
 mod hostcalls;
 mod hostile;
