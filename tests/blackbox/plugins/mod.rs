@@ -7,6 +7,7 @@ mod examples;
 mod host_passthrough;
 mod hyperv_clock;
 mod hyperv_clock_linux;
+mod hyperv_pages;
 mod kvm_clock;
 mod kvm_clock_linux;
 mod linux_clock;
