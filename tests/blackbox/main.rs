@@ -42,6 +42,8 @@ mod progress;
 mod readme;
 mod record;
 mod record_file;
+mod recording;
+mod recording_report;
 mod replay;
 mod scope;
 mod shadow;
@@ -49,8 +51,6 @@ mod shell_support;
 mod stderr;
 mod summary;
 mod timers;
-mod trace;
-mod trace_report;
 
 use std::env;
 use std::path::Path;
