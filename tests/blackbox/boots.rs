@@ -10,11 +10,11 @@ use crate::fixture::{Outcome, Plugin, Vm, apply, guest_exit, module_with_manifes
 const COUNTER: Plugin = Plugin {
     name: "counter",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-            (global.get $reads))"#,
+            (global.get $reads))",
 };
 
 /// The reset line, by way of the keyboard controller.
@@ -68,7 +68,7 @@ fn version_2() -> Vec<u8> {
         r#"
         (memory (export "memory") 1)
         (func (export "wasmsr_abi_v1"))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))"#,
+        (reads (i64.const 0xb))"#,
     )
 }
 

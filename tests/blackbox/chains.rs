@@ -9,11 +9,10 @@ const ASKS: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000-0x1009" }, { range = "0xc0000102" }]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (call $ask (local.get $msr))
             (i64.const 0xa))
-        (func (export "wrmsr") (param $msr i32) (param i64 i32 i32)
-            (call $ask (local.get $msr)))
+        (writes (call $ask (local.get $msr)))
         (func $ask (param $msr i32)
             (if (i32.eq (local.get $msr) (i32.const 0xc0000102))
                 (then (call $outcome (i32.const 3)) (return)))
@@ -25,9 +24,7 @@ const ASKS: Plugin = Plugin {
 const ANSWERS: Plugin =
     Plugin { name: "answers", manifest: r#"msr = [{ range = "0x1000-0x1009" }]"#, code: ANSWER };
 
-const ANSWER: &str = r#"
-    (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))
-    (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+const ANSWER: &str = "(reads (i64.const 0xb)) (writes)";
 
 #[apply(test)]
 fn each_outcome() -> Outcome {
@@ -53,7 +50,7 @@ fn the_last_outcome_wins() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "outcome" (func $outcome (param i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (call $outcome (i32.const 1))
                 (call $outcome (i32.const 2))
                 (i64.const 0))"#,
@@ -129,11 +126,11 @@ const LAST: Plugin = Plugin {
     manifest: r#"unhandled.reasons = ["unknown", "invalid"]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0xdead0002))
                 (then (call $outcome (i32.const 2))))
             (i64.const 0xc))
-        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+        (writes)"#,
 };
 
 #[apply(test)]

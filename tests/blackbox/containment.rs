@@ -9,14 +9,13 @@ const UNRULY: Plugin = Plugin {
     code: UNRULY_CODE,
 };
 
-const UNRULY_CODE: &str = r#"
+const UNRULY_CODE: &str = "
     (global $reads (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+    (reads
         (call $fail (local.get $msr))
         (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
         (global.get $reads))
-    (func (export "wrmsr") (param $msr i32) (param i64 i32 i32)
-        (call $fail (local.get $msr)))
+    (writes (call $fail (local.get $msr)))
     (func $fail (param $msr i32)
         (if (i32.eq (local.get $msr) (i32.const 0x1001))
             (then (loop $for_ever (br $for_ever))))
@@ -25,17 +24,17 @@ const UNRULY_CODE: &str = r#"
         (if (i32.eq (local.get $msr) (i32.const 0x1003))
             (then (unreachable)))
         (if (i32.eq (local.get $msr) (i32.const 0x1004))
-            (then (call $fail (local.get $msr)))))"#;
+            (then (call $fail (local.get $msr)))))";
 
 /// Counts reads of its own.
 const BYSTANDER: Plugin = Plugin {
     name: "bystander",
     manifest: r#"msr = [{ range = "0x2000", access = "r" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-            (global.get $reads))"#,
+            (global.get $reads))",
 };
 
 /// An access to `msr` must fault, and cost the plugin its state but nobody
@@ -94,8 +93,7 @@ fn on_failure_kernel() -> Outcome {
     let traps = Plugin {
         name: "traps",
         manifest: r#"msr = [{ range = "0xc0000102" }, { range = "0x1003" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (unreachable))
-                 (func (export "wrmsr") (param i32 i64 i32 i32) (unreachable))"#,
+        code: "(reads (unreachable)) (writes (unreachable))",
     };
     Vm::new().plugin_with(&traps, r#"on-failure = "kernel""#).prints(
         "
@@ -173,13 +171,13 @@ fn a_failure_resets_a_vm_plugin_for_all() -> Outcome {
 const BUSY: Plugin = Plugin {
     name: "busy",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+    code: "
+        (reads
             (local $turns i64)
             (loop $again
                 (local.set $turns (i64.add (local.get $turns) (i64.const 1)))
                 (br_if $again (i64.lt_u (local.get $turns) (i64.const 100))))
-            (local.get $turns))"#,
+            (local.get $turns))",
 };
 
 #[apply(test)]
@@ -198,9 +196,7 @@ fn memory_up_to_the_ceiling() -> Outcome {
     let greedy = Plugin {
         name: "greedy",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-        code: r#"
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
-                (i64.extend_i32_s (memory.grow (i32.const 1))))"#,
+        code: "(reads (i64.extend_i32_s (memory.grow (i32.const 1))))",
     };
     // Pages of 64 KiB; the first is there from the start.
     Vm::new().plugin_with(&greedy, r#"memory = "192KiB""#).prints(

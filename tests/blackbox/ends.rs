@@ -114,8 +114,7 @@ fn an_interrupt_of_a_busy_plugin() -> Outcome {
     let slow = Plugin {
         name: "slow",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64)
-                     (loop $for_ever (br $for_ever)) (unreachable))"#,
+        code: "(reads (loop $for_ever (br $for_ever)) (unreachable))",
     };
     let vm = Vm::new().plugin_with(&slow, "fuel = 10000000");
     interrupted(vm, "times 10000000 r 1000 ->", Signal::INT)?.exited(130);

@@ -22,8 +22,8 @@ const PLUGIN: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x10a" }]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0x2b))
-        (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+        (reads (i64.const 0x2b))
+        (writes (call $outcome (i32.const 1)))"#,
 };
 
 /// Runs the built-in guest with this command line.

@@ -10,7 +10,7 @@ fn log() -> Outcome {
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
             (data (i32.const 16) "seen once")
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (call $log (i32.const 2) (i32.const 16) (i32.const 9))
                 (i64.const 1))"#,
     };
@@ -29,7 +29,7 @@ const CONFIGURED: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
     code: r#"
         (import "wasmsr" "config" (func $config (param i32 i32) (result i32)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1000))
                 (then (return (i64.extend_i32_u (call $config (i32.const 0) (i32.const 0))))))
             (drop (call $config (i32.const 16) (i32.const 8)))
@@ -61,13 +61,13 @@ const PEEKS: Plugin = Plugin {
         (import "wasmsr" "guest_write" (func $write (param i64 i32 i32) (result i32)))
         (global $address (mut i64) (i64.const 0))
         (global $result (mut i32) (i32.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1002))
                 (then (return (i64.extend_i32_u (global.get $result)))))
             (global.set $result
                 (call $read (global.get $address) (i32.const 16) (i32.const 8)))
             (i64.load (i32.const 16)))
-        (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+        (writes
             (if (i32.eq (local.get $msr) (i32.const 0x1000))
                 (then (global.set $address (local.get $value)) (return)))
             (i64.store (i32.const 16) (local.get $value))
@@ -122,12 +122,11 @@ fn kvm_msr() -> Outcome {
         code: r#"
             (import "wasmsr" "kvm_rdmsr" (func $read (param i32 i32) (result i32)))
             (import "wasmsr" "kvm_wrmsr" (func $write (param i32 i64) (result i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (call $read (local.get $msr) (i32.const 16))
                     (then (return (i64.const -1))))
                 (i64.add (i64.load (i32.const 16)) (i64.const 1)))
-            (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
-                (drop (call $write (local.get $msr) (local.get $value))))"#,
+            (writes (drop (call $write (local.get $msr) (local.get $value))))"#,
     };
     Vm::new().vcpus(2).plugin_with(&plugin, r#"grant = ["kvm-msr"]"#).prints(
         "
@@ -151,7 +150,7 @@ fn host_msr() -> Outcome {
             needs.capabilities = ["host-msr:0x1b"]"#,
         code: r#"
             (import "wasmsr" "host_rdmsr" (func $read (param i32 i32) (result i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (call $read (local.get $msr) (i32.const 16))
                     (then (return (i64.const 1))))
                 (i64.extend_i32_u (i64.eqz (i64.load (i32.const 16)))))"#,
@@ -179,7 +178,7 @@ fn clocks_go_forward() -> Outcome {
             (import "wasmsr" "monotonic_ns" (func $monotonic_ns (result i64)))
             (global $last_tsc (mut i64) (i64.const 0))
             (global $last_ns (mut i64) (i64.const 0))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (local $tsc i64) (local $ns i64)
                 (local.set $tsc (call $tsc))
                 (local.set $ns (call $monotonic_ns))
@@ -201,7 +200,7 @@ fn the_clock_is_the_guests() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "tsc" (func $tsc (result i64)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $tsc))"#,
+            (reads (call $tsc))"#,
     };
     let run = Vm::new().plugin(&plugin).run("r 10 \n r 1000 \n r 10 \n r 1000")?;
     let times: Vec<u64> = run
@@ -220,7 +219,7 @@ fn a_pointer_outside_the_plugin_is_a_failure() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "config" (func $config (param i32 i32) (result i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (i32.eq (local.get $msr) (i32.const 0x1000))
                     (then (drop (call $config (i32.const 0xfffffff0) (i32.const 0x20)))))
                 (i64.const 1))"#,
@@ -246,8 +245,7 @@ const STARTS: Plugin = Plugin {
                     (call $log (i32.const 1) (i32.const 16) (i32.const 25))
                     (i32.const 1))
                 (else (i32.const 0))))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
-            (i64.extend_i32_s (global.get $vcpu)))"#,
+        (reads (i64.extend_i32_s (global.get $vcpu)))"#,
 };
 
 #[apply(test)]

@@ -74,9 +74,7 @@ fn a_flood_of_different_msrs() -> Outcome {
     let collects = Plugin {
         name: "collects",
         manifest: r#"unhandled.reasons = ["unknown"]"#,
-        code: r#"
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 7))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+        code: "(reads (i64.const 7)) (writes)",
     };
     takes(Vm::new().plugin(&collects), "sweep 10000000 4000 -> 7")?;
     takes(Vm::new().policy(r#"unknown = "ignore""#), "sweep 10000000 4000 -> 0")
@@ -87,7 +85,7 @@ fn a_flood_of_failures() -> Outcome {
     let traps = Plugin {
         name: "traps",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (unreachable))"#,
+        code: "(reads (unreachable))",
     };
     takes(Vm::new().plugin(&traps), "times 400 r 1000 -> fault")
 }
@@ -99,7 +97,7 @@ fn a_flood_of_log_lines() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (local $lines i32)
                 (loop $more
                     (call $log (i32.const 1) (i32.const 0) (i32.const 80))
@@ -119,7 +117,7 @@ fn a_flood_of_log_lines_before_failures() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (local $lines i32)
                 (loop $more
                     (call $log (i32.const 2) (i32.const 0) (i32.const 80))
@@ -138,7 +136,7 @@ fn a_log_line_without_end() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (memory.fill (i32.const 0) (i32.const 0x78) (i32.const 0x10000))
                 (call $log (i32.const 1) (i32.const 0) (i32.const 0x10000))
                 (i64.const 1))"#,
@@ -154,7 +152,7 @@ fn a_log_line_that_forges_others() -> Outcome {
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
             (data (i32.const 0) "one\nwasmsr: all is well\r\1b[2J\ff")
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (call $log (i32.const 1) (i32.const 0) (i32.const 29))
                 (i64.const 1))"#,
     };
@@ -178,12 +176,12 @@ fn intercepts_that_never_rest() -> Outcome {
         code: r#"
             (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
             (global $on (mut i32) (i32.const 0))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (global.set $on (i32.eqz (global.get $on)))
                 (i64.extend_i32_u (call $intercept
                     (i32.const 0xc0000102) (i32.const 0xc0000102)
                     (i32.const 3) (global.get $on))))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+            (writes)"#,
     };
     takes(
         Vm::new().vcpus(2).plugin_with(&toggles, r#"grant = ["intercept"]"#),
@@ -210,7 +208,7 @@ fn intercepts_in_ever_smaller_pieces() -> Outcome {
         code: r#"
             (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
             (global $next (mut i32) (i32.const 0x10000))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (i32.ne (local.get $msr) (i32.const 0x1000))
                     (then (return (i64.const 0xa))))
                 (global.set $next (i32.add (global.get $next) (i32.const 2)))
@@ -239,8 +237,7 @@ fn a_timer_that_never_rests() -> Outcome {
         code: r#"
             (import "wasmsr" "timer" (func $timer (param i64) (result i32)))
             (func (export "timer") (drop (call $timer (i64.const 0))))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
-                (i64.extend_i32_u (call $timer (i64.const 0))))"#,
+            (reads (i64.extend_i32_u (call $timer (i64.const 0))))"#,
     };
     takes(
         Vm::new().vcpus(2).plugin_with(&restless, r#"grant = ["timer"]"#),

@@ -12,7 +12,7 @@ const PLUGIN: Plugin = Plugin {
         needs.capabilities = ["guest-memory"]"#,
     code: r#"
         (import "wasmsr" "guest_read" (func (param i64 i32 i32) (result i32)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#,
+        (reads (i64.const 1))"#,
 };
 
 fn workdir() -> Workdir {
@@ -82,8 +82,8 @@ fn a_hostile_file() -> Outcome {
         manifest: "msr = [{ range = \"0x10\", access = \"r\" }, { config = \"\\u001b[2J\\nimports\" }]\n\
                    # \u{9b}2J\u{202e}",
         code: r#"
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))
-            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (reads (i64.const 1))
+            (writes)
             (func (export "ev\1b[2Jil\nimports\n  none"))"#,
     };
     let workdir = Workdir::new();
@@ -103,7 +103,7 @@ fn a_hostile_file() -> Outcome {
 fn msrs_that_no_vm_can_have() -> Outcome {
     let workdir = Workdir::new();
     let manifest = r#"msr = [{ range = "0x800-0x8ff", access = "r" }]"#;
-    let code = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#;
+    let code = "(reads (i64.const 1))";
     workdir.put("x.wasm", Plugin { name: "x2apic", manifest, code }.wasm());
     workdir.wasmsr(&["plugin", "inspect", "x.wasm"]).exited(0).said(&["no VM", "x2APIC"]);
     Ok(())

@@ -17,11 +17,11 @@ const SWITCHES: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
         (global $result (mut i32) (i32.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1000))
                 (then (return (i64.extend_i32_u (global.get $result)))))
             (i64.const 0xa))
-        (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+        (writes
             (local $which i32)
             (if (i32.gt_u (local.get $msr) (i32.const 0x1001)) (then (return)))
             (local.set $which (i32.wrap_i64 (local.get $value)))
@@ -97,7 +97,7 @@ fn only_its_own() -> Outcome {
     let bystander = Plugin {
         name: "bystander",
         manifest: r#"msr = [{ range = "0x3000", access = "r" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))"#,
+        code: "(reads (i64.const 0xb))",
     };
     Vm::new().plugin_with(&SWITCHES, GRANTED).plugin(&bystander).prints(
         "
@@ -152,8 +152,8 @@ fn an_access_that_turns_itself_off() -> Outcome {
                 (drop (call $intercept
                     (i32.const 0xc0000102) (i32.const 0xc0000102)
                     (i32.const 1) (i32.const 0))))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $off) (i64.const 0xa))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+            (reads (call $off) (i64.const 0xa))
+            (writes)"#,
     };
     Vm::new().plugin_with(&once, GRANTED).prints(
         "
@@ -184,8 +184,8 @@ fn an_access_pending_on_another_vcpu() -> Outcome {
             (import "wasmsr" "monotonic_ns" (func $now (result i64)))
             (data (i32.const 0) "\01")
             (global $turned_off (mut i64) (i64.const 0))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $turned_off))
-            (func (export "wrmsr") (param i32 i64 i32 i32)
+            (reads (global.get $turned_off))
+            (writes
                 (local $end i64)
                 (local.set $end (i64.add (call $now) (i64.const 1000000000)))
                 (drop (call $tell (i64.const 0x300000) (i32.const 0) (i32.const 8)))

@@ -28,20 +28,19 @@ const EACH: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000" }]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param i32) (param $vcpu i32) (param i32) (result i64)
-            (i64.extend_i32_u (i32.or (local.get $vcpu) (i32.const 0x40))))
-        (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+        (reads (i64.extend_i32_u (i32.or (local.get $vcpu) (i32.const 0x40))))
+        (writes (call $outcome (i32.const 1)))"#,
 };
 
 /// 0x1001 counts the reads of all vCPUs.
 const ALL: Plugin = Plugin {
     name: "all",
     manifest: r#"msr = [{ range = "0x1001", access = "r", scope = "vm" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-            (global.get $reads))"#,
+            (global.get $reads))",
 };
 
 #[apply(test)]
@@ -93,8 +92,8 @@ fn version(version: &str, answer: u32) -> Vec<u8> {
         &format!(
             r#"(memory (export "memory") 1)
             (func (export "wasmsr_abi_v1"))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const {answer}))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#
+            (reads (i64.const {answer}))
+            (writes)"#
         ),
     )
 }
@@ -157,7 +156,7 @@ const SUSPECT: Plugin = Plugin {
             { leaf = 1, eax.value = 0x00a20f10 },
             { leaf = 0x80000008, ebx.clear = [24, 25, 26] },
         ]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0))"#,
+    code: "(reads (i64.const 0))",
 };
 
 fn hash(file: &[u8]) -> String {

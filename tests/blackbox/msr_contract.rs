@@ -12,17 +12,16 @@ const RECORDS: Plugin = Plugin {
     code: RECORD,
 };
 
-const RECORD: &str = r#"
+const RECORD: &str = "
     (global $accesses (mut i64) (i64.const 0))
     (func $record
         (global.set $accesses (i64.add (global.get $accesses) (i64.const 1))))
-    (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+    (reads
         (call $record)
         (i64.or
             (i64.shl (global.get $accesses) (i64.const 32))
             (i64.extend_i32_u (local.get $msr))))
-    (func (export "wrmsr") (param i32 i64 i32 i32)
-        (call $record))"#;
+    (writes (call $record))";
 
 #[apply(test)]
 fn exactly_the_claimed_exit_in_order() -> Outcome {
@@ -46,10 +45,8 @@ fn a_fault_for_each_refused() -> Outcome {
     let refuses = Plugin {
         code: r#"
             (import "wasmsr" "outcome" (func $outcome (param i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
-                (call $outcome (i32.const 1)) (i64.const -1))
-            (func (export "wrmsr") (param i32 i64 i32 i32)
-                (call $outcome (i32.const 1)))"#,
+            (reads (call $outcome (i32.const 1)) (i64.const -1))
+            (writes (call $outcome (i32.const 1)))"#,
         ..RECORDS
     };
     Vm::new().plugin(&refuses).prints(
@@ -132,11 +129,10 @@ fn values_are_whole() -> Outcome {
     let keeps = Plugin {
         name: "keeps",
         manifest: r#"msr = [{ range = "0x1000" }]"#,
-        code: r#"
+        code: "
             (global $value (mut i64) (i64.const 0))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $value))
-            (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
-                (global.set $value (local.get $value)))"#,
+            (reads (global.get $value))
+            (writes (global.set $value (local.get $value)))",
     };
     Vm::new().plugin(&keeps).prints(
         "
@@ -152,15 +148,14 @@ fn values_are_whole() -> Outcome {
 }
 
 /// Answers reads with the reason of the access before this one.
-const REASONS: &str = r#"
+const REASONS: &str = "
     (global $last (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param i32 i32) (param $reason i32) (result i64)
+    (reads
         (global.set $last (i64.or
             (i64.shl (global.get $last) (i64.const 4))
             (i64.extend_i32_u (local.get $reason))))
         (global.get $last))
-    (func (export "wrmsr") (param i32 i64 i32) (param $reason i32)
-        (global.set $last (i64.extend_i32_u (local.get $reason))))"#;
+    (writes (global.set $last (i64.extend_i32_u (local.get $reason))))";
 
 #[apply(test)]
 fn claimed_accesses_have_reason_filter() -> Outcome {

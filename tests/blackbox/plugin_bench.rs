@@ -8,7 +8,7 @@ use crate::fixture::{Outcome, Plugin, Run, Workdir, apply, test};
 /// One MSR that is only read.
 const READ: &str = r#"msr = [{ range = "0x10", access = "r" }]"#;
 
-const ANSWERS: &str = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#;
+const ANSWERS: &str = "(reads (i64.const 5))";
 
 /// The bench of a plugin, for programs.
 fn bench(manifest: &'static str, code: &'static str) -> (Run, Vec<String>) {
@@ -37,12 +37,8 @@ fn a_built_file_is_measured_too() -> Outcome {
 
 #[apply(test)]
 fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
-    let (run, answers) = bench(
-        r#"msr = [{ range = "0x10" }]"#,
-        r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)"#,
-    );
+    let (run, answers) =
+        bench(r#"msr = [{ range = "0x10" }]"#, "(reads (i64.const 5)) (writes unreachable)");
     assert_eq!(answers, ["handled", "failed"], "{run}");
     run.exited(1).said(&["unreachable"]);
     Ok(())
@@ -52,12 +48,12 @@ fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
 fn a_plugin_that_fails_late_is_failing_too() -> Outcome {
     let (run, answers) = bench(
         READ,
-        r#"
+        "
         (global $reads (mut i32) (i32.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i32.add (global.get $reads) (i32.const 1)))
             (if (i32.gt_u (global.get $reads) (i32.const 100)) (then unreachable))
-            (i64.const 5))"#,
+            (i64.const 5))",
     );
     assert_eq!(answers, ["failed"], "{run}");
     run.exited(1).said(&["unreachable"]);
@@ -71,7 +67,7 @@ fn a_plugin_that_answers_now_so_now_so() -> Outcome {
         r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (global $reads (mut i32) (i32.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i32.add (global.get $reads) (i32.const 1)))
             (if (i32.and (global.get $reads) (i32.const 1)) (then (call $outcome (i32.const 1))))
             (i64.const 5))"#,
@@ -87,8 +83,7 @@ fn a_plugin_that_passes_is_not_the_policy() -> Outcome {
         READ,
         r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
-            (call $outcome (i32.const 2)) (i64.const 5))"#,
+        (reads (call $outcome (i32.const 2)) (i64.const 5))"#,
     );
     assert_eq!(answers, ["pass"], "{run}");
     run.exited(0);
@@ -99,11 +94,11 @@ fn a_plugin_that_passes_is_not_the_policy() -> Outcome {
 fn memory_is_looked_at_after_the_accesses() -> Outcome {
     let workdir = workdir(
         READ,
-        r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        "
+        (reads
             (if (i32.lt_u (memory.size) (i32.const 3))
                 (then (drop (memory.grow (i32.const 2)))))
-            (i64.const 5))"#,
+            (i64.const 5))",
     );
     let run = workdir.wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
     let memory = "64.0 KiB an instance (1 pages), 192.0 KiB after the accesses";
@@ -113,12 +108,7 @@ fn memory_is_looked_at_after_the_accesses() -> Outcome {
 
 #[apply(test)]
 fn a_plugin_for_what_is_unhandled() -> Outcome {
-    let workdir = workdir(
-        r#"unhandled.reasons = ["unknown"]"#,
-        r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
-    );
+    let workdir = workdir(r#"unhandled.reasons = ["unknown"]"#, "(reads (i64.const 5)) (writes)");
     let run = workdir.wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
     for access in ["read, unknown", "write, unknown"] {
         let row = run.stdout.lines().find(|line| line.contains(access));
@@ -155,7 +145,7 @@ fn a_plugin_that_needs_a_configuration() -> Outcome {
         READ,
         r#"
         (func (export "init") (param i32) (result i32) (i32.const 1))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#,
+        (reads (i64.const 5))"#,
     );
     refuses.wasmsr(&["plugin", "bench", "x.wasm"]).exited(2).said(&["configuration", "--profile"]);
     Ok(())
@@ -170,7 +160,7 @@ fn the_log_of_measured_instances_is_kept_out() -> Outcome {
         (data (i32.const 0) "here I am")
         (func (export "init") (param i32) (result i32)
             (call $log (i32.const 2) (i32.const 0) (i32.const 9)) (i32.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#,
+        (reads (i64.const 5))"#,
     );
     assert_eq!(answers, ["handled"], "{run}");
     assert_eq!(run.stderr.matches("here I am").count(), 1, "{run}");

@@ -12,14 +12,11 @@ use crate::fixture::{Outcome, Plugin, Workdir, apply, test};
 const OLD: Plugin = Plugin {
     name: "eight-bits",
     manifest: r#"msr = [{ range = "0x10", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#,
+    code: "(reads (i64.const 5))",
 };
 
 /// Reads 6.
-const NEW: Plugin = Plugin {
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 6))"#,
-    ..OLD
-};
+const NEW: Plugin = Plugin { code: "(reads (i64.const 6))", ..OLD };
 
 /// The old version with a trace of it.
 fn workdir(steps: &str) -> Workdir {

@@ -17,11 +17,11 @@ const COUNTER: Plugin = Plugin {
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
         (global $count (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
             (global.set $count (i64.add (global.get $count) (i64.const 1)))
             (global.get $count))
-        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+        (writes
             (if (i64.eq (local.get $value) (i64.const 0xbad)) (then unreachable))
             (if (i64.eq (local.get $value) (i64.const 0xf)) (then (call $outcome (i32.const 1))))
             (global.set $count (local.get $value)))
@@ -35,11 +35,11 @@ const BY_TWO: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
         (global $count (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
             (global.set $count (i64.add (global.get $count) (i64.const 2)))
             (global.get $count))
-        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+        (writes
             (if (i64.eq (local.get $value) (i64.const 0xbad)) (then unreachable))
             (global.set $count (local.get $value)))
     "#,
@@ -290,7 +290,7 @@ const CLOCK: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x2000", access = "r", scope = "vcpu" }]"#,
     code: r#"
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $ns))
+        (reads (call $ns))
     "#,
 };
 

@@ -20,10 +20,7 @@ use crate::fixture::{
 const FIVE: Plugin = Plugin {
     name: "five",
     manifest: r#"msr = [{ range = "0x1000", access = "rw" }]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))
-    "#,
+    code: "(reads (i64.const 5)) (writes)",
 };
 
 /// A folder with a profile whose guest does `script`.
@@ -77,8 +74,8 @@ fn what_does_not_start_keeps_the_older_recording() -> Outcome {
     let broken = Plugin {
         code: r#"
             (func (export "init") (param i32) (result i32) unreachable)
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (reads (i64.const 5))
+            (writes)
         "#,
         ..FIVE
     };

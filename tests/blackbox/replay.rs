@@ -37,13 +37,13 @@ fn exact(workdir: &Workdir, arguments: &[&str]) {
 }
 
 /// Fails at each write, and counts its reads.
-const FAILS: &str = r#"
+const FAILS: &str = "
     (global $count (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param i32 i32 i32) (result i64)
+    (reads
         (global.set $count (i64.add (global.get $count) (i64.const 1)))
         (global.get $count))
-    (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)
-"#;
+    (writes unreachable)
+";
 
 #[apply(test)]
 fn failures_and_rests_come_again() -> Outcome {
@@ -74,7 +74,7 @@ const PASSES: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (global $count (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (global.set $count (i64.add (global.get $count) (i64.const 1)))
             (if (i32.and (local.get $msr) (i32.const 1))
                 (then (call $outcome (i32.const 2))))
@@ -85,7 +85,7 @@ const PASSES: Plugin = Plugin {
 const ANSWERS: Plugin = Plugin {
     name: "answers",
     manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))"#,
+    code: "(reads (i64.const 0xb))",
 };
 
 /// The recording of both, of which the latter answers what the former passes on.
@@ -107,7 +107,7 @@ const READS_A_FILE: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "host_file" (func $file (param i32 i32 i32 i32) (result i32)))
         (data (i32.const 8) "level")
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (drop (call $file (i32.const 8) (i32.const 5) (i32.const 0) (i32.const 1)))
             (i64.load8_u (i32.const 0)))
     "#,
@@ -140,7 +140,7 @@ const STARTS_WITH_1: Plugin = Plugin {
         (func (export "init") (param i32) (result i32)
             (drop (call $write (i64.const 0x300000) (i32.const 8) (i32.const 1)))
             (i32.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
+        (reads (i64.const 5))
     "#,
 };
 
@@ -163,13 +163,10 @@ fn what_plugins_change_at_their_start_is_compared() -> Outcome {
 const FIVE: Plugin = Plugin {
     name: "five",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#,
+    code: "(reads (i64.const 5))",
 };
 
-const SIX: Plugin = Plugin {
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 6))"#,
-    ..FIVE
-};
+const SIX: Plugin = Plugin { code: "(reads (i64.const 6))", ..FIVE };
 
 #[apply(test)]
 fn a_recording_is_replayed_from_any_folder() -> Outcome {

@@ -3,11 +3,11 @@
 use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Counts reads.
-const COUNT: &str = r#"
+const COUNT: &str = "
     (global $reads (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param i32 i32 i32) (result i64)
+    (reads
         (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-        (global.get $reads))"#;
+        (global.get $reads))";
 
 const EACH_ITS_OWN: &str = "
     r 1000 -> 1
@@ -88,9 +88,7 @@ fn a_plugin_is_told_the_vcpu() -> Outcome {
             { range = "0x1000", access = "r", scope = "vcpu" },
             { range = "0x1001", access = "r", scope = "vm" },
         ]"#,
-        code: r#"
-            (func (export "rdmsr") (param i32) (param $vcpu i32) (param i32) (result i64)
-                (i64.extend_i32_u (local.get $vcpu)))"#,
+        code: "(reads (i64.extend_i32_u (local.get $vcpu)))",
     };
     Vm::new().vcpus(3).plugin(&plugin).prints(
         "

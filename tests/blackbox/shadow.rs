@@ -7,10 +7,10 @@ const IN_CHARGE: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000-0x1002", access = "rw" }]"#,
     code: r#"
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
             (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))
+        (writes)
     "#,
 };
 
@@ -52,8 +52,8 @@ fn a_candidate_of_the_same_code_shows_no_difference() -> Outcome {
 fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
     let run = with_candidate(
         r#"(import "wasmsr" "outcome" (func $outcome (param i32)))
-           (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 6))
-           (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+           (reads (i64.const 6))
+           (writes (call $outcome (i32.const 1)))"#,
         "",
     )?;
     row(&run, ["5", "5", "0", "0", "0"]);
@@ -67,11 +67,7 @@ fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
 
 #[apply(test)]
 fn a_candidate_that_fails_harms_nobody() -> Outcome {
-    let run = with_candidate(
-        r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) unreachable)
-           (func (export "wrmsr") (param i32 i64 i32 i32) (loop (br 0)))"#,
-        "",
-    )?;
+    let run = with_candidate("(reads unreachable) (writes (loop (br 0)))", "")?;
     row(&run, ["5", "5", "0", "0", "5"]);
     run.said(&["plugin candidate 1.0.0 (shadow of model) failed", "the guest does not notice"]);
     Ok(())
@@ -81,8 +77,8 @@ fn a_candidate_that_fails_harms_nobody() -> Outcome {
 fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
     let code = r#"
         (func (export "init") (param i32) (result i32) (i32.const 1))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+        (reads (i64.const 5))
+        (writes)"#;
     let run = with_candidate(code, "")?;
     row(&run, ["0", "0", "0", "0", "1"]);
     run.said(&["`init` returned 1", "the VM runs without this shadow", "it did not start: "]);
@@ -97,13 +93,13 @@ fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
 #[apply(test)]
 fn what_a_candidate_costs_is_shown_in_fuel() -> Outcome {
     let run = with_candidate(
-        r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (local $left i32)
+        "(reads (local $left i32)
                (local.set $left (i32.const 1000))
                (loop $next
                    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                    (br_if $next (local.get $left)))
                (i64.const 5))
-           (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+           (writes)",
         "",
     )?;
     let mut rows = run.stderr.lines().skip_while(|line| !line.starts_with("SHADOW"));
@@ -126,14 +122,14 @@ fn a_candidate_writes_nothing() -> Outcome {
         code: r#"
             (import "wasmsr" "guest_write" (func $write (param i64 i32 i32) (result i32)))
             (import "wasmsr" "kvm_wrmsr" (func $kvm (param i32 i64) (result i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (local $gpa i64)
+            (reads (local $gpa i64)
                 (drop (call $kvm (i32.const 0x4b564d00) (i64.const -1)))
                 (loop $next
                     (drop (call $write (local.get $gpa) (i32.const 0) (i32.const 65536)))
                     (local.set $gpa (i64.add (local.get $gpa) (i64.const 65536)))
                     (br_if $next (i64.lt_u (local.get $gpa) (i64.const 0x8000000))))
                 (i64.const 5))
-            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (writes)
         "#,
     };
     let keys = "shadow-of = \"model\"\ngrant = [\"guest-memory\", \"kvm-msr\"]\nfuel = 1000000000";

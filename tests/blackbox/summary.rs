@@ -13,22 +13,16 @@ const MEMORY: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (global $value (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $value))
-        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+        (reads (global.get $value))
+        (writes
             (if (i64.eq (local.get $value) (i64.const 0xf)) (then (call $outcome (i32.const 1))))
             (global.set $value (local.get $value)))
     "#,
 };
 
 /// The same, but its reads are always 7.
-const SEVEN: Plugin = Plugin {
-    name: "seven",
-    manifest: MEMORY.manifest,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 7))
-        (func (export "wrmsr") (param i32 i64 i32 i32))
-    "#,
-};
+const SEVEN: Plugin =
+    Plugin { name: "seven", manifest: MEMORY.manifest, code: "(reads (i64.const 7)) (writes)" };
 
 fn summary(workdir: &Workdir) -> Value {
     let text = fs::read(workdir.path().join("s.json")).expect("there is a summary");

@@ -31,8 +31,8 @@ const ALARM: Plugin = Plugin {
                 (then
                     (global.set $more (i64.sub (global.get $more) (i64.const 1)))
                     (drop (call $timer (i64.const 0))))))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $count))
-        (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+        (reads (global.get $count))
+        (writes
             (if (i32.eq (local.get $msr) (i32.const 0x1002))
                 (then (global.set $more (local.get $value)) (return)))
             (drop (call $timer (i64.add (call $now) (local.get $value)))))"#,

@@ -1,12 +1,11 @@
 //! A plugin's manifest, by itself and against profile and hypervisor.
 
 use super::{BASICS, GOOD, NOSY, READ, refuses_entry, refuses_plugins, refuses_wasm};
-use crate::fixture::{Outcome, Plugin, apply, module_with_manifest, test};
+use crate::fixture::{Outcome, Plugin, apply, module, module_with_manifest, test};
 
 #[apply(test)]
 fn plugin_without_manifest() -> Outcome {
-    let module = wat::parse_str(format!("(module {BASICS} {READ})"));
-    refuses_wasm(&module.expect("the text is a module"), &["wasmsr.manifest"])
+    refuses_wasm(&module(&format!("{BASICS} {READ}")), &["wasmsr.manifest"])
 }
 
 #[apply(test)]
@@ -62,8 +61,7 @@ fn too_many_ranges_for_the_filter() -> Outcome {
     let claims: String =
         (0..17).map(|n| format!("{{ range = \"{:#x}\" }},", 0x1000_0000 + n * 0x10_0000)).collect();
     let manifest = format!("msr = [{claims}]\n").leak();
-    let code = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) i64.const 1)
-                  (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+    let code = "(reads i64.const 1) (writes)";
     refuses_plugins(&[Plugin { name: "scattered", manifest, code }], &["scattered", "16", "0x1"])
 }
 

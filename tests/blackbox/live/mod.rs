@@ -22,12 +22,12 @@ use crate::fixture::{
 const COUNTER: Plugin = Plugin {
     name: "counter",
     manifest: r#"msr = [{ range = "0x1000", access = "rw" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
             (global.get $reads))
-        (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)"#,
+        (writes unreachable)",
 };
 
 /// 100 reads and a failing write; then the guest waits for a key.
