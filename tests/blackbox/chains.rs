@@ -1,4 +1,4 @@
-//! The outcomes a plugin may ask for, and who is asked next.
+//! The outcomes a plugin may ask for, and which plugin is asked next.
 
 use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
@@ -119,7 +119,7 @@ fn the_kernel_from_its_version_on() -> Outcome {
     Vm::new().plugin_with(&base, r#"kernel-from = "5.10""#).prints("r c0000102 -> 0")
 }
 
-/// Is offered what nobody else takes; answers 0xc but for 0xdead0002, which it
+/// Is offered what no other plugin takes; answers 0xc but for 0xdead0002, which it
 /// passes on.
 const LAST: Plugin = Plugin {
     name: "last",

@@ -21,7 +21,7 @@ fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// What KVM makes of an MSR that nobody claims.
+/// What KVM makes of an MSR that no plugin claims.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     /// It keeps the value.

@@ -37,8 +37,7 @@ const BYSTANDER: Plugin = Plugin {
             (global.get $reads))",
 };
 
-/// An access to `msr` must fault, and cost the plugin its state but nobody
-/// anything else.
+/// An access to `msr` must fault, and cost the plugin its state and nothing else.
 #[track_caller]
 fn faults(msr: &str) -> Outcome {
     Vm::new().plugin(&UNRULY).plugin(&BYSTANDER).prints(&format!(

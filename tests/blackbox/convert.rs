@@ -92,7 +92,7 @@ fn a_template_without_msrs() -> Outcome {
 }
 
 #[apply(test)]
-fn what_is_no_template() -> Outcome {
+fn what_is_not_a_template() -> Outcome {
     let workdir = Workdir::new();
     for (template, parts) in [
         ("", ["template.json", "EOF"]),

@@ -48,7 +48,7 @@ fn a_halt_for_ever() -> Outcome {
 
 #[apply(test)]
 fn a_halt_for_ever_of_all_vcpus() -> Outcome {
-    // The others wait for their start-up IPI, which nobody is left to send.
+    // The others wait for their start-up IPI, which no vCPU is left to send.
     Vm::new().vcpus(3).run("halt ->")?.exited(6).said(&["wasmsr: ", "halt"]);
     Ok(())
 }

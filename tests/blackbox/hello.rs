@@ -47,7 +47,7 @@ fn accesses_of_its_command_line() -> Outcome {
 }
 
 #[apply(test)]
-fn a_command_line_that_is_none() -> Outcome {
+fn a_command_line_that_is_not_one() -> Outcome {
     for cmdline in ["10a", "0x10a=", "0x10a=0x1,0x10a", "0x10a read"] {
         hello(cmdline)?.exited(guest_exit(8));
     }

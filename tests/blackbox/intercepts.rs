@@ -168,7 +168,7 @@ fn an_access_that_turns_itself_off() -> Outcome {
 #[apply(test)]
 fn an_access_pending_on_another_vcpu() -> Outcome {
     // A write of 0x1000 puts 1 at the guest's 0x300000 and takes a second, at
-    // whose end 0x2000 is turned off. Who reads that meanwhile has to wait, and
+    // whose end 0x2000 is turned off. A read of that meanwhile has to wait, and
     // then is told 1: too late for 0.
     let slow = Plugin {
         name: "slow",

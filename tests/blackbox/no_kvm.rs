@@ -49,7 +49,7 @@ fn no_device() -> Outcome {
 }
 
 #[apply(test)]
-fn a_device_that_is_no_kvm() -> Outcome {
+fn a_device_that_is_not_kvm() -> Outcome {
     require_mount_namespaces()?;
     require_kvm()?;
     after("mount --bind /dev/null /dev/kvm", &["run", "vm.toml"])

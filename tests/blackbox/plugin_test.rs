@@ -69,7 +69,7 @@ fn traces_of_another_plugin() -> Outcome {
 }
 
 #[apply(test)]
-fn a_trace_that_asks_nothing_is_no_test() -> Outcome {
+fn a_trace_that_asks_nothing_is_not_a_test() -> Outcome {
     for steps in ["", "khz 5\n", "# r 0x10 -> 0x6\n"] {
         let run = workdir(steps).wasmsr(&["plugin", "test", "eight_bits.wasm"]).exited(1);
         assert!(run.stdout.contains("asks for no answer"), "{run}");

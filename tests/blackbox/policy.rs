@@ -1,4 +1,4 @@
-//! `[msr]` of the profile: what becomes of accesses that nobody takes.
+//! `[msr]` of the profile: what becomes of unhandled accesses.
 
 use crate::fixture::{Outcome, Vm, apply, test};
 

@@ -31,7 +31,7 @@ impl Slow {
     fn in_pipe(path: &Path) -> Self {
         let made = Command::new("mkfifo").arg(path).status().expect("mkfifo is everywhere");
         assert!(made.success());
-        // For reading too, so that nobody waits for the other side.
+        // For reading too, so that opening it does not wait for the other side.
         let mut pipe = File::options().read(true).write(true).open(path).expect("it is ours");
         let (last, ending) = mpsc::channel();
         let writer = thread::spawn(move || {

@@ -198,7 +198,7 @@ fn a_recording_that_cannot_be_written_starts_nothing() -> Outcome {
 }
 
 #[apply(test)]
-fn what_is_no_recording_is_refused() -> Outcome {
+fn what_is_not_a_recording_is_refused() -> Outcome {
     let workdir = Workdir::new();
     let replay = |file: &str| -> Run { workdir.wasmsr(&["replay", file]) };
     replay("none.jsonl").refused(&["cannot read recording none.jsonl"]);

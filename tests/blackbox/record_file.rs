@@ -140,7 +140,7 @@ fn a_pipe_without_a_reader_is_refused() -> Outcome {
 }
 
 #[apply(test)]
-fn a_pipe_that_nobody_empties_ends_no_run() -> Outcome {
+fn a_pipe_that_is_not_emptied_ends_no_run() -> Outcome {
     // Far more than a pipe holds.
     let workdir = five("times 4000 r 1000 -> 5")?;
     pipe(&workdir);
@@ -220,7 +220,7 @@ fn a_full_device_is_counted_honestly() -> Outcome {
 }
 
 #[apply(test)]
-fn a_folder_whose_name_is_no_text_is_recorded() -> Outcome {
+fn a_folder_whose_name_is_not_text_is_recorded() -> Outcome {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let workdir = five("r 1000 -> 5")?;

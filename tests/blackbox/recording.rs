@@ -195,7 +195,7 @@ fn diff(a: &Recording, b: &Recording, arguments: &[&str]) -> Run {
 }
 
 #[apply(test)]
-fn the_same_accesses_are_no_difference() -> Outcome {
+fn the_same_accesses_are_not_a_difference() -> Outcome {
     let run = diff(&recording(), &recording(), &[]).exited(0);
     assert!(run.stdout.contains("the same accesses with the same answers"), "{run}");
     Ok(())
@@ -311,7 +311,7 @@ fn a_recorder_that_was_killed() -> Outcome {
 }
 
 #[apply(test)]
-fn what_is_no_recording_is_refused() -> Outcome {
+fn what_is_not_a_recording_is_refused() -> Outcome {
     let boot = Recording::with(&[]).text();
     let later = boot.replace("\"format\":1", "\"format\":9");
     let unknown = format!("{boot}{{\"kind\":\"wait\"}}\n");

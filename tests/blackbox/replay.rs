@@ -296,7 +296,7 @@ fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
 }
 
 #[apply(test)]
-fn a_test_that_fails_at_once_is_none() -> Outcome {
+fn a_test_that_fails_at_once_is_not_written() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let add = || workdir.wasmsr(&["plugin", "test", "five.wasm", "--add", "r.jsonl"]);
     let text = fs::read_to_string(workdir.path().join("r.jsonl")).expect("it is there");

@@ -66,7 +66,7 @@ fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
 }
 
 #[apply(test)]
-fn a_candidate_that_fails_harms_nobody() -> Outcome {
+fn a_candidate_that_fails_does_no_harm() -> Outcome {
     let run = with_candidate("(reads unreachable) (writes (loop (br 0)))", "")?;
     row(&run, ["5", "5", "0", "0", "5"]);
     run.said(&["plugin candidate 1.0.0 (shadow of model) failed", "the guest does not notice"]);
@@ -155,7 +155,7 @@ fn what_says_nothing_for_a_shadow_is_refused() -> Outcome {
 }
 
 #[apply(test)]
-fn a_shadow_of_nobody_is_refused() -> Outcome {
+fn a_shadow_of_no_plugin_is_refused() -> Outcome {
     let vm = Vm::new().plugin_with(&IN_CHARGE, "shadow-of = \"modle\"");
     let said = &["model.wasm", "`shadow-of = \"modle\"` names no plugin of this profile"];
     vm.run(SCRIPT)?.refused(said);

@@ -1,4 +1,4 @@
-//! Standard error: lost where nobody reads it, and harmless where somebody does.
+//! Standard error: lost if it is not read, and harmless on a terminal if it is.
 
 use std::fs;
 use std::io;
@@ -21,7 +21,7 @@ fn with_no_reader(workdir: &Workdir, arguments: &[&str]) -> Run {
 }
 
 #[apply(test)]
-fn a_run_goes_on_where_nobody_reads_the_log() -> Outcome {
+fn a_run_goes_on_if_the_log_is_not_read() -> Outcome {
     require_kvm()?;
     let script = "r 77777 -> fault\nr 77778 -> fault";
     let workdir = Vm::new().on_disk(script)?;
@@ -34,7 +34,7 @@ fn a_run_goes_on_where_nobody_reads_the_log() -> Outcome {
 }
 
 #[apply(test)]
-fn an_error_where_nobody_reads_it() -> Outcome {
+fn an_error_that_is_not_read() -> Outcome {
     with_no_reader(&Workdir::new(), &["check", "missing.toml"]).exited(2);
     Ok(())
 }

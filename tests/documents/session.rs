@@ -1,4 +1,4 @@
-//! A reader at a shell, who does what a page shows.
+//! A reader at a shell doing what a page shows.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -361,7 +361,7 @@ fn without_cargo_the_host_is_to_blame() -> Outcome {
 }
 
 #[apply(test)]
-fn a_folder_that_is_no_crate() -> Outcome {
+fn a_folder_that_is_not_a_crate() -> Outcome {
     for verb in ["build", "test", "bench"] {
         let run = Workdir::new().wasmsr(&["plugin", verb, "."]);
         run.refused(&["no Cargo.toml", "wasmsr plugin new"]);

@@ -66,7 +66,7 @@ fn refuses(arguments: &[&str], parts: &[&str]) {
 }
 
 #[apply(test)]
-fn names_that_are_none() -> Outcome {
+fn names_that_are_not_valid() -> Outcome {
     for name in ["Upper", "1st", "a/b", "..", "end-"] {
         refuses(&[name, "--msr", "0x10"], &[name, "lower-case letters"]);
     }
@@ -75,7 +75,7 @@ fn names_that_are_none() -> Outcome {
 }
 
 #[apply(test)]
-fn msrs_that_are_none() -> Outcome {
+fn msrs_that_are_not_valid() -> Outcome {
     let sdk = built::workspace().join("plugin-sdk");
     if !sdk.join("Cargo.toml").is_file() {
         return cannot_run_here("the sources of wasmsr-sdk are not here");
@@ -112,7 +112,7 @@ fn what_exists_is_not_overwritten() -> Outcome {
 }
 
 #[apply(test)]
-fn an_sdk_that_is_none() -> Outcome {
+fn a_folder_that_is_not_the_sdk() -> Outcome {
     refuses(&["a", "--msr", "0x10", "--sdk", "/nowhere"], &["--sdk /nowhere", "plugin-sdk"]);
     Ok(())
 }

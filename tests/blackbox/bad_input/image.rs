@@ -17,12 +17,12 @@ fn missing_module() -> Outcome {
 }
 
 #[apply(test)]
-fn image_that_is_no_image() -> Outcome {
+fn image_that_is_not_an_image() -> Outcome {
     refuses_image(b"not a kernel\n", &["multiboot"])
 }
 
 #[apply(test)]
-fn image_that_is_no_multiboot() -> Outcome {
+fn image_that_is_not_multiboot() -> Outcome {
     let mut image = elf(0x10_0000);
     // Another number in the place of the header's magic.
     image.splice(84..88, [0; 4]);
@@ -44,7 +44,7 @@ fn image_outside_memory() -> Outcome {
 }
 
 #[apply(test)]
-fn kernel_that_is_no_kernel() -> Outcome {
+fn kernel_that_is_not_a_kernel() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vmlinuz", "not a kernel\n");
     workdir.put("vm.toml", "[boot]\nkernel = \"vmlinuz\"\n");

@@ -9,7 +9,7 @@ fn plugin_without_manifest() -> Outcome {
 }
 
 #[apply(test)]
-fn manifest_that_is_no_toml() -> Outcome {
+fn manifest_that_is_not_toml() -> Outcome {
     refuses_manifest("msr: none", &["manifest", "line 1"])
 }
 

@@ -6,7 +6,7 @@ use super::{BASICS, GOOD, HELLO, NOSY, READ, refuses, refuses_entry, refuses_was
 use crate::fixture::{Outcome, Workdir, apply, module_with_manifest, test};
 
 #[apply(test)]
-fn plugin_that_is_no_wasm() -> Outcome {
+fn plugin_that_is_not_wasm() -> Outcome {
     refuses_wasm(b"#!/bin/sh\nexit 0\n", &["WebAssembly"])
 }
 

@@ -23,12 +23,12 @@ fn missing_profile() -> Outcome {
 }
 
 #[apply(test)]
-fn profile_that_is_no_toml() -> Outcome {
+fn profile_that_is_not_toml() -> Outcome {
     refuses_profile("[vm]\nmemory 256\n", &["vm.toml", "line 2"])
 }
 
 #[apply(test)]
-fn profile_that_is_no_text() -> Outcome {
+fn profile_that_is_not_text() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", [0xff, 0xfe, 0x00]);
     refuses(&workdir, &["vm.toml", "UTF-8"])
@@ -90,7 +90,7 @@ fn memory_that_does_not_fit() -> Outcome {
 }
 
 #[apply(test)]
-fn memory_that_is_no_size() -> Outcome {
+fn memory_that_is_not_a_size() -> Outcome {
     refuses_profile(
         &format!("[vm]\nmemory = \"much\"\n{HELLO}"),
         &["vm.toml", "line 2", "much", "MiB"],
@@ -124,7 +124,7 @@ fn wrong_hash() -> Outcome {
 }
 
 #[apply(test)]
-fn hash_that_is_no_hash() -> Outcome {
+fn hash_that_is_not_a_hash() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[[plugin]]\npath = \"good.wasm\"\nsha256 = \"abc\"\n"),
         &["vm.toml", "line 5", "SHA-256", "64"],

@@ -183,7 +183,7 @@ fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
     running.finish();
     told(&workdir, &["stats"]).refused(&["no VM of this user runs"]);
     let sockets = || fs::read_dir(workdir.path().join("wasmsr")).expect("it is there").count();
-    assert_eq!(sockets(), 1, "nobody could remove it");
+    assert_eq!(sockets(), 1, "the killed VM could not remove it");
     let mut next = Running::start(&mut command(&workdir, &["run", "vm.toml"]));
     next.wait_for("\nkey ->");
     assert_eq!(sockets(), 1, "the next run does");
@@ -211,9 +211,9 @@ fn a_vm_that_does_not_answer() -> Outcome {
     Ok(())
 }
 
-/// What anybody may have put where a user looks.
+/// What another user may have put where this one looks.
 #[apply(test)]
-fn a_socket_of_somebody_else() -> Outcome {
+fn a_socket_of_another_user() -> Outcome {
     let workdir = Workdir::new();
     let socket = workdir.path().join("x.sock");
     let listener = UnixListener::bind(&socket).expect("a socket can be made");
@@ -222,7 +222,7 @@ fn a_socket_of_somebody_else() -> Outcome {
     let answers = [format!("HTTP/1.1 200 OK\r\n\r\n{body}"), "\x1b[2J\r\n".to_owned()];
     let serving = thread::spawn(move || {
         for answer in answers {
-            let (mut stream, _) = listener.accept().expect("somebody asks");
+            let (mut stream, _) = listener.accept().expect("the command asks");
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(answer.as_bytes());
         }

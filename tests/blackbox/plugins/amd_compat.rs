@@ -240,7 +240,7 @@ fn a_flood_of_refused_values() -> Outcome {
 
 #[apply(test)]
 fn a_walk_over_the_range() -> Outcome {
-    // 0xc0010000 to 0xc0012000; the last of them is nobody's.
+    // 0xc0010000 to 0xc0012000; the last of them belongs to no plugin.
     takes_quietly(
         Vm::new().shipped("amd_compat", GRANT),
         "sweep c0010000 2001 -> fault \n r c0010115 -> 0",

@@ -40,7 +40,7 @@ fn it_finds_hyper_v() -> Outcome {
     for mark in ["code", "page", "assist"] {
         assert_eq!(run.answer(mark), "1 1", "{mark}:\n{run}");
     }
-    // The table at the end says who answered: not KVM.
+    // The table at the end says what answered: not KVM.
     for msr in ["0x40000000", "0x40000001", "0x40000021", "0x40000022", "0x40000073"] {
         let answered = |line: &str| line.starts_with(msr) && line.contains("hyperv-clock");
         assert!(run.stderr.lines().any(answered), "{msr} is not the plugin's:\n{run}");

@@ -1,4 +1,4 @@
-//! `kvm-clock`: the time in the guest's memory, and who may have it there.
+//! `kvm-clock`: the time in the guest's memory, and which grants that takes.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

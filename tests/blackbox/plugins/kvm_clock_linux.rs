@@ -26,7 +26,7 @@ fn it_is_the_clock_source() -> Outcome {
     assert_eq!(run.answer("source"), "kvm-clock", "{run}");
     assert_eq!(run.answer("message"), "kvm-clock: Using msrs 4b564d01 and 4b564d00", "{run}");
     assert_eq!((run.answer("time"), run.answer("steal")), ("1 1", "1 1"), "{run}");
-    // The table at the end says who answered: not KVM.
+    // The table at the end says what answered: not KVM.
     for msr in ["0x4b564d00", "0x4b564d01", "0x4b564d03"] {
         let answered = |line: &str| line.starts_with(msr) && line.contains("kvm-clock");
         assert!(run.stderr.lines().any(answered), "{msr} is not the plugin's:\n{run}");

@@ -79,7 +79,7 @@ fn the_next_plugin_takes_what_passes() -> Outcome {
 }
 
 #[apply(test)]
-fn the_policy_takes_what_nobody_does() -> Outcome {
+fn the_policy_takes_what_no_plugin_does() -> Outcome {
     let guard = r#"config = { msrs = [0x56440001], then = "pass" }"#;
     Vm::new().shipped("sampling_guard", guard).prints("w 56440001 1 -> fault")?;
     Vm::new()

@@ -1,4 +1,4 @@
-//! `unknown-log`: rules for what nobody handles, and learning them.
+//! `unknown-log`: rules for unhandled accesses, and learning them.
 
 use std::fs;
 
