@@ -194,7 +194,7 @@ fn a_killed_vm_leaves_nothing_that_is_taken_for_one() -> Outcome {
 #[apply(test)]
 fn a_vm_that_does_not_answer() -> Outcome {
     let world = World::start(COUNTED, &[])?;
-    world.running.send(Signal::STOP);
+    world.running.stop();
     let pid = world.pid();
     let ask = |arguments: &[&str]| Running::start(&mut command(&world.workdir, arguments));
     let [by_process, only, by_name, list] =
