@@ -1,4 +1,4 @@
-//! A guest that does nothing but read an MSR, on the real KVM.
+//! A guest that only reads an MSR, on the real KVM.
 
 use std::io;
 use std::path::Path;
@@ -34,9 +34,9 @@ impl MsrHandler for Constant {
     }
 }
 
-/// Passes accesses on, and tells how long all but the first took, the guest's
-/// part included. What comes before and after them, such as the end of a VM,
-/// takes longer than the accesses themselves.
+/// Passes accesses on, and measures how long all but the first took, including
+/// the guest's part. Start and end of the VM take longer than the accesses and
+/// are left out.
 struct Timed<H> {
     handler: H,
     answered: u32,
@@ -50,7 +50,7 @@ impl<H: MsrHandler> MsrHandler for Timed<H> {
         self.answered += 1;
         match self.answered {
             1 => self.start = Instant::now(),
-            // Nobody listens only if the run has failed.
+            // The receiver is gone only if the run has failed.
             READS => drop(self.taken.send(self.start.elapsed())),
             _ => {}
         }
