@@ -280,7 +280,7 @@ pub(crate) struct New {
     #[arg(long, value_name = "ACCESS", default_value = "rw")]
     pub(crate) access: Access,
 
-    /// What has the MSRs' state: each vCPU, or the VM
+    /// Whether each vCPU has its own values of the MSRs, or all share the VM's
     #[arg(long, value_name = "SCOPE", default_value = "vcpu")]
     pub(crate) scope: Scope,
 
@@ -329,8 +329,7 @@ pub(crate) struct Test {
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) traces: Option<PathBuf>,
 
-    /// First make this recording a test: its accesses to the plugin are written
-    /// into the folder of the tests
+    /// First make this recording a test of the plugin, in the folder of the tests
     #[arg(long, value_name = "RECORDING", value_hint = ValueHint::FilePath)]
     pub(crate) add: Option<PathBuf>,
 
@@ -376,7 +375,7 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Convert {
-    /// The MSRs of a Firecracker CPU template, for the plugin value-template
+    /// Convert the MSRs of a Firecracker CPU template, for the plugin value-template
     Firecracker(Firecracker),
 }
 
@@ -470,7 +469,8 @@ pub(crate) struct RecordingReport {
     #[command(flatten)]
     pub(crate) filter: AccessFilter,
 
-    /// Most accesses in the page's table; of more, every 2nd, 4th, 8th … is in it
+    /// Most accesses in the page's table; of a larger recording it has every 2nd,
+    /// 4th, 8th …
     #[arg(long, value_name = "N", default_value_t = 20_000, value_hint = ValueHint::Other,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rows: u32,

@@ -97,7 +97,7 @@ fn losses(template: &Template) -> Vec<String> {
         [("vcpu_features", vcpu_features.len()), ("reg_modifiers", reg_modifiers.len())]
     {
         if count > 0 {
-            losses.push(format!("`{key}` is not converted ({count} of them): it is for Arm"));
+            losses.push(format!("`{key}` is not converted, {count} in number: it is for Arm"));
         }
     }
     losses

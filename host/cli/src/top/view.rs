@@ -346,7 +346,7 @@ mod tests {
         model.trouble = Some("no answer".into());
         check(&screen(&model), &["PAUSED  no answer"]);
         model.press(Key::Char('?'));
-        check(&screen(&model), &["│ v           by MSR", "│ r           the other way round"]);
+        check(&screen(&model), &["│ v           by MSR", "│ r           reverse the order"]);
         model.press(Key::Escape);
         model.press(Key::Char('/'));
         model.press(Key::Char('k'));

@@ -300,7 +300,7 @@ mod tests {
         }
         let notes = found.notes(&[]);
         assert!(notes[0].starts_with("1,200 lines are missing"), "{notes:?}");
-        assert_eq!(notes[1], "Of 600 places where lines are missing the first 500 are drawn.");
+        assert_eq!(notes[1], "Lines are missing at 600 places; the first 500 are drawn.");
         assert_eq!(found.gaps.len(), MOST_GAPS);
     }
 }
