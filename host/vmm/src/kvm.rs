@@ -1,8 +1,6 @@
 //! Opens `/dev/kvm` and checks that it can do what wasmsr needs.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
@@ -134,13 +132,6 @@ pub(crate) fn lacking(kvm: &Kvm) -> Vec<Capability> {
 /// virtualisation. It lacks instructions that a stock kernel needs.
 pub(crate) fn interprets_ring0() -> bool {
     Path::new("/sys/module/kvm_pvm").exists()
-}
-
-/// Whether `kvm.ignore_msrs` is set, which answers MSRs that KVM does not know
-/// inside the kernel: their accesses never exit.
-pub(crate) fn ignores_unknown_msrs() -> io::Result<bool> {
-    let value = fs::read_to_string("/sys/module/kvm/parameters/ignore_msrs")?;
-    Ok(value.starts_with('Y'))
 }
 
 const REQUIRED: &[(Cap, &str, &str)] = &[

@@ -1,4 +1,4 @@
-//! Runs a VM: a thread a vCPU, and the main loop that waits for the end.
+//! Runs a VM: one thread per vCPU, and the main loop that waits for the end.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -13,9 +13,9 @@ use crate::thread::{self, VcpuThread};
 use crate::vm::Vm;
 
 impl Vm {
-    /// Runs the VM to its end: a thread a vCPU, each with its handler, in the
-    /// order of vCPUs. When this returns, all threads have been joined, and then
-    /// every handler was told the end and dropped.
+    /// Runs the VM to its end: one thread per vCPU, each with its handler, in the order
+    /// of vCPUs. When this returns, all threads have been joined, and then every handler
+    /// was told of the end and dropped.
     pub fn run(self, handlers: Vec<Box<dyn MsrHandler>>, events: &Events) -> RunEnd {
         if handlers.len() != self.vcpus.len() {
             return RunEnd::HostError(format!(
@@ -29,7 +29,9 @@ impl Vm {
         }
         self.devices.connect_console(events.input());
         let alarms = self.host.alarms();
-        alarms.connect(events.sender());
+        let sender = events.sender();
+        // Without a receiver the run is over.
+        alarms.connect(move || drop(sender.send(Event::Alarm)));
 
         let mut state = State::Running { threads: self.vcpus.len() };
         let mut threads = Vec::new();

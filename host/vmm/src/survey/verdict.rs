@@ -3,9 +3,9 @@
 use std::io;
 
 use wasmsr_interface::KernelVersion;
+use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
-use super::Finding;
-use crate::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
+use super::finding::Finding;
 use crate::kvm::{self, Capability, KvmError};
 
 /// The first kernel with MSR exits and filters.
@@ -182,7 +182,7 @@ pub(super) fn host_msrs(opened: &io::Result<()>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Fitness::{self, Good, Limited, Unfit};
+    use super::super::finding::Fitness::{self, Good, Limited, Unfit};
     use super::*;
 
     #[track_caller]

@@ -8,30 +8,11 @@
 //! its own kind, or one of each of the two other kinds.
 //!
 //! More coverage never hurts, so every range may be of full length, and may
-//! begin at the first MSR that would be unserved without it. That leaves a
-//! walk over the MSRs in order with at most two choices at each unserved one,
-//! and of the walks only those that no other beats in every respect.
+//! begin at the first MSR that would be unserved without it. So one walk over the
+//! MSRs in their order is enough, with at most two choices at each unserved MSR.
+//! Of all walks, only those are kept that no other beats in every respect.
 
-use super::runs::Run;
-
-/// Which accesses a range decides, or which of an MSR's accesses must exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Both,
-    Read,
-    Write,
-}
-
-impl Kind {
-    /// The two that together stand in for this one.
-    fn others(self) -> [Kind; 2] {
-        match self {
-            Kind::Both => [Kind::Read, Kind::Write],
-            Kind::Read => [Kind::Both, Kind::Write],
-            Kind::Write => [Kind::Both, Kind::Read],
-        }
-    }
-}
+use super::runs::{self, Kind, Run};
 
 /// A range that the filter will hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +140,7 @@ impl Walk {
                 .rev()
                 .find(|cover: &&Cover| cover.kind == start.kind)
                 .map_or(u32::MAX, |cover| cover.first - 1);
-            let last_run = super::runs::within(runs, start.at, reach).last();
+            let last_run = runs::within(runs, start.at, reach).last();
             let last = last_run.map_or(start.at, |run| run.last);
             covers.push(Cover {
                 kind: start.kind,
