@@ -16,7 +16,7 @@ use crate::refused::Refused;
 use crate::vcpu_threads::VcpuThreads;
 use crate::{host_cpus, host_file, ioctl, tsc};
 
-/// Guest memory, as the VMM has it.
+/// Guest memory, as the VMM has it. It is asked for one byte at least.
 pub trait GuestRam: Send + Sync {
     /// Copies `out.len()` bytes of guest-physical memory at `gpa`.
     ///
@@ -106,11 +106,17 @@ impl<R: GuestRam> Host for KvmHost<R> {
     }
 
     fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
-        self.ram.read(gpa, out)
+        match out {
+            [] => Ok(()),
+            out => self.ram.read(gpa, out),
+        }
     }
 
     fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
-        self.ram.write(gpa, data)
+        match data {
+            [] => Ok(()),
+            data => self.ram.write(gpa, data),
+        }
     }
 
     fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
@@ -181,6 +187,13 @@ mod tests {
         let error = host().set_exits(&ExitList::default(), &ExitsCause::Reset).unwrap_err();
         assert!(error.to_string().contains("os error 25"), "{error}");
         assert!(!host().tsc_is_stable());
+    }
+
+    #[test]
+    fn no_bytes_are_nowhere_outside_memory() {
+        assert_eq!(host().read_memory(u64::MAX, &mut []), Ok(()));
+        assert_eq!(host().write_memory(u64::MAX, &[]), Ok(()));
+        assert!(host().read_memory(u64::MAX, &mut [0]).is_err());
     }
 
     #[test]
