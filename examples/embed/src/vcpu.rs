@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use wasmsr_engine::VcpuDispatch;
 use wasmsr_interface::{MsrHandler, VcpuId};
-use wasmsr_kvm::{Answered, KvmHost, KvmMsrs, KvmRun};
+use wasmsr_kvm::{KvmHost, KvmMsrs, KvmRun, Served};
 
 use crate::guest;
 use crate::memory::Ram;
@@ -40,7 +40,7 @@ impl Vcpu {
                 Ok(VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_)) => {
                     // SAFETY: kvm-bindings' `kvm_run` is the kernel's, and the vCPU is out.
                     let run = unsafe { KvmRun::of(self.fd.get_kvm_run()) };
-                    if let Answered::Stop(why) = run.answer(&mut self.dispatch, &self.msrs) {
+                    if let Served::Stop(why) = run.answer(&mut self.dispatch, &self.msrs) {
                         bail!("{why}");
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::MsrIndex;
+use crate::index::MsrIndex;
 
 /// Number of a virtual CPU, counted from 0 in the order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::{Directions, MsrRange};
+use crate::access::Directions;
+use crate::range::MsrRange;
 
 /// The accesses that must leave the kernel, in the order of the profile.
 /// Claims may overlap: a fallback plugin claims what another has claimed.

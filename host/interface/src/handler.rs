@@ -1,6 +1,7 @@
 //! What a vCPU loop calls to have MSR accesses answered.
 
-use crate::{MsrAccess, Outcome};
+use crate::access::MsrAccess;
+use crate::outcome::Outcome;
 
 /// Answers the MSR exits of one vCPU, on the thread that runs it.
 ///

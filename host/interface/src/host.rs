@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::{Directions, ExitList, MsrIndex, MsrRange, VcpuId};
+use crate::access::{Directions, VcpuId};
+use crate::exit_list::ExitList;
+use crate::index::MsrIndex;
+use crate::range::MsrRange;
 
 /// The virtual machine that a set of plugins serves, as its VMM offers it.
 ///

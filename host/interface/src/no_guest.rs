@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::{ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes};
+use crate::access::VcpuId;
+use crate::exit_list::ExitList;
+use crate::host::{ExitsCause, ExitsRefused, Host, OutsideMemory, VcpuTimes};
+use crate::index::MsrIndex;
 
 /// No guest at all: what plugins see when a profile is only checked, and
 /// enough for tests and benchmarks of plugins that need none.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::MsrOp;
+use crate::access::MsrOp;
 
 /// What the VMM must do with an access.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub struct Alarms {
     /// In the order of vCPUs.
     times: Vec<AtomicU64>,
     listener: Mutex<Option<Box<dyn Fn() + Send>>>,
-    /// One call of the listener is under way at most, whatever the plugins do.
+    /// Whether the listener was called since the last look. So plugins cannot flood it.
     told: AtomicBool,
 }
 

@@ -8,7 +8,7 @@ use wasmsr_interface::CpuidChange;
 use crate::ioctl;
 use crate::refused::Refused;
 use crate::uapi::{
-    Cpuid, CpuidEntry, CpuidHeader, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_GET_SUPPORTED_CPUID,
+    CpuidEntry, CpuidHeader, CpuidTable, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_GET_SUPPORTED_CPUID,
     KVM_SET_CPUID2,
 };
 
@@ -133,10 +133,10 @@ const HAVE_SUBLEAVES: &[u32] = &[
 ];
 
 /// Room for as many leaves as KVM takes.
-fn table() -> Box<Cpuid<MAX_CPUID_ENTRIES>> {
+fn table() -> Box<CpuidTable<MAX_CPUID_ENTRIES>> {
     let nent = u32::try_from(MAX_CPUID_ENTRIES).unwrap_or(u32::MAX);
     let entries = [CpuidEntry::default(); MAX_CPUID_ENTRIES];
-    Box::new(Cpuid { header: CpuidHeader { nent, padding: 0 }, entries })
+    Box::new(CpuidTable { header: CpuidHeader { nent, padding: 0 }, entries })
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// A VM that is none, without vCPUs.
+    /// Not a VM, and without vCPUs.
     fn host() -> KvmHost<NoRam> {
         KvmHost::new(&File::open("/dev/null").unwrap(), &[], NoRam).unwrap()
     }

@@ -1,5 +1,5 @@
-//! MSR exits on KVM, for any VMM: what lies between a VMM's own code and whatever answers
-//! its guests' MSR accesses.
+//! MSR exits on KVM, for any VMM: what lies between a VMM's own code and the
+//! [`MsrHandler`] that answers its guests' MSR accesses.
 //!
 //! A VMM calls, in this order:
 //!
@@ -12,12 +12,13 @@
 //! 5. when `KVM_RUN` was interrupted, [`MsrHandler::wake`] if [`Alarms::take`] says so;
 //! 6. before it saves a vCPU or leaves it for good, [`drain`].
 //!
-//! Descriptors are whatever has a number ([`AsRawFd`]), and the kernel's structures are
-//! taken by their layout. So this crate goes with every version of kvm-ioctls and
-//! kvm-bindings, and with VMMs that use neither. A descriptor must be what the function
-//! says: KVM's device, a VM or a vCPU. Others give an error of the kernel.
+//! Descriptors are raw ([`AsRawFd`]), and the kernel's structures are taken by their
+//! layout. So this crate works with every version of kvm-ioctls and kvm-bindings, and with
+//! VMMs that use neither. A descriptor must be what the function asks for: KVM's device, a
+//! VM or a vCPU. The kernel refuses others.
 //!
 //! [`Host`]: wasmsr_interface::Host
+//! [`MsrHandler`]: wasmsr_interface::MsrHandler
 //! [`MsrHandler::wake`]: wasmsr_interface::MsrHandler::wake
 //! [`AsRawFd`]: std::os::fd::AsRawFd
 
@@ -45,5 +46,5 @@ pub use host::{GuestRam, KvmHost};
 pub use kvm_msrs::{KernelMsrs, KvmMsrs};
 pub use msr_exits::{enable_msr_exits, ignores_unknown_msrs};
 pub use refused::Refused;
-pub use run::{Answered, Drained, drain};
+pub use run::{Drained, Served, drain};
 pub use uapi::{CpuidEntry, KvmRun};

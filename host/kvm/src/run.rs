@@ -19,7 +19,7 @@ use crate::uapi::{
 /// What [`KvmRun::answer`] found and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Answered {
+pub enum Served {
     /// The vCPU has exited for something else, and the exit is as it was.
     NotMsr,
     /// The access has its answer, which takes effect at the next `KVM_RUN`.
@@ -40,7 +40,7 @@ pub enum Drained {
 }
 
 impl KvmRun {
-    /// The head of a vCPU's `struct kvm_run`, whatever the VMM's type for it is.
+    /// The head of a vCPU's `struct kvm_run`, from the VMM's own type for it.
     ///
     /// # Safety
     /// `run` must be laid out as the kernel's `struct kvm_run`, and be that of a vCPU
@@ -101,11 +101,11 @@ impl KvmRun {
         &mut self,
         handler: &mut (impl MsrHandler + ?Sized),
         kernel: &impl KernelMsrs,
-    ) -> Answered {
-        let Some(access) = self.msr_access() else { return Answered::NotMsr };
+    ) -> Served {
+        let Some(access) = self.msr_access() else { return Served::NotMsr };
         match self.complete(access, handler.answer(access), kernel) {
-            ControlFlow::Continue(()) => Answered::Done,
-            ControlFlow::Break(text) => Answered::Stop(text),
+            ControlFlow::Continue(()) => Served::Done,
+            ControlFlow::Break(text) => Served::Stop(text),
         }
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         const IO: u32 = 2;
         let mut run = exited(IO, 0, 0x10a, 7);
         let answered = run.answer(&mut Always(Outcome::Fault), &Kernel(Cell::new(0)));
-        assert_eq!(answered, Answered::NotMsr);
+        assert_eq!(answered, Served::NotMsr);
         assert_eq!((run.msr.error, run.msr.data), (0, 7));
     }
 
@@ -210,7 +210,7 @@ mod tests {
             MsrOp::Write(value) => (KVM_EXIT_X86_WRMSR, value),
         };
         let mut run = exited(exit_reason, KVM_MSR_EXIT_REASON_FILTER, index, data);
-        assert_eq!(run.answer(&mut Always(given), &kernel), Answered::Done);
+        assert_eq!(run.answer(&mut Always(given), &kernel), Served::Done);
         assert_eq!((run.msr.error, run.msr.data), expected);
         assert_eq!(kernel.0.get(), kernel_value);
     }
@@ -243,15 +243,15 @@ mod tests {
         let mut run = exited(KVM_EXIT_X86_RDMSR, 0, 1, 0);
         let stop = &mut Always(Outcome::Stop("why".into()));
         let answered = run.answer(stop, &Kernel(Cell::new(0)));
-        assert_eq!(answered, Answered::Stop("why".into()));
+        assert_eq!(answered, Served::Stop("why".into()));
         assert_eq!((run.msr.error, run.msr.data), (0, 0));
     }
 
     #[test]
-    fn what_is_no_vcpu_cannot_be_drained() {
+    fn only_a_vcpu_can_be_drained() {
         let mut run = exited(0, 0, 0, 0);
         let null = std::fs::File::open("/dev/null").unwrap();
-        // SAFETY: it is a `KvmRun`, and nothing can enter what is no vCPU.
+        // SAFETY: it is a `KvmRun`, and only a vCPU can be entered.
         let error = unsafe { drain(&null, &raw mut run) }.unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
         assert_eq!(run.immediate_exit, 0);

@@ -93,7 +93,7 @@ pub(crate) struct CpuidHeader {
 
 /// `struct kvm_cpuid2` with room for as many entries as KVM takes.
 #[repr(C)]
-pub(crate) struct Cpuid<const ENTRIES: usize> {
+pub(crate) struct CpuidTable<const ENTRIES: usize> {
     pub(crate) header: CpuidHeader,
     pub(crate) entries: [CpuidEntry; ENTRIES],
 }
@@ -203,7 +203,7 @@ mod tests {
         same!(MsrEntry, theirs::kvm_msr_entry, index, reserved, data);
         assert_eq!(offset_of!(OneMsr, entry), offset_of!(theirs::kvm_msrs, entries));
         same!(CpuidHeader, theirs::kvm_cpuid2, nent, padding);
-        assert_eq!(offset_of!(Cpuid<1>, entries), offset_of!(theirs::kvm_cpuid2, entries));
+        assert_eq!(offset_of!(CpuidTable<1>, entries), offset_of!(theirs::kvm_cpuid2, entries));
         same!(
             CpuidEntry,
             theirs::kvm_cpuid_entry2,

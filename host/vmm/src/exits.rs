@@ -176,8 +176,8 @@ pub(crate) fn drain(vcpu: &mut VcpuFd) -> io::Result<Drained> {
 
 #[expect(unsafe_code, reason = "wasmsr-kvm does not know this type")]
 fn view(run: &mut kvm_run) -> &mut KvmRun {
-    // SAFETY: kvm-bindings takes its types from the kernel's headers; and a vCPU whose
-    // `kvm_run` is borrowed is out of the guest.
+    // SAFETY: kvm-bindings takes its types from the kernel's headers; and a vCPU is out of
+    // the guest while its `kvm_run` is borrowed.
     unsafe { KvmRun::of(run) }
 }
 

@@ -7,7 +7,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestM
 use wasmsr_interface::OutsideMemory;
 use wasmsr_kvm::GuestRam;
 
-/// RAM ends here and goes on at 4 GiB: the hole holds the IOAPIC, the local
+/// RAM ends here and continues at 4 GiB: the hole holds the IOAPIC, the local
 /// APICs and KVM's own pages.
 pub(crate) const HOLE_START: u64 = 3 << 30;
 const HOLE_END: u64 = 4 << 30;
@@ -24,7 +24,7 @@ pub enum MemoryError {
         wanted >> 20, host >> 20
     )]
     TooLarge {
-        /// The profile's.
+        /// What was asked for.
         wanted: u64,
         /// The host's.
         host: u64,
@@ -35,7 +35,7 @@ pub enum MemoryError {
          has; lower `memory`", wanted >> 20
     )]
     TooWide {
-        /// The profile's.
+        /// What was asked for.
         wanted: u64,
         /// Width of a guest-physical address.
         bits: u8,
@@ -43,7 +43,7 @@ pub enum MemoryError {
     /// The host refuses the mapping.
     #[error("cannot map {} MiB of guest memory: {error}", wanted >> 20)]
     Map {
-        /// The profile's.
+        /// What was asked for.
         wanted: u64,
         /// What the system says.
         error: FromRangesError,

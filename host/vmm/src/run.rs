@@ -7,8 +7,8 @@ use wasmsr_interface::{MsrHandler, VcpuId};
 
 use crate::control::{Event, Events};
 use crate::end::{At, RunEnd};
-use crate::halt::{HaltWatch, Verdict};
-use crate::lifecycle::{Action, State};
+use crate::halt::{HaltWatch, Liveness};
+use crate::lifecycle::{Action, RunState};
 use crate::thread::{self, VcpuThread};
 use crate::vm::Vm;
 
@@ -33,7 +33,7 @@ impl Vm {
         // Without a receiver the run is over.
         alarms.connect(move || drop(sender.send(Event::Alarm)));
 
-        let mut state = State::Running { threads: self.vcpus.len() };
+        let mut state = RunState::Running { threads: self.vcpus.len() };
         let mut threads = Vec::new();
         for (vcpu, handler) in self.vcpus.into_iter().zip(handlers) {
             let id = vcpu.id;
@@ -51,7 +51,7 @@ impl Vm {
         let mut tick = Instant::now();
         let end = loop {
             let event = match state {
-                State::Ended(end) => break end,
+                RunState::Ended(end) => break end,
                 _ => {
                     let due = tick + state.tick();
                     match events.next(alarms.next_look(due)) {
@@ -99,15 +99,15 @@ impl Vm {
 fn look_for_halts(watch: &mut HaltWatch, threads: &[VcpuThread]) -> Option<At> {
     let signs: Vec<_> = threads.iter().map(VcpuThread::sign).collect();
     match watch.look(&signs) {
-        Verdict::Alive => None,
-        Verdict::Kick => {
+        Liveness::Alive => None,
+        Liveness::Kick => {
             for thread in threads {
                 thread.forget_sleep();
                 thread.kick();
             }
             None
         }
-        Verdict::Dead => {
+        Liveness::Dead => {
             Some(At { vcpu: VcpuId(0), rip: signs.first().and_then(|sign| sign.asleep) })
         }
     }

@@ -1,5 +1,5 @@
-//! Whether this host can run a VM of ours, point by point: what is looked at
-//! is here, what follows from it in `verdict`.
+//! Whether this host can run a VM of ours, point by point. Here is what is looked at;
+//! `verdict` says what follows from it.
 
 mod finding;
 mod verdict;
@@ -15,7 +15,7 @@ use wasmsr_kvm::{enable_msr_exits, ignores_unknown_msrs};
 use crate::kvm;
 
 pub use finding::{Finding, Fitness};
-use verdict::{Backend, Refusal, Vcpus};
+use verdict::{Backend, FilterRefusal, Vcpus};
 
 /// Looks at the kernel, `/dev/kvm` and what is behind it. Makes a VM to try the
 /// MSR filter's limits, and runs nothing in it.
@@ -43,7 +43,7 @@ pub fn survey() -> Vec<Finding> {
 }
 
 /// Installs as much as a filter may hold, in a VM of its own.
-fn try_filter(kvm: &Kvm) -> Result<(), Refusal> {
+fn try_filter(kvm: &Kvm) -> Result<(), FilterRefusal> {
     // Apart from each other, and from the x2APIC MSRs, which no filter covers.
     let claims = (1..=MAX_RANGES).filter_map(|number| {
         let first = u32::try_from(number).ok()? << 16;
@@ -55,10 +55,10 @@ fn try_filter(kvm: &Kvm) -> Result<(), Refusal> {
         })
     });
     let list = ExitList { claims: claims.collect() };
-    let packed = KvmFilter::pack(&list).map_err(|error| Refusal::Pack(error.to_string()))?;
-    let vm = kvm.create_vm().map_err(Refusal::CreateVm)?;
-    enable_msr_exits(&vm).map_err(|refused| Refusal::Exits(refused.error.into()))?;
-    packed.install(&vm).map_err(|refused| Refusal::Filter(refused.error.into()))
+    let packed = KvmFilter::pack(&list).map_err(|error| FilterRefusal::Pack(error.to_string()))?;
+    let vm = kvm.create_vm().map_err(FilterRefusal::CreateVm)?;
+    enable_msr_exits(&vm).map_err(|refused| FilterRefusal::Exits(refused.error.into()))?;
+    packed.install(&vm).map_err(|refused| FilterRefusal::Filter(refused.error.into()))
 }
 
 fn vcpus(kvm: &Kvm) -> Vcpus {

@@ -23,7 +23,7 @@ pub(crate) struct Vcpu {
     pub(crate) msrs: KvmMsrs,
     pub(crate) devices: Arc<Devices>,
     pub(crate) host: Arc<KvmHost<Ram>>,
-    /// Set once for all vCPUs, when they shall leave.
+    /// Set once for all vCPUs, when they must leave.
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
@@ -100,7 +100,7 @@ impl Vcpu {
                 ControlFlow::Break(RunEnd::FailEntry { at: self.at(), reason, cpu })
             }
             Exit::Other(reason) => ControlFlow::Break(RunEnd::HostError(format!(
-                "KVM exit {reason}, which a VM like this never has ({})",
+                "KVM exit {reason}, which is not expected of this VM ({})",
                 self.at()
             ))),
         }
@@ -152,8 +152,8 @@ impl Vcpu {
         }))
     }
 
-    /// The guest's bytes at a linear address: as many as an instruction has,
-    /// or nothing where they cannot be read.
+    /// The guest's bytes at a linear address: as many as an instruction has at most, or
+    /// none if they cannot be read.
     fn bytes_at(&self, linear: u64) -> Vec<u8> {
         let mut bytes = [0; 15];
         let read = self.fd.translate_gva(linear).is_ok_and(|page| {

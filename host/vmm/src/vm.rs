@@ -33,9 +33,9 @@ pub struct VmSpec<'a> {
     pub filter: &'a KvmFilter,
     /// What the plugins change in CPUID.
     pub cpuid: &'a [CpuidChange],
-    /// Where the serial console prints, a byte at a time. A write may block;
-    /// it should not hide interruptions ([`std::io::ErrorKind::Interrupted`]),
-    /// or a reader that is stuck keeps the run from ending.
+    /// Where the serial console prints, one byte at a time. A write may block. It must
+    /// not hide interruptions ([`std::io::ErrorKind::Interrupted`]), or a reader that is
+    /// stuck keeps the run from ending.
     pub output: Box<dyn Write + Send>,
 }
 
@@ -43,7 +43,7 @@ pub struct VmSpec<'a> {
 pub struct Vm {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) devices: Arc<Devices>,
-    /// Set once, when all vCPUs shall leave.
+    /// Set once, when all vCPUs must leave.
     pub(crate) stopping: Arc<AtomicBool>,
     pub(crate) host: Arc<KvmHost<Ram>>,
     /// The console's interrupt is connected as long as this is open.
@@ -67,7 +67,7 @@ pub enum BuildError {
     /// No vCPU at all, or more than KVM or the interrupt controller takes.
     #[error("{asked} vCPUs asked for, but this KVM takes 1 to {limit}; change `vcpus`")]
     Vcpus {
-        /// The profile's.
+        /// What was asked for.
         asked: u32,
         /// The most there can be.
         limit: u32,

@@ -70,7 +70,7 @@ struct Walk {
 }
 
 /// A range begun on some walk, and the one begun before it on that walk.
-struct Start {
+struct RangeStart {
     kind: Kind,
     at: u32,
     before: Option<usize>,
@@ -92,7 +92,7 @@ impl Walk {
         at: u32,
         length: u32,
         limit: usize,
-        starts: &mut Vec<Start>,
+        starts: &mut Vec<RangeStart>,
     ) -> Option<Walk> {
         for &kind in kinds {
             if self.end(kind) > u64::from(at) {
@@ -100,7 +100,7 @@ impl Walk {
             }
             self.count += 1;
             *self.end_mut(kind) = u64::from(at) + u64::from(length);
-            starts.push(Start { kind, at, before: self.latest });
+            starts.push(RangeStart { kind, at, before: self.latest });
             self.latest = Some(starts.len() - 1);
         }
         (self.count <= limit).then_some(self)
@@ -130,7 +130,7 @@ impl Walk {
     }
 
     /// The ranges of this walk, cut to the MSRs that they decide.
-    fn covers(&self, starts: &[Start], runs: &[Run], length: u32) -> Vec<Cover> {
+    fn covers(&self, starts: &[RangeStart], runs: &[Run], length: u32) -> Vec<Cover> {
         let mut covers = Vec::new();
         let mut next = self.latest;
         while let Some(start) = next.and_then(|index| starts.get(index)) {

@@ -1,36 +1,36 @@
-//! One point of the survey, and how well it is.
+//! One point of the survey and its verdict.
 
 /// One point of the survey.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What was looked at.
     pub what: &'static str,
-    /// How it is.
+    /// Whether it is fit.
     pub verdict: Fitness,
     /// What was found.
     pub found: String,
-    /// What to do where that is not well.
+    /// What to do if it is not fit.
     pub remedy: Option<String>,
 }
 
-/// How one point is.
+/// Whether a point is fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fitness {
     /// As wasmsr needs it.
     Good,
-    /// wasmsr runs, but not everything does.
+    /// wasmsr runs, but not all of it works.
     Limited,
     /// Nothing runs.
     Unfit,
 }
 
 impl Finding {
-    /// A point that is well.
+    /// A point that is fit.
     pub fn good(what: &'static str, found: impl Into<String>) -> Self {
         Finding { what, verdict: Fitness::Good, found: found.into(), remedy: None }
     }
 
-    /// A point that keeps something from running.
+    /// A point that keeps a part from working.
     pub fn limited(
         what: &'static str,
         found: impl Into<String>,
