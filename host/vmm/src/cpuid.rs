@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn changes_come_last() {
-        let ebx = RegisterChange { set: 7, clear: u32::MAX & !7 };
+        let ebx = RegisterChange { set: 7, clear: !7 };
         let change = CpuidChange { ebx, ..CpuidChange::none(1, 0) };
         let entries = of_vcpu(&supported(), VcpuId(2), 3, &[change]);
         assert_eq!(find(&entries, 1, 0)[1], 7, "not even the topology is safe");

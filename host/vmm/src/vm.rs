@@ -8,7 +8,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_interface::{CpuidChange, Host, MsrIndex, VcpuId};
+use wasmsr_interface::{CpuidChange, Host, MAX_VCPUS, MsrIndex, VcpuId};
 use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_kvm::{
     CpuidEntry, CpuidError, KernelMsrs, KvmHost, KvmMsrs, MAX_CPUID_ENTRIES, Refused,
@@ -180,16 +180,13 @@ const TASK_STATE: usize = 0xfffb_d000;
 /// COM1's line on PIC and IOAPIC.
 const SERIAL_IRQ: u32 = 4;
 
-/// xAPIC ids have 8 bits, of which 0xff addresses all.
-const MOST_VCPUS: usize = 255;
-
 fn refused(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> BuildError {
     move |error| BuildError::Step(Refused { step, error: error.into() })
 }
 
 fn checked_vcpus(kvm: &Kvm, asked: u32) -> Result<Vec<VcpuId>, BuildError> {
-    let limit = kvm.get_max_vcpus().min(kvm.get_max_vcpu_id()).min(MOST_VCPUS);
-    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let limit = kvm.get_max_vcpus().min(kvm.get_max_vcpu_id());
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(MAX_VCPUS);
     match asked {
         0 => Err(BuildError::Vcpus { asked, limit }),
         _ if asked > limit => Err(BuildError::Vcpus { asked, limit }),
