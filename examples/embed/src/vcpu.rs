@@ -35,6 +35,7 @@ impl Vcpu {
         loop {
             ensure!(self.printed.len() <= 1000, "it prints without end");
             let stop = self.stop.load(Ordering::Relaxed);
+            // KVM_RUN then completes the last access, and returns before the guest runs on.
             self.fd.set_kvm_immediate_exit((stop || self.host.alarms().is_due(self.id)).into());
             match self.fd.run() {
                 Ok(VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_)) => {
@@ -44,8 +45,8 @@ impl Vcpu {
                         bail!("{why}");
                     }
                 }
-                // A kick, or `immediate_exit`. KVM has completed the last access: now
-                // the vCPU can be woken, saved or left.
+                // `immediate_exit`, or a kick: no access is pending, so now the vCPU can be
+                // woken, saved or left.
                 Err(error) if error.errno() == libc::EINTR => {
                     if self.host.alarms().take(self.id) {
                         self.dispatch.wake();

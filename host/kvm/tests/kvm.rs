@@ -20,21 +20,26 @@ use wasmsr_kvm::{
     drain, enable_msr_exits, set_cpuid, supported_cpuid,
 };
 
+/// Functions with their names.
+macro_rules! tests {
+    ($($test:ident),+ $(,)?) => { [$((stringify!($test), $test as fn())),+] };
+}
+
 fn main() -> ExitCode {
-    let tests: &[(&str, fn())] = &[
-        ("exactly_the_claims_exit", exactly_the_claims_exit),
-        ("the_largest_filter_is_taken", the_largest_filter_is_taken),
-        ("another_filter_takes_the_place_of_the_first", another_filter_takes_the_place),
-        ("what_kvm_does_not_know_exits_as_unknown", unknown_msrs),
-        ("outcomes_reach_the_guest", outcomes_reach_the_guest),
-        ("kvms_own_msrs_are_read_and_written", kvms_own_msrs),
-        ("an_answer_is_in_the_registers_once_drained", drained_registers),
-        ("an_exit_that_follows_another_is_told", drained_fragments),
-        ("changes_reach_the_vcpus_cpuid", changes_reach_cpuid),
-        ("a_vm_tells_the_time", time),
+    let tests = tests![
+        exactly_the_claims_exit,
+        the_largest_filter_is_taken,
+        another_filter_takes_the_place_of_the_first,
+        what_kvm_does_not_know_exits_as_unknown,
+        outcomes_reach_the_guest,
+        kvms_own_msrs_are_read_and_written,
+        an_answer_is_in_the_registers_once_drained,
+        an_exit_that_follows_another_is_told,
+        changes_reach_the_vcpus_cpuid,
+        a_vm_tells_the_time,
     ];
     let missing = Kvm::new().err();
-    let trials = tests.iter().map(|&(name, test)| match &missing {
+    let trials = tests.into_iter().map(|(name, test)| match &missing {
         None => Trial::test(name, move || {
             test();
             Ok(())
@@ -87,7 +92,7 @@ fn the_largest_filter_is_taken() {
     filter.install(&vm).unwrap();
 }
 
-fn another_filter_takes_the_place() {
+fn another_filter_takes_the_place_of_the_first() {
     let guest = [read(KNOWN), read(KNOWN), read(KNOWN), halt()].concat();
     let mut vm = TestVm::new(&guest, &list(&[(KNOWN, Directions::Read)]));
     let host = KvmHost::new(&vm.vm, std::slice::from_ref(&vm.msrs), NoRam).unwrap();
@@ -102,7 +107,7 @@ fn another_filter_takes_the_place() {
     assert_eq!(exits, 2, "the pending access is answered, the next stays in the kernel");
 }
 
-fn unknown_msrs() {
+fn what_kvm_does_not_know_exits_as_unknown() {
     let guest = [read(UNKNOWN), write(UNKNOWN, 7), halt()].concat();
     let mut vm = TestVm::new(&guest, &ExitList::default());
     let mut seen = Vec::new();
@@ -134,7 +139,7 @@ fn outcomes_reach_the_guest() {
     assert_eq!(vm.msrs.read(MsrIndex(KNOWN)), Some(9));
 }
 
-fn kvms_own_msrs() {
+fn kvms_own_msrs_are_read_and_written() {
     let vm = TestVm::new(&halt(), &list(&[(KNOWN, Directions::ReadWrite)]));
     assert!(vm.msrs.write(MsrIndex(KNOWN), 3), "the filter is not asked");
     assert_eq!(vm.msrs.read(MsrIndex(KNOWN)), Some(3));
@@ -142,7 +147,7 @@ fn kvms_own_msrs() {
     assert!(!vm.msrs.write(MsrIndex(UNKNOWN), 3));
 }
 
-fn drained_registers() {
+fn an_answer_is_in_the_registers_once_drained() {
     let guest = [read(UNKNOWN), halt()].concat();
     let mut vm = TestVm::new(&guest, &ExitList::default());
     assert!(matches!(vm.vcpu.run(), Ok(VcpuExit::X86Rdmsr(_))));
@@ -159,7 +164,7 @@ fn drained_registers() {
     assert_eq!(vm.vcpu.get_regs().unwrap().rip, drained.rip);
 }
 
-fn drained_fragments() {
+fn an_exit_that_follows_another_is_told() {
     // mov eax, [0xdffe]: across the end of a page, with no memory on either side
     let guest = [&[0x66, 0xa1, 0xfe, 0xdf][..], &halt()].concat();
     let mut vm = TestVm::new(&guest, &ExitList::default());
@@ -170,7 +175,7 @@ fn drained_fragments() {
     assert_eq!(vm.vcpu.get_regs().unwrap().rip, 0x1004);
 }
 
-fn changes_reach_cpuid() {
+fn changes_reach_the_vcpus_cpuid() {
     const LEAF: u32 = 0x4000_0100;
     let kvm = Kvm::new().unwrap();
     let vcpu = kvm.create_vm().unwrap().create_vcpu(0).unwrap();
@@ -192,7 +197,7 @@ fn changes_reach_cpuid() {
     assert_eq!(set.as_slice().len(), entries.len());
 }
 
-fn time() {
+fn a_vm_tells_the_time() {
     let vm = TestVm::new(&halt(), &ExitList::default());
     let host = KvmHost::new(&vm.vm, std::slice::from_ref(&vm.msrs), NoRam).unwrap();
     assert_eq!(host.tsc_khz(), vm.vcpu.get_tsc_khz().unwrap());
