@@ -23,7 +23,7 @@ const RULES: &[Rule] = &[
     Rule {
         promise: KVM,
         within: &["host", "plugin-sdk", "plugins", "examples"],
-        except: &["host/vmm", "examples/embed"],
+        except: &["host/vmm", "host/kvm/tests", "examples/embed"],
         files: ".rs",
         words: &["kvm_ioctls", "Kvm::new", "\"/dev/kvm\""],
         but: &[],
@@ -31,9 +31,17 @@ const RULES: &[Rule] = &[
     Rule {
         promise: KVM,
         within: &["host", "plugin-sdk", "plugins", "examples"],
-        except: &["host/vmm", "examples/embed"],
+        except: &["host/vmm", "host/kvm", "examples/embed"],
         files: "Cargo.toml",
         words: &["kvm-ioctls", "kvm-bindings"],
+        but: &[],
+    },
+    Rule {
+        promise: "no type of wasmsr-kvm is another crate's for KVM",
+        within: &["host/kvm/src"],
+        except: &["host/kvm/src/uapi/tests.rs"],
+        files: ".rs",
+        words: &["kvm_ioctls", "kvm_bindings"],
         but: &[],
     },
     Rule {
@@ -61,12 +69,12 @@ const RULES: &[Rule] = &[
         but: &[],
     },
     Rule {
-        promise: "examples/embed uses nothing of wasmsr but its engine",
+        promise: "examples/embed uses nothing of wasmsr but interface, kvm and engine",
         within: &["examples/embed"],
         except: &[],
         files: "Cargo.toml",
         words: &["wasmsr", "../host", "../plugin-sdk", "../book"],
-        but: &["wasmsr-engine"],
+        but: &["wasmsr-interface", "wasmsr-kvm", "wasmsr-engine"],
     },
 ];
 
@@ -132,6 +140,7 @@ mod tests {
         let sound = [
             ("host/vmm/Cargo.toml", "kvm-ioctls.workspace = true"),
             ("host/vmm/src/vm.rs", "use kvm_ioctls::Kvm;"),
+            ("host/kvm/src/uapi/tests.rs", "use kvm_bindings as theirs;"),
             ("host/engine/Cargo.toml", "wasmtime.workspace = true"),
             ("host/engine/src/plugin/module.rs", "use wasmtime::Module;"),
             ("host/engine/src/lib.rs", "//! Compiled by wasmtime::Engine.\nmod plugin;"),
@@ -171,6 +180,11 @@ mod tests {
             "only host/vmm, and the example of another VMM, open /dev/kvm: host/cli/src/main.rs:2 has Kvm::new",
         );
         breaks(
+            "host/kvm/src/run.rs",
+            "use kvm_bindings::kvm_run;",
+            "no type of wasmsr-kvm is another crate's for KVM: host/kvm/src/run.rs:1 has kvm_bindings",
+        );
+        breaks(
             "host/engine/Cargo.toml",
             "kvm-bindings.workspace = true",
             "only host/vmm, and the example of another VMM, open /dev/kvm: host/engine/Cargo.toml:1 has kvm-bindings",
@@ -201,7 +215,7 @@ mod tests {
                 "examples/embed/Cargo.toml",
                 dependency,
                 &format!(
-                    "examples/embed uses nothing of wasmsr but its engine: \
+                    "examples/embed uses nothing of wasmsr but interface, kvm and engine: \
                      examples/embed/Cargo.toml:1 has {word}"
                 ),
             );

@@ -1,15 +1,17 @@
-//! CPUID bits that plugins set beyond what KVM supports: some only announce an
-//! MSR, which the plugin answers; others promise what nobody provides.
+//! CPUID bits that plugins set beyond what KVM supports. Some only announce an MSR, which
+//! the plugin answers; others promise what neither KVM nor the plugin provides.
 
 use std::fmt;
 use std::sync::Arc;
 
-use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 use wasmsr_interface::CpuidChange;
 
-/// A bit that the guest reads as 1 although KVM cannot give what it promises.
+use crate::uapi::CpuidEntry;
+
+/// A bit that the guest reads as 1 although KVM cannot give what it promises. Its text is
+/// a warning for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EmptyPromise {
+pub struct EmptyPromise {
     plugins: Vec<Arc<str>>,
     leaf: u32,
     subleaf: u32,
@@ -18,10 +20,7 @@ pub(crate) struct EmptyPromise {
 }
 
 /// The promises among `changes` that `supported` does not cover.
-pub(crate) fn empty_promises(
-    supported: &[kvm_cpuid_entry2],
-    changes: &[CpuidChange],
-) -> Vec<EmptyPromise> {
+pub fn empty_promises(supported: &[CpuidEntry], changes: &[CpuidChange]) -> Vec<EmptyPromise> {
     let mut empty = Vec::new();
     for &(leaf, subleaf, register, announces) in FEATURES {
         let asked = changes.iter().filter(|c| c.leaf == leaf && c.subleaf == subleaf);
@@ -50,7 +49,7 @@ impl fmt::Display for EmptyPromise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "plugin {} tells the guest of CPUID leaf {:#x}, subleaf {:#x}, {} bit {}, which KVM \
+            "plugin {} sets CPUID leaf {:#x}, subleaf {:#x}, {} bit {} for the guest, which KVM \
              does not support on this host; a guest that relies on it may fail, so take the bit \
              out of the manifest unless the plugin provides what it promises",
             self.plugins.join(", "),
@@ -110,11 +109,8 @@ const FEATURES: &[(u32, u32, Register, u32)] = &[
     (0x8000_0008, 0, Register::Ebx, 1 << 12 | 1 << 14 | 1 << 15 | 1 << 24 | 1 << 25 | 1 << 26),
 ];
 
-fn value(entries: &[kvm_cpuid_entry2], leaf: u32, subleaf: u32, register: Register) -> u32 {
-    let found = entries.iter().find(|entry| {
-        let indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
-        entry.function == leaf && (!indexed || entry.index == subleaf)
-    });
+fn value(entries: &[CpuidEntry], leaf: u32, subleaf: u32, register: Register) -> u32 {
+    let found = entries.iter().find(|entry| entry.answers(leaf, subleaf));
     found.map_or(0, |entry| match register {
         Register::Eax => entry.eax,
         Register::Ebx => entry.ebx,
@@ -141,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bit_that_kvm_supports_is_no_empty_promise() {
-        let supported = kvm_cpuid_entry2 { function: 0x7, flags: 1, edx: 1 << 4, ..<_>::default() };
+    fn a_bit_that_kvm_supports_is_not_an_empty_promise() {
+        let supported = CpuidEntry { function: 0x7, flags: 1, edx: 1 << 4, ..<_>::default() };
         assert_eq!(empty_promises(&[supported], &[asked(0x7, 1 << 4)]), []);
     }
 
     #[test]
-    fn a_hypervisors_leaves_are_nobody_elses() {
+    fn a_hypervisors_leaves_promise_nothing_of_the_processor() {
         assert_eq!(empty_promises(&[], &[asked(0x4000_0003, u32::MAX)]), []);
     }
 

@@ -8,30 +8,11 @@
 //! its own kind, or one of each of the two other kinds.
 //!
 //! More coverage never hurts, so every range may be of full length, and may
-//! begin at the first MSR that would be unserved without it. That leaves a
-//! walk over the MSRs in order with at most two choices at each unserved one,
-//! and of the walks only those that no other beats in every respect.
+//! begin at the first MSR that would be unserved without it. So one walk over the
+//! MSRs in their order is enough, with at most two choices at each unserved MSR.
+//! Of all walks, only those are kept that no other beats in every respect.
 
-use super::runs::Run;
-
-/// Which accesses a range decides, or which of an MSR's accesses must exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Both,
-    Read,
-    Write,
-}
-
-impl Kind {
-    /// The two that together stand in for this one.
-    fn others(self) -> [Kind; 2] {
-        match self {
-            Kind::Both => [Kind::Read, Kind::Write],
-            Kind::Read => [Kind::Both, Kind::Write],
-            Kind::Write => [Kind::Both, Kind::Read],
-        }
-    }
-}
+use super::runs::{self, Kind, Run};
 
 /// A range that the filter will hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +70,7 @@ struct Walk {
 }
 
 /// A range begun on some walk, and the one begun before it on that walk.
-struct Start {
+struct RangeStart {
     kind: Kind,
     at: u32,
     before: Option<usize>,
@@ -111,7 +92,7 @@ impl Walk {
         at: u32,
         length: u32,
         limit: usize,
-        starts: &mut Vec<Start>,
+        starts: &mut Vec<RangeStart>,
     ) -> Option<Walk> {
         for &kind in kinds {
             if self.end(kind) > u64::from(at) {
@@ -119,7 +100,7 @@ impl Walk {
             }
             self.count += 1;
             *self.end_mut(kind) = u64::from(at) + u64::from(length);
-            starts.push(Start { kind, at, before: self.latest });
+            starts.push(RangeStart { kind, at, before: self.latest });
             self.latest = Some(starts.len() - 1);
         }
         (self.count <= limit).then_some(self)
@@ -149,7 +130,7 @@ impl Walk {
     }
 
     /// The ranges of this walk, cut to the MSRs that they decide.
-    fn covers(&self, starts: &[Start], runs: &[Run], length: u32) -> Vec<Cover> {
+    fn covers(&self, starts: &[RangeStart], runs: &[Run], length: u32) -> Vec<Cover> {
         let mut covers = Vec::new();
         let mut next = self.latest;
         while let Some(start) = next.and_then(|index| starts.get(index)) {
@@ -159,7 +140,7 @@ impl Walk {
                 .rev()
                 .find(|cover: &&Cover| cover.kind == start.kind)
                 .map_or(u32::MAX, |cover| cover.first - 1);
-            let last_run = super::runs::within(runs, start.at, reach).last();
+            let last_run = runs::within(runs, start.at, reach).last();
             let last = last_run.map_or(start.at, |run| run.last);
             covers.push(Cover {
                 kind: start.kind,

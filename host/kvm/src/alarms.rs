@@ -1,16 +1,13 @@
-//! When plugins want to be called, a time a vCPU: set by the vCPUs' threads,
-//! watched by the main loop, which gets a vCPU out of the guest when its time
-//! has come.
+//! When plugins want to be called: one time per vCPU, set by the vCPUs' threads and
+//! watched by a thread of the VMM's, which gets a vCPU out of the guest when its time has
+//! come.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmsr_interface::VcpuId;
-
-use crate::control::Event;
 
 /// How soon a kick is repeated: one that comes just before an entry is lost.
 const AGAIN: Duration = Duration::from_millis(1);
@@ -18,14 +15,18 @@ const AGAIN: Duration = Duration::from_millis(1);
 /// No time.
 const NEVER: u64 = u64::MAX;
 
-/// One pending time for each vCPU, in nanoseconds since the VM was built.
-pub(crate) struct Alarms {
+/// One pending time for each vCPU, in nanoseconds since this was made.
+///
+/// A VMM's main loop waits no longer than [`next_look`](Alarms::next_look), and then kicks
+/// every vCPU that [`is_due`](Alarms::is_due) out of `KVM_RUN`. The vCPU's thread calls
+/// [`MsrHandler::wake`](wasmsr_interface::MsrHandler::wake) after an interrupted `KVM_RUN`
+/// if [`take`](Alarms::take) says so: KVM has then completed what the last exit asked for.
+pub struct Alarms {
     start: Instant,
     /// In the order of vCPUs.
     times: Vec<AtomicU64>,
-    /// Tells the main loop that there is a new time. One message is under way
-    /// at most, whatever the plugins do.
-    events: Mutex<Option<Sender<Event>>>,
+    listener: Mutex<Option<Box<dyn Fn() + Send>>>,
+    /// Whether the listener was called since the last look. So plugins cannot flood it.
     told: AtomicBool,
 }
 
@@ -34,19 +35,21 @@ impl Alarms {
         Alarms {
             start: Instant::now(),
             times: std::iter::repeat_with(|| AtomicU64::new(NEVER)).take(vcpus).collect(),
-            events: Mutex::default(),
+            listener: Mutex::default(),
             told: AtomicBool::new(false),
         }
     }
 
-    /// The clock of the times: nanoseconds since the VM was built.
+    /// The clock of the times, in nanoseconds.
     pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(NEVER)
     }
 
-    /// From now on the main loop listens.
-    pub(crate) fn connect(&self, events: Sender<Event>) {
-        *self.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(events);
+    /// From now on `listener` is called when a vCPU's time comes sooner than it was, on
+    /// that vCPU's thread, and not again before the next [`next_look`](Alarms::next_look).
+    /// It should wake the loop that looks, and must not block.
+    pub fn connect(&self, listener: impl Fn() + Send + 'static) {
+        *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(listener));
     }
 
     /// Asks for `vcpu` to be woken at `at`; an earlier time stays.
@@ -54,16 +57,16 @@ impl Alarms {
         let Some(time) = self.time(vcpu) else { return };
         let sooner = time.fetch_min(at, Ordering::AcqRel) > at;
         if sooner && !self.told.swap(true, Ordering::AcqRel) {
-            let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(events) = &*events {
-                // Without a receiver the run is over.
-                let _ = events.send(Event::Alarm);
+            let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(listener) = &*listener {
+                listener();
             }
         }
     }
 
     /// Whether the time of `vcpu` has come; it is taken then.
-    pub(crate) fn take(&self, vcpu: VcpuId) -> bool {
+    #[must_use]
+    pub fn take(&self, vcpu: VcpuId) -> bool {
         let Some(time) = self.time(vcpu) else { return false };
         let at = time.load(Ordering::Acquire);
         at <= self.now()
@@ -71,12 +74,12 @@ impl Alarms {
     }
 
     /// Whether `vcpu` should be got out of the guest.
-    pub(crate) fn is_due(&self, vcpu: VcpuId) -> bool {
+    pub fn is_due(&self, vcpu: VcpuId) -> bool {
         self.time(vcpu).is_some_and(|time| time.load(Ordering::Acquire) <= self.now())
     }
 
-    /// When the main loop must look again, `latest` if nothing comes sooner.
-    pub(crate) fn next_look(&self, latest: Instant) -> Instant {
+    /// When the loop must look again, `latest` if nothing comes sooner.
+    pub fn next_look(&self, latest: Instant) -> Instant {
         // Before the times are read: what is set meanwhile is told.
         self.told.store(false, Ordering::Release);
         let now = self.now();
@@ -90,6 +93,12 @@ impl Alarms {
 
     fn time(&self, vcpu: VcpuId) -> Option<&AtomicU64> {
         self.times.get(usize::try_from(vcpu.0).ok()?)
+    }
+}
+
+impl fmt::Debug for Alarms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alarms").field("times", &self.times).finish_non_exhaustive()
     }
 }
 
@@ -117,7 +126,7 @@ mod tests {
     fn one_message_is_under_way_at_most() {
         let alarms = Alarms::new(1);
         let (sender, receiver) = channel();
-        alarms.connect(sender);
+        alarms.connect(move || sender.send(()).unwrap());
         for at in (0..1000).rev() {
             alarms.set(V0, at);
         }

@@ -3,18 +3,25 @@
 //! KVM takes at most 16 ranges, each of at most 0x600 bytes of bitmap, and the
 //! first range that matches index and direction decides
 //! (`KVM_X86_SET_MSR_FILTER`, KVM api section 4.97).
+#![expect(unsafe_code, reason = "an ioctl")]
 
 mod cover;
 mod runs;
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
+use std::ptr;
 use std::sync::Arc;
 
-use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use wasmsr_interface::{Direction, Directions, ExitList, MsrIndex, MsrRange};
 
-use cover::{Cover, Kind};
-use runs::Run;
+use crate::ioctl;
+use crate::refused::Refused;
+use crate::uapi::{
+    KVM_MSR_FILTER_READ, KVM_MSR_FILTER_WRITE, KVM_X86_SET_MSR_FILTER, MsrFilter, MsrFilterRange,
+};
+use cover::Cover;
+use runs::{Kind, Run};
 
 /// Most ranges in one filter (`KVM_MSR_FILTER_MAX_RANGES`).
 pub const MAX_RANGES: usize = 16;
@@ -42,7 +49,7 @@ pub struct KvmRange {
     pub count: u32,
     /// The accesses that this range decides.
     pub directions: Directions,
-    /// A bit an MSR, lowest first; 1 allows, 0 exits. Padded with ones to 8
+    /// One bit per MSR, lowest first; 1 allows, 0 exits. Padded with ones to 8
     /// bytes, the unit in which the kernel copies.
     bitmap: Vec<u8>,
 }
@@ -116,28 +123,34 @@ impl KvmFilter {
             .is_some_and(|range| range.denies(index))
     }
 
-    /// Installs the filter in place of the VM's present one; every vCPU sees
-    /// the old or the new. `KVM_CAP_X86_USER_SPACE_MSR` must have the reason
-    /// FILTER enabled before.
+    /// Installs the filter in the place of the VM's present one; every vCPU sees the old
+    /// one or the new one. [`enable_msr_exits`](crate::enable_msr_exits) must come before.
     ///
     /// # Errors
-    /// The errno of `KVM_X86_SET_MSR_FILTER`.
-    pub fn install(&self, vm: &VmFd) -> Result<(), kvm_ioctls::Error> {
-        let ranges: Vec<MsrFilterRange<'_>> = self
-            .ranges
-            .iter()
-            .map(|range| MsrFilterRange {
+    /// [`Refused`] with the kernel's reason.
+    pub fn install(&self, vm: &impl AsRawFd) -> Result<(), Refused> {
+        let unused = MsrFilterRange { flags: 0, nmsrs: 0, base: 0, bitmap: ptr::null() };
+        // Flags 0: what no range names is allowed.
+        let mut filter = MsrFilter { flags: 0, ranges: [unused; MAX_RANGES] };
+        for (room, range) in filter.ranges.iter_mut().zip(&self.ranges) {
+            *room = MsrFilterRange {
                 flags: match range.directions {
-                    Directions::Read => MsrFilterRangeFlags::READ,
-                    Directions::Write => MsrFilterRangeFlags::WRITE,
-                    Directions::ReadWrite => MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+                    Directions::Read => KVM_MSR_FILTER_READ,
+                    Directions::Write => KVM_MSR_FILTER_WRITE,
+                    Directions::ReadWrite => KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
                 },
+                nmsrs: range.count,
                 base: range.base.0,
-                msr_count: range.count,
-                bitmap: &range.bitmap,
-            })
-            .collect();
-        vm.set_msr_filter(MsrFilterDefaultAction::ALLOW, &ranges)
+                bitmap: range.bitmap.as_ptr(),
+            };
+        }
+        // SAFETY: the kernel reads one `struct kvm_msr_filter`, and of each of its bitmaps
+        // the bits of `nmsrs` MSRs in units of 8 bytes, as `KvmRange` has them.
+        let set = unsafe { ioctl::call(vm, KVM_X86_SET_MSR_FILTER, &raw mut filter) };
+        match set {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Refused { step: "install the MSR filter", error }),
+        }
     }
 }
 

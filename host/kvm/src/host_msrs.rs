@@ -1,5 +1,6 @@
-//! MSRs of the physical host, through the kernel's `msr` module: a file a CPU,
+//! MSRs of the physical host, through the kernel's `msr` module: one file per CPU, with
 //! eight bytes at the offset of each MSR (msr(4)).
+#![expect(unsafe_code, reason = "which CPU runs a thread, which std does not tell")]
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::sync::{Mutex, Once, PoisonError};
 use wasmsr_interface::MsrIndex;
 
 /// Reads the host's MSRs.
+#[derive(Debug)]
 pub(crate) struct HostMsrs {
     directory: PathBuf,
     /// Opened at the first read on a CPU.
@@ -27,12 +29,13 @@ impl HostMsrs {
         HostMsrs { directory, files: Mutex::default(), told: Once::new() }
     }
 
-    /// The value on this CPU, or on the one that runs this thread; `None` where
-    /// there is none to be had.
+    /// The value on this CPU, or on the one that runs this thread; `None` if it cannot be
+    /// read.
     pub(crate) fn read(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
         let cpu = match cpu {
             Some(cpu) => usize::try_from(cpu).ok()?,
-            None => rustix::thread::sched_getcpu(),
+            // SAFETY: it only asks the kernel.
+            None => usize::try_from(unsafe { libc::sched_getcpu() }).ok()?,
         };
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let file = match files.entry(cpu) {

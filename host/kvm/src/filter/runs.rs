@@ -4,7 +4,24 @@ use std::collections::BTreeMap;
 
 use wasmsr_interface::{Direction, ExitList};
 
-use super::cover::Kind;
+/// Which accesses of an MSR must exit, or which accesses a range decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Both,
+    Read,
+    Write,
+}
+
+impl Kind {
+    /// The two that together stand in for this one.
+    pub(super) fn others(self) -> [Kind; 2] {
+        match self {
+            Kind::Both => [Kind::Read, Kind::Write],
+            Kind::Read => [Kind::Both, Kind::Write],
+            Kind::Write => [Kind::Both, Kind::Read],
+        }
+    }
+}
 
 /// Consecutive MSRs of which the same directions must exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
