@@ -142,7 +142,7 @@ fn a_replay_needs_no_kvm_and_differs_in_nothing() -> Outcome {
     let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
     assert!(at(&report, "/accesses").as_u64() > Some(8), "{run}");
-    for none in ["/different", "/different_timers", "/unprompted", "/dropped", "/cut"] {
+    for none in ["/different", "/different_timers", "/unmatched", "/dropped", "/cut"] {
         assert_eq!(at(&report, none), 0, "{none}: {run}");
     }
     Ok(())
@@ -250,7 +250,7 @@ fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
     let report: Value = serde_json::from_str(&replayed.stdout).expect("it is JSON");
     assert!(at(&report, "/accesses").as_u64() > Some(10), "{replayed}");
     assert_eq!(
-        (at(&report, "/different"), at(&report, "/unprompted")),
+        (at(&report, "/different"), at(&report, "/unmatched")),
         (&0.into(), &0.into()),
         "{replayed}"
     );

@@ -47,7 +47,7 @@ fn exact(workdir: &Workdir, arguments: &[&str]) {
     all.extend(arguments);
     let run = workdir.wasmsr(&all).exited(0);
     let report = report(&run);
-    for none in ["different", "different_timers", "different_starts", "unprompted", "dropped"] {
+    for none in ["different", "different_timers", "different_starts", "unmatched", "dropped"] {
         assert_eq!(report.get(none), Some(&0.into()), "{none}: {run}");
     }
     assert!(report.get("accesses").and_then(Value::as_u64) > Some(0), "{run}");

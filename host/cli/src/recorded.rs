@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
-use wasmsr_engine::record::{Recorder, Recording, RecordingEnd, Stopped};
+use wasmsr_engine::record::{Recorder, RecordingEnd, RecordingWriter, Stopped};
 
 use crate::console::say;
 use crate::exit::Failure;
@@ -22,7 +22,7 @@ const MODE: u32 = 0o600;
 
 /// A recording with the file that it goes to.
 pub(crate) struct Recorded {
-    recording: Recording,
+    recording: RecordingWriter,
     path: PathBuf,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Recorded {
 pub(crate) fn begin(path: &Path, limit: ByteSize) -> Result<Recorded, Failure> {
     let cannot = || format!("cannot record to {}", path.display());
     let file = open(path).with_context(cannot).map_err(Failure::input)?;
-    let recording = Recording::begin(file, limit.as_u64());
+    let recording = RecordingWriter::begin(file, limit.as_u64());
     let recording = recording.with_context(cannot).map_err(Failure::host)?;
     Ok(Recorded { recording, path: path.to_owned() })
 }

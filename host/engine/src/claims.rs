@@ -1,4 +1,4 @@
-//! The plugins' claims held against each other, and the seats that follow from
+//! The plugins' claims held against each other, and the slots that follow from
 //! them.
 
 use std::sync::Arc;
@@ -6,29 +6,29 @@ use std::sync::Arc;
 use wasmsr_interface::{Direction, MsrAccess, Reason};
 
 use crate::error::LoadError;
-use crate::msr::{Claim, MsrMap, SeatId};
+use crate::msr::{Claim, MsrMap, SlotId};
 use crate::plugin::{Plugin, Scope};
-use crate::seat::SeatPlan;
+use crate::slot::SlotPlan;
 
 /// Who answers what.
 pub(crate) struct Answers {
     pub(crate) map: MsrMap,
-    pub(crate) unknown: Vec<SeatId>,
-    pub(crate) invalid: Vec<SeatId>,
-    /// The plugin in each seat.
+    pub(crate) unknown: Vec<SlotId>,
+    pub(crate) invalid: Vec<SlotId>,
+    /// The plugin in each slot.
     pub(crate) names: Arc<[Arc<str>]>,
 }
 
 impl Answers {
     /// Whose turn it may be at an access, in their order: those who claim it,
     /// and then those who want what is unhandled.
-    pub(crate) fn asked(&self, access: MsrAccess) -> impl Iterator<Item = SeatId> {
+    pub(crate) fn asked(&self, access: MsrAccess) -> impl Iterator<Item = SlotId> {
         let claimed = self.map.lookup(access.index, access.op.direction());
         claimed.iter().chain(self.unhandled(access.reason)).copied()
     }
 
     /// Who wants what is unhandled for this reason.
-    pub(crate) fn unhandled(&self, reason: Reason) -> &[SeatId] {
+    pub(crate) fn unhandled(&self, reason: Reason) -> &[SlotId] {
         match reason {
             Reason::Filter => &[],
             Reason::Unknown => &self.unknown,
@@ -64,17 +64,17 @@ pub(crate) fn refuse_double_claims(plugins: &[Arc<Plugin>]) -> Result<(), LoadEr
     Ok(())
 }
 
-/// A seat for each plugin and scope that it uses.
-pub(crate) fn assign_seats(plugins: &[Arc<Plugin>]) -> (Vec<SeatPlan>, Vec<Claim>, Answers) {
-    let mut seats: Vec<SeatPlan> = Vec::new();
-    let mut seat_of = |plugin: &Arc<Plugin>, scope| {
-        let taken = seats.iter().position(|s| Arc::ptr_eq(&s.plugin, plugin) && s.scope == scope);
+/// A slot for each plugin and scope that it uses.
+pub(crate) fn assign_slots(plugins: &[Arc<Plugin>]) -> (Vec<SlotPlan>, Vec<Claim>, Answers) {
+    let mut slots: Vec<SlotPlan> = Vec::new();
+    let mut slot_of = |plugin: &Arc<Plugin>, scope| {
+        let taken = slots.iter().position(|s| Arc::ptr_eq(&s.plugin, plugin) && s.scope == scope);
         let position = taken.unwrap_or_else(|| {
-            seats.push(SeatPlan { plugin: plugin.clone(), scope });
-            seats.len() - 1
+            slots.push(SlotPlan { plugin: plugin.clone(), scope });
+            slots.len() - 1
         });
-        // At most two seats a plugin, and their number is bounded.
-        SeatId(u16::try_from(position).unwrap_or(u16::MAX))
+        // At most two slots a plugin, and their number is bounded.
+        SlotId(u16::try_from(position).unwrap_or(u16::MAX))
     };
     let mut claims = Vec::new();
     let (mut unknown, mut invalid) = (Vec::new(), Vec::new());
@@ -83,13 +83,13 @@ pub(crate) fn assign_seats(plugins: &[Arc<Plugin>]) -> (Vec<SeatPlan>, Vec<Claim
             claims.push(Claim {
                 range: claim.range,
                 directions: claim.access,
-                seat: seat_of(plugin, claim.scope),
+                slot: slot_of(plugin, claim.scope),
             });
         }
         // A plugin whose profile lists nothing that exits lives all the same:
         // it may refuse that, or have its work done when it starts.
         for listed in &plugin.manifest.listed {
-            seat_of(plugin, listed.scope);
+            slot_of(plugin, listed.scope);
         }
         // Unhandled accesses go to the state that the plugin has anyway.
         let scopes = plugin.manifest.msr.iter().map(|claim| claim.scope);
@@ -97,15 +97,15 @@ pub(crate) fn assign_seats(plugins: &[Arc<Plugin>]) -> (Vec<SeatPlan>, Vec<Claim
         let own = if only_vm { Scope::Vm } else { Scope::Vcpu };
         let scope = plugin.manifest.unhandled.scope.unwrap_or(own);
         for &reason in &plugin.manifest.unhandled.reasons {
-            let seat = seat_of(plugin, scope);
+            let slot = slot_of(plugin, scope);
             match Reason::from(reason) {
-                Reason::Unknown => unknown.push(seat),
-                Reason::Invalid => invalid.push(seat),
+                Reason::Unknown => unknown.push(slot),
+                Reason::Invalid => invalid.push(slot),
                 Reason::Filter => {}
             }
         }
     }
-    let names = seats.iter().map(|plan| plan.plugin.name.clone()).collect();
+    let names = slots.iter().map(|plan| plan.plugin.name.clone()).collect();
     let answers = Answers { map: MsrMap::new(&claims), unknown, invalid, names };
-    (seats, claims, answers)
+    (slots, claims, answers)
 }

@@ -10,67 +10,67 @@ use wasmsr_interface::{
 use crate::claims::Answers;
 use crate::intercepts::Intercepts;
 use crate::metrics::{Counters, Sample};
-use crate::msr::{Policy, SeatId};
+use crate::msr::{Policy, SlotId};
+use crate::observers::{Observers, Timing};
+use crate::order_lock;
 use crate::plugin::Surroundings;
 use crate::report::{Report, Reports};
-use crate::seat::{Seat, Verdict};
-use crate::turns;
-use crate::unanswered::Unanswered;
-use crate::watch::{Timing, Watch};
+use crate::slot::{Slot, Verdict};
+use crate::unhandled_log::UnhandledLog;
 
 /// Answers the MSR accesses of one vCPU with the instances that belong to it.
 pub struct VcpuDispatch {
     pub(crate) vcpu: VcpuId,
     pub(crate) answers: Arc<Answers>,
-    pub(crate) seats: Box<[Seat]>,
+    pub(crate) slots: Box<[Slot]>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) unanswered: Unanswered,
+    pub(crate) unhandled_log: UnhandledLog,
     pub(crate) vm: Surroundings,
     /// Set where a plugin may change its intercepts.
     pub(crate) switches: Option<Intercepts>,
     pub(crate) reports: Reports,
     /// Who looks on; nobody, as a rule.
-    pub(crate) watch: Option<Box<Watch>>,
+    pub(crate) observers: Option<Box<Observers>>,
 }
 
 /// How an access ended.
 pub(crate) struct Decision {
     pub(crate) outcome: Outcome,
     /// Who decided; `None` for the policy.
-    pub(crate) by: Option<SeatId>,
+    pub(crate) by: Option<SlotId>,
     /// Whether that plugin failed.
     pub(crate) failed: bool,
 }
 
 impl MsrHandler for VcpuDispatch {
     fn answer(&mut self, access: MsrAccess) -> Outcome {
-        match self.watch {
+        match self.observers {
             None => self.decide(access).outcome,
-            Some(_) => self.answer_watched(access),
+            Some(_) => self.answer_observed(access),
         }
     }
 
     fn wake(&mut self) {
-        let lock = self.watch.as_ref().and_then(|watch| watch.turns.for_timers());
-        let turn = lock.as_ref().map(turns::take);
+        let lock = self.observers.as_ref().and_then(|observers| observers.order_lock.for_timers());
+        let turn = lock.as_ref().map(order_lock::take);
         let began = Instant::now();
         let now = self.serve_timers();
-        if let Some(watch) = &mut self.watch {
-            watch.woken(began, now, self.vcpu, turn);
+        if let Some(observers) = &mut self.observers {
+            observers.woken(began, now, self.vcpu, turn);
         }
     }
 
     fn end(&mut self) {
         let served = self.vcpu;
         let first = served == VcpuId(0);
-        for (id, seat) in (0..).map(SeatId).zip(&mut self.seats) {
-            let (plugin, vcpu, text) = seat.with(|sitter| {
-                let vcpu = sitter.scope();
+        for (id, slot) in (0..).map(SlotId).zip(&mut self.slots) {
+            let (plugin, vcpu, text) = slot.with(|instance| {
+                let vcpu = instance.scope();
                 // The VM's own instances report with vCPU 0.
                 let due = vcpu.is_some() || first;
-                let text = if due { sitter.report(served) } else { Some(String::new()) };
-                (sitter.name().clone(), vcpu, text)
+                let text = if due { instance.report(served) } else { Some(String::new()) };
+                (instance.name().clone(), vcpu, text)
             });
             match text {
                 None => self.counters.without_msr(Some(id)).count_failure(),
@@ -78,8 +78,8 @@ impl MsrHandler for VcpuDispatch {
                 Some(text) => self.reports.add(Report { plugin, vcpu, text }),
             }
         }
-        if let Some(watch) = self.watch.as_ref().filter(|_| first) {
-            watch.ended();
+        if let Some(observers) = self.observers.as_ref().filter(|_| first) {
+            observers.ended();
         }
     }
 }
@@ -97,20 +97,22 @@ impl VcpuDispatch {
         // has the access on, or it was pending.
         let straight =
             self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
-        let first_seat = first.filter(|_| straight);
-        let asked = first_seat.and_then(|id| self.seats.get_mut(usize::from(id.0)));
+        let first_slot = first.filter(|_| straight);
+        let asked = first_slot.and_then(|id| self.slots.get_mut(usize::from(id.0)));
         let mut fuel = None;
         let verdict = match asked {
             None => Verdict::Passed,
-            Some(seat) if self.watch.is_none() => seat.answer(access, self.vcpu, sample.as_mut()),
-            Some(seat) => {
-                let (verdict, used) = seat.answer_metered(access, self.vcpu, sample.as_mut());
+            Some(slot) if self.observers.is_none() => {
+                slot.answer(access, self.vcpu, sample.as_mut())
+            }
+            Some(slot) => {
+                let (verdict, used) = slot.answer_metered(access, self.vcpu, sample.as_mut());
                 fuel = used;
                 verdict
             }
         };
-        if let (Some(watch), Some(seat)) = (&mut self.watch, first_seat) {
-            watch.saw(seat, &verdict, fuel);
+        if let (Some(observers), Some(slot)) = (&mut self.observers, first_slot) {
+            observers.saw(slot, &verdict, fuel);
         }
         let decision = match verdict {
             Verdict::Answered(outcome) => Decision { outcome, by: first, failed: false },
@@ -137,15 +139,16 @@ impl VcpuDispatch {
 
     /// The path of an access that is recorded, or has shadows.
     #[cold]
-    fn answer_watched(&mut self, access: MsrAccess) -> Outcome {
-        let watch = self.watch.as_ref();
-        let lock = watch.and_then(|watch| watch.turns.for_access(&self.answers, access));
-        let turn = lock.as_ref().map(turns::take);
+    fn answer_observed(&mut self, access: MsrAccess) -> Outcome {
+        let observers = self.observers.as_ref();
+        let lock =
+            observers.and_then(|observers| observers.order_lock.for_access(&self.answers, access));
+        let turn = lock.as_ref().map(order_lock::take);
         let began = Instant::now();
         let decision = self.decide(access);
         let timing = Timing { began, took: began.elapsed() };
-        match &mut self.watch {
-            Some(watch) => watch.answered(access, decision, timing, self.vcpu, turn),
+        match &mut self.observers {
+            Some(observers) => observers.answered(access, decision, timing, self.vcpu, turn),
             None => decision.outcome,
         }
     }
@@ -155,8 +158,8 @@ impl VcpuDispatch {
         let now = self.vm.host.monotonic_ns();
         let vcpu = self.vcpu;
         let mut next: Option<u64> = None;
-        for (id, seat) in (0..).map(SeatId).zip(&mut self.seats) {
-            let woken = seat.wake(now, vcpu);
+        for (id, slot) in (0..).map(SlotId).zip(&mut self.slots) {
+            let woken = slot.wake(now, vcpu);
             if woken.failed {
                 self.counters.without_msr(Some(id)).count_failure();
             }
@@ -183,15 +186,15 @@ pub struct InstanceInfo {
 /// Whose turn it may be, where intercepts change.
 enum Eligible {
     All,
-    Only(Vec<SeatId>),
+    Only(Vec<SlotId>),
 }
 
 impl Eligible {
     #[inline]
-    fn has(&self, seat: SeatId) -> bool {
+    fn has(&self, slot: SlotId) -> bool {
         match self {
             Eligible::All => true,
-            Eligible::Only(seats) => seats.contains(&seat),
+            Eligible::Only(slots) => slots.contains(&slot),
         }
     }
 }
@@ -210,13 +213,13 @@ impl VcpuDispatch {
             Some(switches) if self.vcpu == VcpuId(0) => switches.set_back(&*self.vm.host),
             _ => Ok(()),
         };
-        for (id, seat) in (0..).map(SeatId).zip(&mut self.seats) {
-            if seat.reset(self.vcpu) {
+        for (id, slot) in (0..).map(SlotId).zip(&mut self.slots) {
+            if slot.reset(self.vcpu) {
                 self.counters.without_msr(Some(id)).count_failure();
             }
         }
-        if let Some(watch) = &mut self.watch {
-            watch.reset(self.vcpu);
+        if let Some(observers) = &mut self.observers {
+            observers.reset(self.vcpu);
         }
         set_back
     }
@@ -227,19 +230,19 @@ impl VcpuDispatch {
     pub fn fuel_used(&mut self, index: MsrIndex, direction: Direction) -> Option<u64> {
         let Answers { map, unknown, invalid, .. } = &*self.answers;
         let first = map.lookup(index, direction).iter().chain(unknown).chain(invalid).next()?;
-        self.seats.get_mut(usize::from(first.0))?.with(|sitter| sitter.fuel_used())
+        self.slots.get_mut(usize::from(first.0))?.with(|instance| instance.fuel_used())
     }
 
     /// The instances that answer this vCPU now. One that has just failed is not
     /// among them.
     pub fn instances(&mut self) -> Vec<InstanceInfo> {
-        let info = |seat: &mut Seat| {
-            seat.with(|sitter| {
-                let plugin = sitter.name().clone();
-                Some(InstanceInfo { plugin, vcpu: sitter.scope(), memory: sitter.memory()? })
+        let info = |slot: &mut Slot| {
+            slot.with(|instance| {
+                let plugin = instance.name().clone();
+                Some(InstanceInfo { plugin, vcpu: instance.scope(), memory: instance.memory()? })
             })
         };
-        self.seats.iter_mut().filter_map(info).collect()
+        self.slots.iter_mut().filter_map(info).collect()
     }
 
     /// Those of the claimants that have the access turned on.
@@ -247,12 +250,12 @@ impl VcpuDispatch {
     /// An access that the filter sent here, and that nobody has on now, was
     /// pending when its plugin turned it off: it is still that plugin's.
     #[cold]
-    fn turned_on(&self, switches: &Intercepts, claimed: &[SeatId], access: MsrAccess) -> Eligible {
-        let on = |id: &&SeatId| {
+    fn turned_on(&self, switches: &Intercepts, claimed: &[SlotId], access: MsrAccess) -> Eligible {
+        let on = |id: &&SlotId| {
             let name = self.answers.names.get(usize::from(id.0));
             name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
         };
-        let on: Vec<SeatId> = claimed.iter().filter(on).copied().collect();
+        let on: Vec<SlotId> = claimed.iter().filter(on).copied().collect();
         match access.reason == Reason::Filter && on.is_empty() {
             true => Eligible::All,
             false => Eligible::Only(on),
@@ -277,10 +280,10 @@ impl VcpuDispatch {
         let unhandled = answers.unhandled(access.reason);
         let claimed = claimed.iter().skip(already_asked).filter(|&&id| passing.has(id));
         for &id in claimed.chain(unhandled) {
-            let Some(seat) = self.seats.get_mut(usize::from(id.0)) else { continue };
-            let (verdict, fuel) = seat.answer_metered(access, self.vcpu, sample.as_deref_mut());
-            if let Some(watch) = &mut self.watch {
-                watch.saw(id, &verdict, fuel);
+            let Some(slot) = self.slots.get_mut(usize::from(id.0)) else { continue };
+            let (verdict, fuel) = slot.answer_metered(access, self.vcpu, sample.as_deref_mut());
+            if let Some(observers) = &mut self.observers {
+                observers.saw(id, &verdict, fuel);
             }
             let (outcome, failed) = match verdict {
                 Verdict::Passed => continue,
@@ -292,7 +295,7 @@ impl VcpuDispatch {
             };
             return Decision { outcome, by: Some(id), failed };
         }
-        self.unanswered.tell(access, self.vcpu, &self.policy);
+        self.unhandled_log.tell(access, self.vcpu, &self.policy);
         let outcome = self.policy.decide(access);
         if let Some(sample) = sample {
             sample.answered(|| None);

@@ -18,8 +18,8 @@ use crate::plugin::{CodeCache, Compiler, Manifest, Plugin, Scope};
 use crate::profile::{KernelVersion, PluginConfig, Profile, Sha256};
 use crate::record::Recorder;
 use crate::report::Reports;
-use crate::seat::SeatPlan;
 use crate::shadow::{ShadowPlan, ShadowTallies};
+use crate::slot::SlotPlan;
 use crate::start;
 use crate::state::{InstanceState, SavedState};
 
@@ -29,7 +29,7 @@ pub struct Engine {
     pub(crate) policy: Arc<Policy>,
     pub(crate) plugins: Vec<Arc<Plugin>>,
     yielded: Vec<YieldedPlugin>,
-    pub(crate) seats: Vec<SeatPlan>,
+    pub(crate) slots: Vec<SlotPlan>,
     claims: Vec<Claim>,
     pub(crate) answers: Arc<Answers>,
     exits: ExitList,
@@ -144,13 +144,13 @@ impl Engine {
             .iter()
             .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
         let cpuid = cpuid::merge(leaves)?;
-        let (seats, claims, answers) = claims::assign_seats(&plugins);
+        let (slots, claims, answers) = claims::assign_slots(&plugins);
         Ok(Engine {
             policy: Arc::new(profile.policy.clone()),
             exits: intercepts(&plugins).exits(),
             plugins,
             yielded,
-            seats,
+            slots,
             claims,
             answers: Arc::new(answers),
             cpuid,
@@ -187,13 +187,13 @@ impl Engine {
             .claims
             .iter()
             .filter_map(|claim| {
-                let seat = self.seats.get(usize::from(claim.seat.0))?;
+                let slot = self.slots.get(usize::from(claim.slot.0))?;
                 Some(MapEntry {
                     range: claim.range,
                     directions: claim.directions,
-                    plugin: seat.plugin.name.clone(),
-                    scope: seat.scope,
-                    fallback: seat.plugin.config.fallback,
+                    plugin: slot.plugin.name.clone(),
+                    scope: slot.scope,
+                    fallback: slot.plugin.config.fallback,
                 })
             })
             .collect();
@@ -214,7 +214,7 @@ impl Engine {
     /// [`StartError`] for the first plugin, but for shadows, that refuses its
     /// configuration, traps in `init`, or does not fit its limits.
     pub fn start(&self, host: &Arc<dyn Host>, vcpus: u32) -> Result<Started, StartError> {
-        start::with_onlookers(self, host, vcpus, None)
+        start::with_observers(self, host, vcpus, None)
     }
 
     /// As [`start`](Engine::start), with everything recorded but
@@ -228,7 +228,7 @@ impl Engine {
         vcpus: u32,
         recorder: &Recorder,
     ) -> Result<Started, StartError> {
-        start::with_onlookers(self, host, vcpus, Some(recorder))
+        start::with_observers(self, host, vcpus, Some(recorder))
     }
 
     /// Brings every plugin to life for a VM of `vcpus` vCPUs with no guest in
@@ -236,9 +236,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`start`](Engine::start), and for shadows too.
-    pub fn rehearse(&self, vcpus: u32) -> Result<(), StartError> {
+    pub fn dry_run(&self, vcpus: u32) -> Result<(), StartError> {
         let host: Arc<dyn Host> = Arc::new(NoGuest::default());
-        start::rehearse(self, &host, vcpus)
+        start::dry_run(self, &host, vcpus)
     }
 
     /// Saves the plugins of a VM. Its vCPUs must be out of the guest, with no
@@ -250,14 +250,14 @@ impl Engine {
         let mut saved = SavedState::default();
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
             let served = vcpu.vcpu;
-            for seat in &mut vcpu.seats {
-                let state = seat.with(|sitter| {
+            for slot in &mut vcpu.slots {
+                let state = slot.with(|instance| {
                     // The VM's own instances are saved with the first vCPU.
-                    if sitter.scope().is_none() && position > 0 {
+                    if instance.scope().is_none() && position > 0 {
                         return Ok(None);
                     }
-                    sitter.save(served).map_err(|error| SaveError {
-                        name: sitter.name().clone(),
+                    instance.save(served).map_err(|error| SaveError {
+                        name: instance.name().clone(),
                         why: error.to_string(),
                     })
                 });
@@ -319,10 +319,10 @@ fn restore_one(vcpus: &mut [VcpuDispatch], state: &InstanceState) -> Result<(), 
     };
     let scope = state.vcpu.map(VcpuId);
     let served = vcpu.vcpu;
-    for seat in &mut vcpu.seats {
-        let restored = seat.with(|sitter| {
-            let is_its = **sitter.name() == **name && sitter.scope() == scope;
-            is_its.then(|| sitter.restore(state, served))
+    for slot in &mut vcpu.slots {
+        let restored = slot.with(|instance| {
+            let is_its = **instance.name() == **name && instance.scope() == scope;
+            is_its.then(|| instance.restore(state, served))
         });
         match restored {
             None => {}
@@ -374,9 +374,9 @@ fn shadow_plans(
         // It may have the name of the plugin in charge.
         shadow.name = format!("{} {} (shadow of {of})", about.name, about.version).into();
         let plugin = Arc::new(shadow);
-        let (seats, _, answers) = claims::assign_seats(std::slice::from_ref(&plugin));
+        let (slots, _, answers) = claims::assign_slots(std::slice::from_ref(&plugin));
         let of = leader.name.clone();
-        plans.push(ShadowPlan { plugin, of, seats, answers: Arc::new(answers) });
+        plans.push(ShadowPlan { plugin, of, slots, answers: Arc::new(answers) });
     }
     Ok(plans)
 }

@@ -65,7 +65,7 @@ pub enum LoadError {
         /// Whom it could name.
         names: String,
     },
-    /// More seats than can be numbered.
+    /// More slots than can be numbered.
     #[error("more than {} plugins; load fewer", u16::MAX / 2)]
     TooMany,
 }

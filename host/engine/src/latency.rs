@@ -165,15 +165,15 @@ impl From<Plain> for Latency {
 }
 
 /// A [`Latency`] in the making: one thread writes, anybody reads.
-pub(crate) struct Recorder {
+pub(crate) struct Histogram {
     counts: [AtomicU64; BUCKETS],
     total: AtomicU64,
     max: AtomicU64,
 }
 
-impl Default for Recorder {
+impl Default for Histogram {
     fn default() -> Self {
-        Recorder {
+        Histogram {
             counts: [const { AtomicU64::new(0) }; BUCKETS],
             total: AtomicU64::new(0),
             max: AtomicU64::new(0),
@@ -181,7 +181,7 @@ impl Default for Recorder {
     }
 }
 
-impl Recorder {
+impl Histogram {
     /// Adds a time, which counts for so many.
     pub(crate) fn add(&self, taken: Duration, weight: u64) {
         let nanos = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     fn of(nanos: &[u64]) -> Latency {
-        let recorder = Recorder::default();
+        let recorder = Histogram::default();
         for &nanos in nanos {
             recorder.add(Duration::from_nanos(nanos), 1);
         }

@@ -11,8 +11,8 @@
 //! a plugin can make this crate panic, block, or grow without bound.
 
 mod claims;
-mod contrast;
 mod cpuid;
+mod difference;
 mod dispatch;
 mod engine;
 mod error;
@@ -20,23 +20,23 @@ mod intercepts;
 mod latency;
 mod metrics;
 pub mod msr;
+mod observers;
+mod order_lock;
 pub mod plugin;
 pub mod profile;
 mod rate_limit;
+mod read_only_host;
 pub mod record;
 #[cfg(test)]
 mod reference;
 mod report;
-mod seat;
+pub mod script;
 mod shadow;
+mod slot;
 mod start;
 mod state;
 mod toml_file;
-pub mod trace;
-mod turns;
-mod unanswered;
-mod watch;
-mod withheld;
+mod unhandled_log;
 
 pub use cpuid::CpuidConflict;
 pub use dispatch::{InstanceInfo, VcpuDispatch};

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use wasmsr_interface::{MsrIndex, MsrOp};
 
-use crate::latency::{Latency, Recorder, add};
-use crate::msr::SeatId;
+use crate::latency::{Histogram, Latency, add};
+use crate::msr::SlotId;
 
 /// Rows of one vCPU for MSRs. A guest that walks through more than this finds the
 /// rest counted together, by who answers.
@@ -79,7 +79,7 @@ impl MsrCounts {
 #[derive(Clone)]
 pub struct Metrics {
     pub(crate) vcpus: Vec<Arc<Counters>>,
-    /// Names by seat.
+    /// Names by slot.
     pub(crate) plugins: Arc<[Arc<str>]>,
 }
 
@@ -100,10 +100,10 @@ impl Metrics {
     pub fn msrs(&self) -> Vec<MsrCounts> {
         type Order = (bool, Option<MsrIndex>, Option<Arc<str>>);
         let mut sums: BTreeMap<Order, MsrCounts> = BTreeMap::new();
-        for (index, seat, row) in self.vcpus.iter().flat_map(|counters| counters.rows()) {
+        for (index, slot, row) in self.vcpus.iter().flat_map(|counters| counters.rows()) {
             // A plugin that passes everything on has rows, but no accesses.
             if row.is_used() {
-                let plugin = seat.and_then(|seat| self.plugins.get(usize::from(seat.0)));
+                let plugin = slot.and_then(|slot| self.plugins.get(usize::from(slot.0)));
                 let sum = sums.entry((index.is_none(), index, plugin.cloned())).or_default();
                 sum.add(&row.read());
             }
@@ -117,20 +117,20 @@ impl Metrics {
 #[derive(Debug, Clone, Copy)]
 struct Key {
     index: MsrIndex,
-    seat: Option<SeatId>,
+    slot: Option<SlotId>,
 }
 
 impl Key {
     /// Never 0, which marks a free row.
     fn bits(self) -> u64 {
-        let seat = self.seat.map_or(1, |seat| 2 + u64::from(seat.0));
-        seat << 32 | u64::from(self.index.0)
+        let slot = self.slot.map_or(1, |slot| 2 + u64::from(slot.0));
+        slot << 32 | u64::from(self.index.0)
     }
 
     fn from_bits(bits: u64) -> Self {
         #[expect(clippy::cast_possible_truncation, reason = "the two halves of `bits`")]
-        let (index, seat) = (MsrIndex(bits as u32), ((bits >> 32) as u16).checked_sub(2));
-        Key { index, seat: seat.map(SeatId) }
+        let (index, slot) = (MsrIndex(bits as u32), ((bits >> 32) as u16).checked_sub(2));
+        Key { index, slot: slot.map(SlotId) }
     }
 }
 
@@ -138,9 +138,9 @@ impl Key {
 pub(crate) struct Counters {
     rows: Box<[Row]>,
     used: AtomicU64,
-    /// For what has no row of its own, by seat, so that no guest can hide a
+    /// For what has no row of its own, by slot, so that no guest can hide a
     /// plugin by filling the table.
-    seats: Box<[Row]>,
+    slots: Box<[Row]>,
     /// The same for the policy.
     policy: Row,
 }
@@ -163,7 +163,7 @@ pub(crate) struct Row {
 /// each gets this with its first access.
 #[derive(Default)]
 struct Cost {
-    latency: Recorder,
+    latency: Histogram,
     fuel: AtomicU64,
     metered: AtomicU64,
 }
@@ -187,20 +187,20 @@ impl Sample {
 }
 
 impl Counters {
-    pub(crate) fn new(seats: usize) -> Self {
+    pub(crate) fn new(slots: usize) -> Self {
         let rows = |count| std::iter::repeat_with(Row::default).take(count).collect();
         Counters {
             rows: rows(ROWS),
             used: AtomicU64::new(0),
-            seats: rows(seats),
+            slots: rows(slots),
             policy: Row::default(),
         }
     }
 
     /// The row for an MSR and who answers it; a shared one when all are taken.
     #[inline]
-    pub(crate) fn row(&self, index: MsrIndex, seat: Option<SeatId>) -> &Row {
-        let key = Key { index, seat }.bits();
+    pub(crate) fn row(&self, index: MsrIndex, slot: Option<SlotId>) -> &Row {
+        let key = Key { index, slot }.bits();
         // Fibonacci hashing: neighbouring MSRs spread over the table.
         let home = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % ROWS;
         match self.rows.get(home) {
@@ -225,24 +225,24 @@ impl Counters {
                 _ => {}
             }
         }
-        self.without_msr(Key::from_bits(key).seat)
+        self.without_msr(Key::from_bits(key).slot)
     }
 
     /// The row for what has no MSR, or whose MSR has no row.
-    pub(crate) fn without_msr(&self, seat: Option<SeatId>) -> &Row {
-        let row = seat.and_then(|seat| self.seats.get(usize::from(seat.0)));
+    pub(crate) fn without_msr(&self, slot: Option<SlotId>) -> &Row {
+        let row = slot.and_then(|slot| self.slots.get(usize::from(slot.0)));
         row.unwrap_or(&self.policy)
     }
 
     /// All rows, with whom they count.
-    fn rows(&self) -> impl Iterator<Item = (Option<MsrIndex>, Option<SeatId>, &Row)> {
+    fn rows(&self) -> impl Iterator<Item = (Option<MsrIndex>, Option<SlotId>, &Row)> {
         let of_msrs = self.rows.iter().map(|row| {
-            let Key { index, seat } = Key::from_bits(row.key.load(Relaxed));
-            (Some(index), seat, row)
+            let Key { index, slot } = Key::from_bits(row.key.load(Relaxed));
+            (Some(index), slot, row)
         });
-        let seats = (0..).map(SeatId).zip(&self.seats);
-        let of_seats = seats.map(|(seat, row)| (None, Some(seat), row));
-        of_msrs.chain(of_seats).chain([(None, None, &self.policy)])
+        let slots = (0..).map(SlotId).zip(&self.slots);
+        let of_slots = slots.map(|(slot, row)| (None, Some(slot), row));
+        of_msrs.chain(of_slots).chain([(None, None, &self.policy)])
     }
 }
 
@@ -332,7 +332,7 @@ mod tests {
     fn counts_are_summed_over_vcpus() {
         let metrics = metrics(2);
         for counters in &metrics.vcpus {
-            counters.row(MsrIndex(0x10a), Some(SeatId(0))).count(MsrOp::Read);
+            counters.row(MsrIndex(0x10a), Some(SlotId(0))).count(MsrOp::Read);
             counters.row(MsrIndex(0x10a), None).count(MsrOp::Write(0));
         }
         let rows = metrics.msrs();
@@ -360,8 +360,8 @@ mod tests {
             for index in 0..10_000 {
                 counters.row(MsrIndex(index), None).count(MsrOp::Read);
             }
-            counters.row(MsrIndex(0x10a), Some(SeatId(1))).count(MsrOp::Read);
-            counters.without_msr(Some(SeatId(0))).count_failure();
+            counters.row(MsrIndex(0x10a), Some(SlotId(1))).count(MsrOp::Read);
+            counters.without_msr(Some(SlotId(0))).count_failure();
         }
         let rows = metrics.msrs();
         let last: Vec<_> =
@@ -393,7 +393,7 @@ mod tests {
         for (counters, (weight, nanos, fuel)) in
             metrics.vcpus.iter().zip([(1, 300, Some(30)), (2, 150, None)])
         {
-            let row = counters.row(MsrIndex(0x10a), Some(SeatId(0)));
+            let row = counters.row(MsrIndex(0x10a), Some(SlotId(0)));
             row.count(MsrOp::Read);
             let taken = Duration::from_nanos(nanos);
             row.cost(&Sample { began: Instant::now(), weight, taken, fuel });

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use wasmsr_interface::{MsrAccess, VcpuId};
 
 use crate::claims::Answers;
-use crate::contrast::{Effects, Occasion, Shown, Subject, alike};
+use crate::difference::{Effects, Occasion, Shown, Subject, alike};
 use crate::error::StartError;
-use crate::msr::SeatId;
+use crate::msr::SlotId;
 use crate::plugin::{Plugin, Scope};
-use crate::record::tape::{self, Piece};
-use crate::record::{HostCall, prompt};
-use crate::seat::{Seat, SeatPlan, Verdict};
+use crate::record::call_log::{self, CallLog};
+use crate::record::{HostCall, replay_host};
+use crate::slot::{Slot, SlotPlan, Verdict};
 
 /// Differences that are kept as examples, of different subjects.
 const MOST_EXAMPLES: usize = 16;
@@ -29,7 +29,7 @@ pub(crate) struct ShadowPlan {
     pub(crate) plugin: Arc<Plugin>,
     /// The plugin in charge.
     pub(crate) of: Arc<str>,
-    pub(crate) seats: Vec<SeatPlan>,
+    pub(crate) slots: Vec<SlotPlan>,
     pub(crate) answers: Arc<Answers>,
 }
 
@@ -37,7 +37,7 @@ impl ShadowPlan {
     /// The VM's, if any of its instances is: it then sees accesses in the order
     /// in which the plugin in charge does.
     pub(crate) fn scope(&self) -> Scope {
-        match self.seats.iter().any(|seat| seat.scope == Scope::Vm) {
+        match self.slots.iter().any(|slot| slot.scope == Scope::Vm) {
             true => Scope::Vm,
             false => Scope::Vcpu,
         }
@@ -144,16 +144,16 @@ pub(crate) struct Follower {
     pub(crate) of: Arc<str>,
     /// As [`ShadowPlan::scope`].
     pub(crate) scope: Scope,
-    /// The seats of the plugin in charge.
-    pub(crate) leaders: Vec<SeatId>,
+    /// The slots of the plugin in charge.
+    pub(crate) leaders: Vec<SlotId>,
     pub(crate) answers: Arc<Answers>,
-    pub(crate) seats: Box<[Seat]>,
+    pub(crate) slots: Box<[Slot]>,
     pub(crate) tally: Arc<Tally>,
 }
 
 /// An access that a plugin was put.
 pub(crate) struct Asked {
-    pub(crate) seat: SeatId,
+    pub(crate) slot: SlotId,
     pub(crate) verdict: Verdict,
     /// What it used, where that is known.
     pub(crate) fuel: Option<u64>,
@@ -185,12 +185,12 @@ impl Shadows {
         scope: Scope,
         asked: &Asked,
         access: MsrAccess,
-        piece: &Piece,
+        log: &CallLog,
         took: Duration,
         vcpu: VcpuId,
     ) {
-        for follower in self.of_scope(scope).filter(|f| f.leaders.contains(&asked.seat)) {
-            follower.follow(asked, access, piece, took, vcpu);
+        for follower in self.of_scope(scope).filter(|f| f.leaders.contains(&asked.slot)) {
+            follower.follow(asked, access, log, took, vcpu);
         }
     }
 
@@ -201,19 +201,19 @@ impl Shadows {
         &mut self,
         scope: Scope,
         now: u64,
-        piece: &Piece,
+        log: &CallLog,
         vcpu: VcpuId,
     ) -> Option<u64> {
-        self.of_scope(scope).filter_map(|follower| follower.wake(now, piece, vcpu)).min()
+        self.of_scope(scope).filter_map(|follower| follower.wake(now, log, vcpu)).min()
     }
 
     /// Brings the shadows to their state after a reset of the guest, at which
     /// the plugins in charge made these host calls.
-    pub(crate) fn reset(&mut self, piece: &Piece, vcpu: VcpuId) {
+    pub(crate) fn reset(&mut self, log: &CallLog, vcpu: VcpuId) {
         for follower in &mut self.0 {
-            let seats = &mut follower.seats;
-            let reset = || seats.iter_mut().map(|seat| u64::from(seat.reset(vcpu))).sum::<u64>();
-            let (failures, changes) = beside(piece.of(&follower.of), reset);
+            let slots = &mut follower.slots;
+            let reset = || slots.iter_mut().map(|slot| u64::from(slot.reset(vcpu))).sum::<u64>();
+            let (failures, changes) = beside(log.of(&follower.of), reset);
             follower.tally.sums().counts.failures += failures;
             follower.tally.changed(Occasion::Reset(vcpu), changes);
         }
@@ -229,14 +229,14 @@ impl Follower {
         &mut self,
         asked: &Asked,
         access: MsrAccess,
-        piece: &Piece,
+        log: &CallLog,
         took: Duration,
         vcpu: VcpuId,
     ) {
         let began = Instant::now();
         let occasion = Occasion::Access(access, vcpu);
         let shown = Shown(&asked.verdict);
-        let Some(seat) = self.seat(access).and_then(|id| self.seats.get_mut(usize::from(id.0)))
+        let Some(slot) = self.slot(access).and_then(|id| self.slots.get_mut(usize::from(id.0)))
         else {
             let mut sums = self.tally.sums();
             sums.counts.accesses += 1;
@@ -244,7 +244,7 @@ impl Follower {
             return self.tally.tell(sums, occasion, &shown, &"does not claim it");
         };
         let ((own, fuel), changes) =
-            beside(piece.of(&self.of), || seat.answer_metered(access, vcpu, None));
+            beside(log.of(&self.of), || slot.answer_metered(access, vcpu, None));
         let added = began.elapsed();
 
         let mut sums = self.tally.sums();
@@ -268,11 +268,11 @@ impl Follower {
         }
     }
 
-    fn wake(&mut self, now: u64, piece: &Piece, vcpu: VcpuId) -> Option<u64> {
+    fn wake(&mut self, now: u64, log: &CallLog, vcpu: VcpuId) -> Option<u64> {
         let began = Instant::now();
-        let seats = &mut self.seats;
-        let wake = || seats.iter_mut().map(|seat| seat.wake(now, vcpu)).collect::<Vec<_>>();
-        let (woken, changes) = beside(piece.of(&self.of), wake);
+        let slots = &mut self.slots;
+        let wake = || slots.iter_mut().map(|slot| slot.wake(now, vcpu)).collect::<Vec<_>>();
+        let (woken, changes) = beside(log.of(&self.of), wake);
         let failed = woken.iter().map(|woken| u64::from(woken.failed));
         let mut sums = self.tally.sums();
         sums.counts.failures += failed.sum::<u64>();
@@ -283,19 +283,19 @@ impl Follower {
     }
 
     /// Whose turn it is in the shadow, as the engine asks plugins.
-    fn seat(&self, access: MsrAccess) -> Option<SeatId> {
+    fn slot(&self, access: MsrAccess) -> Option<SlotId> {
         self.answers.asked(access).next()
     }
 }
 
 /// Has a shadow do what the plugin in charge has done, with its replies. Says
 /// what each changed, if that is not the same.
-pub(crate) fn beside<R>(prompt: Piece, f: impl FnOnce() -> R) -> (R, Option<Changes>) {
-    let in_charge: Vec<HostCall> = prompt.effects().cloned().collect();
-    let (result, _) = prompt::with(prompt.calls, f);
-    let own = tape::take();
+pub(crate) fn beside<R>(replies: CallLog, f: impl FnOnce() -> R) -> (R, Option<Changes>) {
+    let in_charge: Vec<HostCall> = replies.effects().cloned().collect();
+    let (result, _) = replay_host::with(replies.calls, f);
+    let own = call_log::take();
     let shadow: Vec<HostCall> = own.effects().cloned().collect();
-    let is_same = agree((&in_charge, prompt.cut), (&shadow, own.cut));
+    let is_same = agree((&in_charge, replies.cut), (&shadow, own.cut));
     (result, (!is_same).then_some(Changes { in_charge, shadow }))
 }
 

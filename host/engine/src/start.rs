@@ -4,30 +4,30 @@ use std::sync::{Arc, Mutex};
 
 use wasmsr_interface::{Host, VcpuId};
 
-use crate::contrast::Occasion;
+use crate::difference::Occasion;
 use crate::dispatch::VcpuDispatch;
 use crate::engine::{Engine, Started, intercepts};
 use crate::error::StartError;
 use crate::metrics::{Counters, Metrics};
-use crate::msr::SeatId;
+use crate::msr::SlotId;
+use crate::observers::Observers;
+use crate::order_lock::OrderLock;
 use crate::plugin::{Scope, Surroundings};
-use crate::record::prompt::PromptedHost;
-use crate::record::tape::{self, Piece, TapedHost};
+use crate::read_only_host::ReadOnlyHost;
+use crate::record::call_log::{self, CallLog, LoggingHost};
+use crate::record::replay_host::ReplayHost;
 use crate::record::{BootPlugin, ENGINE, Recorder, boot_line};
 use crate::report::Reports;
-use crate::seat::{Seat, SeatPlan, Sitter};
 use crate::shadow::{Follower, ShadowPlan, ShadowTallies, Shadows, Tally, beside};
-use crate::turns::Turns;
-use crate::unanswered::Unanswered;
-use crate::watch::Watch;
-use crate::withheld::WithheldHost;
+use crate::slot::{Slot, SlotPlan, SupervisedInstance};
+use crate::unhandled_log::UnhandledLog;
 
 /// The host as each plugin, by its name, is to see it.
 pub(crate) type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;
 
 /// Starts plugins that a guest will use: recorded, and with their shadows. A
 /// shadow that does not start is left out.
-pub(crate) fn with_onlookers(
+pub(crate) fn with_observers(
     engine: &Engine,
     host: &Arc<dyn Host>,
     vcpus: u32,
@@ -41,11 +41,7 @@ pub(crate) fn with_onlookers(
 }
 
 /// Starts everything, to learn whether it does.
-pub(crate) fn rehearse(
-    engine: &Engine,
-    host: &Arc<dyn Host>,
-    vcpus: u32,
-) -> Result<(), StartError> {
+pub(crate) fn dry_run(engine: &Engine, host: &Arc<dyn Host>, vcpus: u32) -> Result<(), StartError> {
     let (_, absent) = all(engine, host, vcpus, None)?;
     absent.into_iter().next().map_or(Ok(()), Err)
 }
@@ -61,13 +57,14 @@ fn all(
         let started = plugins(engine, &|_| host.clone(), vcpus, &mut |_| ())?;
         return Ok((started, Vec::new()));
     }
-    tape::take();
-    let taped =
-        |name: &Arc<str>| -> Arc<dyn Host> { Arc::new(TapedHost::new(host.clone(), name.clone())) };
+    call_log::take();
+    let logged = |name: &Arc<str>| -> Arc<dyn Host> {
+        Arc::new(LoggingHost::new(host.clone(), name.clone()))
+    };
     let mut ends = Vec::new();
     let mut started =
-        plugins(engine, &taped, vcpus, &mut |scope| ends.push((scope, tape::length())))?;
-    let inits = Inits { all: tape::take(), ends };
+        plugins(engine, &logged, vcpus, &mut |scope| ends.push((scope, call_log::length())))?;
+    let inits = Inits { all: call_log::take(), ends };
     let mut shadows = start_shadows(engine, host, vcpus, &inits);
     started.shadows = ShadowTallies(shadows.tallies);
     if let Some(recorder) = recorder {
@@ -75,11 +72,11 @@ fn all(
         recorder.boot(boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile));
         recorder.start(inits.all);
     }
-    let turns = Turns::new(engine, recorder);
+    let order_lock = OrderLock::new(engine, recorder);
     for vcpu in started.vcpus.iter_mut().rev() {
-        vcpu.watch = Some(Box::new(Watch {
+        vcpu.observers = Some(Box::new(Observers {
             recorder: recorder.cloned(),
-            turns: turns.clone(),
+            order_lock: order_lock.clone(),
             shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),
             host: host.clone(),
             names: engine.answers.names.clone(),
@@ -103,17 +100,18 @@ pub(crate) fn plugins(
         intercepts: intercepts.clone(),
         vcpus,
     };
-    let mut sitter = |plan: &SeatPlan, scope| {
-        let sitter = Sitter::new(&plan.plugin, &surroundings(&plan.plugin.name), scope)
-            .map_err(|error| StartError::of(&plan.plugin, &error));
+    let mut instance = |plan: &SlotPlan, scope| {
+        let instance =
+            SupervisedInstance::new(&plan.plugin, &surroundings(&plan.plugin.name), scope)
+                .map_err(|error| StartError::of(&plan.plugin, &error));
         initialised(scope);
-        sitter
+        instance
     };
-    let shared = shared_seats(&engine.seats, &mut sitter)?;
+    let shared = shared_slots(&engine.slots, &mut instance)?;
     let own = surroundings(&ENGINE.into());
     let switches =
         engine.plugins.iter().any(|plugin| plugin.held.intercept).then(|| intercepts.clone());
-    let unanswered = Unanswered::new();
+    let unhandled_log = UnhandledLog::new();
     let metrics = Metrics { vcpus: Vec::new(), plugins: engine.answers.names.clone() };
     let mut started = Started {
         vcpus: Vec::new(),
@@ -122,19 +120,19 @@ pub(crate) fn plugins(
         shadows: ShadowTallies::default(),
     };
     for vcpu in (0..vcpus).map(VcpuId) {
-        let counters = Arc::new(Counters::new(engine.seats.len()));
+        let counters = Arc::new(Counters::new(engine.slots.len()));
         started.metrics.vcpus.push(counters.clone());
         started.vcpus.push(VcpuDispatch {
             vcpu,
             answers: engine.answers.clone(),
-            seats: seats_of(vcpu, &engine.seats, &shared, &mut sitter)?,
+            slots: slots_of(vcpu, &engine.slots, &shared, &mut instance)?,
             policy: engine.policy.clone(),
             counters,
-            unanswered: unanswered.clone(),
+            unhandled_log: unhandled_log.clone(),
             vm: own.clone(),
             switches: switches.clone(),
             reports: started.reports.clone(),
-            watch: None,
+            observers: None,
         });
     }
     Ok(started)
@@ -153,7 +151,7 @@ pub(crate) fn boot_plugins(engine: &Engine) -> Vec<BootPlugin> {
 
 /// The host calls of plugins while they started, one instance after the other.
 struct Inits {
-    all: Piece,
+    all: CallLog,
     /// Whose instance it was, and where its calls end.
     ends: Vec<(Option<VcpuId>, usize)>,
 }
@@ -161,8 +159,8 @@ struct Inits {
 impl Inits {
     /// What the instance of `plugin` for this vCPU was told, or all its
     /// instances, if it has another scope.
-    fn told(&self, plugin: &str, scope: Option<VcpuId>) -> Piece {
-        let mut own = Piece { calls: Vec::new(), cut: self.all.cut };
+    fn told(&self, plugin: &str, scope: Option<VcpuId>) -> CallLog {
+        let mut own = CallLog { calls: Vec::new(), cut: self.all.cut };
         let mut start = 0;
         for &(whose, end) in &self.ends {
             if whose == scope {
@@ -219,24 +217,24 @@ fn start_shadow(
     vm: &Surroundings,
     inits: &Inits,
 ) -> Result<Vec<Follower>, StartError> {
-    let mut sitter = |seat: &SeatPlan, scope| {
-        let start = || Sitter::new(&seat.plugin, vm, scope);
-        let (sitter, changes) = beside(inits.told(&plan.of, scope), start);
-        let sitter = sitter.map_err(|error| StartError::of(&seat.plugin, &error))?;
+    let mut instance = |slot: &SlotPlan, scope| {
+        let start = || SupervisedInstance::new(&slot.plugin, vm, scope);
+        let (instance, changes) = beside(inits.told(&plan.of, scope), start);
+        let instance = instance.map_err(|error| StartError::of(&slot.plugin, &error))?;
         tally.changed(Occasion::Start(scope), changes);
-        Ok(sitter)
+        Ok(instance)
     };
-    let shared = shared_seats(&plan.seats, &mut sitter)?;
-    let leaders = (0..).map(SeatId).zip(engine.answers.names.iter());
-    let leaders: Vec<SeatId> =
-        leaders.filter(|(_, name)| **name == plan.of).map(|(seat, _)| seat).collect();
+    let shared = shared_slots(&plan.slots, &mut instance)?;
+    let leaders = (0..).map(SlotId).zip(engine.answers.names.iter());
+    let leaders: Vec<SlotId> =
+        leaders.filter(|(_, name)| **name == plan.of).map(|(slot, _)| slot).collect();
     let follower = |vcpu| {
         Ok(Follower {
             of: plan.of.clone(),
             scope: plan.scope(),
             leaders: leaders.clone(),
             answers: plan.answers.clone(),
-            seats: seats_of(vcpu, &plan.seats, &shared, &mut sitter)?,
+            slots: slots_of(vcpu, &plan.slots, &shared, &mut instance)?,
             tally: tally.clone(),
         })
     };
@@ -246,36 +244,37 @@ fn start_shadow(
 /// A host that tells a shadow what it told the plugin in charge, and that it
 /// cannot change.
 fn shadow_surroundings(plan: &ShadowPlan, host: &Arc<dyn Host>, vcpus: u32) -> Surroundings {
-    let withheld: Arc<dyn Host> = Arc::new(WithheldHost(host.clone()));
-    let prompted: Arc<dyn Host> = Arc::new(PromptedHost::new(plan.of.clone(), withheld));
-    let host = Arc::new(TapedHost::new(prompted, plan.plugin.name.clone()));
+    let read_only: Arc<dyn Host> = Arc::new(ReadOnlyHost(host.clone()));
+    let replay_host: Arc<dyn Host> = Arc::new(ReplayHost::new(plan.of.clone(), read_only));
+    let host = Arc::new(LoggingHost::new(replay_host, plan.plugin.name.clone()));
     Surroundings { host, intercepts: intercepts(std::slice::from_ref(&plan.plugin)), vcpus }
 }
 
-type NewSitter<'a> = &'a mut dyn FnMut(&SeatPlan, Option<VcpuId>) -> Result<Sitter, StartError>;
+type NewInstance<'a> =
+    &'a mut dyn FnMut(&SlotPlan, Option<VcpuId>) -> Result<SupervisedInstance, StartError>;
 
-/// The VM's own instances, in the places of their seats.
-fn shared_seats(
-    plans: &[SeatPlan],
-    sitter: NewSitter<'_>,
-) -> Result<Vec<Option<Arc<Mutex<Sitter>>>>, StartError> {
+/// The VM's own instances, in the places of their slots.
+fn shared_slots(
+    plans: &[SlotPlan],
+    instance: NewInstance<'_>,
+) -> Result<Vec<Option<Arc<Mutex<SupervisedInstance>>>>, StartError> {
     let shared = plans.iter().map(|plan| match plan.scope {
-        Scope::Vm => sitter(plan, None).map(|sitter| Some(Arc::new(Mutex::new(sitter)))),
+        Scope::Vm => instance(plan, None).map(|instance| Some(Arc::new(Mutex::new(instance)))),
         Scope::Vcpu => Ok(None),
     });
     shared.collect()
 }
 
-/// A vCPU's row of seats.
-fn seats_of(
+/// A vCPU's row of slots.
+fn slots_of(
     vcpu: VcpuId,
-    plans: &[SeatPlan],
-    shared: &[Option<Arc<Mutex<Sitter>>>],
-    sitter: NewSitter<'_>,
-) -> Result<Box<[Seat]>, StartError> {
-    let seats = plans.iter().zip(shared).map(|(plan, shared)| match shared {
-        Some(shared) => Ok(Seat::Shared(shared.clone())),
-        None => sitter(plan, Some(vcpu)).map(Seat::Own),
+    plans: &[SlotPlan],
+    shared: &[Option<Arc<Mutex<SupervisedInstance>>>],
+    instance: NewInstance<'_>,
+) -> Result<Box<[Slot]>, StartError> {
+    let slots = plans.iter().zip(shared).map(|(plan, shared)| match shared {
+        Some(shared) => Ok(Slot::Shared(shared.clone())),
+        None => instance(plan, Some(vcpu)).map(Slot::Own),
     });
-    seats.collect()
+    slots.collect()
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use wasmsr_engine::plugin::Manifest;
 use wasmsr_engine::profile::PluginConfig;
-use wasmsr_engine::record::{Access, Boot, ENGINE, End, Line, Op, PluginCall};
+use wasmsr_engine::record::{AccessLine, BootLine, ENGINE, EndLine, Line, Op, PluginCall};
 use wasmsr_engine::{LoadOptions, Profile};
 use wasmsr_interface::Direction;
 
@@ -28,15 +28,15 @@ pub(super) struct Rerun {
     /// How many more there are.
     pub(super) more: u64,
     /// Host calls that were not recorded.
-    pub(super) unprompted: u64,
+    pub(super) unmatched: u64,
 }
 
 /// Runs a recording with the subject and the plugins beside it, as a trace is
 /// run. With `bless` the answers that differ are written into it.
 pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun, Failure> {
-    let mut rerun = Rerun { differences: Vec::new(), more: 0, unprompted: 0 };
+    let mut rerun = Rerun { differences: Vec::new(), more: 0, unmatched: 0 };
     let mut blessed = bless.then(|| NewRecording::begin(path)).transpose()?;
-    let engine_of = |boot: &Boot| {
+    let engine_of = |boot: &BootLine| {
         let mut profile = Profile::parse(&boot.profile, &boot.text)?;
         for plugin in &mut profile.plugins {
             plugin.path = subject.beside().join(plugin.path.file_name().unwrap_or_default());
@@ -47,7 +47,7 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
         load(profile, boot, &LoadOptions::default())
     };
     let mut tested = Vec::new();
-    rerun.unprompted = run(path, engine_of, &mut |step| {
+    rerun.unmatched = run(path, engine_of, &mut |step| {
         if let Line::Boot(boot) = step.was {
             tested = boot.plugins.iter().map(|plugin| plugin.name.clone()).collect();
         }
@@ -74,8 +74,9 @@ fn plainly(Failure { code, error }: Failure) -> Failure {
 fn passed_on(step: &Step<'_>, tested: &[String]) -> Option<Line> {
     let (Line::Access(was), Line::Access(came)) = (step.was, step.came) else { return None };
     let other = was.plugin.as_ref().is_some_and(|plugin| !tested.contains(plugin));
-    (other && came.plugin.is_none())
-        .then(|| Line::Access(Access { calls: came.calls.clone(), cut: came.cut, ..was.clone() }))
+    (other && came.plugin.is_none()).then(|| {
+        Line::Access(AccessLine { calls: came.calls.clone(), cut: came.cut, ..was.clone() })
+    })
 }
 
 impl Rerun {
@@ -233,12 +234,12 @@ impl Only {
                 Line::Wake(wake)
             }
             Line::Dropped(dropped) => Line::Dropped(dropped),
-            Line::End(end) => Line::End(End { lines: self.lines, ..end }),
+            Line::End(end) => Line::End(EndLine { lines: self.lines, ..end }),
         }))
     }
 
     /// The boot as if its profile had this plugin alone.
-    fn boot(&mut self, mut boot: Boot) -> anyhow::Result<Boot> {
+    fn boot(&mut self, mut boot: BootLine) -> anyhow::Result<BootLine> {
         let Some(own) = boot.plugins.iter().find(|plugin| plugin.name == self.name) else {
             let names: Vec<String> =
                 boot.plugins.iter().map(|plugin| plain(&plugin.name)).collect();
@@ -275,7 +276,7 @@ impl Only {
 
     /// What the policy decided, the plugin may have passed on, and so it has
     /// what it claims and a later plugin answered.
-    fn was_asked(&self, access: &Access) -> bool {
+    fn was_asked(&self, access: &AccessLine) -> bool {
         let direction = match access.op {
             Op::Read => Direction::Read,
             Op::Write => Direction::Write,

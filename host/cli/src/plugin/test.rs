@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::{self, Difference, Trace};
+use wasmsr_engine::script::{self, Difference, Trace};
 
 use super::recorded::{self, Kept, Rerun};
 use super::subject::Subject;
@@ -155,13 +155,13 @@ fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
         Ok(texts) => texts,
         Err(error) => return Verdict::Broken { why: format!("{error:#}") },
     };
-    let all = trace::differences(&text, &answered);
+    let all = script::differences(&text, &answered);
     let more = all.len().saturating_sub(MOST_DIFFERENCES) as u64;
     let differences: Vec<Line> = all.into_iter().take(MOST_DIFFERENCES).map(Line::from).collect();
     match (differences.is_empty(), answers) {
         (true, _) => Verdict::Passed,
         (false, Answers::Compare) => Verdict::Failed { differences, more },
-        (false, Answers::Bless) => match replace(path, &trace::blessed(&text, &answered)) {
+        (false, Answers::Bless) => match replace(path, &script::blessed(&text, &answered)) {
             Ok(()) => Verdict::Blessed { differences, more },
             Err(error) => Verdict::Broken { why: format!("cannot write it: {error}") },
         },
@@ -180,14 +180,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 /// A recording of a guest: its accesses with the answers of then.
 fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
-    let Rerun { differences, more, unprompted } =
+    let Rerun { differences, more, unmatched } =
         match recorded::rerun(path, subject, answers == Answers::Bless) {
             Ok(rerun) => rerun,
             Err(failure) => return Verdict::Broken { why: format!("{:#}", failure.error) },
         };
-    if unprompted > 0 {
+    if unmatched > 0 {
         tracing::warn!(
-            "{}: {unprompted} host calls were not recorded and were answered with what was last \
+            "{}: {unmatched} host calls were not recorded and were answered with what was last \
              known",
             path.display()
         );

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use wasmsr_engine::record::{Boot, Line, Replay};
+use wasmsr_engine::record::{BootLine, Line, Replay};
 use wasmsr_engine::{Engine, LoadOptions, Profile};
 
 use crate::exit::Failure;
@@ -14,7 +14,7 @@ use crate::recording::{Read, Recording};
 /// decides who yields to the kernel. Shadows have no part in answers.
 pub(crate) fn load(
     mut profile: Profile,
-    boot: &Boot,
+    boot: &BootLine,
     options: &LoadOptions,
 ) -> anyhow::Result<Engine> {
     let kernel = boot.kernel.as_deref().and_then(|kernel| kernel.parse().ok());
@@ -36,18 +36,18 @@ pub(crate) struct Step<'a> {
 /// reply to.
 pub(crate) fn run(
     path: &Path,
-    mut engine_of: impl FnMut(&Boot) -> anyhow::Result<Engine>,
+    mut engine_of: impl FnMut(&BootLine) -> anyhow::Result<Engine>,
     seen: &mut dyn FnMut(Step<'_>) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let mut replay: Option<Replay> = None;
-    let mut unprompted = 0;
+    let mut unmatched = 0;
     let recording = Recording::open(path)?;
     let name = recording.name().to_owned();
     for read in recording {
         let Read { number, line: was, .. } = read?;
         let at = || format!("recording {name}, line {number}");
         if let Line::Boot(boot) = &was {
-            unprompted += replay.map_or(0, |replay| replay.unprompted());
+            unmatched += replay.map_or(0, |replay| replay.unmatched());
             let engine = engine_of(boot).with_context(at).map_err(Failure::input)?;
             replay = Some(Replay::new(Arc::new(engine)));
         }
@@ -58,5 +58,5 @@ pub(crate) fn run(
         let came = replay.step(&was).with_context(at).map_err(Failure::input)?;
         seen(Step { number, was: &was, came: &came })?;
     }
-    Ok(unprompted + replay.map_or(0, |replay| replay.unprompted()))
+    Ok(unmatched + replay.map_or(0, |replay| replay.unmatched()))
 }

@@ -7,7 +7,7 @@ mod answer;
 use anyhow::{anyhow, bail};
 use serde::Serialize;
 use wasmsr_engine::plugin::ModuleError;
-use wasmsr_engine::record::{Boot, Line};
+use wasmsr_engine::record::{BootLine, Line};
 use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
 use wasmsr_interface::MsrIndex;
 
@@ -30,7 +30,7 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
         report.add(&step);
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(step.came))
     });
-    report.unprompted = run?;
+    report.unmatched = run?;
     if let Some(blessed) = blessed.filter(|_| report.differs() || report.other_plugins) {
         blessed.replace()?;
         report.blessed = true;
@@ -44,7 +44,11 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
 }
 
 /// The plugins of the profile that the user named, or those of the boot.
-fn engine_of(boot: &Boot, args: &args::Replay, options: &LoadOptions) -> anyhow::Result<Engine> {
+fn engine_of(
+    boot: &BootLine,
+    args: &args::Replay,
+    options: &LoadOptions,
+) -> anyhow::Result<Engine> {
     match &args.profile {
         Some(path) => load(Profile::read(path)?, boot, options),
         None => load(recorded(boot)?, boot, options).map_err(with_a_way_out),
@@ -54,7 +58,7 @@ fn engine_of(boot: &Boot, args: &args::Replay, options: &LoadOptions) -> anyhow:
 /// The profile of a boot, with no other plugin than those that ran. The
 /// recording may be a stranger's: a path in it is not reason enough to run a
 /// file.
-fn recorded(boot: &Boot) -> anyhow::Result<Profile> {
+fn recorded(boot: &BootLine) -> anyhow::Result<Profile> {
     let mut profile = Profile::parse(&boot.profile, &boot.text)?;
     profile.plugins.retain_mut(|plugin| {
         let mut ran = boot.plugins.iter();
@@ -93,7 +97,7 @@ struct Report {
     /// Boots at whose start they did.
     different_starts: u64,
     /// Host calls that the recording has no reply to.
-    unprompted: u64,
+    unmatched: u64,
     /// Accesses that the recording lacks.
     dropped: u64,
     /// Accesses whose host calls are not all there.
@@ -125,7 +129,7 @@ impl Report {
             different: 0,
             different_timers: 0,
             different_starts: 0,
-            unprompted: 0,
+            unmatched: 0,
             dropped: 0,
             cut: 0,
             blessed: false,
@@ -193,7 +197,7 @@ impl Report {
         );
         note(self.cut, "accesses have more host calls than the recording holds");
         note(
-            self.unprompted,
+            self.unmatched,
             "host calls were not recorded and were answered with what was last known",
         );
         if self.differences.is_empty() {

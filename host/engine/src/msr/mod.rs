@@ -4,5 +4,5 @@
 mod map;
 mod policy;
 
-pub use map::{Claim, MsrMap, SeatId};
+pub use map::{Claim, MsrMap, SlotId};
 pub use policy::{Policy, PolicyAction, PolicyOverride};

@@ -22,7 +22,7 @@ use super::module::ModuleError;
 
 /// One import that ABI 1 offers.
 #[derive(Debug, Clone, Copy)]
-pub struct HostCall {
+pub struct Import {
     /// Name within the import module `wasmsr`.
     pub name: &'static str,
     /// Its type, with names of the parameters.
@@ -35,15 +35,15 @@ pub struct HostCall {
     pub meaning: &'static str,
 }
 
-impl HostCall {
-    /// Its type as Wasm knows it: [`HostCall::signature`] without the names.
+impl Import {
+    /// Its type as Wasm knows it: [`Import::signature`] without the names.
     pub fn ty(&self) -> String {
         without_names(self.signature)
     }
 }
 
 /// All host calls.
-pub const HOST_CALLS: &[HostCall] = &[
+pub const IMPORTS: &[Import] = &[
     free(
         "outcome",
         "(kind: i32) -> ()",
@@ -195,8 +195,8 @@ const fn free(
     signature: &'static str,
     fuel: Fuel,
     meaning: &'static str,
-) -> HostCall {
-    HostCall { name, signature, capability: None, fuel, meaning }
+) -> Import {
+    Import { name, signature, capability: None, fuel, meaning }
 }
 
 const fn behind(
@@ -205,15 +205,15 @@ const fn behind(
     signature: &'static str,
     fuel: Fuel,
     meaning: &'static str,
-) -> HostCall {
-    HostCall { name, signature, capability: Some(capability), fuel, meaning }
+) -> Import {
+    Import { name, signature, capability: Some(capability), fuel, meaning }
 }
 
 /// What the host call of this name costs; found out when wasmsr is compiled,
 /// which fails for a name that the table does not have.
 #[expect(clippy::panic, reason = "only the compiler calls it")]
 pub(super) const fn fuel_of(name: &str) -> Fuel {
-    let mut calls = HOST_CALLS;
+    let mut calls = IMPORTS;
     while let [call, others @ ..] = calls {
         if same(call.name.as_bytes(), name.as_bytes()) {
             return call.fuel;
@@ -323,7 +323,7 @@ pub const EXPORTS: &[Export] = &[
 
 /// The names, for errors.
 pub(super) fn names() -> impl Display {
-    HOST_CALLS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
+    IMPORTS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
 }
 
 /// Holds imports and exports against the ABI.
@@ -364,7 +364,7 @@ fn check_export(module: &Module, export: &Export, why: Option<String>) -> Result
 
 fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
     for import in module.imports() {
-        let call = HOST_CALLS
+        let call = IMPORTS
             .iter()
             .find(|call| import.module() == "wasmsr" && call.name == import.name())
             .ok_or_else(|| ModuleError::NoImport {

@@ -287,7 +287,7 @@ impl<T: FromStr<Err = ParseCapabilityError>> de::Visitor<'_> for Parsed<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::{HOST_CALLS, limits};
+    use crate::plugin::{IMPORTS, limits};
 
     fn asked(text: &str) -> Capability {
         text.parse().unwrap()
@@ -318,7 +318,7 @@ mod tests {
             assert!(!form.starts_with("host-file") || gives.contains(&limit), "{gives}");
             documented.push(form.split(':').next().unwrap());
         }
-        let mut needed: Vec<_> = HOST_CALLS.iter().filter_map(|call| call.capability).collect();
+        let mut needed: Vec<_> = IMPORTS.iter().filter_map(|call| call.capability).collect();
         needed.dedup();
         assert_eq!(needed, documented);
         assert!(names().ends_with("`host-file:NAME`, `intercept`, `timer`"));

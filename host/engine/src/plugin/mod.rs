@@ -15,7 +15,7 @@ mod overlap;
 mod places;
 
 pub use abi::{
-    EXPORTS, Export, Fuel, HOST_CALLS, HostCall, Needed, Number, OTHER_NUMBERS, OUTCOMES, REASONS,
+    EXPORTS, Export, Fuel, IMPORTS, Import, Needed, Number, OTHER_NUMBERS, OUTCOMES, REASONS,
 };
 pub use cache::{CacheError, CodeCache};
 #[cfg(test)]

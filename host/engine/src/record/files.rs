@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::call::{HostCall, PluginCall};
-use super::line::Boot;
-use super::tape::TapedCall;
+use super::call_log::LoggedCall;
+use super::line::BootLine;
 use crate::engine::Engine;
 use crate::plugin::Grant;
 use crate::profile::{PluginConfig, Profile};
@@ -16,7 +16,7 @@ use crate::profile::{PluginConfig, Profile};
 pub(super) struct Moved(BTreeMap<(String, PathBuf), PathBuf>);
 
 impl Moved {
-    pub(super) fn between(boot: &Boot, engine: &Engine) -> Self {
+    pub(super) fn between(boot: &BootLine, engine: &Engine) -> Self {
         // One whose profile is not right has nothing to find files by.
         let Ok(recorded) = Profile::parse(&boot.profile, &boot.text) else {
             return Moved::default();
@@ -37,7 +37,7 @@ impl Moved {
     }
 
     /// Recorded calls as the present plugins are to be told them.
-    pub(super) fn taped(&self, calls: &[PluginCall]) -> Vec<TapedCall> {
+    pub(super) fn logged(&self, calls: &[PluginCall]) -> Vec<LoggedCall> {
         let calls = calls.iter().cloned();
         calls
             .map(|PluginCall { plugin, mut call }| {
@@ -46,7 +46,7 @@ impl Moved {
                 {
                     path.clone_from(now);
                 }
-                TapedCall { plugin: plugin.into(), call }
+                LoggedCall { plugin: plugin.into(), call }
             })
             .collect()
     }

@@ -3,20 +3,22 @@
 //! the plugins again, on any machine, with the same result.
 
 mod call;
+pub(crate) mod call_log;
 mod files;
 mod hex;
 mod line;
 mod out;
-pub(crate) mod prompt;
 mod read;
 mod recorder;
 mod replay;
-pub(crate) mod tape;
+pub(crate) mod replay_host;
 
 pub use call::{ENGINE, HostCall, PluginCall, Switch};
 pub use hex::{Bytes, Hex};
-pub use line::{Access, Boot, BootPlugin, Dropped, End, FORMAT, Line, Op, Start, Wake};
+pub use line::{
+    AccessLine, BootLine, BootPlugin, DroppedLine, EndLine, FORMAT, Line, Op, StartLine, WakeLine,
+};
 pub use read::{Lines, RecordingError};
 pub(crate) use recorder::{Answered, Woken, boot_line};
-pub use recorder::{Recorder, Recording, RecordingEnd, Stopped};
+pub use recorder::{Recorder, RecordingEnd, RecordingWriter, Stopped};
 pub use replay::{Replay, ReplayError};

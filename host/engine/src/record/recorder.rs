@@ -14,10 +14,12 @@ use bytesize::ByteSize;
 use wasmsr_interface::{MsrAccess, MsrOp, Outcome, OutcomeKind, VcpuId};
 
 use super::call::{HostCall, PluginCall};
+use super::call_log::{CallLog, LoggedCall, plugin_calls};
 use super::hex::Hex;
-use super::line::{Access, Boot, BootPlugin, Dropped, End, FORMAT, Line, Op, Start, Wake};
+use super::line::{
+    AccessLine, BootLine, BootPlugin, DroppedLine, EndLine, FORMAT, Line, Op, StartLine, WakeLine,
+};
 use super::out::{Out, Tally};
-use super::tape::{Piece, TapedCall, plugin_calls};
 
 /// Accesses and wakes that may wait to be written.
 const ROOM: usize = 1 << 16;
@@ -35,7 +37,7 @@ const SOON: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A recording that is being written.
-pub struct Recording {
+pub struct RecordingWriter {
     recorder: Recorder,
     /// Gives the end once all is written.
     end: Receiver<Option<Stopped>>,
@@ -80,7 +82,7 @@ struct Shared {
     began: Instant,
     boots: AtomicU64,
     /// A boot whose plugins have not started yet.
-    boot: Mutex<Option<Box<Boot>>>,
+    boot: Mutex<Option<Box<BootLine>>>,
     /// Accesses and wakes that there were.
     seen: AtomicU64,
     /// Those that were dropped since a line last had room.
@@ -105,7 +107,7 @@ pub(crate) struct Answered {
     pub(crate) kernel: Option<u64>,
     pub(crate) plugin: Option<Arc<str>>,
     pub(crate) failed: bool,
-    pub(crate) calls: Piece,
+    pub(crate) calls: CallLog,
 }
 
 /// Timers that were served.
@@ -114,19 +116,19 @@ pub(crate) struct Woken {
     pub(crate) began: Instant,
     pub(crate) took: Duration,
     pub(crate) vcpu: VcpuId,
-    pub(crate) calls: Piece,
+    pub(crate) calls: CallLog,
 }
 
 enum Queued {
-    Boot(Box<Boot>),
-    Start(Instant, Piece),
+    Boot(Box<BootLine>),
+    Start(Instant, CallLog),
     Answered(Box<Answered>, u64),
     Woken(Box<Woken>, u64),
     End(Instant, u64),
     Finish(Instant, u64),
 }
 
-impl Recording {
+impl RecordingWriter {
     /// Begins a recording that is written to `out`, and ends before it has more
     /// than `limit` bytes. Nothing is written before plugins have started.
     ///
@@ -155,7 +157,7 @@ impl Recording {
             // Fails if nobody has waited for it any longer.
             let _ = ended.send(writer.run(&lines));
         })?;
-        Ok(Recording { recorder, end })
+        Ok(RecordingWriter { recorder, end })
     }
 
     /// Where accesses go.
@@ -166,7 +168,7 @@ impl Recording {
     /// Waits until everything is written, as long as the file takes something,
     /// and ends the recording.
     pub fn finish(self) -> RecordingEnd {
-        let Recording { recorder: Recorder(shared), end } = self;
+        let RecordingWriter { recorder: Recorder(shared), end } = self;
         let dropped = shared.dropped.swap(0, Relaxed);
         // Fails only if the writer is gone, which waiting for it tells.
         let _ = shared.queue.send(Queued::Finish(Instant::now(), dropped));
@@ -196,13 +198,13 @@ impl Recording {
 
 impl Recorder {
     /// Says what boots. It is written when its plugins have started.
-    pub(crate) fn boot(&self, mut boot: Boot) {
+    pub(crate) fn boot(&self, mut boot: BootLine) {
         boot.t = since(self.0.began, Instant::now());
         *self.pending() = Some(Box::new(boot));
     }
 
     /// Says that the plugins have started.
-    pub(crate) fn start(&self, mut calls: Piece) {
+    pub(crate) fn start(&self, mut calls: CallLog) {
         if let Some(mut boot) = self.pending().take() {
             boot.boot = self.0.boots.fetch_add(1, Relaxed) + 1;
             self.put(Queued::Boot(boot));
@@ -211,7 +213,7 @@ impl Recorder {
         let waiting = self.0.calls_waiting.fetch_add(size, Relaxed);
         if waiting > 0 && waiting.saturating_add(size) > ROOM_FOR_CALLS {
             self.0.calls_waiting.fetch_sub(size, Relaxed);
-            calls = Piece { calls: Vec::new(), cut: true };
+            calls = CallLog { calls: Vec::new(), cut: true };
         }
         self.put(Queued::Start(Instant::now(), calls));
     }
@@ -232,7 +234,7 @@ impl Recorder {
         self.offer(size, |dropped| Queued::Woken(woken, dropped));
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, Option<Box<Boot>>> {
+    fn pending(&self) -> std::sync::MutexGuard<'_, Option<Box<BootLine>>> {
         self.0.boot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -273,8 +275,8 @@ impl Recorder {
     }
 }
 
-fn size_of_calls(piece: &Piece) -> usize {
-    piece.calls.iter().map(|taped| size_of::<TapedCall>() + taped.call.size()).sum()
+fn size_of_calls(log: &CallLog) -> usize {
+    log.calls.iter().map(|logged| size_of::<LoggedCall>() + logged.call.size()).sum()
 }
 
 /// The thread at the other end of the queue.
@@ -325,10 +327,10 @@ impl<W: Write> Writer<W> {
                 self.before = self.total;
                 self.out.line(&Line::Boot(boot));
             }
-            Queued::Start(at, piece) => {
-                self.shared.calls_waiting.fetch_sub(size_of_calls(&piece), Relaxed);
-                let (t, cut) = (self.time(at), piece.cut);
-                self.out.line(&Line::Start(Start { t, calls: calls(piece.calls), cut }));
+            Queued::Start(at, log) => {
+                self.shared.calls_waiting.fetch_sub(size_of_calls(&log), Relaxed);
+                let (t, cut) = (self.time(at), log.cut);
+                self.out.line(&Line::Start(StartLine { t, calls: calls(log.calls), cut }));
             }
             Queued::Answered(answered, dropped) => {
                 self.note_dropped(answered.began, dropped);
@@ -341,12 +343,12 @@ impl<W: Write> Writer<W> {
                 self.shared.calls_waiting.fetch_sub(size_of_calls(&woken.calls), Relaxed);
                 let (t, ns, cut) = (self.time(woken.began), nanos(woken.took), woken.calls.cut);
                 let (vcpu, calls) = (woken.vcpu.0, calls(woken.calls.calls));
-                self.counted(&Line::Wake(Wake { t, vcpu, ns, calls, cut }));
+                self.counted(&Line::Wake(WakeLine { t, vcpu, ns, calls, cut }));
             }
             Queued::End(at, dropped) => {
                 self.note_dropped(at, dropped);
                 let (lines, dropped) = (self.total.0 - self.before.0, self.total.1 - self.before.1);
-                self.out.line(&Line::End(End { t: self.time(at), lines, dropped }));
+                self.out.line(&Line::End(EndLine { t: self.time(at), lines, dropped }));
             }
             Queued::Finish(..) => {}
         }
@@ -361,12 +363,12 @@ impl<W: Write> Writer<W> {
         let known = self.total.1;
         let lines = self.shared.seen.load(Relaxed).saturating_sub(written + known);
         if lines > 0 {
-            self.out.last_line(&Line::Dropped(Dropped { t: self.time(at), lines }));
+            self.out.last_line(&Line::Dropped(DroppedLine { t: self.time(at), lines }));
         }
     }
 
     fn note_dropped(&mut self, at: Instant, lines: u64) {
-        if lines > 0 && self.out.line(&Line::Dropped(Dropped { t: self.time(at), lines })) {
+        if lines > 0 && self.out.line(&Line::Dropped(DroppedLine { t: self.time(at), lines })) {
             self.total.1 += lines;
         }
     }
@@ -386,12 +388,12 @@ pub(crate) fn boot_line(
     kernel: Option<String>,
     mut plugins: Vec<BootPlugin>,
     profile: &crate::Profile,
-) -> Boot {
+) -> BootLine {
     for plugin in &mut plugins {
         plugin.path = from_anywhere(&plugin.path);
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Boot {
+    BootLine {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         t: 0,
@@ -406,8 +408,8 @@ pub(crate) fn boot_line(
 }
 
 /// Calls as a recording has them.
-pub(crate) fn calls(taped: Vec<TapedCall>) -> Vec<PluginCall> {
-    let mut calls = plugin_calls(taped);
+pub(crate) fn calls(logged: Vec<LoggedCall>) -> Vec<PluginCall> {
+    let mut calls = plugin_calls(logged);
     for call in &mut calls {
         if let HostCall::HostFile { path, .. } = &mut call.call {
             *path = from_anywhere(path);
@@ -422,7 +424,7 @@ fn from_anywhere(path: &Path) -> PathBuf {
     PathBuf::from(path.to_string_lossy().into_owned())
 }
 
-fn access(answered: Answered, t: u64) -> Access {
+fn access(answered: Answered, t: u64) -> AccessLine {
     let MsrAccess { index, op, reason } = answered.access;
     let outcome = answered.outcome.kind();
     let read = match answered.outcome {
@@ -436,7 +438,7 @@ fn access(answered: Answered, t: u64) -> Access {
         MsrOp::Read => (Op::Read, read),
         MsrOp::Write(value) => (Op::Write, Some(value)),
     };
-    Access {
+    AccessLine {
         t,
         vcpu: answered.vcpu.0,
         msr: index,

@@ -9,17 +9,17 @@ use wasmsr_interface::{
 };
 
 use super::call::{ENGINE, HostCall, PluginCall};
+use super::call_log::{self, LoggedCall, LoggingHost};
 use super::files::Moved;
 use super::hex::Hex;
-use super::line::{Access, Boot, Line, Op, Start, Wake};
-use super::prompt::{self, PromptedHost};
+use super::line::{AccessLine, BootLine, Line, Op, StartLine, WakeLine};
 use super::recorder::{boot_line, calls};
-use super::tape::{self, TapedCall, TapedHost};
+use super::replay_host::{self, ReplayHost};
 use crate::dispatch::{Decision, VcpuDispatch};
 use crate::engine::{Engine, Started};
 use crate::error::StartError;
+use crate::script::{Fact, ScriptedHost};
 use crate::start;
-use crate::trace::{Fact, ScriptedHost};
 
 /// Bytes of guest memory and files that are known, for calls that the recording
 /// does not have; beyond, only those that come later.
@@ -33,7 +33,7 @@ const MOST_VCPUS: u32 = crate::profile::MAX_VCPUS;
 pub struct Replay {
     engine: Arc<Engine>,
     boot: Option<RunningBoot>,
-    unprompted: u64,
+    unmatched: u64,
 }
 
 struct RunningBoot {
@@ -50,7 +50,7 @@ struct RunningBoot {
 pub enum ReplayError {
     /// The plugins do not start.
     #[error(transparent)]
-    Start(#[from] StartError),
+    StartLine(#[from] StartError),
     /// The lines are in an order that no recorder writes.
     #[error("a line \"{0}\" stands where no boot has begun; the recording was cut or edited")]
     NoBoot(&'static str),
@@ -73,7 +73,7 @@ pub enum ReplayError {
 impl Replay {
     /// A replay with the plugins of `engine`.
     pub fn new(engine: Arc<Engine>) -> Self {
-        Replay { engine, boot: None, unprompted: 0 }
+        Replay { engine, boot: None, unmatched: 0 }
     }
 
     /// Does what a line tells, and returns the line as it came this time: with
@@ -98,11 +98,11 @@ impl Replay {
 
     /// Host calls so far that the recording has no reply to: they were answered
     /// with what was last known. None, if the plugins are the recorded ones.
-    pub fn unprompted(&self) -> u64 {
-        self.unprompted
+    pub fn unmatched(&self) -> u64 {
+        self.unmatched
     }
 
-    fn begin(&mut self, boot: &Boot) -> Result<Boot, ReplayError> {
+    fn begin(&mut self, boot: &BootLine) -> Result<BootLine, ReplayError> {
         if boot.vcpus > MOST_VCPUS {
             return Err(ReplayError::TooManyVcpus(boot.vcpus));
         }
@@ -111,35 +111,36 @@ impl Replay {
         self.boot = Some(RunningBoot { vcpus: boot.vcpus, host, moved, known: 0, started: None });
         let plugins = start::boot_plugins(&self.engine);
         let present = boot_line(boot.vcpus, boot.kernel.clone(), plugins, &self.engine.profile);
-        Ok(Boot { t: boot.t, unix_ms: boot.unix_ms, boot: boot.boot, ..present })
+        Ok(BootLine { t: boot.t, unix_ms: boot.unix_ms, boot: boot.boot, ..present })
     }
 
-    fn start(&mut self, start: &Start) -> Result<Start, ReplayError> {
+    fn start(&mut self, start: &StartLine) -> Result<StartLine, ReplayError> {
         let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot("start"))?;
         let host = boot.host.clone();
         let host_of = |name: &Arc<str>| -> Arc<dyn Host> {
-            let prompted = PromptedHost::new(name.clone(), host.clone());
-            Arc::new(TapedHost::new(Arc::new(prompted), name.clone()))
+            let replay_host = ReplayHost::new(name.clone(), host.clone());
+            Arc::new(LoggingHost::new(Arc::new(replay_host), name.clone()))
         };
-        let told = boot.moved.taped(&start.calls);
+        let told = boot.moved.logged(&start.calls);
         boot.learn(&told);
-        tape::take();
-        let (started, unprompted) =
-            prompt::with(told, || start::plugins(&self.engine, &host_of, boot.vcpus, &mut |_| ()));
-        let piece = tape::take();
+        call_log::take();
+        let (started, unmatched) = replay_host::with(told, || {
+            start::plugins(&self.engine, &host_of, boot.vcpus, &mut |_| ())
+        });
+        let log = call_log::take();
         boot.started = Some(started?);
-        self.unprompted += unprompted;
-        Ok(Start { t: start.t, calls: calls(piece.calls), cut: piece.cut })
+        self.unmatched += unmatched;
+        Ok(StartLine { t: start.t, calls: calls(log.calls), cut: log.cut })
     }
 
-    fn access(&mut self, access: &Access) -> Result<Access, ReplayError> {
+    fn access(&mut self, access: &AccessLine) -> Result<AccessLine, ReplayError> {
         let op = match (access.op, access.value) {
             (Op::Read, _) => MsrOp::Read,
             (Op::Write, Some(value)) => MsrOp::Write(value.0),
             (Op::Write, None) => return Err(ReplayError::NoValue),
         };
         let guest = MsrAccess { index: access.msr, op, reason: access.reason };
-        let (decision, piece) =
+        let (decision, log) =
             self.on_vcpu("access", access.vcpu, &access.calls, |vcpu| vcpu.decide(guest))?;
         let Decision { outcome, by, failed } = decision;
         let read = match outcome {
@@ -151,22 +152,22 @@ impl Replay {
         let outcome = outcome.kind();
         let refused = access.refused && outcome == OutcomeKind::Kernel;
         let names = &self.engine.answers.names;
-        let plugin = by.and_then(|seat| names.get(usize::from(seat.0)));
-        Ok(Access {
+        let plugin = by.and_then(|slot| names.get(usize::from(slot.0)));
+        Ok(AccessLine {
             value: if access.op == Op::Write { access.value } else { read },
             outcome,
             refused,
             plugin: plugin.map(ToString::to_string),
             failed,
-            calls: calls(piece.calls),
-            cut: piece.cut,
+            calls: calls(log.calls),
+            cut: log.cut,
             ..access.clone()
         })
     }
 
-    fn wake(&mut self, wake: &Wake) -> Result<Wake, ReplayError> {
-        let ((), piece) = self.on_vcpu("wake", wake.vcpu, &wake.calls, MsrHandler::wake)?;
-        Ok(Wake { calls: calls(piece.calls), cut: piece.cut, ..wake.clone() })
+    fn wake(&mut self, wake: &WakeLine) -> Result<WakeLine, ReplayError> {
+        let ((), log) = self.on_vcpu("wake", wake.vcpu, &wake.calls, MsrHandler::wake)?;
+        Ok(WakeLine { calls: calls(log.calls), cut: log.cut, ..wake.clone() })
     }
 
     /// Has a vCPU do something with the recorded replies.
@@ -176,24 +177,24 @@ impl Replay {
         number: u32,
         recorded: &[PluginCall],
         f: impl FnOnce(&mut VcpuDispatch) -> R,
-    ) -> Result<(R, tape::Piece), ReplayError> {
+    ) -> Result<(R, call_log::CallLog), ReplayError> {
         let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot(kind))?;
-        let told = boot.moved.taped(recorded);
+        let told = boot.moved.logged(recorded);
         boot.learn(&told);
         let started = boot.started.as_mut().ok_or(ReplayError::NoBoot(kind))?;
         let vcpus = boot.vcpus;
         let vcpu = started.vcpus.get_mut(usize::try_from(number).unwrap_or(usize::MAX));
         let vcpu = vcpu.ok_or(ReplayError::NoVcpu { vcpu: number, vcpus })?;
-        tape::take();
-        let (result, unprompted) = prompt::with(told, || f(vcpu));
-        self.unprompted += unprompted;
-        Ok((result, tape::take()))
+        call_log::take();
+        let (result, unmatched) = replay_host::with(told, || f(vcpu));
+        self.unmatched += unmatched;
+        Ok((result, call_log::take()))
     }
 }
 
 impl RunningBoot {
-    fn learn(&mut self, calls: &[TapedCall]) {
-        self.known += calls.iter().map(|taped| taped.call.size()).sum::<usize>();
+    fn learn(&mut self, calls: &[LoggedCall]) {
+        self.known += calls.iter().map(|logged| logged.call.size()).sum::<usize>();
         if self.known > MOST_KNOWN {
             self.host.forget_bytes();
             self.known = 0;
@@ -202,11 +203,11 @@ impl RunningBoot {
     }
 }
 
-impl Access {
+impl AccessLine {
     /// Whether both were answered alike: outcome, value read, failure, and what
     /// the plugins changed: guest memory, KVM's MSRs, intercepts, timers.
-    pub fn answered_as(&self, other: &Access) -> bool {
-        let answer = |access: &Access| (access.outcome, access.value, access.failed);
+    pub fn answered_as(&self, other: &AccessLine) -> bool {
+        let answer = |access: &AccessLine| (access.outcome, access.value, access.failed);
         answer(self) == answer(other) && self.effects().eq(other.effects())
     }
 
@@ -216,9 +217,9 @@ impl Access {
     }
 }
 
-impl Start {
+impl StartLine {
     /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
-    pub fn changed_as(&self, other: &Start) -> bool {
+    pub fn changed_as(&self, other: &StartLine) -> bool {
         self.effects().eq(other.effects())
     }
 
@@ -228,9 +229,9 @@ impl Start {
     }
 }
 
-impl Wake {
+impl WakeLine {
     /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
-    pub fn changed_as(&self, other: &Wake) -> bool {
+    pub fn changed_as(&self, other: &WakeLine) -> bool {
         self.effects().eq(other.effects())
     }
 
@@ -247,8 +248,8 @@ fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
 }
 
 /// What the host is known to be, for calls that the recording does not have.
-fn learn(host: &ScriptedHost, calls: &[TapedCall]) {
-    for TapedCall { call, .. } in calls {
+fn learn(host: &ScriptedHost, calls: &[LoggedCall]) {
+    for LoggedCall { call, .. } in calls {
         let (vcpu, fact) = match call {
             HostCall::Tsc { vcpu, value } => (*vcpu, Fact::Tsc(value.0)),
             HostCall::TscKhz { value } => (0, Fact::Khz(*value)),
@@ -261,7 +262,7 @@ fn learn(host: &ScriptedHost, calls: &[TapedCall]) {
             }
             HostCall::GuestRead { gpa, data: Some(data), .. }
             | HostCall::GuestWrite { gpa, data, done: true } => {
-                (0, Fact::Piece(gpa.0, data.0.clone()))
+                (0, Fact::Bytes(gpa.0, data.0.clone()))
             }
             HostCall::KvmRdmsr { vcpu, msr, value: Some(value) }
             | HostCall::KvmWrmsr { vcpu, msr, value, done: true } => {

@@ -2,7 +2,7 @@
 //! so that one pass over it is enough and their number has a bound.
 
 use serde::Serialize;
-use wasmsr_engine::record::Access;
+use wasmsr_engine::record::AccessLine;
 use wasmsr_interface::OutcomeKind;
 
 /// Most columns.
@@ -23,7 +23,7 @@ pub(super) enum Class {
 const CLASSES: usize = 5;
 
 impl Class {
-    pub(super) fn of(access: &Access) -> Class {
+    pub(super) fn of(access: &AccessLine) -> Class {
         match access.outcome {
             _ if access.failed => Class::Failed,
             OutcomeKind::Value | OutcomeKind::Done => Class::Answered,

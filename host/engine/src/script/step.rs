@@ -43,7 +43,7 @@ pub(crate) enum Fact {
     File(PathBuf, String),
     Ram(u64, usize),
     /// Bytes of RAM, which comes with them.
-    Piece(u64, Vec<u8>),
+    Bytes(u64, Vec<u8>),
 }
 
 /// Most bytes of RAM that one step gives.

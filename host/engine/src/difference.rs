@@ -5,7 +5,7 @@ use std::fmt;
 use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, VcpuId};
 
 use crate::record::{Bytes, HostCall};
-use crate::seat::Verdict;
+use crate::slot::Verdict;
 
 /// What the plugins were called for.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! A host that answers from what another plugin, or the same one at another
 //! time, was told: the calls of one access, given to the thread that answers
-//! it (as in `tape`).
+//! it (as in `call_log`).
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,11 +12,11 @@ use wasmsr_interface::{
 };
 
 use super::call::{HostCall, Switch};
-use super::tape::TapedCall;
+use super::call_log::LoggedCall;
 
 /// Gives a plugin the replies that `plugin` was given to the same calls. What
 /// it asks beyond them, `otherwise` is asked.
-pub(crate) struct PromptedHost {
+pub(crate) struct ReplayHost {
     plugin: Arc<str>,
     otherwise: Arc<dyn Host>,
 }
@@ -27,48 +27,48 @@ pub(crate) struct PromptedHost {
 const LOOK_AHEAD: usize = 64;
 
 #[derive(Default)]
-struct Prompt {
+struct Replies {
     calls: BTreeMap<Arc<str>, VecDeque<HostCall>>,
-    unprompted: u64,
+    unmatched: u64,
 }
 
 thread_local! {
-    static PROMPT: RefCell<Prompt> = RefCell::default();
+    static REPLIES: RefCell<Replies> = RefCell::default();
 }
 
-/// Runs `f` with the calls of a prompt; counts those calls that were not in it.
-pub(crate) fn with<R>(calls: Vec<TapedCall>, f: impl FnOnce() -> R) -> (R, u64) {
-    let mut prompt = Prompt::default();
-    for TapedCall { plugin, call } in calls {
-        prompt.calls.entry(plugin).or_default().push_back(call);
+/// Runs `f` with the calls of a replies; counts those calls that were not in it.
+pub(crate) fn with<R>(calls: Vec<LoggedCall>, f: impl FnOnce() -> R) -> (R, u64) {
+    let mut replies = Replies::default();
+    for LoggedCall { plugin, call } in calls {
+        replies.calls.entry(plugin).or_default().push_back(call);
     }
-    PROMPT.set(prompt);
+    REPLIES.set(replies);
     let result = f();
-    (result, PROMPT.with_borrow_mut(std::mem::take).unprompted)
+    (result, REPLIES.with_borrow_mut(std::mem::take).unmatched)
 }
 
-impl PromptedHost {
+impl ReplayHost {
     pub(crate) fn new(plugin: Arc<str>, otherwise: Arc<dyn Host>) -> Self {
-        PromptedHost { plugin, otherwise }
+        ReplayHost { plugin, otherwise }
     }
 
     /// The reply to the next call that `fits`, which is then used up.
     fn reply<R>(&self, fits: impl Fn(&HostCall) -> Option<R>) -> Option<R> {
-        PROMPT.with_borrow_mut(|prompt| {
-            let found = prompt.calls.get_mut(&self.plugin).and_then(|own| {
+        REPLIES.with_borrow_mut(|replies| {
+            let found = replies.calls.get_mut(&self.plugin).and_then(|own| {
                 let mut near = own.iter().take(LOOK_AHEAD).enumerate();
                 let found = near.find_map(|(position, call)| Some((position, fits(call)?)));
                 let (position, reply) = found?;
                 own.remove(position);
                 Some(reply)
             });
-            prompt.unprompted += u64::from(found.is_none());
+            replies.unmatched += u64::from(found.is_none());
             found
         })
     }
 }
 
-impl Host for PromptedHost {
+impl Host for ReplayHost {
     fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
         self.reply(|call| match call {
             HostCall::Tsc { vcpu: of, value } if *of == vcpu.0 => Some(value.0),

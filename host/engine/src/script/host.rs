@@ -68,7 +68,7 @@ impl ScriptedHost {
             Fact::Ram(gpa, len) => {
                 facts.memory.insert(gpa, vec![0; len]);
             }
-            Fact::Piece(gpa, bytes) => {
+            Fact::Bytes(gpa, bytes) => {
                 if facts.memory(gpa, bytes.len()).is_err() {
                     facts.memory.insert(gpa, vec![0; bytes.len()]);
                 }

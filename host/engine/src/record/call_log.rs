@@ -16,22 +16,22 @@ use super::call::{HostCall, PluginCall, Switch};
 use super::hex::{Bytes, Hex};
 
 /// A host that notes what one plugin asks of another host.
-pub(crate) struct TapedHost {
+pub(crate) struct LoggingHost {
     inner: Arc<dyn Host>,
     plugin: Arc<str>,
 }
 
 /// A call with the plugin that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct TapedCall {
+pub(crate) struct LoggedCall {
     pub(crate) plugin: Arc<str>,
     pub(crate) call: HostCall,
 }
 
-/// A piece of tape.
+/// The host calls of one access, in order.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Piece {
-    pub(crate) calls: Vec<TapedCall>,
+pub(crate) struct CallLog {
+    pub(crate) calls: Vec<LoggedCall>,
     /// Whether calls are missing, for being too many.
     pub(crate) cut: bool,
 }
@@ -41,61 +41,63 @@ pub(crate) struct Piece {
 const LONGEST: usize = 1 << 20;
 
 #[derive(Default)]
-struct Tape {
-    piece: Piece,
+struct Noted {
+    log: CallLog,
     size: usize,
 }
 
 thread_local! {
-    static TAPE: RefCell<Tape> = RefCell::default();
+    static LOG: RefCell<Noted> = RefCell::default();
 }
 
 /// Takes what was noted since the last time.
-pub(crate) fn take() -> Piece {
-    TAPE.with_borrow_mut(std::mem::take).piece
+pub(crate) fn take() -> CallLog {
+    LOG.with_borrow_mut(std::mem::take).log
 }
 
 /// How many calls were noted since then.
 pub(crate) fn length() -> usize {
-    TAPE.with_borrow(|tape| tape.piece.calls.len())
+    LOG.with_borrow(|noted| noted.log.calls.len())
 }
 
-impl Piece {
+impl CallLog {
     /// The calls of one plugin.
-    pub(crate) fn of(&self, plugin: &str) -> Piece {
-        let calls = self.calls.iter().filter(|taped| *taped.plugin == *plugin);
-        Piece { calls: calls.cloned().collect(), cut: self.cut }
+    pub(crate) fn of(&self, plugin: &str) -> CallLog {
+        let calls = self.calls.iter().filter(|logged| *logged.plugin == *plugin);
+        CallLog { calls: calls.cloned().collect(), cut: self.cut }
     }
 
     /// The calls that changed something.
     pub(crate) fn effects(&self) -> impl Iterator<Item = &HostCall> {
-        self.calls.iter().map(|taped| &taped.call).filter(|call| call.is_effect())
+        self.calls.iter().map(|logged| &logged.call).filter(|call| call.is_effect())
     }
 }
 
 /// Calls as a recording has them.
-pub(crate) fn plugin_calls(calls: Vec<TapedCall>) -> Vec<PluginCall> {
+pub(crate) fn plugin_calls(calls: Vec<LoggedCall>) -> Vec<PluginCall> {
     let calls = calls.into_iter();
-    calls.map(|taped| PluginCall { plugin: taped.plugin.to_string(), call: taped.call }).collect()
+    calls
+        .map(|logged| PluginCall { plugin: logged.plugin.to_string(), call: logged.call })
+        .collect()
 }
 
-impl TapedHost {
+impl LoggingHost {
     pub(crate) fn new(inner: Arc<dyn Host>, plugin: Arc<str>) -> Self {
-        TapedHost { inner, plugin }
+        LoggingHost { inner, plugin }
     }
 
     fn note(&self, call: HostCall) {
-        TAPE.with_borrow_mut(|tape| {
-            tape.size = tape.size.saturating_add(size_of::<TapedCall>() + call.size());
-            match tape.size <= LONGEST {
-                true => tape.piece.calls.push(TapedCall { plugin: self.plugin.clone(), call }),
-                false => tape.piece.cut = true,
+        LOG.with_borrow_mut(|noted| {
+            noted.size = noted.size.saturating_add(size_of::<LoggedCall>() + call.size());
+            match noted.size <= LONGEST {
+                true => noted.log.calls.push(LoggedCall { plugin: self.plugin.clone(), call }),
+                false => noted.log.cut = true,
             }
         });
     }
 }
 
-impl Host for TapedHost {
+impl Host for LoggingHost {
     fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
         let value = self.inner.guest_tsc(vcpu);
         self.note(HostCall::Tsc { vcpu: vcpu.0, value: Hex(value) });

@@ -17,17 +17,17 @@ const PER_SECOND: u32 = 2;
 
 /// Reports the accesses that nobody answered; one for all vCPUs of a VM.
 #[derive(Clone)]
-pub(crate) struct Unanswered(Arc<Mutex<Said>>);
+pub(crate) struct UnhandledLog(Arc<Mutex<Said>>);
 
 struct Said {
     msrs: HashSet<(MsrIndex, Direction)>,
     limit: RateLimit,
 }
 
-impl Unanswered {
+impl UnhandledLog {
     pub(crate) fn new() -> Self {
         let limit = RateLimit::new(BURST, PER_SECOND);
-        Unanswered(Arc::new(Mutex::new(Said { msrs: HashSet::new(), limit })))
+        UnhandledLog(Arc::new(Mutex::new(Said { msrs: HashSet::new(), limit })))
     }
 
     /// Says what `policy` does with `access`, unless it was said before.

@@ -8,9 +8,9 @@ use wasmsr_interface::{
 };
 
 /// A host that is only looked at.
-pub(crate) struct WithheldHost(pub(crate) Arc<dyn Host>);
+pub(crate) struct ReadOnlyHost(pub(crate) Arc<dyn Host>);
 
-impl Host for WithheldHost {
+impl Host for ReadOnlyHost {
     fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
         self.0.guest_tsc(vcpu)
     }

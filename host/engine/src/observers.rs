@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use wasmsr_interface::{Host, MsrAccess, MsrOp, Outcome, VcpuId};
 
 use crate::dispatch::Decision;
-use crate::msr::SeatId;
+use crate::msr::SlotId;
+use crate::order_lock::{OrderLock, Turn};
 use crate::plugin::Scope;
-use crate::record::tape::{self, Piece};
+use crate::record::call_log::{self, CallLog};
 use crate::record::{Answered, Recorder, Woken};
-use crate::seat::Verdict;
 use crate::shadow::{Asked, Shadows};
-use crate::turns::{Turn, Turns};
+use crate::slot::Verdict;
 
-/// The onlookers of one vCPU. The plugins' host calls are taped where there
+/// The observers of one vCPU. The plugins' host calls are logged where there
 /// are any.
-pub(crate) struct Watch {
+pub(crate) struct Observers {
     pub(crate) recorder: Option<Recorder>,
-    pub(crate) turns: Turns,
+    pub(crate) order_lock: OrderLock,
     pub(crate) shadows: Option<Shadows>,
-    /// Not taped.
+    /// Not logged.
     pub(crate) host: Arc<dyn Host>,
-    /// The plugin in each seat.
+    /// The plugin in each slot.
     pub(crate) names: Arc<[Arc<str>]>,
     /// Who was asked for the present access.
     pub(crate) asked: Vec<Asked>,
@@ -36,11 +36,11 @@ pub(crate) struct Timing {
     pub(crate) took: Duration,
 }
 
-impl Watch {
+impl Observers {
     /// A plugin was asked.
-    pub(crate) fn saw(&mut self, seat: SeatId, verdict: &Verdict, fuel: Option<u64>) {
+    pub(crate) fn saw(&mut self, slot: SlotId, verdict: &Verdict, fuel: Option<u64>) {
         if self.shadows.is_some() {
-            self.asked.push(Asked { seat, verdict: verdict.clone(), fuel });
+            self.asked.push(Asked { slot, verdict: verdict.clone(), fuel });
         }
     }
 
@@ -53,7 +53,7 @@ impl Watch {
         vcpu: VcpuId,
         turn: Option<Turn<'_>>,
     ) -> Outcome {
-        let mut calls = tape::take();
+        let mut calls = call_log::take();
         self.follow(Scope::Vm, access, &calls, timing.took, vcpu);
         let told = self.record(access, decision, timing, &mut calls, vcpu);
         drop(turn);
@@ -66,7 +66,7 @@ impl Watch {
         &mut self,
         scope: Scope,
         access: MsrAccess,
-        calls: &Piece,
+        calls: &CallLog,
         took: Duration,
         vcpu: VcpuId,
     ) {
@@ -82,7 +82,7 @@ impl Watch {
         access: MsrAccess,
         decision: Decision,
         Timing { began, took }: Timing,
-        calls: &mut Piece,
+        calls: &mut CallLog,
         vcpu: VcpuId,
     ) -> Outcome {
         let Decision { outcome, by, failed } = decision;
@@ -104,7 +104,7 @@ impl Watch {
             },
             _ => outcome.clone(),
         };
-        let plugin = by.and_then(|seat| self.names.get(usize::from(seat.0)).cloned());
+        let plugin = by.and_then(|slot| self.names.get(usize::from(slot.0)).cloned());
         let calls = self.for_recorder(calls);
         recorder.answered(Box::new(Answered {
             began,
@@ -121,7 +121,7 @@ impl Watch {
     }
 
     /// The recorder's calls, where shadows may want them as well.
-    fn for_recorder(&self, calls: &mut Piece) -> Piece {
+    fn for_recorder(&self, calls: &mut CallLog) -> CallLog {
         match self.shadows {
             Some(_) => calls.clone(),
             None => mem::take(calls),
@@ -131,7 +131,7 @@ impl Watch {
     /// Timers were served, in this turn, by the clock `now`.
     pub(crate) fn woken(&mut self, began: Instant, now: u64, vcpu: VcpuId, turn: Option<Turn<'_>>) {
         let took = began.elapsed();
-        let mut calls = tape::take();
+        let mut calls = call_log::take();
         let of_vm = self.wake_shadows(Scope::Vm, now, &calls, vcpu);
         if let Some(recorder) = &self.recorder {
             let calls = self.for_recorder(&mut calls);
@@ -145,13 +145,19 @@ impl Watch {
     }
 
     /// Says when the next of their timers is due.
-    fn wake_shadows(&mut self, scope: Scope, now: u64, calls: &Piece, vcpu: VcpuId) -> Option<u64> {
+    fn wake_shadows(
+        &mut self,
+        scope: Scope,
+        now: u64,
+        calls: &CallLog,
+        vcpu: VcpuId,
+    ) -> Option<u64> {
         self.shadows.as_mut()?.wake(scope, now, calls, vcpu)
     }
 
     /// The guest was reset.
     pub(crate) fn reset(&mut self, vcpu: VcpuId) {
-        let calls = tape::take();
+        let calls = call_log::take();
         if let Some(shadows) = &mut self.shadows {
             shadows.reset(&calls, vcpu);
         }
@@ -159,7 +165,7 @@ impl Watch {
 
     /// No vCPU runs any more.
     pub(crate) fn ended(&self) {
-        tape::take();
+        call_log::take();
         if let Some(recorder) = &self.recorder {
             recorder.end();
         }

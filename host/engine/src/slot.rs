@@ -22,13 +22,13 @@ const LONGEST_REST: u32 = 64;
 const MESSAGE_BURST: u32 = 10;
 const MESSAGES_PER_SECOND: u32 = 1;
 
-/// One seat in a vCPU's row.
+/// One slot in a vCPU's row.
 #[expect(clippy::large_enum_variant, reason = "a box would be one more step on every access")]
-pub(crate) enum Seat {
+pub(crate) enum Slot {
     /// This vCPU's own instance.
-    Own(Sitter),
+    Own(SupervisedInstance),
     /// The VM's one instance.
-    Shared(Arc<Mutex<Sitter>>),
+    Shared(Arc<Mutex<SupervisedInstance>>),
 }
 
 /// What came of asking a plugin.
@@ -48,7 +48,7 @@ pub(crate) struct Woken {
     pub(crate) failed: bool,
 }
 
-impl Seat {
+impl Slot {
     /// Puts an access to the plugin, which `sample` times.
     #[inline]
     pub(crate) fn answer(
@@ -57,10 +57,10 @@ impl Seat {
         vcpu: VcpuId,
         sample: Option<&mut Sample>,
     ) -> Verdict {
-        self.with(|sitter| {
-            let verdict = sitter.answer(access, vcpu);
+        self.with(|instance| {
+            let verdict = instance.answer(access, vcpu);
             if let Some(sample) = sample {
-                sample.answered(|| sitter.fuel_used());
+                sample.answered(|| instance.fuel_used());
             }
             verdict
         })
@@ -75,47 +75,49 @@ impl Seat {
         vcpu: VcpuId,
         sample: Option<&mut Sample>,
     ) -> (Verdict, Option<u64>) {
-        self.with(|sitter| {
-            let verdict = sitter.answer(access, vcpu);
+        self.with(|instance| {
+            let verdict = instance.answer(access, vcpu);
             if let Some(sample) = sample {
-                sample.answered(|| sitter.fuel_used());
+                sample.answered(|| instance.fuel_used());
             }
-            (verdict, sitter.fuel_used())
+            (verdict, instance.fuel_used())
         })
     }
 
     /// Calls the plugin's timer on the thread of `vcpu`, if it is due.
     pub(crate) fn wake(&mut self, now: u64, vcpu: VcpuId) -> Woken {
-        self.with(|sitter| {
-            let failed = sitter.wake(now, vcpu);
-            Woken { next: sitter.timer(vcpu), failed }
+        self.with(|instance| {
+            let failed = instance.wake(now, vcpu);
+            Woken { next: instance.timer(vcpu), failed }
         })
     }
 
     /// The state after a reset of the guest; the VM's own instances are reset
     /// with the first of the vCPUs. Says whether the plugin failed.
     pub(crate) fn reset(&mut self, vcpu: VcpuId) -> bool {
-        self.with(|sitter| (sitter.scope().is_some() || vcpu == VcpuId(0)) && sitter.reset(vcpu))
+        self.with(|instance| {
+            (instance.scope().is_some() || vcpu == VcpuId(0)) && instance.reset(vcpu)
+        })
     }
 
     /// What is done with whoever sits there, alone.
     #[inline]
-    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut Sitter) -> R) -> R {
+    pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut SupervisedInstance) -> R) -> R {
         match self {
-            Seat::Own(sitter) => f(sitter),
-            Seat::Shared(sitter) => f(&mut lock(sitter)),
+            Slot::Own(instance) => f(instance),
+            Slot::Shared(instance) => f(&mut lock(instance)),
         }
     }
 }
 
 /// A panic elsewhere is a bug of its own; the instance behind the lock is
 /// whole between calls.
-fn lock(sitter: &Mutex<Sitter>) -> MutexGuard<'_, Sitter> {
-    sitter.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(instance: &Mutex<SupervisedInstance>) -> MutexGuard<'_, SupervisedInstance> {
+    instance.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An instance with its history of failures.
-pub(crate) struct Sitter {
+pub(crate) struct SupervisedInstance {
     plugin: Arc<Plugin>,
     vm: Surroundings,
     scope: Option<VcpuId>,
@@ -128,7 +130,7 @@ pub(crate) struct Sitter {
     messages: RateLimit,
 }
 
-impl Sitter {
+impl SupervisedInstance {
     pub(crate) fn new(
         plugin: &Arc<Plugin>,
         vm: &Surroundings,
@@ -136,7 +138,7 @@ impl Sitter {
     ) -> Result<Self, InstanceError> {
         let log = Log::default();
         let live = Instance::new(plugin, vm, &log, scope, scope.unwrap_or(VcpuId(0)))?;
-        Ok(Sitter {
+        Ok(SupervisedInstance {
             plugin: plugin.clone(),
             vm: vm.clone(),
             scope,
@@ -342,9 +344,9 @@ impl Sitter {
     }
 }
 
-/// What a seat is for, before anybody sits there.
+/// What a slot is for, before anybody sits there.
 #[derive(Clone)]
-pub(crate) struct SeatPlan {
+pub(crate) struct SlotPlan {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) scope: Scope,
 }
