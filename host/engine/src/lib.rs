@@ -10,42 +10,35 @@
 //! [`MsrAccess`](msr::MsrAccess), [`Outcome`](msr::Outcome). Neither a guest nor
 //! a plugin can make this crate panic, block, or grow without bound.
 
-mod claims;
-mod cpuid;
-mod difference;
 mod dispatch;
 mod engine;
-mod error;
 mod intercepts;
-mod latency;
+pub mod limits;
+pub mod manifest;
 mod metrics;
 pub mod msr;
-mod observers;
-mod order_lock;
 pub mod plugin;
 pub mod profile;
 mod rate_limit;
-mod read_only_host;
 pub mod record;
 #[cfg(test)]
 mod reference;
-mod report;
+pub mod replay;
+mod save;
 pub mod script;
 mod shadow;
-mod slot;
+mod slots;
 mod start;
 mod state;
 mod toml_file;
-mod unhandled_log;
 
-pub use cpuid::CpuidConflict;
-pub use dispatch::{InstanceInfo, VcpuDispatch};
-pub use engine::{Engine, LoadOptions, MapEntry, PluginInfo, Started, YieldedPlugin};
-pub use error::{LoadError, RestoreError, SaveError, StartError};
-pub use latency::Latency;
-pub use metrics::{Metrics, MsrCounts};
+pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
+pub use engine::{Engine, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin};
+pub use manifest::CpuidConflict;
+pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
-pub use report::{Report, Reports};
+pub use save::{RestoreError, SaveError};
 pub use shadow::{ShadowCounts, ShadowTallies};
+pub use start::{StartError, Started};
 pub use state::{SavedState, StateError};
 pub use toml_file::{Place, TomlError};

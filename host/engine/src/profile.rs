@@ -11,8 +11,8 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de};
 
+use crate::manifest::Grant;
 use crate::msr::Policy;
-use crate::plugin::Grant;
 #[cfg(test)]
 use crate::reference::kind;
 use crate::toml_file::{self, TomlError};
@@ -589,8 +589,8 @@ impl PluginTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::CAPABILITIES;
     use crate::msr::{PolicyAction, PolicyOverride};
-    use crate::plugin::CAPABILITIES;
     use crate::reference::Reference;
 
     fn parse(text: &str) -> Result<Profile, String> {

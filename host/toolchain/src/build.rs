@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 
 use crate::crates::{PluginCrate, PluginCrates};
 use crate::find::{TARGET, WasmToolchain};
-use crate::say;
+use crate::say::say;
 
 /// The cargo profile for plugins, in the workspace's manifest or cargo's
 /// configuration.

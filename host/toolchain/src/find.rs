@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cargo::{cargo, forget_own_package};
-use crate::say;
+use crate::say::say;
 
 /// The target that plugins are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";

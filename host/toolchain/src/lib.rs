@@ -12,16 +12,9 @@ mod build;
 mod cargo;
 mod crates;
 mod find;
-
-use std::io::Write as _;
+mod say;
 
 pub use build::{BuildError, Built, Output, build, publish};
 pub use cargo::{cargo, forget_own_package};
 pub use crates::{CratesError, PluginCrate, PluginCrates};
 pub use find::{Missing, TARGET, WasmToolchain};
-
-/// Writes to standard error, for whoever waits for a build. Where that has gone,
-/// nobody is left to be told.
-fn say(text: &[u8]) {
-    let _ = std::io::stderr().write_all(text);
-}

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use wasmsr_engine::plugin::Manifest;
+use wasmsr_engine::manifest::Manifest;
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_engine::record::{AccessLine, BootLine, ENGINE, EndLine, Line, Op, PluginCall};
 use wasmsr_engine::{LoadOptions, Profile};

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use wasmsr_engine::record::{BootLine, Line, Replay};
+use wasmsr_engine::record::{BootLine, Line};
+use wasmsr_engine::replay::Replay;
 use wasmsr_engine::{Engine, LoadOptions, Profile};
 
 use crate::exit::Failure;

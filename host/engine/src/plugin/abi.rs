@@ -15,10 +15,6 @@ pub(super) use numbers::{
 };
 pub use numbers::{Number, OTHER_NUMBERS, OUTCOMES, REASONS};
 use wasmsr_interface::Direction;
-use wasmtime::{ExternType, Module};
-
-use super::manifest::{ABI_VERSION, Manifest};
-use super::module::ModuleError;
 
 /// One import that ABI 1 offers.
 #[derive(Debug, Clone, Copy)]
@@ -246,6 +242,13 @@ pub struct Export {
     pub meaning: &'static str,
 }
 
+impl Export {
+    /// Its type as Wasm knows it: [`Export::signature`] without the names.
+    pub fn ty(&self) -> String {
+        without_names(self.signature)
+    }
+}
+
 /// Which plugins must have an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needed {
@@ -326,82 +329,7 @@ pub(super) fn names() -> impl Display {
     IMPORTS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
 }
 
-/// Holds imports and exports against the ABI.
-pub(super) fn check(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
-    check_imports(module, manifest)?;
-    for export in EXPORTS {
-        let why = match export.needed {
-            Needed::Always => Some(format!("ABI {ABI_VERSION} asks for")),
-            Needed::For(direction) => manifest.answers(direction).then(|| {
-                let access = match direction {
-                    Direction::Read => "r",
-                    Direction::Write => "w",
-                };
-                format!("the manifest's `{access}` access calls for")
-            }),
-            Needed::No => None,
-        };
-        check_export(module, export, why)?;
-    }
-    Ok(())
-}
-
-/// An export must have the ABI's type; with `why`, it must be there at all.
-fn check_export(module: &Module, export: &Export, why: Option<String>) -> Result<(), ModuleError> {
-    let (name, expected) = (export.name, without_names(export.signature));
-    match (module.get_export(name), why) {
-        (Some(ty), _) => {
-            let found = describe(&ty);
-            match found == expected {
-                true => Ok(()),
-                false => Err(ModuleError::ExportType { name, expected, found }),
-            }
-        }
-        (None, Some(why)) => Err(ModuleError::NoExport { name, why }),
-        (None, None) => Ok(()),
-    }
-}
-
-fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
-    for import in module.imports() {
-        let call = IMPORTS
-            .iter()
-            .find(|call| import.module() == "wasmsr" && call.name == import.name())
-            .ok_or_else(|| ModuleError::NoImport {
-                module: import.module().to_owned(),
-                name: import.name().to_owned(),
-            })?;
-        let found = describe(&import.ty());
-        let expected = call.ty();
-        if found != expected {
-            return Err(ModuleError::ImportType { name: call.name, expected, found });
-        }
-        if let Some(capability) = call.capability
-            && !manifest.needs.all().any(|asked| asked.to_string().starts_with(capability))
-        {
-            return Err(ModuleError::NotAsked { import: call.name, capability });
-        }
-    }
-    Ok(())
-}
-
-/// A type as the ABI's table writes it.
-pub(super) fn describe(ty: &ExternType) -> String {
-    match ty {
-        ExternType::Func(func) => {
-            let list = |types: &mut dyn Iterator<Item = wasmtime::ValType>| {
-                types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
-            };
-            format!("({}) -> ({})", list(&mut func.params()), list(&mut func.results()))
-        }
-        ExternType::Memory(_) => "memory".to_owned(),
-        ExternType::Global(_) => "global".to_owned(),
-        ExternType::Table(_) => "table".to_owned(),
-        _ => "something else".to_owned(),
-    }
-}
-
-/// A signature without the names of its parameters, as [`describe`] writes it.
+/// A signature without the names of its parameters, as the check of a module writes it.
 fn without_names(signature: &str) -> String {
     let Some((parameters, result)) = signature.split_once(" -> ") else {
         return signature.to_owned();

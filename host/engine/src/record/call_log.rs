@@ -1,25 +1,14 @@
-//! Notes the host calls of the access that is being answered.
+//! The log of the host calls that plugins make during one access.
 //!
-//! The engine calls the host on the thread of the vCPU whose access it answers,
-//! and a thread answers one access at a time. So the notes lie with the thread,
-//! and nothing has to be handed through the plugins.
+//! The engine calls the host on the thread of the vCPU whose access it answers, and
+//! one thread answers one access at a time. So the log belongs to the thread, and
+//! nothing has to be handed through the plugins.
 
 use std::cell::RefCell;
-use std::path::Path;
 use std::sync::Arc;
 
-use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
-};
-
-use super::call::{HostCall, PluginCall, Switch};
-use super::hex::{Bytes, Hex};
-
-/// A host that notes what one plugin asks of another host.
-pub(crate) struct LoggingHost {
-    inner: Arc<dyn Host>,
-    plugin: Arc<str>,
-}
+use super::absolute::absolute;
+use super::call::{HostCall, PluginCall};
 
 /// A call with the plugin that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,167 +17,146 @@ pub(crate) struct LoggedCall {
     pub(crate) call: HostCall,
 }
 
-/// The host calls of one access, in order.
+/// Host calls in the order in which they were made.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CallLog {
     pub(crate) calls: Vec<LoggedCall>,
-    /// Whether calls are missing, for being too many.
+    /// Whether calls are missing because the log was full.
     pub(crate) cut: bool,
-}
-
-/// Most bytes that the notes of one access, or of the start of all plugins, may
-/// hold: a plugin's fuel may allow it to read far more.
-const LONGEST: usize = 1 << 20;
-
-#[derive(Default)]
-struct Noted {
-    log: CallLog,
+    /// Bytes that `calls` would have if none were missing.
     size: usize,
 }
 
+/// Most bytes that the log of one access, or of the start of all plugins, may hold:
+/// a plugin's fuel may allow it to read far more.
+const LONGEST: usize = 1 << 20;
+
 thread_local! {
-    static LOG: RefCell<Noted> = RefCell::default();
+    /// The log of the call of [`during`] that runs on this thread.
+    static LOG: RefCell<Option<CallLog>> = const { RefCell::new(None) };
 }
 
-/// Takes what was noted since the last time.
-pub(crate) fn take() -> CallLog {
-    LOG.with_borrow_mut(std::mem::take).log
+/// Runs `f` and returns what plugins asked of [`LoggingHost`](super::LoggingHost)s
+/// meanwhile. Calls outside are not logged.
+pub(crate) fn during<R>(f: impl FnOnce() -> R) -> (R, CallLog) {
+    let outer = LOG.replace(Some(CallLog::default()));
+    let result = f();
+    let log = LOG.replace(outer);
+    (result, log.unwrap_or_default())
 }
 
-/// How many calls were noted since then.
-pub(crate) fn length() -> usize {
-    LOG.with_borrow(|noted| noted.log.calls.len())
+/// Adds a call to the log that is being written on this thread.
+pub(super) fn note(plugin: &Arc<str>, call: HostCall) {
+    LOG.with_borrow_mut(|log| {
+        if let Some(log) = log {
+            log.push(LoggedCall { plugin: plugin.clone(), call });
+        }
+    });
 }
 
 impl CallLog {
+    /// The log with no calls, as if all were missing.
+    pub(crate) fn all_cut() -> Self {
+        CallLog { cut: true, ..CallLog::default() }
+    }
+
+    fn push(&mut self, logged: LoggedCall) {
+        self.size = self.size.saturating_add(logged.size());
+        match self.size <= LONGEST {
+            true => self.calls.push(logged),
+            false => self.cut = true,
+        }
+    }
+
+    /// Adds what was logged later.
+    pub(crate) fn append(&mut self, later: CallLog) {
+        later.calls.into_iter().for_each(|logged| self.push(logged));
+        if later.cut {
+            self.cut = true;
+            self.size = self.size.max(later.size);
+        }
+    }
+
+    /// Some of the calls, of a log that has all of them or is cut as this one is.
+    pub(crate) fn part(&self, calls: impl Iterator<Item = LoggedCall>) -> CallLog {
+        let calls: Vec<LoggedCall> = calls.collect();
+        let size = calls.iter().map(LoggedCall::size).sum();
+        CallLog { calls, cut: self.cut, size }
+    }
+
     /// The calls of one plugin.
     pub(crate) fn of(&self, plugin: &str) -> CallLog {
-        let calls = self.calls.iter().filter(|logged| *logged.plugin == *plugin);
-        CallLog { calls: calls.cloned().collect(), cut: self.cut }
+        self.part(self.calls.iter().filter(|logged| *logged.plugin == *plugin).cloned())
     }
 
     /// The calls that changed something.
     pub(crate) fn effects(&self) -> impl Iterator<Item = &HostCall> {
         self.calls.iter().map(|logged| &logged.call).filter(|call| call.is_effect())
     }
-}
 
-/// Calls as a recording has them.
-pub(crate) fn plugin_calls(calls: Vec<LoggedCall>) -> Vec<PluginCall> {
-    let calls = calls.into_iter();
-    calls
-        .map(|logged| PluginCall { plugin: logged.plugin.to_string(), call: logged.call })
-        .collect()
-}
-
-impl LoggingHost {
-    pub(crate) fn new(inner: Arc<dyn Host>, plugin: Arc<str>) -> Self {
-        LoggingHost { inner, plugin }
+    /// Bytes that the calls hold in memory.
+    pub(super) fn size(&self) -> usize {
+        self.calls.iter().map(LoggedCall::size).sum()
     }
 
-    fn note(&self, call: HostCall) {
-        LOG.with_borrow_mut(|noted| {
-            noted.size = noted.size.saturating_add(size_of::<LoggedCall>() + call.size());
-            match noted.size <= LONGEST {
-                true => noted.log.calls.push(LoggedCall { plugin: self.plugin.clone(), call }),
-                false => noted.log.cut = true,
-            }
+    /// The calls as a recording has them.
+    pub(crate) fn into_plugin_calls(self) -> Vec<PluginCall> {
+        let calls = self.calls.into_iter();
+        calls.map(LoggedCall::into_plugin_call).collect()
+    }
+}
+
+impl LoggedCall {
+    fn size(&self) -> usize {
+        size_of::<LoggedCall>() + self.call.size()
+    }
+
+    fn into_plugin_call(self) -> PluginCall {
+        let LoggedCall { plugin, mut call } = self;
+        if let HostCall::HostFile { path, .. } = &mut call {
+            *path = absolute(path);
+        }
+        PluginCall { plugin: plugin.to_string(), call }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks(count: u32) {
+        (0..count).for_each(|value| note(&"p".into(), HostCall::HostCpus { value }));
+    }
+
+    #[test]
+    fn only_calls_within_are_logged() {
+        asks(3);
+        let (inner, outer) = during(|| {
+            asks(1);
+            let ((), inner) = during(|| asks(5));
+            asks(1);
+            inner
         });
-    }
-}
-
-impl Host for LoggingHost {
-    fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
-        let value = self.inner.guest_tsc(vcpu);
-        self.note(HostCall::Tsc { vcpu: vcpu.0, value: Hex(value) });
-        value
+        asks(3);
+        assert_eq!((inner.calls.len(), outer.calls.len()), (5, 2));
+        assert_eq!(during(|| ()).1.calls, []);
     }
 
-    fn tsc_khz(&self) -> u32 {
-        let value = self.inner.tsc_khz();
-        self.note(HostCall::TscKhz { value });
-        value
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        let value = self.inner.monotonic_ns();
-        self.note(HostCall::MonotonicNs { value: Hex(value) });
-        value
-    }
-
-    fn realtime_ns(&self) -> u64 {
-        let value = self.inner.realtime_ns();
-        self.note(HostCall::RealtimeNs { value: Hex(value) });
-        value
-    }
-
-    fn tsc_is_stable(&self) -> bool {
-        let value = self.inner.tsc_is_stable();
-        self.note(HostCall::TscIsStable { value });
-        value
-    }
-
-    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
-        let times = self.inner.vcpu_times(vcpu);
-        let value = times.map(|times| (Hex(times.ran_ns), Hex(times.waited_ns)));
-        self.note(HostCall::VcpuTimes { vcpu: vcpu.0, value });
-        times
-    }
-
-    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
-        let read = self.inner.read_memory(gpa, out);
-        let data = read.is_ok().then(|| Bytes(out.to_vec()));
-        self.note(HostCall::GuestRead { gpa: Hex(gpa), len: out.len(), data });
-        read
-    }
-
-    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
-        let written = self.inner.write_memory(gpa, data);
-        let (data, done) = (Bytes(data.to_vec()), written.is_ok());
-        self.note(HostCall::GuestWrite { gpa: Hex(gpa), data, done });
-        written
-    }
-
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
-        let value = self.inner.kvm_msr(vcpu, index);
-        self.note(HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, value: value.map(Hex) });
-        value
-    }
-
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
-        let done = self.inner.set_kvm_msr(vcpu, index, value);
-        self.note(HostCall::KvmWrmsr { vcpu: vcpu.0, msr: index, value: Hex(value), done });
-        done
-    }
-
-    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
-        let value = self.inner.host_msr(cpu, index);
-        self.note(HostCall::HostRdmsr { cpu, msr: index, value: value.map(Hex) });
-        value
-    }
-
-    fn host_cpus(&self) -> u32 {
-        let value = self.inner.host_cpus();
-        self.note(HostCall::HostCpus { value });
-        value
-    }
-
-    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
-        let read = self.inner.read_host_file(path, out);
-        let data = read.and_then(|len| out.get(..len)).map(|data| Bytes(data.to_vec()));
-        self.note(HostCall::HostFile { path: path.to_owned(), room: out.len(), data });
-        read
-    }
-
-    fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused> {
-        let set = self.inner.set_exits(exits, cause);
-        let refused = set.as_ref().err().map(|refused| refused.0.clone());
-        self.note(HostCall::SetExits { switch: Switch::of(cause), refused });
-        set
-    }
-
-    fn wake_at(&self, vcpu: VcpuId, at: u64) {
-        self.inner.wake_at(vcpu, at);
-        self.note(HostCall::WakeAt { vcpu: vcpu.0, at: Hex(at) });
+    #[test]
+    fn logs_that_are_put_together_have_the_limit_of_one() {
+        let most = u32::try_from(LONGEST / size_of::<LoggedCall>()).unwrap();
+        let mut all = CallLog::default();
+        for count in [most - 1, 1] {
+            all.append(during(|| asks(count)).1);
+        }
+        assert!(!all.cut);
+        all.append(during(|| asks(1)).1);
+        assert!(all.cut && all.calls.len() == most as usize);
+        let ((), too_long) = during(|| asks(most + 1));
+        assert!(too_long.cut && too_long.calls.len() == most as usize);
+        let mut all = CallLog::default();
+        all.append(too_long);
+        all.append(during(|| asks(1)).1);
+        assert!(all.cut && all.calls.len() == most as usize);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wasmsr_interface::{MsrIndex, OutcomeKind, Reason};
 
-use super::call::PluginCall;
+use super::call::{ENGINE, HostCall, PluginCall};
 use super::hex::Hex;
 
 /// The format that is written. One with other meanings has another number;
@@ -168,6 +168,50 @@ pub struct EndLine {
     pub lines: u64,
     /// Lines that were dropped.
     pub dropped: u64,
+}
+
+impl AccessLine {
+    /// Whether both were answered alike: outcome, value read, failure, and what
+    /// the plugins changed: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn answered_as(&self, other: &AccessLine) -> bool {
+        let answer = |access: &AccessLine| (access.outcome, access.value, access.failed);
+        answer(self) == answer(other) && self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+impl StartLine {
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn changed_as(&self, other: &StartLine) -> bool {
+        self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+impl WakeLine {
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn changed_as(&self, other: &WakeLine) -> bool {
+        self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
+    // What the engine asks follows from what plugins asked.
+    let of_plugins = calls.iter().filter(|call| call.plugin != ENGINE);
+    of_plugins.map(|call| &call.call).filter(|call| call.is_effect())
 }
 
 fn is_false(value: &bool) -> bool {

@@ -1,6 +1,5 @@
-//! A host that answers from what another plugin, or the same one at another
-//! time, was told: the calls of one access, given to the thread that answers
-//! it (as in `call_log`).
+//! A host that answers from a log: a plugin gets the replies that another plugin, or
+//! the same one at another time, was given to the same calls.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -14,18 +13,19 @@ use wasmsr_interface::{
 use super::call::{HostCall, Switch};
 use super::call_log::LoggedCall;
 
-/// Gives a plugin the replies that `plugin` was given to the same calls. What
-/// it asks beyond them, `otherwise` is asked.
+/// Gives a plugin the replies that `plugin` was given to the same calls, out of the
+/// log that [`replaying`] has. Calls that are not in it go to `otherwise`.
 pub(crate) struct ReplayHost {
     plugin: Arc<str>,
     otherwise: Arc<dyn Host>,
 }
 
-/// How far among its own a plugin's call is looked for: one that asks in another
-/// order is still understood, one that asks something else is not worth a long
-/// search.
+/// How far among the logged calls of its plugin a call is looked for: a plugin that
+/// asks in another order still gets its replies, and one that asks for other things
+/// does not cost a long search.
 const LOOK_AHEAD: usize = 64;
 
+/// Replies that are not used up.
 #[derive(Default)]
 struct Replies {
     calls: BTreeMap<Arc<str>, VecDeque<HostCall>>,
@@ -33,18 +33,20 @@ struct Replies {
 }
 
 thread_local! {
+    /// The replies of the call of [`replaying`] that runs on this thread.
     static REPLIES: RefCell<Replies> = RefCell::default();
 }
 
-/// Runs `f` with the calls of a replies; counts those calls that were not in it.
-pub(crate) fn with<R>(calls: Vec<LoggedCall>, f: impl FnOnce() -> R) -> (R, u64) {
+/// Runs `f` with the replies of logged calls. Says how many calls to
+/// [`ReplayHost`]s had no reply among them.
+pub(crate) fn replaying<R>(logged: Vec<LoggedCall>, f: impl FnOnce() -> R) -> (R, u64) {
     let mut replies = Replies::default();
-    for LoggedCall { plugin, call } in calls {
+    for LoggedCall { plugin, call } in logged {
         replies.calls.entry(plugin).or_default().push_back(call);
     }
-    REPLIES.set(replies);
+    let outer = REPLIES.replace(replies);
     let result = f();
-    (result, REPLIES.with_borrow_mut(std::mem::take).unmatched)
+    (result, REPLIES.replace(outer).unmatched)
 }
 
 impl ReplayHost {

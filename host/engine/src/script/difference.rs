@@ -1,6 +1,6 @@
 //! A trace held against the answers that came.
 
-use super::line::Line;
+use super::line::ScriptLine;
 
 /// A step whose answer is another than the trace says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub fn blessed(trace: &str, answered: &str) -> String {
 /// Spaces may align.
 fn same(expected: &str, came: &str) -> bool {
     let parts = |line| {
-        let Line { question, answer, .. } = Line::of(line);
+        let ScriptLine { question, answer, .. } = ScriptLine::of(line);
         (question.trim(), answer)
     };
     parts(expected) == parts(came)

@@ -3,7 +3,7 @@
 /// `r 0x10a -> 0x2b   # as the CPU has it`: what is asked or told, the answer,
 /// a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(super) struct ScriptLine<'a> {
     pub(super) question: &'a str,
     /// `None` where nothing is asked.
     pub(super) answer: Option<&'a str>,
@@ -11,7 +11,7 @@ pub(super) struct Line<'a> {
     pub(super) comment: &'a str,
 }
 
-impl<'a> Line<'a> {
+impl<'a> ScriptLine<'a> {
     pub(super) fn of(text: &'a str) -> Self {
         // What a plugin reports may hold anything.
         let is_report = text.split_whitespace().next() == Some("report");
@@ -22,9 +22,9 @@ impl<'a> Line<'a> {
         let (said, comment) = text.split_at(said.trim_end().len());
         match said.split_once("->") {
             Some((question, answer)) => {
-                Line { question: question.trim_end(), answer: Some(answer.trim()), comment }
+                ScriptLine { question: question.trim_end(), answer: Some(answer.trim()), comment }
             }
-            None => Line { question: said, answer: None, comment },
+            None => ScriptLine { question: said, answer: None, comment },
         }
     }
 }
@@ -46,7 +46,7 @@ mod tests {
             ("report -> 1 -> # 2", "report", Some("1 -> # 2"), ""),
             ("# report -> 1", "", None, "# report -> 1"),
         ] {
-            assert_eq!(Line::of(text), Line { question, answer, comment }, "{text}");
+            assert_eq!(ScriptLine::of(text), ScriptLine { question, answer, comment }, "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, Reason, VcpuId, VcpuTimes};
 
-use super::line::Line;
+use super::line::ScriptLine;
 
 /// One step.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ const MOST_RAM: u64 = 64 << 20;
 
 impl Step {
     /// What a line means; `None` for one that says nothing.
-    pub(super) fn parse(line: Line<'_>) -> Result<Option<Step>, String> {
+    pub(super) fn parse(line: ScriptLine<'_>) -> Result<Option<Step>, String> {
         let words: Vec<&str> = line.question.split_whitespace().collect();
         let asks = line.answer.is_some();
         let (verb, words) = match words.split_first() {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Option<Step>, String> {
-        Step::parse(Line::of(line))
+        Step::parse(ScriptLine::of(line))
     }
 
     #[test]

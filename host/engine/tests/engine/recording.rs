@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use wasmsr_engine::record::{
-    AccessLine, Line, Lines, Op, RecordingEnd, RecordingWriter, Replay, Stopped,
-};
+use wasmsr_engine::record::{AccessLine, Line, Lines, Op, RecordingEnd, RecordingWriter, Stopped};
+use wasmsr_engine::replay::Replay;
 use wasmsr_engine::{Engine, Started};
 use wasmsr_interface::{Host, MsrHandler, MsrIndex, MsrOp, Outcome, OutcomeKind, Reason, VcpuId};
 

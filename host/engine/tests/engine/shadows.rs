@@ -107,7 +107,7 @@ fn an_example_says_who_answered_what() {
         counts(&started).examples,
         [
             format!("read of {msr}: 0x1; the shadow: 0x2"),
-            format!("write of 0x2b to {msr}: done; the shadow: #GP"),
+            format!("write of 0x2b to {msr}: ok; the shadow: fault"),
         ]
     );
 }

@@ -8,7 +8,8 @@ use wasmsr_interface::Direction;
 
 use super::numbers::{Number, OUTCOMES, REASONS};
 use super::{EXPORTS, Export, IMPORTS, Import, Needed};
-use crate::plugin::limits;
+use crate::limits;
+use crate::manifest::CAPABILITIES;
 use crate::profile::{DEFAULT_FUEL, DEFAULT_MEMORY};
 
 #[track_caller]
@@ -95,4 +96,12 @@ fn texts_have_the_limits() {
     }
     let counted = format!("at most {}", limits::HOST_FILE);
     assert!(super::fuel::FILE.to_string().contains(&counted));
+}
+
+#[test]
+fn each_documented_capability_serves_host_calls() {
+    let names = CAPABILITIES.iter().map(|(form, _)| form.split(':').next().unwrap());
+    let mut needed: Vec<_> = IMPORTS.iter().filter_map(|import| import.capability).collect();
+    needed.dedup();
+    assert_eq!(needed, names.collect::<Vec<_>>());
 }
