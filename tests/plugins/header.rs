@@ -10,11 +10,11 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::{Completion, Trial};
 use tempfile::TempDir;
-use wasmsr_engine::LoadOptions;
 use wasmsr_engine::plugin::{
-    EXPORTS, IMPORTS, Inspection, Number, OTHER_NUMBERS, OUTCOMES, REASONS, inspect, limits,
+    EXPORTS, IMPORTS, Inspection, Number, OTHER_NUMBERS, OUTCOMES, REASONS, inspect,
 };
 use wasmsr_engine::script::Trace;
+use wasmsr_engine::{LoadOptions, limits};
 
 use crate::traces;
 
