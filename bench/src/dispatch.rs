@@ -1,4 +1,4 @@
-//! An access through the engine and a plugin, as the vCPU loop puts it.
+//! An access through the engine and a plugin, as the vCPU loop makes it.
 
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -33,7 +33,7 @@ pub(crate) const SCALING: Bench = Bench {
     run: scaling,
 };
 
-/// What a VMM would write by hand.
+/// The handler that a VMM would write by hand.
 struct Native;
 
 impl MsrHandler for Native {
@@ -59,7 +59,7 @@ fn dispatch(op: MsrOp) -> Result<Measured> {
         || Ok(nanos_each(&accesses, |access| ours.answer(access))),
         || Ok(nanos_each(&accesses, |access| native.answer(access))),
     )?;
-    // What the seam itself costs is in both.
+    // The cost of the trait itself is in both.
     let added = Pair {
         ours: whole.ours - whole.reference,
         reference: whole.reference,
@@ -80,7 +80,7 @@ fn scaling() -> Result<Measured> {
     in_turn(31, || Ok(throughput(&mut two)), || Ok(throughput(&mut one))).map(Measured::Pair)
 }
 
-/// Million reads a second, of all handlers together, each on its thread.
+/// Million reads per second of all handlers together, each on its own thread.
 fn throughput(handlers: &mut [Box<dyn MsrHandler>]) -> f64 {
     const READS: usize = 1_000;
     const REPEAT: usize = 300;

@@ -1,4 +1,4 @@
-//! What a benchmark gives, for people and for programs.
+//! The results of benchmarks, for people and for programs.
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -6,28 +6,28 @@ use serde_json::json;
 
 use crate::measure::Pair;
 
-/// One figure and how to get it.
+/// One figure and how to measure it.
 pub(crate) struct Bench {
     /// For programs.
     pub(crate) name: &'static str,
-    /// What is held against what, for people.
+    /// What is compared with what, for people.
     pub(crate) about: &'static str,
-    /// Of `ours` and `reference`.
+    /// The unit of `ours` and `reference`.
     pub(crate) unit: &'static str,
     /// Measures.
     pub(crate) run: fn() -> Result<Measured>,
 }
 
-/// What came of a benchmark.
+/// The result of a benchmark.
 pub(crate) enum Measured {
     Pair(Pair),
     /// It cannot run here, with the reason.
     Skipped(String),
 }
 
-/// Where figures are collected.
+/// Where figures go.
 pub(crate) enum Report {
-    /// A line of JSON a figure, at once.
+    /// One line of JSON per figure, at once.
     Json,
     /// A table at the end.
     Table(Box<Table>),

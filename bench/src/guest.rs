@@ -3,12 +3,12 @@
 
 use wasmsr_interface::MsrIndex;
 
-/// Prints a byte first thing, then ends the run.
+/// Prints a byte, then ends the run.
 pub(crate) fn prints_and_ends() -> Vec<u8> {
     image(&[PRINT, END].concat())
 }
 
-/// Prints a byte first thing, then turns on the spot.
+/// Prints a byte, then loops for ever.
 pub(crate) fn prints_and_stays() -> Vec<u8> {
     let turn = [
         0xf3, 0x90, // pause
@@ -48,8 +48,8 @@ fn image(code: &[u8]) -> Vec<u8> {
     const LOAD: u32 = 1 << 20;
     const HEADER: u32 = 32;
     let checksum = 0u32.wrapping_sub(MAGIC).wrapping_sub(HAS_ADDRESSES);
-    // Where the header and the image lie, no other ends than the file's, and
-    // where to enter.
+    // The addresses of the header and the image; the image ends with the file;
+    // and the entry point.
     let fields = [MAGIC, HAS_ADDRESSES, checksum, LOAD, LOAD, 0, 0, LOAD + HEADER];
     fields.into_iter().flat_map(u32::to_le_bytes).chain(code.iter().copied()).collect()
 }

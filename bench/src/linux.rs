@@ -1,6 +1,6 @@
-//! A stock Linux, from the command to what it prints, beside QEMU's `microvm`,
-//! the machine of QEMU's that starts fastest: same kernel, initial RAM disk,
-//! command line, memory and one vCPU.
+//! A stock Linux, from the command to its output, beside QEMU's `microvm`,
+//! QEMU's machine that starts fastest: same kernel, initial RAM disk, command
+//! line, memory and one vCPU.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -36,20 +36,20 @@ pub(crate) const INIT: Bench = Bench {
 /// The first byte that a kernel prints, of `[    0.000000] Linux version`.
 const BANNER_START: &str = "[";
 
-/// What the guest's init prints, in words that differ from those of
-/// [`COMMAND_LINE`], since the kernel prints that.
+/// Printed by the guest's init. It differs from the text in [`COMMAND_LINE`],
+/// since the kernel prints that.
 const IN_INIT: &str = "in init: 42";
 
-/// `earlyprintk`: else the kernel is half way when it first prints. `edd=off`:
-/// its real-mode part, which only QEMU runs, would print before it.
+/// `earlyprintk`: otherwise the kernel first prints half way through its boot.
+/// `edd=off`: its real-mode part, which only QEMU runs, would print before it.
 const COMMAND_LINE: &str = r#"console=ttyS0 earlyprintk=ttyS0 edd=off reboot=t panic=-1 script="echo in init: $((6 * 7))""#;
 
 const MEMORY: &str = "512M";
 
-/// A boot takes a quarter of a minute in a host that is itself emulated.
+/// A boot takes 15 seconds in a host that is itself emulated.
 const ROUNDS: usize = 3;
 
-/// For a boot that has stuck.
+/// The limit for a boot that is stuck.
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn boot(until: &'static str) -> Result<Measured> {
@@ -62,7 +62,7 @@ fn boot(until: &'static str) -> Result<Measured> {
     in_turn(ROUNDS, ours, qemu).map(Measured::Pair)
 }
 
-/// Both commands and what they boot.
+/// Both commands and the guest that they boot.
 struct Scene {
     wasmsr: PathBuf,
     qemu: OsString,
@@ -109,8 +109,8 @@ impl Scene {
         command
     }
 
-    /// With what QEMU's manual advises for a fast start, but a clock, for which
-    /// Linux would else search for a second.
+    /// With the options that QEMU's manual advises for a fast start, but with a
+    /// clock, for which Linux would otherwise search for a second.
     fn qemu(&self) -> Command {
         let mut command = Command::new(&self.qemu);
         command
@@ -126,7 +126,7 @@ impl Scene {
     }
 }
 
-/// How long a command takes to print `text`; it is ended then.
+/// How long a command takes to print `text`; the command is then ended.
 fn millis_until(text: &'static str, command: &mut Command) -> Result<f64> {
     let errors = tempfile::NamedTempFile::new()?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors.reopen()?);
@@ -149,21 +149,21 @@ fn millis_until(text: &'static str, command: &mut Command) -> Result<f64> {
     }
 }
 
-/// Tells when `text` was there, or all that was there instead of it.
+/// Sends the time at which `text` came, or the output without it.
 fn watch(mut output: impl Read, text: &str, printed: &Sender<Result<Instant, String>>) {
     let mut console = Vec::new();
     let mut piece = [0; 4096];
     loop {
         let read = output.read(&mut piece).unwrap_or(0);
         let moment = Instant::now();
-        // The whole console over and over would take time from the guest.
+        // Searching the whole console each time would take time from the guest.
         let new = console.len().saturating_sub(text.len());
         console.extend(piece.iter().take(read));
         let mut places = console.windows(text.len()).skip(new);
         let found = places.any(|window| window == text.as_bytes());
         if found || read == 0 {
             let console = || String::from_utf8_lossy(&console).into_owned();
-            // Nobody listens any more if it came too late.
+            // The receiver is gone if the text came too late.
             let _ = printed.send(if found { Ok(moment) } else { Err(console()) });
             return;
         }

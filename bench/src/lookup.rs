@@ -56,8 +56,8 @@ fn many(count: u32) -> Result<Measured> {
 
 const LONGEST: u32 = 16;
 
-/// Ranges of up to [`LONGEST`] MSRs all over the space, and MSRs in them, in
-/// random order.
+/// Ranges of up to [`LONGEST`] MSRs all over the index space, and MSRs in them,
+/// in random order.
 fn scene(count: u32) -> (MsrMap, Vec<MsrIndex>) {
     let mut random = fastrand::Rng::with_seed(u64::from(count));
     let stride = u32::MAX / count;

@@ -1,8 +1,8 @@
 //! `cargo bench -p wasmsr-bench [-- [--json] [NAME...]]`: how fast wasmsr is,
-//! each figure held against something that does the same without it.
+//! each figure beside a reference that does the same without it.
 //!
-//! Ours and the reference are measured in turn in one run, so that what slows
-//! the machine down slows both.
+//! wasmsr and the reference are measured in turn in one run, so a slow machine
+//! slows both.
 
 mod dispatch;
 mod figure;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let mut wanted = Vec::new();
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
-            // From cargo itself.
+            // An argument that cargo itself adds.
             "--bench" => {}
             "--json" => report = Report::Json,
             name => wanted.push(name.to_owned()),

@@ -10,12 +10,12 @@ use anyhow::Result;
 pub(crate) struct Pair {
     pub(crate) ours: f64,
     pub(crate) reference: f64,
-    /// Of what was measured one after the other: drift cancels.
+    /// The median of the quotients of neighbouring measurements: drift cancels.
     pub(crate) ratio: f64,
 }
 
-/// Measures one, then the other, over and over; the first round warms up and
-/// does not count.
+/// Measures one, then the other, repeatedly; the first round warms up and does
+/// not count.
 pub(crate) fn in_turn(
     rounds: usize,
     mut ours: impl FnMut() -> Result<f64>,

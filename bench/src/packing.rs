@@ -1,4 +1,4 @@
-//! Making KVM's filter of what must exit.
+//! Packing an exit list into KVM's filter.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ fn pack() -> Result<Measured> {
     .map(Measured::Pair)
 }
 
-/// Five spans as wide as a range of the filter. Reads, writes and both need a
-/// range each at worst, and 15 of 16 are enough.
+/// Five spans as wide as a range of the filter. Reads, writes and both need one
+/// range each at worst, so 15 of 16 are enough.
 fn random_exits() -> ExitList {
     let mut random = fastrand::Rng::with_seed(1);
     let plugin: Arc<str> = Arc::from("plugin");

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use wasmsr_engine::Profile;
 use wasmsr_interface::MsrIndex;
 
-/// What [`Setup::of_one`] answers, with [`VALUE`].
+/// The MSR that [`Setup::of_one`] answers with [`VALUE`].
 pub(crate) const ARCH_CAPABILITIES: MsrIndex = MsrIndex(0x10a);
 
 /// See [`ARCH_CAPABILITIES`].
@@ -18,7 +18,7 @@ pub(crate) const VALUE: u64 = 0x2b;
 /// How many plugins [`Setup::of_sixteen`] has.
 const MANY: u8 = 16;
 
-/// A profile `vm.toml` and all that it names.
+/// A profile `vm.toml` and all files that it names.
 pub(crate) struct Setup {
     directory: TempDir,
     plugins: String,
@@ -38,7 +38,7 @@ impl Setup {
         Ok(setup)
     }
 
-    /// Variants of two plugins, each with code, name and MSRs of its own.
+    /// Variants of two plugins, each with its own code, name and MSRs.
     pub(crate) fn of_sixteen() -> Result<Self, String> {
         let (arch, vendor) = (shipped("arch_capabilities")?, shipped("vendor_range")?);
         let mut setup = Self::of_none()?;
@@ -62,21 +62,30 @@ impl Setup {
 
     /// Makes `image` the guest and returns the profile's path.
     pub(crate) fn boots(&self, image: &[u8]) -> Result<PathBuf> {
-        fs::write(self.directory.path().join("guest.flat"), image)?;
-        self.boots_as(&image_tables())
+        self.image(image)?;
+        let tables =
+            format!("[vm]\nmemory = \"{}MiB\"\n[boot]\nimage = \"{IMAGE}\"\n", GUEST_MEMORY >> 20);
+        self.boots_as(&tables)
     }
 
-    /// Makes what these tables of a profile say the guest and returns the
-    /// profile's path.
+    /// Puts `image` beside the plugins and returns its path.
+    pub(crate) fn image(&self, image: &[u8]) -> Result<PathBuf> {
+        let path = self.directory.path().join(IMAGE);
+        fs::write(&path, image)?;
+        Ok(path)
+    }
+
+    /// Uses these tables of a profile as the guest and returns the profile's
+    /// path.
     pub(crate) fn boots_as(&self, tables: &str) -> Result<PathBuf> {
         let path = self.path();
         fs::write(&path, tables.to_owned() + &self.plugins)?;
         Ok(path)
     }
 
-    /// The profile for an image.
+    /// The plugins' part of the profile.
     pub(crate) fn profile(&self) -> Result<Profile> {
-        Ok(Profile::parse(&self.path(), &(image_tables() + &self.plugins))?)
+        Ok(Profile::parse(&self.path(), &self.plugins)?)
     }
 
     fn path(&self) -> PathBuf {
@@ -91,16 +100,14 @@ impl Setup {
     }
 }
 
-/// Of every profile for an image.
+/// The beginning of every profile for an image.
 pub(crate) const GUEST_MEMORY: u64 = 64 << 20;
 
-fn image_tables() -> String {
-    format!("[vm]\nmemory = \"{}MiB\"\n[boot]\nimage = \"guest.flat\"\n", GUEST_MEMORY >> 20)
-}
+const IMAGE: &str = "guest.flat";
 
 const ARCH_CONFIG: &str = "config = { value = 0x2b }";
 
-/// Where cargo puts what it builds in this profile.
+/// The folder for cargo's output in this cargo profile.
 pub(crate) fn built() -> Result<PathBuf> {
     let itself = env::current_exe()?;
     let directory = itself.parent().and_then(Path::parent);
@@ -117,7 +124,7 @@ fn shipped(name: &str) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("{}: {error}; `cargo xtask plugins` builds it", path.display()))
 }
 
-/// A plugin with words of its manifest replaced by others of the same length.
+/// A plugin whose manifest has some words replaced by others of the same length.
 fn variant(wasm: &[u8], words: &[(&str, String)]) -> Result<Vec<u8>, String> {
     let mut wasm = wasm.to_vec();
     for (old, new) in words {

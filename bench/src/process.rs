@@ -1,5 +1,5 @@
-//! The whole command from outside: how long it takes to the guest's first
-//! instruction, and what memory it costs.
+//! The whole command from outside: the time to the guest's first instruction,
+//! and its memory.
 
 use std::fs;
 use std::io::Read;
@@ -47,7 +47,7 @@ fn start(cache: Cache) -> Result<Measured> {
         Ok(scene) => scene,
         Err(reason) => return Ok(Measured::Skipped(reason)),
     };
-    // The first round, which does not count, fills it.
+    // The first round, which does not count, fills the cache.
     let kept = tempfile::tempdir()?;
     let ours = || match cache {
         Cache::Filled => scene.millis_to_first_instruction(&scene.many, kept.path()),
@@ -59,7 +59,7 @@ fn start(cache: Cache) -> Result<Measured> {
     let none = || scene.millis_to_first_instruction(&scene.none, kept.path());
     let rounds = match cache {
         Cache::Filled => 31,
-        // A second each.
+        // One second each.
         Cache::Empty => 7,
     };
     in_turn(rounds, ours, none).map(Measured::Pair)
@@ -74,7 +74,7 @@ fn memory() -> Result<Measured> {
     let of = |profile: &Path| {
         let mut running = scene.run(profile, cache.path())?;
         running.wait_for_first_instruction()?;
-        // What follows the start-up in other threads is done by then.
+        // Other threads have finished their start by then.
         thread::sleep(Duration::from_millis(50));
         private_mib(running.0.id())
     };
@@ -157,15 +157,15 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail where it has ended already.
+        // Both fail if the process has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Memory of a process that no other shares, without the one mapping that
-/// holds the guest's memory (proc(5), `/proc/pid/smaps`). The kernel may have
-/// merged a neighbour into that one, which is then not counted.
+/// Memory of a process that is not shared with others, without the mapping of
+/// the guest's memory (proc(5), `/proc/pid/smaps`). The kernel may have merged a
+/// neighbour into that mapping; then the neighbour is not counted.
 fn private_mib(process: u32) -> Result<f64> {
     let (mut private, mut guests) = (0, 0);
     let (mut is_writable, mut is_guest) = (false, false);

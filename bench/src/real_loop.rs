@@ -1,19 +1,20 @@
-//! A guest that does nothing but read an MSR, on the real KVM.
+//! A guest that only reads an MSR, on the real KVM.
 
 use std::io;
+use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use wasmsr_engine::{Engine, LoadOptions, Profile};
+use wasmsr_engine::{Engine, LoadOptions};
 use wasmsr_interface::{MsrAccess, MsrHandler, Outcome};
 use wasmsr_vmm::filter::KvmFilter;
-use wasmsr_vmm::{RunEnd, Vm, VmSpec, control};
+use wasmsr_vmm::{Boot, RunEnd, Vm, VmConfig, VmSpec, control};
 
 use crate::figure::{Bench, Measured};
 use crate::guest;
 use crate::measure::in_turn;
-use crate::plugins::{ARCH_CAPABILITIES, Setup, VALUE};
+use crate::plugins::{ARCH_CAPABILITIES, GUEST_MEMORY, Setup, VALUE};
 
 pub(crate) const REAL_LOOP: Bench = Bench {
     name: "real_loop",
@@ -33,9 +34,9 @@ impl MsrHandler for Constant {
     }
 }
 
-/// Passes accesses on, and tells how long all but the first took, the guest's
-/// part included. What comes before and after them, such as the end of a VM,
-/// takes longer than the accesses themselves.
+/// Passes accesses on, and measures how long all but the first took, including
+/// the guest's part. Start and end of the VM take longer than the accesses and
+/// are left out.
 struct Timed<H> {
     handler: H,
     answered: u32,
@@ -49,7 +50,7 @@ impl<H: MsrHandler> MsrHandler for Timed<H> {
         self.answered += 1;
         match self.answered {
             1 => self.start = Instant::now(),
-            // Nobody listens only if the run has failed.
+            // The receiver is gone only if the run has failed.
             READS => drop(self.taken.send(self.start.elapsed())),
             _ => {}
         }
@@ -65,23 +66,22 @@ fn real_loop() -> Result<Measured> {
         Ok(setup) => setup,
         Err(reason) => return Ok(Measured::Skipped(reason)),
     };
-    setup.boots(&guest::reads(ARCH_CAPABILITIES, READS))?;
-    let profile = setup.profile()?;
-    let engine = Engine::load(&profile, &LoadOptions::default())?;
+    let image = setup.image(&guest::reads(ARCH_CAPABILITIES, READS))?;
+    let engine = Engine::load(&setup.profile()?, &LoadOptions::default())?;
     let filter = KvmFilter::pack(engine.exits())?;
     let ours = || {
-        let vm = build(&profile, &filter)?;
+        let vm = build(&image, &filter)?;
         let vcpu = engine.start(&vm.host(), 1)?.vcpus.pop().context("no vCPU")?;
         nanos_a_read(vm, vcpu)
     };
-    let constant = || nanos_a_read(build(&profile, &filter)?, Constant);
+    let constant = || nanos_a_read(build(&image, &filter)?, Constant);
     in_turn(61, ours, constant).map(Measured::Pair)
 }
 
-fn build(profile: &Profile, filter: &KvmFilter) -> Result<Vm> {
+fn build(image: &Path, filter: &KvmFilter) -> Result<Vm> {
     Ok(Vm::build(VmSpec {
-        vm: &profile.vm,
-        boot: &profile.boot,
+        vm: &VmConfig { memory: GUEST_MEMORY, vcpus: 1 },
+        boot: &Boot::Image { path: image.to_owned(), cmdline: String::new(), modules: Vec::new() },
         filter,
         cpuid: &[],
         output: Box::new(io::sink()),

@@ -8,14 +8,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-/// Tests of one program run side by side, and may be about one page.
+/// Tests of one program run in parallel and may write the same page.
 static WRITING: Mutex<()> = Mutex::new(());
 
-/// Holds a part of a document against `text`, what the code makes of it; with
-/// `BLESS=1` writes it there. `page` is relative to the workspace.
+/// Compares a part of a document with `text`, which the code generates; with
+/// `BLESS=1` writes `text` there. `page` is relative to the workspace.
 ///
 /// # Panics
-/// Where the two differ: it is what a test calls.
+/// If the two differ: tests call this.
 #[track_caller]
 pub fn hold(page: &str, name: &str, text: &str) {
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -27,15 +27,25 @@ pub fn hold(page: &str, name: &str, text: &str) {
     write_or_compare(&path, page, &committed, &current);
 }
 
-/// The same with a file that comes from the code as a whole.
+/// The same for a whole file that the code generates.
 ///
 /// # Panics
-/// Where the two differ.
+/// If the two differ.
 #[track_caller]
 pub fn hold_file(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     let committed = fs::read_to_string(&path).unwrap_or_default();
     write_or_compare(&path, file, &committed, text);
+}
+
+/// The text of a file that comes from the code, a path from the workspace.
+///
+/// # Panics
+/// If it cannot be read: it is what a test calls.
+#[track_caller]
+pub fn committed(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 #[track_caller]

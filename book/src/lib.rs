@@ -1,7 +1,8 @@
-//! The documents: where their links lead, and parts of them that are made from
+//! The documents: checks of their links, and the parts that are generated from
 //! the code.
 
 pub mod generated;
 pub mod links;
 pub mod pages;
+pub mod reference;
 pub mod rendered;

@@ -1,5 +1,5 @@
-//! Links of the pages as they lie in the workspace: each leads to a file that
-//! is there, and to a heading that it has.
+//! Links of the pages in the workspace: each leads to an existing file, and to a
+//! heading in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,10 +8,10 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-/// Follows every link. Returns the files that are linked to and are no pages.
+/// Follows every link. Returns the linked files that are not pages.
 ///
 /// # Errors
-/// Every link that leads nowhere, a line each.
+/// Every broken link, one per line.
 pub fn check(root: &Path, pages: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>> {
     let mut read = BTreeMap::new();
     for page in pages {
@@ -29,13 +29,13 @@ pub fn check(root: &Path, pages: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>
             };
             let there = target.as_ref().is_some_and(|target| root.join(target).is_file());
             let (Some(target), true) = (target, there) else {
-                broken.push(format!("{}: {link} is no file", page.display()));
+                broken.push(format!("{}: {link} is not a file", page.display()));
                 continue;
             };
             let headings = match read.get(&target) {
                 Some(page) => &page.headings,
                 None if target.extension().is_some_and(|ending| ending == "md") => {
-                    broken.push(format!("{}: {link} is no page of the book", page.display()));
+                    broken.push(format!("{}: {link} is not a page of the book", page.display()));
                     continue;
                 }
                 None => {
@@ -51,8 +51,8 @@ pub fn check(root: &Path, pages: &BTreeSet<PathBuf>) -> Result<BTreeSet<PathBuf>
     if broken.is_empty() { Ok(linked) } else { bail!("{}", broken.join("\n")) }
 }
 
-/// The file that a link in `page` leads to, relative to the workspace; none if
-/// it leads out of it.
+/// The file that a link in `page` leads to, relative to the workspace; `None` if
+/// it is outside.
 pub fn resolve(page: &Path, link: &str) -> Option<PathBuf> {
     let mut file = page.parent().unwrap_or(Path::new("")).to_path_buf();
     for component in Path::new(link).components() {
@@ -70,7 +70,7 @@ fn is_elsewhere(link: &str) -> bool {
     ["https://", "http://", "mailto:"].iter().any(|scheme| link.starts_with(scheme))
 }
 
-/// What a page links to, and where one can link to in it.
+/// The links of a page, and its anchors.
 struct Page {
     links: Vec<String>,
     headings: BTreeSet<String>,
@@ -138,11 +138,11 @@ mod tests {
 
     #[test]
     fn links_that_lead_nowhere() {
-        broken("[a](nowhere.md)", "nowhere.md is no file");
-        broken("![a](picture.svg)", "picture.svg is no file");
-        broken("[a](..)", ".. is no file");
-        broken("[a](../../../etc/passwd)", "../../../etc/passwd is no file");
-        broken("[a](/etc/passwd)", "/etc/passwd is no file");
+        broken("[a](nowhere.md)", "nowhere.md is not a file");
+        broken("![a](picture.svg)", "picture.svg is not a file");
+        broken("[a](..)", ".. is not a file");
+        broken("[a](../../../etc/passwd)", "../../../etc/passwd is not a file");
+        broken("[a](/etc/passwd)", "/etc/passwd is not a file");
         broken("[a](#there)", "#there names no heading");
         broken("[a](../README.md#you)", "../README.md#you names no heading");
     }

@@ -1,8 +1,8 @@
-//! Makes the book of the documents, and fails where a link leads nowhere.
+//! Makes the documents a book, and fails if a link is broken.
 //!
-//! The pages lie all over the workspace, so that each is also right where it is
-//! read in a checkout. mdBook wants them in one folder: they are laid out there
-//! as they lie in the workspace, with the files that they link to.
+//! The pages are spread over the workspace, so that each can also be read in a
+//! checkout. mdBook needs them in one folder: this program copies them there
+//! with the same folders, and with the files that they link to.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -56,8 +56,8 @@ fn make() -> Result<String> {
     Ok(format!("book: {} pages, {checked} links, in {}", pages.len(), html.display()))
 }
 
-/// Every page of the book, relative to the workspace. What a newcomer should
-/// find is a page: one that is not listed is an error.
+/// Every page of the book, relative to the workspace. An unlisted page is an
+/// error: newcomers would not find it.
 fn pages(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let listed = listed(root)?;
     let mut found = BTreeSet::new();

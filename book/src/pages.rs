@@ -1,4 +1,4 @@
-//! Which pages there are, and what they name in their lines.
+//! The list of pages, and what they name in backticks.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +9,13 @@ use pulldown_cmark::{Event, Options, Parser};
 
 use crate::links;
 
-/// Where the pages are listed; a chapter is a path relative to it.
+/// The file that lists the pages; a chapter is a path relative to it.
 pub const SUMMARY: &str = "docs/SUMMARY.md";
 
-/// The summary as it reads from the workspace's folder.
+/// The summary, with paths relative to the workspace's folder.
 ///
 /// # Errors
-/// It cannot be read, or a link in it is none.
+/// It cannot be read, or a link in it is invalid.
 pub fn summary(root: &Path) -> Result<String> {
     let text = fs::read_to_string(root.join(SUMMARY)).context(SUMMARY)?;
     let mut pieces = text.split("](");
@@ -39,7 +39,7 @@ pub fn listed(root: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(links.map(|(page, _)| PathBuf::from(page)).collect())
 }
 
-/// What a page has in backticks within its lines, each with the page.
+/// The texts in backticks within the lines of all pages, each with its page.
 ///
 /// # Errors
 /// As [`summary`], or a page that cannot be read.

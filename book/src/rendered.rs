@@ -1,5 +1,5 @@
-//! Links of the rendered pages: each leads to a file of the book, and to a
-//! place that it has.
+//! Links of the rendered pages: each leads to a file of the book, and to an
+//! anchor in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,7 @@ use crate::links::resolve;
 /// Follows every link in a folder of pages; returns how many there are.
 ///
 /// # Errors
-/// Every link that leads nowhere, a line each.
+/// Every broken link, one per line.
 pub fn check(html: &Path) -> Result<usize> {
     let mut pages = BTreeMap::new();
     read(html, Path::new(""), &mut pages)?;

@@ -1,7 +1,6 @@
 /*
- * IA32_ARCH_CAPABILITIES (0x10a) with the value the operator chooses: the bits
- * by which a guest decides which mitigations it needs (Intel SDM, volume 4,
- * table 2-2).
+ * IA32_ARCH_CAPABILITIES (0x10a) with the operator's value: the bits by which a
+ * guest decides which mitigations it needs (Intel SDM, volume 4, table 2-2).
  */
 
 #include "wasmsr.h"
@@ -30,7 +29,7 @@ void wrmsr(uint32_t index, uint64_t written, uint32_t vcpu, uint32_t reason) {
 
 /* ---- The configuration: {"value":43} or {"value":"0x2b"}, without spaces ---- */
 
-/* Where the text is read; a 0 ends it. */
+/* The position in the text; a 0 ends it. */
 static char text[64];
 static const char *at;
 

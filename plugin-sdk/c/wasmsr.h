@@ -6,12 +6,12 @@
  *         -I plugin-sdk/c -o plugin.wasm plugin.c
  *
  * A function that a plugin does not call leaves no import in its file. For
- * another target than Wasm the declarations are plain ones, so that a unit test
+ * targets other than Wasm the declarations are plain functions, so a unit test
  * can compile a plugin and define the host calls itself.
  *
  * Calls cost fuel, of which one instruction uses about 1. A pointer or length
- * that leaves the plugin's memory is a trap, and so a failure of the plugin; so
- * is what is said to trap below.
+ * that leaves the plugin's memory is a trap, and a trap is a failure of the
+ * plugin. Calls that trap otherwise say so below.
  */
 #ifndef WASMSR_H
 #define WASMSR_H
@@ -33,9 +33,9 @@ extern "C" {
 /*
  * Makes the file a plugin, once, outside functions: WASMSR_PLUGIN("plugin.toml");
  *
- * The manifest becomes the custom section `wasmsr.manifest`. Its path is looked
- * for where the compiler runs, and in the folders of -I. The marker of the ABI's
- * version is defined as well.
+ * The manifest becomes the custom section `wasmsr.manifest`. Its path is relative
+ * to where the compiler runs, or to a folder of -I. The macro also defines the
+ * marker of the ABI's version.
  */
 #ifdef __wasm__
 #define WASMSR_PLUGIN(manifest)                                                  \
@@ -60,13 +60,13 @@ enum {
 };
 
 /*
- * Answers a read of the vCPU numbered `vcpu`: what is returned is the guest's
- * EDX:EAX, unless wasmsr_outcome was called. Needed where the manifest has `r`
+ * Answers a read of the vCPU numbered `vcpu`: the return value is the guest's
+ * EDX:EAX, unless wasmsr_outcome was called. Needed if the manifest has `r`
  * or [unhandled] reasons.
  */
 WASMSR_EXPORT(rdmsr) uint64_t rdmsr(uint32_t index, uint32_t vcpu, uint32_t reason);
 
-/* Takes a write, likewise. Needed where the manifest has `w` or [unhandled] reasons. */
+/* Takes a write, likewise. Needed if the manifest has `w` or [unhandled] reasons. */
 WASMSR_EXPORT(wrmsr) void wrmsr(uint32_t index, uint64_t value, uint32_t vcpu, uint32_t reason);
 
 /* What init, save and restore return. */
@@ -75,22 +75,22 @@ enum {
     WASMSR_REFUSED = 1, /* the last line logged at WASMSR_ERROR is the reason shown */
 };
 
-/* What init gets in an instance of scope `vm`, which belongs to no vCPU. */
+/* The argument of init in an instance of scope `vm`, which belongs to no vCPU. */
 #define WASMSR_NO_VCPU UINT32_MAX
 
 /* Called once, before everything else. A refusal starts nothing. */
 WASMSR_EXPORT(init) uint32_t init(uint32_t vcpu);
 
-/* The guest was reset and the instance stays. Without it there is a new instance. */
+/* The guest was reset and the instance stays. Without this export a new one is made. */
 WASMSR_EXPORT(reset) void reset(void);
 
-/* Hands the state over with wasmsr_save_state. Without it nothing is kept. */
+/* Saves the state with wasmsr_save_state. Without this export nothing is kept. */
 WASMSR_EXPORT(save) uint32_t save(void);
 
 /* Takes over a saved state, after init. */
 WASMSR_EXPORT(restore) uint32_t restore(void);
 
-/* The time has come that was asked for with wasmsr_timer. */
+/* The time is reached that wasmsr_timer asked for. */
 WASMSR_EXPORT(timer) void timer(void);
 
 /* The run has ended, no vCPU runs: may call wasmsr_report_text. */
@@ -98,16 +98,16 @@ WASMSR_EXPORT(report) void report(void);
 
 /* ---- What a plugin may call. ---- */
 
-/* How an access ends that is not answered. */
+/* Outcomes of an access that the plugin does not answer itself. */
 enum {
-    WASMSR_FAULT = 1,  /* a #GP in the guest */
+    WASMSR_FAULT = 1,  /* #GP(0) in the guest */
     WASMSR_PASS = 2,   /* the next plugin that claims the MSR, then the profile's policy */
     WASMSR_KERNEL = 3, /* KVM's own answer for this vCPU; what KVM refuses is a #GP */
 };
 
 /*
- * Ends the access otherwise; the last call counts. What rdmsr then returns is
- * not looked at. Traps outside rdmsr and wrmsr, and for any other kind. No fuel.
+ * Ends the access with another outcome; the last call counts. What rdmsr returns
+ * is then ignored. Traps outside rdmsr and wrmsr, and for any other kind. No fuel.
  */
 WASMSR_IMPORT(outcome) void wasmsr_outcome(uint32_t kind);
 
@@ -119,9 +119,9 @@ enum {
 };
 
 /*
- * A line of UTF-8 for wasmsr's log, cut after 1024 bytes; an instance has 20 at
- * once, and 5 a second after that, together with those that take its place after
- * failures. Fuel: 20, and 1 for each byte.
+ * A line of UTF-8 for wasmsr's log, cut after 1024 bytes. An instance, together
+ * with those that replace it after failures, has 20 lines at once and 5 per second
+ * after that. Fuel: 20, and 1 for each byte.
  */
 WASMSR_IMPORT(log) void wasmsr_log(uint32_t level, const char *text, uint32_t len);
 
@@ -147,27 +147,27 @@ WASMSR_IMPORT(monotonic_ns) uint64_t wasmsr_monotonic_ns(void);
 /* Nanoseconds of the host's time of day since 1970, UTC. Fuel: 20. */
 WASMSR_IMPORT(realtime_ns) uint64_t wasmsr_realtime_ns(void);
 
-/* 1 if the TSCs of all vCPUs agree and will go on so, else 0. Fuel: 1000. */
+/* 1 if the TSCs of all vCPUs agree and will continue to, else 0. Fuel: 1000. */
 WASMSR_IMPORT(tsc_is_stable) uint32_t wasmsr_tsc_is_stable(void);
 
 /* How many vCPUs the VM has. No fuel. */
 WASMSR_IMPORT(vcpus) uint32_t wasmsr_vcpus(void);
 
-/* A vCPU's thread in the eyes of the host's scheduler. */
+/* What the host's scheduler counts for a vCPU's thread. */
 struct wasmsr_vcpu_times {
     uint64_t ran_ns;
     uint64_t waited_ns;
 };
 
-/* 0, or 1 if that vCPU has not started or nobody counts. Fuel: 1000. */
+/* 0, or 1 if that vCPU has not started or the host does not count. Fuel: 1000. */
 WASMSR_IMPORT(vcpu_times) uint32_t wasmsr_vcpu_times(uint32_t vcpu, struct wasmsr_vcpu_times *times);
 
 /* How many CPUs the host has online. Fuel: 1000. */
 WASMSR_IMPORT(host_cpus) uint32_t wasmsr_host_cpus(void);
 
 /*
- * Below, a capability is asked for in the manifest's [needs] and granted by the
- * profile. Behind one that is optional and not granted, a call gives its refusal.
+ * The calls below need a capability, which the manifest's [needs] asks for and the
+ * profile grants. If it is optional and not granted, the call returns its refusal.
  */
 
 /*
@@ -177,7 +177,7 @@ WASMSR_IMPORT(host_cpus) uint32_t wasmsr_host_cpus(void);
 WASMSR_IMPORT(guest_read) uint32_t wasmsr_guest_read(uint64_t gpa, void *to, uint32_t len);
 
 /*
- * The same the other way; where it gives 1, nothing was written. Fuel: 20, and 1
+ * The same the other way; if it returns 1, nothing was written. Fuel: 20, and 1
  * for each byte.
  */
 WASMSR_IMPORT(guest_write) uint32_t wasmsr_guest_write(uint64_t gpa, const void *from, uint32_t len);
@@ -202,7 +202,7 @@ WASMSR_IMPORT(host_rdmsr) uint32_t wasmsr_host_rdmsr(uint32_t index, uint64_t *v
 WASMSR_IMPORT(host_rdmsr_on)
 uint32_t wasmsr_host_rdmsr_on(uint32_t cpu, uint32_t index, uint64_t *value);
 
-/* What wasmsr_host_file returns where there is no file to be read. */
+/* Returned by wasmsr_host_file if there is no file to read. */
 #define WASMSR_NO_FILE UINT32_MAX
 
 /*
@@ -220,7 +220,7 @@ enum {
     WASMSR_WRITES = 2,
 };
 
-/* What wasmsr_intercept returns beside 0; nothing has changed then. */
+/* Returned by wasmsr_intercept instead of 0; nothing has changed then. */
 enum {
     WASMSR_NOT_CLAIMED = 1,  /* the manifest does not claim all of them */
     WASMSR_DOES_NOT_FIT = 2, /* the result does not fit KVM's filter */

@@ -1,4 +1,4 @@
-//! One access of a guest to an MSR, and the ways not to answer it.
+//! One access of a guest to an MSR, and the answers that are not a value.
 
 use core::fmt;
 
@@ -86,23 +86,22 @@ pub struct Access {
 }
 
 impl Access {
-    /// An access as the host reports it; in a plugin, only tests need to make
-    /// one.
+    /// An access as the host reports it; plugins need this only in tests.
     pub const fn new(index: MsrIndex, vcpu: VcpuId, reason: Reason) -> Self {
         Access { index, vcpu, reason }
     }
 }
 
-/// What is to become of an access that the plugin does not answer itself.
+/// The outcome of an access that the plugin does not answer itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Otherwise {
-    /// #GP(0) in the guest, as hardware does for an MSR it does not have or a
-    /// value it does not take.
+    /// `fault`: #GP(0) in the guest, as hardware does for an MSR that it does
+    /// not have or a value that it does not accept.
     Fault = 1,
-    /// Not this plugin's business: the next plugin that claims the MSR decides,
-    /// and after the last one the profile's policy.
+    /// `pass`: the next plugin that claims the MSR is asked, and after the last
+    /// one the profile's policy decides.
     Pass = 2,
-    /// KVM's own answer for this vCPU, #GP(0) where it has none.
+    /// `kernel`: KVM's own answer for this vCPU, #GP(0) if it has none.
     Kernel = 3,
 }

@@ -1,5 +1,5 @@
-//! A clock for guests that count time by the time-stamp counter: KVM's pvclock
-//! and Hyper-V's reference TSC page.
+//! A clock for guests that compute time from the time-stamp counter: KVM's
+//! pvclock and Hyper-V's reference TSC page.
 //!
 //! Both give the guest a straight line from the counter to a time, which it
 //! evaluates without an exit. No line fits the host's clock for long, since
@@ -15,7 +15,7 @@ use crate::time::Moment;
 use rate::Meter;
 use scale::Scale;
 
-/// How far off the host's clock the line may be before it is set anew instead
+/// If the line is further off the host's clock than this, it is set anew instead
 /// of being bent.
 const STEP_NS: u64 = 1_000_000_000;
 
@@ -42,7 +42,7 @@ pub struct TscClock {
     scale: Scale,
     /// The host's clock at the base.
     host_ns: u64,
-    /// What the line follows, as a difference to the host's clock.
+    /// Offset of the line from the host's clock.
     ahead_ns: i64,
     meter: Meter,
 }
@@ -50,7 +50,7 @@ pub struct TscClock {
 impl TscClock {
     /// A line that begins at this moment, with the frequency that KVM names.
     ///
-    /// With a frequency of 0, which is none, the line is too slow until it was
+    /// A frequency of 0 means unknown: then the line is too slow until it is
     /// steered.
     pub fn start(now: Moment, tsc_khz: u32) -> TscClock {
         let meter = Meter::start(now, tsc_khz);
@@ -64,21 +64,22 @@ impl TscClock {
         }
     }
 
-    /// The time at a value of the counter; that of the base before the base.
+    /// The time at a value of the counter; before the base, the time of the
+    /// base.
     pub fn ns_at(&self, tsc: u64) -> u64 {
         let ticks = tsc.saturating_sub(self.base_tsc);
         self.base_ns.saturating_add(self.scale.ns(ticks))
     }
 
-    /// Makes this moment the base of a new line, that goes on where the old
-    /// one was and aims at the host's clock a few seconds on, with a slope at
-    /// most 500 ppm off the measured one.
+    /// Makes this moment the base of a new line that continues the old one and
+    /// aims at the host's clock a few seconds later, with a slope at most 500
+    /// ppm off the measured one.
     ///
-    /// A line that is more than a second behind the host's clock steps
-    /// forward. One that is more than a second ahead stays ahead from now on:
-    /// the counter went on while the host's clock stood, as it does while the
-    /// host is suspended. A counter or a host's clock that goes back, as they
-    /// may where a VM is restored, does not take the line with it.
+    /// A line that is more than a second behind the host's clock steps forward.
+    /// One that is more than a second ahead stays ahead: the counter went on
+    /// while the host's clock stood still, as it does while the host is
+    /// suspended. If the counter or the host's clock goes back, as they may when
+    /// a VM is restored, the line does not.
     pub fn steer(&mut self, now: Moment) {
         let last = Moment { tsc: self.base_tsc, ns: self.host_ns };
         self.meter.observe(last, now);
@@ -86,7 +87,7 @@ impl TscClock {
         let elapsed = now.ns.saturating_sub(last.ns);
         let mut ns = match (now.tsc < last.tsc, now.ns < last.ns) {
             (false, false) => self.ns_at(now.tsc),
-            // What the guest may have seen of the old line, at its steepest.
+            // The latest time that the guest may have read from the old line.
             (true, false) => self.base_ns.saturating_add(elapsed).saturating_add(elapsed / 512),
             (_, true) => self.base_ns,
         };
@@ -100,7 +101,8 @@ impl TscClock {
         self.base_ns = ns;
         self.host_ns = now.ns;
 
-        // Longer than it is to the next time, else the line would overshoot.
+        // Longer than the time to the next steering, or the line would
+        // overshoot.
         let horizon = elapsed.saturating_mul(2).max(HORIZON_NS);
         let bound = (horizon / LARGEST_BEND).cast_signed();
         let error = difference(now.ns.saturating_add_signed(self.ahead_ns), ns);
@@ -109,8 +111,8 @@ impl TscClock {
         }
     }
 
-    /// Sees to it that the time is at least this much from the base on: what
-    /// the guest saw before it was saved, for instance.
+    /// Ensures that the time is at least this much from the base on, for
+    /// instance what the guest read before it was saved.
     pub fn raise_to(&mut self, ns: u64) {
         if self.base_ns < ns {
             self.base_ns = ns;
@@ -134,7 +136,7 @@ impl TscClock {
         self.scale.mul()
     }
 
-    /// By how much ticks are shifted, to the left if positive (`tsc_shift`);
+    /// Ticks are shifted by this much, to the left if positive (`tsc_shift`);
     /// from -31 to 31.
     pub fn shift(&self) -> i8 {
         self.scale.shift()

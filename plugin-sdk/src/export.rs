@@ -137,8 +137,8 @@ impl<P> Instance<P> {
         Instance(Cell::new(None))
     }
 
-    /// The plugin is absent while it works, so a host that breaks the ABI by
-    /// calling back into it, or calls before `init`, meets a trap.
+    /// The cell is empty during a call. So a host that breaks the ABI, by a
+    /// call during a call or before `init`, causes a trap.
     #[expect(clippy::expect_used, reason = "a trap is what the ABI has for a broken host")]
     fn with<R>(&self, call: impl FnOnce(&mut P) -> R) -> R {
         let mut plugin = self.0.take().expect("called while another call runs, or before init");
@@ -223,7 +223,7 @@ pub(crate) fn make<P: Plugin>(vcpu: Option<VcpuId>) -> Result<P, Error> {
     Ok(plugin)
 }
 
-/// A plugin's state, as the host keeps it.
+/// A plugin's state, in the form in which the host keeps it.
 pub(crate) fn save(plugin: &impl Persist) -> Result<Vec<u8>, Error> {
     to_json(&plugin.save())
 }
@@ -242,7 +242,7 @@ fn decline(otherwise: Otherwise) {
     raw::outcome(otherwise as u32);
 }
 
-/// The host takes the last error line as the reason of a refusal.
+/// The host shows the last error line as the reason of a refusal.
 fn status(result: Result<(), Error>) -> u32 {
     match result {
         Ok(()) => abi::DONE,
@@ -253,8 +253,8 @@ fn status(result: Result<(), Error>) -> u32 {
     }
 }
 
-/// Everything that a host call has to give which copies as much as fits and
-/// returns how much there is.
+/// The whole result of a host call that copies as much as fits and returns the
+/// length of the whole.
 fn fetch(call: fn(&mut [u8]) -> usize) -> Vec<u8> {
     let mut bytes = vec![0; call(&mut [])];
     call(&mut bytes);
@@ -269,7 +269,7 @@ mod tests {
     use crate::log::Level;
     use crate::native::Host;
 
-    /// Answers with what was written last, once something was.
+    /// Answers with the last value written, if there is one.
     struct Latch {
         vcpu: Option<VcpuId>,
         value: Option<u64>,

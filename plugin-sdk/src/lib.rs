@@ -1,4 +1,4 @@
-//! What an author of a wasmsr plugin writes against.
+//! The SDK for wasmsr plugins in Rust.
 //!
 //! A plugin is a type that answers a guest's `rdmsr` and `wrmsr`:
 //!
@@ -27,11 +27,11 @@
 //! - Lifecycle: [`Plugin`], and the hooks [`Reset`], [`Persist`], [`Timer`] and
 //!   [`Report`].
 //! - Configuration: [`Setup::config`], with [`Bits64`], [`MsrIndex`] and
-//!   [`MsrRange`] for numbers that TOML cannot write or people would rather see in hex.
+//!   [`MsrRange`] for numbers that TOML cannot write, or that people read in hex.
 //! - Host calls without a capability: [`log`], [`time`], [`vcpus`].
-//! - Host calls behind one: [`memory`], [`kvm`], [`host`], [`intercept`],
+//! - Host calls with a capability: [`memory`], [`kvm`], [`host`], [`intercept`],
 //!   [`timer`].
-//! - For clocks that the guest computes from its time-stamp counter: [`clock`].
+//! - Clocks that the guest computes from its time-stamp counter: [`clock`].
 
 #![no_std]
 

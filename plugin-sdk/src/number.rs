@@ -1,5 +1,5 @@
-//! Numbers in configurations. TOML's integers are signed and of 64 bits, so
-//! the upper half of an MSR's values can only be written as text.
+//! Numbers in configurations. TOML's integers are signed 64-bit numbers, so the
+//! upper half of an MSR's values can only be written as text.
 
 use core::fmt;
 
@@ -131,7 +131,7 @@ fn parse(text: &str) -> Option<u64> {
         Some(digits) => (digits, 16),
         None => (text, 10),
     };
-    // `from_str_radix` takes a sign, a register has none.
+    // `from_str_radix` accepts a sign, a register has none.
     if digits.starts_with('+') { None } else { u64::from_str_radix(digits, radix).ok() }
 }
 

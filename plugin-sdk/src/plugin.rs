@@ -22,7 +22,7 @@ pub trait Plugin: Sized {
     /// Answers `rdmsr`; the value becomes the guest's EDX:EAX.
     ///
     /// # Errors
-    /// What is to become of the access instead; by default a fault.
+    /// Another outcome of the access; by default a fault.
     fn rdmsr(&mut self, access: Access) -> Result<u64, Otherwise> {
         let _ = access;
         Err(Otherwise::Fault)
@@ -31,7 +31,7 @@ pub trait Plugin: Sized {
     /// Takes `wrmsr` with the guest's EDX:EAX.
     ///
     /// # Errors
-    /// What is to become of the access instead; by default a fault.
+    /// Another outcome of the access; by default a fault.
     fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
         let _ = (access, value);
         Err(Otherwise::Fault)
@@ -45,18 +45,18 @@ pub trait Reset: Plugin {
 }
 
 /// Hook of a plugin whose state outlives the instance: a newer version of the
-/// plugin takes it over while the guest runs.
+/// plugin continues with it while the guest runs.
 pub trait Persist: Plugin {
-    /// The state to hand over. A newer version must be able to read it; as
-    /// JSON it may hold at most 64 KiB.
+    /// The state to save. A newer version must be able to read it; as JSON it
+    /// may have at most 64 KiB.
     fn save(&self) -> impl Serialize;
 
-    /// Takes over a saved state, in an instance that [`Plugin::new`] has just
+    /// Restores a saved state, in an instance that [`Plugin::new`] has just
     /// made.
     ///
     /// # Errors
-    /// A state that this version cannot take over. The old instance then
-    /// stays in charge.
+    /// A state that this version cannot use. The old instance then stays in
+    /// charge.
     fn restore(&mut self, saved: &Saved) -> Result<(), Error>;
 }
 
@@ -64,13 +64,13 @@ pub trait Persist: Plugin {
 /// [`timer::call_at`](crate::timer::call_at). The manifest must ask for the
 /// capability `timer`.
 pub trait Timer: Plugin {
-    /// The time has come.
+    /// The time is reached.
     fn timer(&mut self);
 }
 
-/// Hook of a plugin that has something to tell when the run has ended.
+/// Hook of a plugin that reports something when the run has ended.
 pub trait Report: Plugin {
-    /// What people are shown, in lines, after the run; nothing if empty. The
-    /// host takes at most 64 KiB.
+    /// Lines that people are shown after the run; nothing if empty. The host
+    /// cuts them after 64 KiB.
     fn report(&self) -> String;
 }

@@ -1,5 +1,5 @@
-//! What a Wasm module without std must bring along: memory and an end for
-//! panics.
+//! What a Wasm module without std must provide: an allocator and a panic
+//! handler.
 
 use core::panic::PanicInfo;
 
@@ -10,7 +10,7 @@ use crate::log;
 #[global_allocator]
 static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
-/// Says why, then traps: what follows is the profile's `on-failure`.
+/// Logs the reason, then traps; the profile's `on-failure` decides what follows.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     log::error!("{info}");

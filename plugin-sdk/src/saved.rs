@@ -22,7 +22,7 @@ impl Saved {
     /// The state as [`Persist::save`](crate::Persist::save) returned it.
     ///
     /// # Errors
-    /// A state that is no `T`.
+    /// The state does not deserialise to `T`.
     pub fn state<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.state).map_err(|error| {
             Error::new(format_args!(

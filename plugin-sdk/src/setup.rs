@@ -1,4 +1,4 @@
-//! What a plugin is made from.
+//! The input of a plugin's constructor.
 
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -28,11 +28,11 @@ impl Setup {
     }
 
     /// The table `config` of the plugin's entry in the profile. A plugin that
-    /// does not ask for it refuses every configuration but an empty one.
+    /// never calls this refuses every configuration but an empty one.
     ///
     /// # Errors
-    /// A missing key or an unsuitable value, by name. An unknown key too,
-    /// where `T` has `#[serde(deny_unknown_fields)]`, which it should have.
+    /// A missing key or an unsuitable value, by name. Also an unknown key, if
+    /// `T` has `#[serde(deny_unknown_fields)]`, which it should have.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.config_was_read.set(true);
         let config: Value = serde_json::from_slice(&self.config)
@@ -46,7 +46,7 @@ impl Setup {
         })
     }
 
-    /// Refuses a configuration that nobody asked for.
+    /// Refuses a configuration that the plugin did not read.
     pub(crate) fn check_unread(&self) -> Result<(), Error> {
         if self.config_was_read.get() || self.config == b"{}" {
             Ok(())
@@ -56,8 +56,8 @@ impl Setup {
     }
 }
 
-/// The key `access` of an entry in a list of MSRs that the manifest leaves to the
-/// profile (`[[msr]] config`): what of the entry exits. The engine reads it too.
+/// The key `access` of an entry in a list of MSRs that the manifest leaves to
+/// the profile (`[[msr]] config`): which accesses exit. The engine reads it too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ListedAccess {
@@ -73,12 +73,12 @@ pub enum ListedAccess {
 }
 
 impl ListedAccess {
-    /// Whether reads are put to the plugin.
+    /// Whether reads go to the plugin.
     pub fn reads_exit(self) -> bool {
         matches!(self, ListedAccess::R | ListedAccess::Rw)
     }
 
-    /// Whether writes are put to the plugin.
+    /// Whether writes go to the plugin.
     pub fn writes_exit(self) -> bool {
         matches!(self, ListedAccess::W | ListedAccess::Rw)
     }
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_nobody_reads_is_refused() {
+    fn an_unread_configuration_is_refused() {
         assert_eq!(Setup::new(None, b"{}".to_vec()).check_unread(), Ok(()));
         let unread = Setup::new(None, br#"{"value": 1}"#.to_vec());
         assert!(unread.check_unread().unwrap_err().to_string().contains("takes no config"));

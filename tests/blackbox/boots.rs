@@ -4,32 +4,17 @@
 use std::fs;
 use std::path::Path;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, guest_exit, module_with_manifest, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_reset_boots_again,
-        a_reset_may_end_the_run,
-        ways_to_reset,
-        plugins_start_afresh,
-        a_replaced_plugin_serves_the_next_boot,
-        a_broken_plugin_does_not_get_in,
-        a_changed_profile_serves_the_next_boot,
-        fifty_boots_leave_nothing_behind,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, guest_exit, module_with_manifest, test};
 
 /// Counts reads.
 const COUNTER: Plugin = Plugin {
     name: "counter",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-            (global.get $reads))"#,
+            (global.get $reads))",
 };
 
 /// The reset line, by way of the keyboard controller.
@@ -38,6 +23,7 @@ const RESET: &str = "outb 64 fe ->";
 /// Reads, waits for a key, and resets.
 const READ_AND_WAIT: &str = "r 1000 \n key \n outb 64 fe ->";
 
+#[apply(test)]
 fn a_reset_boots_again() -> Outcome {
     Vm::new()
         .arguments(&["--max-boots", "3"])
@@ -48,11 +34,13 @@ fn a_reset_boots_again() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_reset_may_end_the_run() -> Outcome {
     Vm::new().arguments(&["--on-reboot", "exit"]).run(RESET)?.printed(RESET).exited(14);
     Ok(())
 }
 
+#[apply(test)]
 fn ways_to_reset() -> Outcome {
     for way in [RESET, "outb cf9 6 ->", "outb cf9 e ->"] {
         Vm::new().arguments(&["--on-reboot", "exit"]).run(way)?.printed(way).exited(14);
@@ -60,6 +48,7 @@ fn ways_to_reset() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn plugins_start_afresh() -> Outcome {
     let run = Vm::new()
         .vcpus(2)
@@ -79,7 +68,7 @@ fn version_2() -> Vec<u8> {
         r#"
         (memory (export "memory") 1)
         (func (export "wasmsr_abi_v1"))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))"#,
+        (reads (i64.const 0xb))"#,
     )
 }
 
@@ -90,6 +79,7 @@ pub(crate) fn replace(path: &Path, contents: impl AsRef<[u8]>) {
     fs::rename(&new, path).expect("a temporary file can be renamed");
 }
 
+#[apply(test)]
 fn a_replaced_plugin_serves_the_next_boot() -> Outcome {
     let vm = Vm::new().plugin(&COUNTER).arguments(&["--max-boots", "2"]);
     let (workdir, mut running) = vm.start(READ_AND_WAIT)?;
@@ -102,6 +92,7 @@ fn a_replaced_plugin_serves_the_next_boot() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_broken_plugin_does_not_get_in() -> Outcome {
     let vm = Vm::new().plugin(&COUNTER).arguments(&["--max-boots", "2"]);
     let (workdir, mut running) = vm.start(READ_AND_WAIT)?;
@@ -114,6 +105,7 @@ fn a_broken_plugin_does_not_get_in() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_changed_profile_serves_the_next_boot() -> Outcome {
     let vm = Vm::new().policy(r#"unknown = "fault""#);
     let (workdir, mut running) = vm.start("r 1000 \n key \n outb 64 fe ->")?;
@@ -128,6 +120,7 @@ fn a_changed_profile_serves_the_next_boot() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn fifty_boots_leave_nothing_behind() -> Outcome {
     let vm = Vm::new().vcpus(2).plugin(&COUNTER).arguments(&["--max-boots", "50"]);
     let (_workdir, mut running) = vm.start(READ_AND_WAIT)?;

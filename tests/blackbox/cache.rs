@@ -4,23 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Workdir, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_second_start_finds_what_the_first_one_compiled,
-        a_damaged_entry_is_made_anew,
-        no_cache_leaves_nothing_behind,
-        a_folder_that_others_may_write_is_not_used,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Workdir, apply, test};
 
 const ANSWERS: Plugin = Plugin {
     name: "answers",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#,
+    code: "(reads (i64.const 1))",
 };
 
 fn workdir() -> Workdir {
@@ -44,6 +33,7 @@ fn entries(folder: &Path) -> Vec<(String, Vec<u8>)> {
     entries
 }
 
+#[apply(test)]
 fn a_second_start_finds_what_the_first_one_compiled() -> Outcome {
     let workdir = workdir();
     let arguments = ["check", "vm.toml", "--cache-dir", "cache"];
@@ -59,6 +49,7 @@ fn a_second_start_finds_what_the_first_one_compiled() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_damaged_entry_is_made_anew() -> Outcome {
     let workdir = workdir();
     let arguments = ["check", "vm.toml", "--cache-dir", "cache"];
@@ -77,6 +68,7 @@ fn a_damaged_entry_is_made_anew() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn no_cache_leaves_nothing_behind() -> Outcome {
     let workdir = workdir();
     workdir.wasmsr(&["check", "vm.toml", "--no-cache"]).exited(0);
@@ -86,6 +78,7 @@ fn no_cache_leaves_nothing_behind() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_folder_that_others_may_write_is_not_used() -> Outcome {
     let workdir = workdir();
     let folder = workdir.path().join("cache");

@@ -1,24 +1,6 @@
-//! The outcomes a plugin may ask for, and who is asked next.
+//! The outcomes a plugin may ask for, and which plugin is asked next.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        each_outcome,
-        the_last_outcome_wins,
-        an_unknown_outcome_is_a_failure,
-        passing_on_ends_at_the_policy,
-        passing_on_reaches_the_fallback,
-        a_fallback_alone_is_asked_first,
-        a_fallback_covers_a_part,
-        kernel_skips_the_fallback,
-        the_kernel_from_its_version_on,
-        the_unhandled_come_last,
-        the_unhandled_pass_on_to_the_policy,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Asks for the outcome that the MSR's last digit says: 1 fault, 2 pass,
 /// 3 kernel, none else.
@@ -27,11 +9,10 @@ const ASKS: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000-0x1009" }, { range = "0xc0000102" }]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (call $ask (local.get $msr))
             (i64.const 0xa))
-        (func (export "wrmsr") (param $msr i32) (param i64 i32 i32)
-            (call $ask (local.get $msr)))
+        (writes (call $ask (local.get $msr)))
         (func $ask (param $msr i32)
             (if (i32.eq (local.get $msr) (i32.const 0xc0000102))
                 (then (call $outcome (i32.const 3)) (return)))
@@ -43,10 +24,9 @@ const ASKS: Plugin = Plugin {
 const ANSWERS: Plugin =
     Plugin { name: "answers", manifest: r#"msr = [{ range = "0x1000-0x1009" }]"#, code: ANSWER };
 
-const ANSWER: &str = r#"
-    (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))
-    (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+const ANSWER: &str = "(reads (i64.const 0xb)) (writes)";
 
+#[apply(test)]
 fn each_outcome() -> Outcome {
     Vm::new().plugin(&ASKS).prints(
         "
@@ -63,13 +43,14 @@ fn each_outcome() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_last_outcome_wins() -> Outcome {
     let hesitant = Plugin {
         name: "hesitant",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "outcome" (func $outcome (param i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (call $outcome (i32.const 1))
                 (call $outcome (i32.const 2))
                 (i64.const 0))"#,
@@ -77,12 +58,14 @@ fn the_last_outcome_wins() -> Outcome {
     Vm::new().plugin(&hesitant).policy(r#"unknown = "ignore""#).prints("r 1000 -> 0")
 }
 
+#[apply(test)]
 fn an_unknown_outcome_is_a_failure() -> Outcome {
     Vm::new()
         .plugin_with(&ASKS, r#"on-failure = "ignore""#)
         .prints("r 1009 -> 0 \n r 1001 -> fault")
 }
 
+#[apply(test)]
 fn passing_on_ends_at_the_policy() -> Outcome {
     Vm::new()
         .plugin(&ASKS)
@@ -90,6 +73,7 @@ fn passing_on_ends_at_the_policy() -> Outcome {
         .prints("r 1002 -> 0 \n w 1002 1 -> ok \n r 1001 -> fault")
 }
 
+#[apply(test)]
 fn passing_on_reaches_the_fallback() -> Outcome {
     Vm::new().plugin(&ASKS).plugin_with(&ANSWERS, "fallback = true").prints(
         "
@@ -101,10 +85,12 @@ fn passing_on_reaches_the_fallback() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_fallback_alone_is_asked_first() -> Outcome {
     Vm::new().plugin_with(&ANSWERS, "fallback = true").prints("r 1000 -> b")
 }
 
+#[apply(test)]
 fn a_fallback_covers_a_part() -> Outcome {
     let reads = Plugin {
         name: "reads",
@@ -120,10 +106,12 @@ fn a_fallback_covers_a_part() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn kernel_skips_the_fallback() -> Outcome {
     Vm::new().plugin(&ASKS).plugin_with(&ANSWERS, "fallback = true").prints("r 1003 -> fault")
 }
 
+#[apply(test)]
 fn the_kernel_from_its_version_on() -> Outcome {
     let base =
         Plugin { name: "base", manifest: r#"msr = [{ range = "0xc0000102" }]"#, code: ANSWER };
@@ -131,20 +119,21 @@ fn the_kernel_from_its_version_on() -> Outcome {
     Vm::new().plugin_with(&base, r#"kernel-from = "5.10""#).prints("r c0000102 -> 0")
 }
 
-/// Is offered what nobody else takes; answers 0xc but for 0xdead0002, which it
+/// Is offered what no other plugin takes; answers 0xc but for 0xdead0002, which it
 /// passes on.
 const LAST: Plugin = Plugin {
     name: "last",
     manifest: r#"unhandled.reasons = ["unknown", "invalid"]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0xdead0002))
                 (then (call $outcome (i32.const 2))))
             (i64.const 0xc))
-        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+        (writes)"#,
 };
 
+#[apply(test)]
 fn the_unhandled_come_last() -> Outcome {
     Vm::new().plugin(&LAST).plugin(&ASKS).prints(
         "
@@ -157,6 +146,7 @@ fn the_unhandled_come_last() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_unhandled_pass_on_to_the_policy() -> Outcome {
     Vm::new().plugin(&LAST).prints("r dead0001 -> c \n r dead0002 -> fault")
 }

@@ -1,20 +1,8 @@
 //! `wasmsr check`: all that can be known of a profile before a guest starts.
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Workdir, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_table_for_people,
-        json_for_programs,
-        no_plugins_at_all,
-        paths_are_relative_to_the_profile,
-        a_hash_that_is_right,
-        a_grant_that_is_asked_for,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Workdir, apply, test};
 
 /// Claims a named MSR and an unnamed range.
 const CLAIMS: Plugin = Plugin {
@@ -25,9 +13,7 @@ const CLAIMS: Plugin = Plugin {
             { range = "0x40001000-0x40001003", access = "rw", scope = "vm" },
         ]
         needs.capabilities = ["guest-memory"]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))
-        (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+    code: "(reads (i64.const 1)) (writes)",
 };
 
 const PROFILE: &str = r#"
@@ -45,6 +31,7 @@ fn workdir() -> Workdir {
     workdir
 }
 
+#[apply(test)]
 fn a_table_for_people() -> Outcome {
     let run = workdir().wasmsr(&["check", "vm.toml"]).exited(0);
     for part in ["claims", "1.0.0", "0x10a", "IA32_ARCH_CAPABILITIES", "0x40001000-0x40001003"] {
@@ -55,6 +42,7 @@ fn a_table_for_people() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn json_for_programs() -> Outcome {
     let run = workdir().wasmsr(&["check", "vm.toml", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
@@ -70,6 +58,7 @@ fn json_for_programs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn no_plugins_at_all() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", "[boot]\nguest = \"hello\"\n");
@@ -77,6 +66,7 @@ fn no_plugins_at_all() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn paths_are_relative_to_the_profile() -> Outcome {
     let workdir = workdir();
     let profile = workdir.path().join("vm.toml");
@@ -84,6 +74,7 @@ fn paths_are_relative_to_the_profile() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_hash_that_is_right() -> Outcome {
     use sha2::{Digest as _, Sha256};
     let workdir = workdir();
@@ -94,6 +85,7 @@ fn a_hash_that_is_right() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_grant_that_is_asked_for() -> Outcome {
     let run = workdir().wasmsr(&["check", "vm.toml"]).exited(0);
     assert!(run.stdout.contains("guest-memory"), "{run}");

@@ -2,18 +2,7 @@
 
 use std::process::Command;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Running, Skip, Terminal, Workdir, trials, wasmsr};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        on_a_terminal,
-        none_where_they_are_refused,
-        none_in_a_pipe,
-        in_a_pipe_that_asks_for_them,
-    ]
-}
+use crate::fixture::{Outcome, Running, Skip, Terminal, Workdir, apply, test, wasmsr};
 
 /// Commands that end with an error of clap's, of our own, or with the help.
 const COLOURED: &[&[&str]] = &[&["chekc"], &["check", "missing.toml"], &["--help"]];
@@ -34,6 +23,7 @@ fn with(arguments: &[&str], variables: &[(&str, &str)], workdir: &Workdir) -> Co
     command
 }
 
+#[apply(test)]
 fn on_a_terminal() -> Outcome {
     for arguments in COLOURED {
         let screen = on_screen(arguments, &[])?;
@@ -42,6 +32,7 @@ fn on_a_terminal() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn none_where_they_are_refused() -> Outcome {
     for refusal in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
         for arguments in COLOURED {
@@ -52,6 +43,7 @@ fn none_where_they_are_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn none_in_a_pipe() -> Outcome {
     for arguments in COLOURED {
         let workdir = Workdir::new();
@@ -61,6 +53,7 @@ fn none_in_a_pipe() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn in_a_pipe_that_asks_for_them() -> Outcome {
     for arguments in COLOURED {
         let workdir = Workdir::new();

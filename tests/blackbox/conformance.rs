@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use libtest_mimic::Trial;
 
-use crate::fixture::{Outcome, Plugin, Vm, trial};
+use crate::fixture::{Outcome, Plugin, Vm, apply, trial, trials};
 
 /// One trial for each of these; the other combinations are in its script.
-pub(crate) fn trials() -> Vec<Trial> {
+#[apply(trials)]
+fn trials() -> Vec<Trial> {
     let kinds = [Kind::Known, Kind::Unknown, Kind::PassedThrough];
     let claims =
         [Claim::Never, Claim::AtOnce, Claim::Reserved, Claim::SwitchedOn, Claim::SwitchedOff];
@@ -20,7 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect()
 }
 
-/// What KVM makes of an MSR that nobody claims.
+/// What KVM makes of an MSR that no plugin claims.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
     /// It keeps the value.
@@ -202,18 +203,18 @@ const IMPORTED: &str =
 /// Many plugins change no intercepts, and their accesses take a shorter way.
 const ABSENT: &str = "(func $intercept (param i32 i32 i32 i32) (result i32) (unreachable))";
 
-const CODE: &str = r#"
+const CODE: &str = "
     (global $answer (mut i32) (i32.const 0))
     (global $result (mut i32) (i32.const -1))
     (global $value (mut i64) (i64.const 0))
     (func $answered
         (if (global.get $answer) (then (call $outcome (global.get $answer)))))
-    (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+    (reads
         (if (i32.eq (local.get $msr) (i32.const 0x1001))
             (then (return (i64.extend_i32_u (global.get $result)))))
         (call $answered)
         (global.get $value))
-    (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+    (writes
         (local $low i32)
         (local.set $low (i32.wrap_i64 (local.get $value)))
         (if (i32.eq (local.get $msr) (i32.const 0x1000))
@@ -227,4 +228,4 @@ const CODE: &str = r#"
                 (return)))
         (if (i32.eqz (global.get $answer))
             (then (global.set $value (local.get $value)) (return)))
-        (call $answered))"#;
+        (call $answered))";

@@ -1,26 +1,6 @@
 //! Plugins that fail: what the guest meets, and what goes on working.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_loop_for_ever_faults,
-        allocation_without_end_faults,
-        a_trap_faults,
-        recursion_without_end_faults,
-        on_failure_ignore,
-        on_failure_kernel,
-        on_failure_stop,
-        repeated_failures_let_a_plugin_rest,
-        a_failure_resets_one_vcpu_alone,
-        a_failure_resets_a_vm_plugin_for_all,
-        little_fuel_is_too_little,
-        much_fuel_is_enough,
-        memory_up_to_the_ceiling,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Counts the reads of 0x1000; every other MSR makes it fail in its own way.
 const UNRULY: Plugin = Plugin {
@@ -29,14 +9,13 @@ const UNRULY: Plugin = Plugin {
     code: UNRULY_CODE,
 };
 
-const UNRULY_CODE: &str = r#"
+const UNRULY_CODE: &str = "
     (global $reads (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+    (reads
         (call $fail (local.get $msr))
         (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
         (global.get $reads))
-    (func (export "wrmsr") (param $msr i32) (param i64 i32 i32)
-        (call $fail (local.get $msr)))
+    (writes (call $fail (local.get $msr)))
     (func $fail (param $msr i32)
         (if (i32.eq (local.get $msr) (i32.const 0x1001))
             (then (loop $for_ever (br $for_ever))))
@@ -45,21 +24,20 @@ const UNRULY_CODE: &str = r#"
         (if (i32.eq (local.get $msr) (i32.const 0x1003))
             (then (unreachable)))
         (if (i32.eq (local.get $msr) (i32.const 0x1004))
-            (then (call $fail (local.get $msr)))))"#;
+            (then (call $fail (local.get $msr)))))";
 
 /// Counts reads of its own.
 const BYSTANDER: Plugin = Plugin {
     name: "bystander",
     manifest: r#"msr = [{ range = "0x2000", access = "r" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-            (global.get $reads))"#,
+            (global.get $reads))",
 };
 
-/// An access to `msr` must fault, and cost the plugin its state but nobody
-/// anything else.
+/// An access to `msr` must fault, and cost the plugin its state and nothing else.
 #[track_caller]
 fn faults(msr: &str) -> Outcome {
     Vm::new().plugin(&UNRULY).plugin(&BYSTANDER).prints(&format!(
@@ -77,22 +55,27 @@ fn faults(msr: &str) -> Outcome {
     ))
 }
 
+#[apply(test)]
 fn a_loop_for_ever_faults() -> Outcome {
     faults("1001")
 }
 
+#[apply(test)]
 fn allocation_without_end_faults() -> Outcome {
     faults("1002")
 }
 
+#[apply(test)]
 fn a_trap_faults() -> Outcome {
     faults("1003")
 }
 
+#[apply(test)]
 fn recursion_without_end_faults() -> Outcome {
     faults("1004")
 }
 
+#[apply(test)]
 fn on_failure_ignore() -> Outcome {
     Vm::new().plugin_with(&UNRULY, r#"on-failure = "ignore""#).prints(
         "
@@ -104,12 +87,12 @@ fn on_failure_ignore() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn on_failure_kernel() -> Outcome {
     let traps = Plugin {
         name: "traps",
         manifest: r#"msr = [{ range = "0xc0000102" }, { range = "0x1003" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (unreachable))
-                 (func (export "wrmsr") (param i32 i64 i32 i32) (unreachable))"#,
+        code: "(reads (unreachable)) (writes (unreachable))",
     };
     Vm::new().plugin_with(&traps, r#"on-failure = "kernel""#).prints(
         "
@@ -123,6 +106,7 @@ fn on_failure_kernel() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn on_failure_stop() -> Outcome {
     Vm::new()
         .plugin_with(&UNRULY, r#"on-failure = "stop""#)
@@ -133,6 +117,7 @@ fn on_failure_stop() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn repeated_failures_let_a_plugin_rest() -> Outcome {
     // While it rests, every access to its MSRs is a failure; one access after
     // another, it comes to be asked again.
@@ -147,6 +132,7 @@ fn repeated_failures_let_a_plugin_rest() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_failure_resets_one_vcpu_alone() -> Outcome {
     Vm::new().vcpus(2).plugin(&UNRULY).prints(
         "
@@ -161,6 +147,7 @@ fn a_failure_resets_one_vcpu_alone() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_failure_resets_a_vm_plugin_for_all() -> Outcome {
     let shared = Plugin {
         name: "shared",
@@ -183,31 +170,32 @@ fn a_failure_resets_a_vm_plugin_for_all() -> Outcome {
 const BUSY: Plugin = Plugin {
     name: "busy",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+    code: "
+        (reads
             (local $turns i64)
             (loop $again
                 (local.set $turns (i64.add (local.get $turns) (i64.const 1)))
                 (br_if $again (i64.lt_u (local.get $turns) (i64.const 100))))
-            (local.get $turns))"#,
+            (local.get $turns))",
 };
 
+#[apply(test)]
 fn little_fuel_is_too_little() -> Outcome {
     Vm::new().plugin_with(&BUSY, "fuel = 100").prints("r 1000 -> fault")
 }
 
+#[apply(test)]
 fn much_fuel_is_enough() -> Outcome {
     // The budget is each call's own.
     Vm::new().plugin_with(&BUSY, "fuel = 2000").prints("times 100 r 1000 -> 64")
 }
 
+#[apply(test)]
 fn memory_up_to_the_ceiling() -> Outcome {
     let greedy = Plugin {
         name: "greedy",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-        code: r#"
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
-                (i64.extend_i32_s (memory.grow (i32.const 1))))"#,
+        code: "(reads (i64.extend_i32_s (memory.grow (i32.const 1))))",
     };
     // Pages of 64 KiB; the first is there from the start.
     Vm::new().plugin_with(&greedy, r#"memory = "192KiB""#).prints(

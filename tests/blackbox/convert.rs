@@ -1,18 +1,6 @@
 //! `wasmsr convert`: configurations of other VMMs as profile lines.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Run, Workdir, require_kvm, shipped, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        what_is_printed_is_part_of_a_profile,
-        the_guest_meets_the_templates_values,
-        what_is_not_converted_is_said,
-        a_template_without_msrs,
-        what_is_no_template,
-    ]
-}
+use crate::fixture::{Outcome, Run, Workdir, apply, require_kvm, shipped, test};
 
 /// Converts a template in `workdir`.
 fn convert(workdir: &Workdir, template: &str) -> Run {
@@ -27,6 +15,7 @@ fn put_profile(workdir: &Workdir, lines: &str, reads: &str) -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_is_printed_is_part_of_a_profile() -> Outcome {
     let workdir = Workdir::new();
     // IA32_ARCH_CAPABILITIES as in Firecracker's own T2CL, and every bit of others.
@@ -47,6 +36,7 @@ fn what_is_printed_is_part_of_a_profile() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_guest_meets_the_templates_values() -> Outcome {
     require_kvm()?;
     let workdir = Workdir::new();
@@ -69,6 +59,7 @@ fn the_guest_meets_the_templates_values() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_is_not_converted_is_said() -> Outcome {
     let run = convert(
         &Workdir::new(),
@@ -91,6 +82,7 @@ fn what_is_not_converted_is_said() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_template_without_msrs() -> Outcome {
     let workdir = Workdir::new();
     let lines = convert(&workdir, "{}").exited(0).stdout;
@@ -99,7 +91,8 @@ fn a_template_without_msrs() -> Outcome {
     Ok(())
 }
 
-fn what_is_no_template() -> Outcome {
+#[apply(test)]
+fn what_is_not_a_template() -> Outcome {
     let workdir = Workdir::new();
     for (template, parts) in [
         ("", ["template.json", "EOF"]),

@@ -3,22 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Run, Running, Workdir, require_kvm, trials, wasmsr};
+use crate::fixture::{Outcome, Run, Running, Workdir, apply, require_kvm, test, wasmsr};
 use crate::no_kvm;
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_host_that_is_fit,
-        for_programs,
-        without_kvm,
-        without_sysfs,
-        rustc_without_cargo,
-        a_cache_that_cannot_be_used,
-    ]
-}
 
 /// The verdict on a point, from the table.
 fn verdict<'a>(run: &'a Run, point: &str) -> &'a str {
@@ -27,6 +15,7 @@ fn verdict<'a>(run: &'a Run, point: &str) -> &'a str {
     line[point.len()..].split_whitespace().next().unwrap_or_default()
 }
 
+#[apply(test)]
 fn a_host_that_is_fit() -> Outcome {
     require_kvm()?;
     let run = Workdir::new().wasmsr(&["doctor"]).exited(0);
@@ -37,6 +26,7 @@ fn a_host_that_is_fit() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn for_programs() -> Outcome {
     require_kvm()?;
     let run = Workdir::new().wasmsr(&["doctor", "--json"]).exited(0);
@@ -51,6 +41,7 @@ fn for_programs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn without_kvm() -> Outcome {
     let run = no_kvm::without_devices("doctor")?.exited(12);
     assert_eq!(verdict(&run, "/dev/kvm"), "unfit", "{run}");
@@ -58,6 +49,7 @@ fn without_kvm() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn without_sysfs() -> Outcome {
     require_kvm()?;
     let run = no_kvm::without_sysfs("doctor")?.exited(0);
@@ -68,6 +60,7 @@ fn without_sysfs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn rustc_without_cargo() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("rustc", "#!/bin/sh\necho .\n");
@@ -82,6 +75,7 @@ fn rustc_without_cargo() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_cache_that_cannot_be_used() -> Outcome {
     require_kvm()?;
     let run = Workdir::new().wasmsr(&["doctor", "--cache-dir", "/dev/null/x"]).exited(0);

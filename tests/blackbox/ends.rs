@@ -1,36 +1,14 @@
 //! How a run ends: a sentence that says what happened and where, an exit code
 //! of its own, and the terminal as it was.
 
-use libtest_mimic::Trial;
 use rustix::process::Signal;
 
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Skip, Terminal, Vm, cannot_run_here, guest_exit, is_interpreter,
-    require_kvm, trials, wasmsr,
+    Outcome, Plugin, Run, Running, Skip, Terminal, Vm, apply, cannot_run_here, guest_exit,
+    is_interpreter, require_kvm, test, wasmsr,
 };
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_guest_exits,
-        a_power_off,
-        a_triple_fault,
-        a_triple_fault_on_another_vcpu,
-        a_halt_for_ever,
-        a_halt_for_ever_of_all_vcpus,
-        a_kvm_internal_error,
-        an_interrupt,
-        an_interrupt_of_several_vcpus,
-        an_interrupt_of_a_halted_vcpu,
-        an_interrupt_of_a_busy_plugin,
-        a_termination,
-        the_terminal_after_the_guest_exits,
-        the_terminal_after_a_triple_fault,
-        the_terminal_after_an_error,
-        the_terminal_after_ctrl_c,
-        the_terminal_after_a_termination,
-    ]
-}
-
+#[apply(test)]
 fn the_guest_exits() -> Outcome {
     for n in [0, 3, 0x7f, 0x80] {
         let script = format!("r 10 -> ? \n exit {n:x} ->");
@@ -40,6 +18,7 @@ fn the_guest_exits() -> Outcome {
 }
 
 // Where a triple fault happened, KVM cannot tell on every processor.
+#[apply(test)]
 fn a_triple_fault() -> Outcome {
     Vm::new().run("triple ->")?.printed("triple ->").exited(4).said(&[
         "wasmsr: ",
@@ -50,12 +29,14 @@ fn a_triple_fault() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_triple_fault_on_another_vcpu() -> Outcome {
     let script = "cpu 1 -> ok \n triple ->";
     Vm::new().vcpus(2).run(script)?.printed(script).exited(4).said(&["triple fault", "vCPU 1"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_halt_for_ever() -> Outcome {
     Vm::new()
         .run("halt ->")?
@@ -65,12 +46,14 @@ fn a_halt_for_ever() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_halt_for_ever_of_all_vcpus() -> Outcome {
-    // The others wait for their start-up IPI, which nobody is left to send.
+    // The others wait for their start-up IPI, which no vCPU is left to send.
     Vm::new().vcpus(3).run("halt ->")?.exited(6).said(&["wasmsr: ", "halt"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_power_off() -> Outcome {
     // ACPI's PM1a control register: sleep type 0, sleep enable.
     Vm::new().run("outw 604 2000 ->")?.printed("outw 604 2000 ->").exited(0).said(&[
@@ -81,6 +64,7 @@ fn a_power_off() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_kvm_internal_error() -> Outcome {
     if !is_interpreter() {
         return cannot_run_here("this KVM interprets no instructions, so none can be beyond it");
@@ -103,6 +87,7 @@ fn interrupted(vm: Vm, script: &str, signal: Signal) -> Result<Run, Skip> {
     Ok(running.finish())
 }
 
+#[apply(test)]
 fn an_interrupt() -> Outcome {
     interrupted(Vm::new(), "r 10 -> ? \n spin ->", Signal::INT)?
         .printed("r 10 -> ? \n spin ->")
@@ -111,29 +96,32 @@ fn an_interrupt() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_interrupt_of_several_vcpus() -> Outcome {
     interrupted(Vm::new().vcpus(4), "cpu 3 -> ok \n spin ->", Signal::INT)?.exited(130);
     Ok(())
 }
 
+#[apply(test)]
 fn an_interrupt_of_a_halted_vcpu() -> Outcome {
     // CPU 0 waits for its turn, so the VM as a whole goes on.
     interrupted(Vm::new().vcpus(2), "cpu 1 -> ok \n halt ->", Signal::INT)?.exited(130);
     Ok(())
 }
 
+#[apply(test)]
 fn an_interrupt_of_a_busy_plugin() -> Outcome {
     let slow = Plugin {
         name: "slow",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64)
-                     (loop $for_ever (br $for_ever)) (unreachable))"#,
+        code: "(reads (loop $for_ever (br $for_ever)) (unreachable))",
     };
     let vm = Vm::new().plugin_with(&slow, "fuel = 10000000");
     interrupted(vm, "times 10000000 r 1000 ->", Signal::INT)?.exited(130);
     Ok(())
 }
 
+#[apply(test)]
 fn a_termination() -> Outcome {
     interrupted(Vm::new(), "spin ->", Signal::TERM)?
         .printed("spin ->")
@@ -154,22 +142,27 @@ fn on_a_terminal(script: &str, then: impl FnOnce(&mut Terminal), code: i32) -> O
     Ok(())
 }
 
+#[apply(test)]
 fn the_terminal_after_the_guest_exits() -> Outcome {
     on_a_terminal("exit 3 ->", |_| {}, guest_exit(3))
 }
 
+#[apply(test)]
 fn the_terminal_after_a_triple_fault() -> Outcome {
     on_a_terminal("triple ->", |_| {}, 4)
 }
 
+#[apply(test)]
 fn the_terminal_after_an_error() -> Outcome {
     on_a_terminal("r deadbeef ->", |_| {}, 10)
 }
 
+#[apply(test)]
 fn the_terminal_after_ctrl_c() -> Outcome {
     on_a_terminal("spin ->", |terminal| terminal.type_in("\x03"), 130)
 }
 
+#[apply(test)]
 fn the_terminal_after_a_termination() -> Outcome {
     on_a_terminal("spin ->", |terminal| terminal.send(Signal::TERM), 143)
 }

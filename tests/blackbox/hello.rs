@@ -1,31 +1,14 @@
 //! The built-in guest and the first example.
 
-use std::path::Path;
-
-use libtest_mimic::Trial;
-
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, cannot_run_here, guest_exit, require_kvm,
-    trials, wasmsr,
+    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, examples_with, guest_exit,
+    require_kvm, test, wasmsr,
 };
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_first_example,
-        accesses_of_its_command_line,
-        a_command_line_that_is_none,
-        a_table_after_the_run,
-        the_table_has_no_empty_rows,
-        nothing_but_the_guest_on_standard_output
-    ]
-}
-
+#[apply(test)]
 fn the_first_example() -> Outcome {
     require_kvm()?;
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples").join("hello");
-    if !examples.join("vm.toml").exists() {
-        return cannot_run_here("the examples are not here");
-    }
+    let examples = examples_with("hello/vm.toml")?.join("hello");
     let run = Running::start(wasmsr(&["run", "vm.toml"]).current_dir(examples)).finish();
     assert!(run.code.is_some_and(|code| code & 1 == 1), "the exit code is not the guest's:\n{run}");
     assert!(run.stdout.contains("#GP"), "{run}");
@@ -39,8 +22,8 @@ const PLUGIN: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x10a" }]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0x2b))
-        (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+        (reads (i64.const 0x2b))
+        (writes (call $outcome (i32.const 1)))"#,
 };
 
 /// Runs the built-in guest with this command line.
@@ -53,6 +36,7 @@ fn hello(cmdline: &str) -> Result<Run, Skip> {
     Ok(Running::start(wasmsr(&["run", "vm.toml"]).current_dir(workdir.path())).finish())
 }
 
+#[apply(test)]
 fn accesses_of_its_command_line() -> Outcome {
     let run = hello("0x10a 0x10A=0x1  0x10a")?.exited(guest_exit(0));
     let lines: Vec<&str> = run.stdout.lines().map(str::trim).collect();
@@ -62,13 +46,15 @@ fn accesses_of_its_command_line() -> Outcome {
     Ok(())
 }
 
-fn a_command_line_that_is_none() -> Outcome {
+#[apply(test)]
+fn a_command_line_that_is_not_one() -> Outcome {
     for cmdline in ["10a", "0x10a=", "0x10a=0x1,0x10a", "0x10a read"] {
         hello(cmdline)?.exited(guest_exit(8));
     }
     Ok(())
 }
 
+#[apply(test)]
 fn a_table_after_the_run() -> Outcome {
     let run = Vm::new().plugin(&PLUGIN).run("times 11 r 10a \n times 7 w 10a 1")?;
     let row = run.stderr.lines().find(|line| line.contains("0x10a")).unwrap_or_default();
@@ -79,6 +65,7 @@ fn a_table_after_the_run() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_table_has_no_empty_rows() -> Outcome {
     let offered = Plugin {
         name: "offered",
@@ -94,6 +81,7 @@ fn the_table_has_no_empty_rows() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn nothing_but_the_guest_on_standard_output() -> Outcome {
     let run = Vm::new().plugin(&PLUGIN).run("r 10a")?.exited(guest_exit(0));
     assert_eq!(run.stdout, "r 10a -> 2b\n", "{run}");

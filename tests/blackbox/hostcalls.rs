@@ -1,26 +1,8 @@
 //! What a plugin may ask of its host.
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Plugin, Vm, apply, guest_exit, has_host_msrs, test};
 
-use crate::fixture::{Outcome, Plugin, Vm, guest_exit, has_host_msrs, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        log,
-        configuration,
-        no_configuration,
-        guest_memory,
-        guest_memory_ends,
-        kvm_msr,
-        host_msr,
-        clocks_go_forward,
-        the_clock_is_the_guests,
-        a_pointer_outside_the_plugin_is_a_failure,
-        init_may_refuse_the_configuration,
-        init_is_told_the_vcpu,
-    ]
-}
-
+#[apply(test)]
 fn log() -> Outcome {
     let talks = Plugin {
         name: "talks",
@@ -28,7 +10,7 @@ fn log() -> Outcome {
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
             (data (i32.const 16) "seen once")
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (call $log (i32.const 2) (i32.const 16) (i32.const 9))
                 (i64.const 1))"#,
     };
@@ -47,13 +29,14 @@ const CONFIGURED: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
     code: r#"
         (import "wasmsr" "config" (func $config (param i32 i32) (result i32)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1000))
                 (then (return (i64.extend_i32_u (call $config (i32.const 0) (i32.const 0))))))
             (drop (call $config (i32.const 16) (i32.const 8)))
             (i64.load (i32.const 16)))"#,
 };
 
+#[apply(test)]
 fn configuration() -> Outcome {
     // {"value":43} and, as the bytes come, {"value"
     Vm::new()
@@ -61,6 +44,7 @@ fn configuration() -> Outcome {
         .prints("r 1000 -> c \n r 1001 -> 2265756c6176227b")
 }
 
+#[apply(test)]
 fn no_configuration() -> Outcome {
     Vm::new().plugin(&CONFIGURED).prints("r 1000 -> 2 \n r 1001 -> 7d7b")
 }
@@ -77,13 +61,13 @@ const PEEKS: Plugin = Plugin {
         (import "wasmsr" "guest_write" (func $write (param i64 i32 i32) (result i32)))
         (global $address (mut i64) (i64.const 0))
         (global $result (mut i32) (i32.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1002))
                 (then (return (i64.extend_i32_u (global.get $result)))))
             (global.set $result
                 (call $read (global.get $address) (i32.const 16) (i32.const 8)))
             (i64.load (i32.const 16)))
-        (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+        (writes
             (if (i32.eq (local.get $msr) (i32.const 0x1000))
                 (then (global.set $address (local.get $value)) (return)))
             (i64.store (i32.const 16) (local.get $value))
@@ -93,6 +77,7 @@ const PEEKS: Plugin = Plugin {
 
 const GRANTED: &str = r#"grant = ["guest-memory"]"#;
 
+#[apply(test)]
 fn guest_memory() -> Outcome {
     Vm::new().plugin_with(&PEEKS, GRANTED).prints(
         "
@@ -106,6 +91,7 @@ fn guest_memory() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn guest_memory_ends() -> Outcome {
     // At 128 MiB; the last 8 bytes are within, one byte further is not.
     Vm::new().plugin_with(&PEEKS, GRANTED).prints(
@@ -126,6 +112,7 @@ fn guest_memory_ends() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn kvm_msr() -> Outcome {
     let plugin = Plugin {
         name: "adjusts",
@@ -135,12 +122,11 @@ fn kvm_msr() -> Outcome {
         code: r#"
             (import "wasmsr" "kvm_rdmsr" (func $read (param i32 i32) (result i32)))
             (import "wasmsr" "kvm_wrmsr" (func $write (param i32 i64) (result i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (call $read (local.get $msr) (i32.const 16))
                     (then (return (i64.const -1))))
                 (i64.add (i64.load (i32.const 16)) (i64.const 1)))
-            (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
-                (drop (call $write (local.get $msr) (local.get $value))))"#,
+            (writes (drop (call $write (local.get $msr) (local.get $value))))"#,
     };
     Vm::new().vcpus(2).plugin_with(&plugin, r#"grant = ["kvm-msr"]"#).prints(
         "
@@ -153,6 +139,7 @@ fn kvm_msr() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn host_msr() -> Outcome {
     // 0x1b is IA32_APIC_BASE, never 0. A read of the plugin's own MSR says
     // what came of reading the physical CPU's: the value is none of the test's.
@@ -163,7 +150,7 @@ fn host_msr() -> Outcome {
             needs.capabilities = ["host-msr:0x1b"]"#,
         code: r#"
             (import "wasmsr" "host_rdmsr" (func $read (param i32 i32) (result i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (call $read (local.get $msr) (i32.const 16))
                     (then (return (i64.const 1))))
                 (i64.extend_i32_u (i64.eqz (i64.load (i32.const 16)))))"#,
@@ -179,6 +166,7 @@ fn host_msr() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn clocks_go_forward() -> Outcome {
     // 1 if all clocks are where they must be after the access before.
     let plugin = Plugin {
@@ -190,7 +178,7 @@ fn clocks_go_forward() -> Outcome {
             (import "wasmsr" "monotonic_ns" (func $monotonic_ns (result i64)))
             (global $last_tsc (mut i64) (i64.const 0))
             (global $last_ns (mut i64) (i64.const 0))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (local $tsc i64) (local $ns i64)
                 (local.set $tsc (call $tsc))
                 (local.set $ns (call $monotonic_ns))
@@ -205,13 +193,14 @@ fn clocks_go_forward() -> Outcome {
     Vm::new().plugin(&plugin).prints("r 1000 -> 1 \n r 1000 -> 1 \n times 100 r 1000 -> 1")
 }
 
+#[apply(test)]
 fn the_clock_is_the_guests() -> Outcome {
     let plugin = Plugin {
         name: "clock",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "tsc" (func $tsc (result i64)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $tsc))"#,
+            (reads (call $tsc))"#,
     };
     let run = Vm::new().plugin(&plugin).run("r 10 \n r 1000 \n r 10 \n r 1000")?;
     let times: Vec<u64> = run
@@ -223,13 +212,14 @@ fn the_clock_is_the_guests() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_pointer_outside_the_plugin_is_a_failure() -> Outcome {
     let plugin = Plugin {
         name: "stray",
         manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "config" (func $config (param i32 i32) (result i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (i32.eq (local.get $msr) (i32.const 0x1000))
                     (then (drop (call $config (i32.const 0xfffffff0) (i32.const 0x20)))))
                 (i64.const 1))"#,
@@ -255,14 +245,15 @@ const STARTS: Plugin = Plugin {
                     (call $log (i32.const 1) (i32.const 16) (i32.const 25))
                     (i32.const 1))
                 (else (i32.const 0))))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
-            (i64.extend_i32_s (global.get $vcpu)))"#,
+        (reads (i64.extend_i32_s (global.get $vcpu)))"#,
 };
 
+#[apply(test)]
 fn init_is_told_the_vcpu() -> Outcome {
     Vm::new().plugin(&STARTS).prints("r 1000 -> 0 \n r 1001 -> ffffffffffffffff")
 }
 
+#[apply(test)]
 fn init_may_refuse_the_configuration() -> Outcome {
     Vm::new()
         .vcpus(2)

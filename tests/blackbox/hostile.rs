@@ -1,27 +1,7 @@
 //! Guests and plugins that mean harm: the log stays short, and the run goes
 //! on.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Run, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_flood_of_unknown_ports,
-        a_flood_of_unknown_memory,
-        a_flood_of_unknown_msrs,
-        a_flood_of_refused_msrs,
-        a_flood_of_different_msrs,
-        a_flood_of_failures,
-        a_flood_of_log_lines,
-        a_flood_of_log_lines_before_failures,
-        a_log_line_without_end,
-        a_log_line_that_forges_others,
-        intercepts_that_never_rest,
-        intercepts_in_ever_smaller_pieces,
-        a_timer_that_never_rests,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Run, Vm, apply, guest_exit, test};
 
 /// The most that a run may say, whatever happens in it.
 const LONGEST_LOG: usize = 64 << 10;
@@ -41,6 +21,7 @@ fn takes(vm: Vm, transcript: &str) -> Outcome {
     bounded(vm.run(transcript)?, transcript)
 }
 
+#[apply(test)]
 fn a_flood_of_unknown_ports() -> Outcome {
     takes(
         Vm::new(),
@@ -54,6 +35,7 @@ fn a_flood_of_unknown_ports() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_unknown_memory() -> Outcome {
     takes(
         Vm::new(),
@@ -64,6 +46,7 @@ fn a_flood_of_unknown_memory() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_unknown_msrs() -> Outcome {
     takes(
         Vm::new().policy(r#"unknown = "ignore""#),
@@ -74,6 +57,7 @@ fn a_flood_of_unknown_msrs() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_refused_msrs() -> Outcome {
     takes(
         Vm::new(),
@@ -85,34 +69,35 @@ fn a_flood_of_refused_msrs() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_different_msrs() -> Outcome {
     let collects = Plugin {
         name: "collects",
         manifest: r#"unhandled.reasons = ["unknown"]"#,
-        code: r#"
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 7))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+        code: "(reads (i64.const 7)) (writes)",
     };
     takes(Vm::new().plugin(&collects), "sweep 10000000 4000 -> 7")?;
     takes(Vm::new().policy(r#"unknown = "ignore""#), "sweep 10000000 4000 -> 0")
 }
 
+#[apply(test)]
 fn a_flood_of_failures() -> Outcome {
     let traps = Plugin {
         name: "traps",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (unreachable))"#,
+        code: "(reads (unreachable))",
     };
     takes(Vm::new().plugin(&traps), "times 400 r 1000 -> fault")
 }
 
+#[apply(test)]
 fn a_flood_of_log_lines() -> Outcome {
     let talks = Plugin {
         name: "talks",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (local $lines i32)
                 (loop $more
                     (call $log (i32.const 1) (i32.const 0) (i32.const 80))
@@ -123,6 +108,7 @@ fn a_flood_of_log_lines() -> Outcome {
     takes(Vm::new().plugin(&talks), "times 1000 r 1000 -> 1")
 }
 
+#[apply(test)]
 fn a_flood_of_log_lines_before_failures() -> Outcome {
     // Every other access fails, so that it never rests, and each time a fresh
     // instance is the next to talk.
@@ -131,7 +117,7 @@ fn a_flood_of_log_lines_before_failures() -> Outcome {
         manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (local $lines i32)
                 (loop $more
                     (call $log (i32.const 2) (i32.const 0) (i32.const 80))
@@ -143,13 +129,14 @@ fn a_flood_of_log_lines_before_failures() -> Outcome {
     takes(Vm::new().plugin(&talks), "times 400 sweep 1000 2 -> fault")
 }
 
+#[apply(test)]
 fn a_log_line_without_end() -> Outcome {
     let talks = Plugin {
         name: "talks",
         manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (memory.fill (i32.const 0) (i32.const 0x78) (i32.const 0x10000))
                 (call $log (i32.const 1) (i32.const 0) (i32.const 0x10000))
                 (i64.const 1))"#,
@@ -157,6 +144,7 @@ fn a_log_line_without_end() -> Outcome {
     takes(Vm::new().plugin(&talks), "r 1000 -> 1")
 }
 
+#[apply(test)]
 fn a_log_line_that_forges_others() -> Outcome {
     let forges = Plugin {
         name: "forges",
@@ -164,7 +152,7 @@ fn a_log_line_that_forges_others() -> Outcome {
         code: r#"
             (import "wasmsr" "log" (func $log (param i32 i32 i32)))
             (data (i32.const 0) "one\nwasmsr: all is well\r\1b[2J\ff")
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
+            (reads
                 (call $log (i32.const 1) (i32.const 0) (i32.const 29))
                 (i64.const 1))"#,
     };
@@ -175,6 +163,7 @@ fn a_log_line_that_forges_others() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn intercepts_that_never_rest() -> Outcome {
     let toggles = Plugin {
         name: "toggles",
@@ -187,12 +176,12 @@ fn intercepts_that_never_rest() -> Outcome {
         code: r#"
             (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
             (global $on (mut i32) (i32.const 0))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (global.set $on (i32.eqz (global.get $on)))
                 (i64.extend_i32_u (call $intercept
                     (i32.const 0xc0000102) (i32.const 0xc0000102)
                     (i32.const 3) (global.get $on))))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+            (writes)"#,
     };
     takes(
         Vm::new().vcpus(2).plugin_with(&toggles, r#"grant = ["intercept"]"#),
@@ -205,6 +194,7 @@ fn intercepts_that_never_rest() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn intercepts_in_ever_smaller_pieces() -> Outcome {
     // Every other MSR of its range, until it is refused (2).
     let splits = Plugin {
@@ -218,7 +208,7 @@ fn intercepts_in_ever_smaller_pieces() -> Outcome {
         code: r#"
             (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
             (global $next (mut i32) (i32.const 0x10000))
-            (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+            (reads
                 (if (i32.ne (local.get $msr) (i32.const 0x1000))
                     (then (return (i64.const 0xa))))
                 (global.set $next (i32.add (global.get $next) (i32.const 2)))
@@ -237,6 +227,7 @@ fn intercepts_in_ever_smaller_pieces() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_timer_that_never_rests() -> Outcome {
     let restless = Plugin {
         name: "restless",
@@ -246,8 +237,7 @@ fn a_timer_that_never_rests() -> Outcome {
         code: r#"
             (import "wasmsr" "timer" (func $timer (param i64) (result i32)))
             (func (export "timer") (drop (call $timer (i64.const 0))))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
-                (i64.extend_i32_u (call $timer (i64.const 0))))"#,
+            (reads (i64.extend_i32_u (call $timer (i64.const 0))))"#,
     };
     takes(
         Vm::new().vcpus(2).plugin_with(&restless, r#"grant = ["timer"]"#),

@@ -1,22 +1,9 @@
 //! `wasmsr plugin inspect`: one plugin file, read and explained.
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::fixture::{Outcome, Plugin, Workdir, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_page_for_people,
-        json_for_programs,
-        a_missing_file,
-        a_folder,
-        no_plugin_at_all,
-        a_hostile_file,
-        msrs_that_no_vm_can_have
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Workdir, apply, test};
 
 const PLUGIN: Plugin = Plugin {
     name: "inspected",
@@ -25,7 +12,7 @@ const PLUGIN: Plugin = Plugin {
         needs.capabilities = ["guest-memory"]"#,
     code: r#"
         (import "wasmsr" "guest_read" (func (param i64 i32 i32) (result i32)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#,
+        (reads (i64.const 1))"#,
 };
 
 fn workdir() -> Workdir {
@@ -38,6 +25,7 @@ fn hash() -> String {
     Sha256::digest(PLUGIN.wasm()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+#[apply(test)]
 fn a_page_for_people() -> Outcome {
     let run = workdir().wasmsr(&["plugin", "inspect", "x.wasm"]).exited(0);
     let parts = [
@@ -56,6 +44,7 @@ fn a_page_for_people() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn json_for_programs() -> Outcome {
     let run = workdir().wasmsr(&["plugin", "inspect", "x.wasm", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
@@ -64,17 +53,20 @@ fn json_for_programs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_missing_file() -> Outcome {
     let run = Workdir::new().wasmsr(&["plugin", "inspect", "x.wasm"]);
     run.refused(&["x.wasm", "No such file"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_folder() -> Outcome {
     Workdir::new().wasmsr(&["plugin", "inspect", "."]).refused(&["Is a directory"]);
     Ok(())
 }
 
+#[apply(test)]
 fn no_plugin_at_all() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("x.wasm", "plain text");
@@ -83,14 +75,15 @@ fn no_plugin_at_all() -> Outcome {
 }
 
 /// Text that would move the cursor, or fake a section.
+#[apply(test)]
 fn a_hostile_file() -> Outcome {
     const HOSTILE: Plugin = Plugin {
         name: "hostile",
         manifest: "msr = [{ range = \"0x10\", access = \"r\" }, { config = \"\\u001b[2J\\nimports\" }]\n\
                    # \u{9b}2J\u{202e}",
         code: r#"
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))
-            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (reads (i64.const 1))
+            (writes)
             (func (export "ev\1b[2Jil\nimports\n  none"))"#,
     };
     let workdir = Workdir::new();
@@ -106,10 +99,11 @@ fn a_hostile_file() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn msrs_that_no_vm_can_have() -> Outcome {
     let workdir = Workdir::new();
     let manifest = r#"msr = [{ range = "0x800-0x8ff", access = "r" }]"#;
-    let code = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 1))"#;
+    let code = "(reads (i64.const 1))";
     workdir.put("x.wasm", Plugin { name: "x2apic", manifest, code }.wasm());
     workdir.wasmsr(&["plugin", "inspect", "x.wasm"]).exited(0).said(&["no VM", "x2APIC"]);
     Ok(())

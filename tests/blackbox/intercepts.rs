@@ -1,21 +1,6 @@
 //! Intercepts that a plugin changes while the guest runs.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        they_stop_and_begin_again,
-        other_vcpus_follow,
-        a_part_of_a_range,
-        only_its_own,
-        the_capability_must_be_granted,
-        a_boot_starts_with_the_manifests,
-        an_access_that_turns_itself_off,
-        an_access_pending_on_another_vcpu,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Reserves the bases that KVM passes through, and MSRs that it does not know;
 /// answers 0xa. A write of an MSR to 0x1001 turns it on, to 0x1000 off; a read
@@ -32,11 +17,11 @@ const SWITCHES: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "intercept" (func $intercept (param i32 i32 i32 i32) (result i32)))
         (global $result (mut i32) (i32.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1000))
                 (then (return (i64.extend_i32_u (global.get $result)))))
             (i64.const 0xa))
-        (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+        (writes
             (local $which i32)
             (if (i32.gt_u (local.get $msr) (i32.const 0x1001)) (then (return)))
             (local.set $which (i32.wrap_i64 (local.get $value)))
@@ -48,6 +33,7 @@ const SWITCHES: Plugin = Plugin {
 
 const GRANTED: &str = r#"grant = ["intercept"]"#;
 
+#[apply(test)]
 fn they_stop_and_begin_again() -> Outcome {
     Vm::new().plugin_with(&SWITCHES, GRANTED).prints(
         "
@@ -67,6 +53,7 @@ fn they_stop_and_begin_again() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn other_vcpus_follow() -> Outcome {
     Vm::new().vcpus(2).plugin_with(&SWITCHES, GRANTED).prints(
         "
@@ -86,6 +73,7 @@ fn other_vcpus_follow() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_part_of_a_range() -> Outcome {
     Vm::new().plugin_with(&SWITCHES, GRANTED).policy(r#"unknown = "ignore""#).prints(
         "
@@ -104,11 +92,12 @@ fn a_part_of_a_range() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn only_its_own() -> Outcome {
     let bystander = Plugin {
         name: "bystander",
         manifest: r#"msr = [{ range = "0x3000", access = "r" }]"#,
-        code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))"#,
+        code: "(reads (i64.const 0xb))",
     };
     Vm::new().plugin_with(&SWITCHES, GRANTED).plugin(&bystander).prints(
         "
@@ -127,11 +116,13 @@ fn only_its_own() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_capability_must_be_granted() -> Outcome {
     Vm::new().plugin(&SWITCHES).run("r 1000")?.refused(&["switches", "intercept"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_boot_starts_with_the_manifests() -> Outcome {
     let boot = "
         r c0000102      -> 0
@@ -148,6 +139,7 @@ fn a_boot_starts_with_the_manifests() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_access_that_turns_itself_off() -> Outcome {
     let once = Plugin {
         name: "once",
@@ -160,8 +152,8 @@ fn an_access_that_turns_itself_off() -> Outcome {
                 (drop (call $intercept
                     (i32.const 0xc0000102) (i32.const 0xc0000102)
                     (i32.const 1) (i32.const 0))))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $off) (i64.const 0xa))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+            (reads (call $off) (i64.const 0xa))
+            (writes)"#,
     };
     Vm::new().plugin_with(&once, GRANTED).prints(
         "
@@ -173,9 +165,10 @@ fn an_access_that_turns_itself_off() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn an_access_pending_on_another_vcpu() -> Outcome {
     // A write of 0x1000 puts 1 at the guest's 0x300000 and takes a second, at
-    // whose end 0x2000 is turned off. Who reads that meanwhile has to wait, and
+    // whose end 0x2000 is turned off. A read of that meanwhile has to wait, and
     // then is told 1: too late for 0.
     let slow = Plugin {
         name: "slow",
@@ -191,8 +184,8 @@ fn an_access_pending_on_another_vcpu() -> Outcome {
             (import "wasmsr" "monotonic_ns" (func $now (result i64)))
             (data (i32.const 0) "\01")
             (global $turned_off (mut i64) (i64.const 0))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $turned_off))
-            (func (export "wrmsr") (param i32 i64 i32 i32)
+            (reads (global.get $turned_off))
+            (writes
                 (local $end i64)
                 (local.set $end (i64.add (call $now) (i64.const 1000000000)))
                 (drop (call $tell (i64.const 0x300000) (i32.const 0) (i32.const 8)))

@@ -3,21 +3,12 @@
 
 use std::fs;
 
-use libtest_mimic::Trial;
 use sha2::{Digest as _, Sha256};
 
 use crate::boots::replace;
-use crate::fixture::{Outcome, Plugin, Running, Vm, module_with_manifest, require_memory, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        four_cpus_and_the_tools_of_people,
-        memory_above_the_hole,
-        a_panic_is_reported_and_a_reset,
-        a_reboot_takes_the_new_plugin_unless_it_is_broken,
-        arch_capabilities_change_vulnerabilities,
-    ]
-}
+use crate::fixture::{
+    Outcome, Plugin, Running, Vm, apply, module_with_manifest, require_memory, test,
+};
 
 /// Waits for the shell of this boot.
 fn reaches_shell(running: &mut Running, boot: usize) {
@@ -37,22 +28,22 @@ const EACH: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x1000" }]"#,
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (func (export "rdmsr") (param i32) (param $vcpu i32) (param i32) (result i64)
-            (i64.extend_i32_u (i32.or (local.get $vcpu) (i32.const 0x40))))
-        (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+        (reads (i64.extend_i32_u (i32.or (local.get $vcpu) (i32.const 0x40))))
+        (writes (call $outcome (i32.const 1)))"#,
 };
 
 /// 0x1001 counts the reads of all vCPUs.
 const ALL: Plugin = Plugin {
     name: "all",
     manifest: r#"msr = [{ range = "0x1001", access = "r", scope = "vm" }]"#,
-    code: r#"
+    code: "
         (global $reads (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-            (global.get $reads))"#,
+            (global.get $reads))",
 };
 
+#[apply(test)]
 fn four_cpus_and_the_tools_of_people() -> Outcome {
     let vm = Vm::new().vcpus(4).memory("256MiB").plugin(&EACH).plugin(&ALL);
     let (_workdir, mut running) = vm.start_linux()?;
@@ -69,6 +60,7 @@ fn four_cpus_and_the_tools_of_people() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn memory_above_the_hole() -> Outcome {
     require_memory(4600)?;
     let (_workdir, mut running) = Vm::new().memory("4GiB").start_linux()?;
@@ -81,6 +73,7 @@ fn memory_above_the_hole() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_panic_is_reported_and_a_reset() -> Outcome {
     let vm = Vm::new().memory("256MiB").arguments(&["--on-reboot", "exit"]);
     let (_workdir, mut running) = vm.start_linux()?;
@@ -99,12 +92,13 @@ fn version(version: &str, answer: u32) -> Vec<u8> {
         &format!(
             r#"(memory (export "memory") 1)
             (func (export "wasmsr_abi_v1"))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const {answer}))
-            (func (export "wrmsr") (param i32 i64 i32 i32))"#
+            (reads (i64.const {answer}))
+            (writes)"#
         ),
     )
 }
 
+#[apply(test)]
 fn a_reboot_takes_the_new_plugin_unless_it_is_broken() -> Outcome {
     let (workdir, mut running) = Vm::new().memory("256MiB").plugin(&EACH).start_linux()?;
     let file = workdir.path().join("each.wasm");
@@ -128,6 +122,7 @@ fn a_reboot_takes_the_new_plugin_unless_it_is_broken() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn arch_capabilities_change_vulnerabilities() -> Outcome {
     // SSB_NO (Intel SDM volume 4, table 2-2): not affected by speculative store
     // bypass. Linux asks for it on processors of both vendors.
@@ -161,7 +156,7 @@ const SUSPECT: Plugin = Plugin {
             { leaf = 1, eax.value = 0x00a20f10 },
             { leaf = 0x80000008, ebx.clear = [24, 25, 26] },
         ]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0))"#,
+    code: "(reads (i64.const 0))",
 };
 
 fn hash(file: &[u8]) -> String {

@@ -11,6 +11,8 @@
 mod authoring;
 mod bad_input;
 mod boots;
+#[path = "../built.rs"]
+mod built;
 mod cache;
 mod chains;
 mod check;
@@ -21,6 +23,7 @@ mod convert;
 mod doctor;
 mod ends;
 mod fixture;
+mod harness;
 mod hello;
 mod hostcalls;
 mod hostile;
@@ -39,6 +42,8 @@ mod progress;
 mod readme;
 mod record;
 mod record_file;
+mod recording;
+mod recording_report;
 mod replay;
 mod scope;
 mod shadow;
@@ -46,61 +51,23 @@ mod shell_support;
 mod stderr;
 mod summary;
 mod timers;
-mod trace;
-mod trace_report;
 
 use std::env;
 use std::path::Path;
 use std::process::ExitCode;
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
+
+use fixture::Registered;
 
 fn main() -> ExitCode {
     if let Some(directory) = env::var_os("WASMSR_ASSEMBLE") {
         fixture::assemble_all(Path::new(&directory));
         return ExitCode::SUCCESS;
     }
-    let trials = [
-        authoring::trials(),
-        bad_input::trials(),
-        boots::trials(),
-        cache::trials(),
-        chains::trials(),
-        check::trials(),
-        colours::trials(),
-        conformance::trials(),
-        containment::trials(),
-        convert::trials(),
-        doctor::trials(),
-        ends::trials(),
-        hello::trials(),
-        hostcalls::trials(),
-        hostile::trials(),
-        inspect::trials(),
-        intercepts::trials(),
-        linux::trials(),
-        live::trials(),
-        msr_contract::trials(),
-        multiboot::trials(),
-        no_kvm::trials(),
-        plugin_bench::trials(),
-        plugin_test::trials(),
-        plugins::trials(),
-        policy::trials(),
-        progress::trials(),
-        readme::trials(),
-        record::trials(),
-        record_file::trials(),
-        replay::trials(),
-        scope::trials(),
-        shadow::trials(),
-        shell_support::trials(),
-        stderr::trials(),
-        summary::trials(),
-        timers::trials(),
-        trace::trials(),
-        trace_report::trials(),
-    ];
-    let trials = trials.into_iter().flatten().collect();
+    let registered = inventory::iter::<Registered>.into_iter();
+    let mut trials: Vec<Trial> = registered.flat_map(|Registered(tests)| tests()).collect();
+    // They come as the linker has laid them.
+    trials.sort_by(|a, b| a.name().cmp(b.name()));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -2,28 +2,7 @@
 //! sections 4.97 and 5). That RAX and RDX stay as they were on #GP, and lose
 //! their upper halves otherwise, the script guest checks at every access.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, require_cpuid_leaf_7, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        exactly_the_claimed_exit_in_order,
-        a_fault_for_each_refused,
-        a_claim_of_reads_leaves_writes_alone,
-        a_claim_of_writes_leaves_reads_alone,
-        msrs_of_the_hardware_exit_once_claimed,
-        values_are_whole,
-        claimed_accesses_have_reason_filter,
-        unknown_msrs_have_reason_unknown,
-        refused_values_have_reason_invalid,
-        an_unreadable_x2apic_msr_has_reason_invalid,
-        claims_at_both_ends_of_the_space,
-        claims_wider_than_one_filter_range,
-        cpuid_changes_with_the_manifest,
-        cpuid_leaves_of_the_hardware_change,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, require_cpuid_leaf_7, test};
 
 /// Answers reads with the number of the access, in the upper half, and the
 /// MSR, in the lower.
@@ -33,18 +12,18 @@ const RECORDS: Plugin = Plugin {
     code: RECORD,
 };
 
-const RECORD: &str = r#"
+const RECORD: &str = "
     (global $accesses (mut i64) (i64.const 0))
     (func $record
         (global.set $accesses (i64.add (global.get $accesses) (i64.const 1))))
-    (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+    (reads
         (call $record)
         (i64.or
             (i64.shl (global.get $accesses) (i64.const 32))
             (i64.extend_i32_u (local.get $msr))))
-    (func (export "wrmsr") (param i32 i64 i32 i32)
-        (call $record))"#;
+    (writes (call $record))";
 
+#[apply(test)]
 fn exactly_the_claimed_exit_in_order() -> Outcome {
     Vm::new().plugin(&RECORDS).prints(
         "
@@ -61,14 +40,13 @@ fn exactly_the_claimed_exit_in_order() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_fault_for_each_refused() -> Outcome {
     let refuses = Plugin {
         code: r#"
             (import "wasmsr" "outcome" (func $outcome (param i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64)
-                (call $outcome (i32.const 1)) (i64.const -1))
-            (func (export "wrmsr") (param i32 i64 i32 i32)
-                (call $outcome (i32.const 1)))"#,
+            (reads (call $outcome (i32.const 1)) (i64.const -1))
+            (writes (call $outcome (i32.const 1)))"#,
         ..RECORDS
     };
     Vm::new().plugin(&refuses).prints(
@@ -83,6 +61,7 @@ fn a_fault_for_each_refused() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_claim_of_reads_leaves_writes_alone() -> Outcome {
     let reads = Plugin {
         name: "reads",
@@ -99,6 +78,7 @@ fn a_claim_of_reads_leaves_writes_alone() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_claim_of_writes_leaves_reads_alone() -> Outcome {
     let writes = Plugin {
         name: "writes",
@@ -117,6 +97,7 @@ fn a_claim_of_writes_leaves_reads_alone() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn msrs_of_the_hardware_exit_once_claimed() -> Outcome {
     let bases = Plugin {
         name: "bases",
@@ -143,15 +124,15 @@ fn msrs_of_the_hardware_exit_once_claimed() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn values_are_whole() -> Outcome {
     let keeps = Plugin {
         name: "keeps",
         manifest: r#"msr = [{ range = "0x1000" }]"#,
-        code: r#"
+        code: "
             (global $value (mut i64) (i64.const 0))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $value))
-            (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
-                (global.set $value (local.get $value)))"#,
+            (reads (global.get $value))
+            (writes (global.set $value (local.get $value)))",
     };
     Vm::new().plugin(&keeps).prints(
         "
@@ -167,16 +148,16 @@ fn values_are_whole() -> Outcome {
 }
 
 /// Answers reads with the reason of the access before this one.
-const REASONS: &str = r#"
+const REASONS: &str = "
     (global $last (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param i32 i32) (param $reason i32) (result i64)
+    (reads
         (global.set $last (i64.or
             (i64.shl (global.get $last) (i64.const 4))
             (i64.extend_i32_u (local.get $reason))))
         (global.get $last))
-    (func (export "wrmsr") (param i32 i64 i32) (param $reason i32)
-        (global.set $last (i64.extend_i32_u (local.get $reason))))"#;
+    (writes (global.set $last (i64.extend_i32_u (local.get $reason))))";
 
+#[apply(test)]
 fn claimed_accesses_have_reason_filter() -> Outcome {
     let claims = Plugin {
         name: "claims",
@@ -193,18 +174,22 @@ const REFUSED: Plugin = Plugin {
     code: REASONS,
 };
 
+#[apply(test)]
 fn unknown_msrs_have_reason_unknown() -> Outcome {
     Vm::new().plugin(&REFUSED).prints("r deadbeef -> 2 \n w deadbeef 1 -> ok \n r deadbeef -> 22")
 }
 
+#[apply(test)]
 fn refused_values_have_reason_invalid() -> Outcome {
     Vm::new().plugin(&REFUSED).prints("w 2ff 2 -> ok \n r deadbeef -> 12")
 }
 
+#[apply(test)]
 fn an_unreadable_x2apic_msr_has_reason_invalid() -> Outcome {
     Vm::new().plugin(&REFUSED).prints("r 808 -> 1")
 }
 
+#[apply(test)]
 fn claims_at_both_ends_of_the_space() -> Outcome {
     let ends = Plugin {
         name: "ends",
@@ -214,6 +199,7 @@ fn claims_at_both_ends_of_the_space() -> Outcome {
     Vm::new().plugin(&ends).prints("r 0 -> 100000000 \n r ffffffff -> 2ffffffff")
 }
 
+#[apply(test)]
 fn claims_wider_than_one_filter_range() -> Outcome {
     let wide = Plugin {
         name: "wide",
@@ -232,6 +218,7 @@ fn claims_wider_than_one_filter_range() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn cpuid_changes_with_the_manifest() -> Outcome {
     let changes = Plugin {
         name: "changes",
@@ -254,6 +241,7 @@ fn cpuid_changes_with_the_manifest() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn cpuid_leaves_of_the_hardware_change() -> Outcome {
     require_cpuid_leaf_7()?;
     let changes = Plugin {

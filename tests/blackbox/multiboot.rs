@@ -1,14 +1,8 @@
 //! Images of others: what the boot loader hands to a multiboot 1 guest.
 
-use libtest_mimic::Trial;
-
 use crate::fixture::{
-    MULTIBOOT, Outcome, Run, Running, Skip, Workdir, guest_exit, require_kvm, trials, wasmsr,
+    MULTIBOOT, Outcome, Run, Running, Skip, Workdir, apply, guest_exit, require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![memory_and_zeros, the_command_line, modules_and_their_strings]
-}
 
 /// Boots the guest that prints what it was told.
 fn boot(boot: &str) -> Result<Run, Skip> {
@@ -31,11 +25,13 @@ fn told(run: &Run, lines: &[&str]) -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn memory_and_zeros() -> Outcome {
     // KiB above 1 MiB, of 64 MiB.
     told(&boot("")?, &["magic 2badb002", "bss 0", "upper fc00"])
 }
 
+#[apply(test)]
 fn the_command_line() -> Outcome {
     // The first word is the image, as every multiboot loader has it.
     let run = boot("cmdline = \"a=1  b\"")?;
@@ -47,6 +43,7 @@ fn the_command_line() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn modules_and_their_strings() -> Outcome {
     let run = boot("modules = [\"one.txt\", { path = \"two.txt\", cmdline = \"b c\" }]")?;
     told(&run, &["module: one.txt", "first", "module: b c", "second", "and last"])

@@ -2,15 +2,10 @@
 
 use std::process::Command;
 
-use libtest_mimic::Trial;
-
 use crate::fixture::{
-    Outcome, Run, Running, Skip, Workdir, require_kvm, require_mount_namespaces, trials, wasmsr,
+    Outcome, Run, Running, Skip, Workdir, apply, require_kvm, require_mount_namespaces, test,
+    wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![no_device, a_device_that_is_no_kvm, check_needs_no_kvm]
-}
 
 /// Runs `wasmsr ARGUMENT` where there is no device at all.
 pub(crate) fn without_devices(argument: &'static str) -> Result<Run, Skip> {
@@ -41,6 +36,7 @@ fn after(mount: &str, arguments: &[&'static str]) -> Run {
 /// Hides every device.
 const NO_DEVICES: &str = "mount -t tmpfs none /dev";
 
+#[apply(test)]
 fn no_device() -> Outcome {
     require_mount_namespaces()?;
     after(NO_DEVICES, &["run", "vm.toml"]).exited(12).said(&[
@@ -52,7 +48,8 @@ fn no_device() -> Outcome {
     Ok(())
 }
 
-fn a_device_that_is_no_kvm() -> Outcome {
+#[apply(test)]
+fn a_device_that_is_not_kvm() -> Outcome {
     require_mount_namespaces()?;
     require_kvm()?;
     after("mount --bind /dev/null /dev/kvm", &["run", "vm.toml"])
@@ -61,6 +58,7 @@ fn a_device_that_is_no_kvm() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn check_needs_no_kvm() -> Outcome {
     require_mount_namespaces()?;
     after(NO_DEVICES, &["check", "vm.toml"]).exited(0);

@@ -4,37 +4,19 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Workdir, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_built_file_is_tested_too,
-        a_new_version_is_held_against_the_traces_of_the_old,
-        traces_of_another_plugin,
-        a_trace_that_asks_nothing_is_no_test,
-        blessing_keeps_comments_and_permissions,
-        many_differences_are_cut,
-        a_trace_does_not_move_the_cursor,
-        a_folder_without_traces,
-        a_filter_that_matches_nothing
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Workdir, apply, test};
 
 /// Reads 5.
 const OLD: Plugin = Plugin {
     name: "eight-bits",
     manifest: r#"msr = [{ range = "0x10", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#,
+    code: "(reads (i64.const 5))",
 };
 
 /// Reads 6.
-const NEW: Plugin = Plugin {
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 6))"#,
-    ..OLD
-};
+const NEW: Plugin = Plugin { code: "(reads (i64.const 6))", ..OLD };
 
 /// The old version with a trace of it.
 fn workdir(steps: &str) -> Workdir {
@@ -50,6 +32,7 @@ fn trace_of(workdir: &Workdir) -> String {
     fs::read_to_string(workdir.path().join("traces/x.trace")).expect("it is there")
 }
 
+#[apply(test)]
 fn a_built_file_is_tested_too() -> Outcome {
     let workdir = workdir("r 0x10   -> 0x5\n");
     workdir.wasmsr(&["plugin", "test", "eight_bits.wasm"]).exited(0);
@@ -58,6 +41,7 @@ fn a_built_file_is_tested_too() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_new_version_is_held_against_the_traces_of_the_old() -> Outcome {
     let workdir = workdir("r 0x10 -> 0x5\n");
     fs::create_dir(workdir.path().join("new")).expect("a folder can be made");
@@ -75,6 +59,7 @@ fn a_new_version_is_held_against_the_traces_of_the_old() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn traces_of_another_plugin() -> Outcome {
     let workdir = workdir("r 0x10 -> 0x5\n");
     workdir.put("other.wasm", Plugin { name: "other", ..OLD }.wasm());
@@ -83,7 +68,8 @@ fn traces_of_another_plugin() -> Outcome {
     Ok(())
 }
 
-fn a_trace_that_asks_nothing_is_no_test() -> Outcome {
+#[apply(test)]
+fn a_trace_that_asks_nothing_is_not_a_test() -> Outcome {
     for steps in ["", "khz 5\n", "# r 0x10 -> 0x6\n"] {
         let run = workdir(steps).wasmsr(&["plugin", "test", "eight_bits.wasm"]).exited(1);
         assert!(run.stdout.contains("asks for no answer"), "{run}");
@@ -91,6 +77,7 @@ fn a_trace_that_asks_nothing_is_no_test() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn blessing_keeps_comments_and_permissions() -> Outcome {
     let workdir = workdir("# r 0x10 -> 0x4\nr 0x10 -> 0x4  # why\n");
     let path = workdir.path().join("traces/x.trace");
@@ -105,6 +92,7 @@ fn blessing_keeps_comments_and_permissions() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn many_differences_are_cut() -> Outcome {
     let workdir = workdir(&"r 0x10 -> 0x4\n".repeat(50));
     let run = workdir.wasmsr(&["plugin", "test", "eight_bits.wasm"]).exited(1);
@@ -116,6 +104,7 @@ fn many_differences_are_cut() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_trace_does_not_move_the_cursor() -> Outcome {
     let workdir = workdir("r 0x10 -> 0x4 # \x1b[2J\u{9b}2J\n");
     for output in [None, Some("--json")] {
@@ -126,6 +115,7 @@ fn a_trace_does_not_move_the_cursor() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_folder_without_traces() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("eight_bits.wasm", OLD.wasm());
@@ -134,6 +124,7 @@ fn a_folder_without_traces() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_filter_that_matches_nothing() -> Outcome {
     let arguments = ["plugin", "test", "eight_bits.wasm", "--filter", "y"];
     workdir("").wasmsr(&arguments).refused(&["`y`", "x.trace"]);

@@ -1,30 +1,18 @@
-//! `[msr]` of the profile: what becomes of accesses that nobody takes.
+//! `[msr]` of the profile: what becomes of unhandled accesses.
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Vm, apply, test};
 
-use crate::fixture::{Outcome, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        unknown_faults_by_default,
-        unknown_fault,
-        unknown_ignore,
-        unknown_stop,
-        unknown_stop_at_a_write,
-        invalid_faults_by_default,
-        invalid_ignore,
-        invalid_stop,
-    ]
-}
-
+#[apply(test)]
 fn unknown_faults_by_default() -> Outcome {
     Vm::new().prints("r deadbeef -> fault \n w deadbeef 1 -> fault")
 }
 
+#[apply(test)]
 fn unknown_fault() -> Outcome {
     Vm::new().policy(r#"unknown = "fault""#).prints("r deadbeef -> fault \n w deadbeef 1 -> fault")
 }
 
+#[apply(test)]
 fn unknown_ignore() -> Outcome {
     Vm::new().policy(r#"unknown = "ignore""#).prints(
         "
@@ -36,6 +24,7 @@ fn unknown_ignore() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn unknown_stop() -> Outcome {
     Vm::new()
         .policy(r#"unknown = "stop""#)
@@ -46,6 +35,7 @@ fn unknown_stop() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn unknown_stop_at_a_write() -> Outcome {
     Vm::new()
         .policy(r#"unknown = "stop""#)
@@ -59,10 +49,12 @@ fn unknown_stop_at_a_write() -> Outcome {
 // Memory type 2 is reserved (Intel SDM volume 3, table 12-2), so no KVM takes
 // it for IA32_MTRR_DEF_TYPE, and none leaves that MSR to the hardware.
 
+#[apply(test)]
 fn invalid_faults_by_default() -> Outcome {
     Vm::new().prints("w 2ff 2 -> fault")
 }
 
+#[apply(test)]
 fn invalid_ignore() -> Outcome {
     Vm::new().policy(r#"invalid = "ignore""#).prints(
         "
@@ -74,6 +66,7 @@ fn invalid_ignore() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn invalid_stop() -> Outcome {
     Vm::new()
         .policy(r#"invalid = "stop""#)

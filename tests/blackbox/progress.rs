@@ -9,19 +9,9 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use libtest_mimic::Trial;
 use serde_json::json;
 
-use crate::fixture::{Outcome, Recording, Running, Terminal, Workdir, trials, wasmsr};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        it_comes_and_goes,
-        it_goes_before_an_error,
-        it_goes_with_an_interrupted_command,
-        it_is_not_for_pipes_and_dumb_terminals,
-    ]
-}
+use crate::fixture::{Outcome, Recording, Running, Terminal, Workdir, apply, test, wasmsr};
 
 /// What it looks like for work of unknown length.
 const SHOWN: &str = "so far";
@@ -41,7 +31,7 @@ impl Slow {
     fn in_pipe(path: &Path) -> Self {
         let made = Command::new("mkfifo").arg(path).status().expect("mkfifo is everywhere");
         assert!(made.success());
-        // For reading too, so that nobody waits for the other side.
+        // For reading too, so that opening it does not wait for the other side.
         let mut pipe = File::options().read(true).write(true).open(path).expect("it is ours");
         let (last, ending) = mpsc::channel();
         let writer = thread::spawn(move || {
@@ -79,6 +69,7 @@ fn stats(workdir: &Workdir, term: &str) -> (Slow, Command) {
     (slow, command)
 }
 
+#[apply(test)]
 fn it_comes_and_goes() -> Outcome {
     let workdir = Workdir::new();
     let (slow, command) = stats(&workdir, "xterm");
@@ -90,6 +81,7 @@ fn it_comes_and_goes() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn it_goes_before_an_error() -> Outcome {
     let workdir = Workdir::new();
     let (slow, command) = stats(&workdir, "xterm");
@@ -102,6 +94,7 @@ fn it_goes_before_an_error() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn it_goes_with_an_interrupted_command() -> Outcome {
     let workdir = Workdir::new();
     let (slow, command) = stats(&workdir, "xterm");
@@ -120,6 +113,7 @@ fn it_goes_with_an_interrupted_command() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn it_is_not_for_pipes_and_dumb_terminals() -> Outcome {
     let workdir = Workdir::new();
     let (slow, mut command) = stats(&workdir, "xterm");

@@ -5,16 +5,11 @@
 #[allow(dead_code, reason = "made for all pages; here it reads one")]
 mod page;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Running, Workdir, require_linux, shipped, trials, wasmsr};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![linux_prints_what_the_readme_shows]
-}
+use crate::fixture::{Outcome, Running, Workdir, apply, require_linux, shipped, test, wasmsr};
 
 const README: &str = include_str!("../../README.md");
 
+#[apply(test)]
 fn linux_prints_what_the_readme_shows() -> Outcome {
     let linux = require_linux()?;
     let blocks = page::blocks(README);

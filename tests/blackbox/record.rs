@@ -5,28 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, Workdir, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        every_access_is_a_line,
-        a_replay_needs_no_kvm_and_differs_in_nothing,
-        other_plugins_differ_and_are_listed,
-        a_recording_is_blessed,
-        every_boot_is_recorded,
-        an_older_recording_makes_room_and_nothing_else_does,
-        a_recording_that_cannot_be_written_starts_nothing,
-        what_is_no_recording_is_refused,
-        a_recording_that_was_cut_off_says_so,
-        a_whole_linux_is_recorded_and_replayed,
-        a_recording_becomes_a_test,
-        of_several_plugins_one_is_tested,
-        what_cannot_become_a_test,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, Workdir, apply, guest_exit, test};
 
 /// Counts its reads from what was written last.
 const COUNTER: Plugin = Plugin {
@@ -36,11 +17,11 @@ const COUNTER: Plugin = Plugin {
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
         (global $count (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
             (global.set $count (i64.add (global.get $count) (i64.const 1)))
             (global.get $count))
-        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+        (writes
             (if (i64.eq (local.get $value) (i64.const 0xbad)) (then unreachable))
             (if (i64.eq (local.get $value) (i64.const 0xf)) (then (call $outcome (i32.const 1))))
             (global.set $count (local.get $value)))
@@ -54,11 +35,11 @@ const BY_TWO: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
         (global $count (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
             (global.set $count (i64.add (global.get $count) (i64.const 2)))
             (global.get $count))
-        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+        (writes
             (if (i64.eq (local.get $value) (i64.const 0xbad)) (then unreachable))
             (global.set $count (local.get $value)))
     "#,
@@ -97,6 +78,7 @@ fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or(&Value::Null)
 }
 
+#[apply(test)]
 fn every_access_is_a_line() -> Outcome {
     let workdir = recorded()?;
     let file = workdir.path().join("r.jsonl");
@@ -135,6 +117,7 @@ fn every_access_is_a_line() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_replay_needs_no_kvm_and_differs_in_nothing() -> Outcome {
     let workdir = recorded()?;
     let run = workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
@@ -148,6 +131,7 @@ fn a_replay_needs_no_kvm_and_differs_in_nothing() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn other_plugins_differ_and_are_listed() -> Outcome {
     let workdir = recorded()?;
     workdir.put("counter.wasm", BY_TWO.wasm());
@@ -167,6 +151,7 @@ fn other_plugins_differ_and_are_listed() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recording_is_blessed() -> Outcome {
     let workdir = recorded()?;
     workdir.put("counter.wasm", BY_TWO.wasm());
@@ -178,6 +163,7 @@ fn a_recording_is_blessed() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn every_boot_is_recorded() -> Outcome {
     let vm = Vm::new().arguments(&["--record", "r.jsonl", "--max-boots", "3"]).plugin(&COUNTER);
     let (workdir, running) = vm.start("r 1000 -> 1\noutb 64 fe ->")?;
@@ -190,6 +176,7 @@ fn every_boot_is_recorded() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_older_recording_makes_room_and_nothing_else_does() -> Outcome {
     let workdir = recorded()?;
     let again = |file: &str| workdir.wasmsr(&["run", "vm.toml", "--record", file]);
@@ -203,13 +190,15 @@ fn an_older_recording_makes_room_and_nothing_else_does() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recording_that_cannot_be_written_starts_nothing() -> Outcome {
     let vm = Vm::new().arguments(&["--record", "no/such/folder.jsonl"]).plugin(&COUNTER);
     vm.run(SCRIPT)?.refused(&["cannot record to no/such/folder.jsonl", "check the path"]);
     Ok(())
 }
 
-fn what_is_no_recording_is_refused() -> Outcome {
+#[apply(test)]
+fn what_is_not_a_recording_is_refused() -> Outcome {
     let workdir = Workdir::new();
     let replay = |file: &str| -> Run { workdir.wasmsr(&["replay", file]) };
     replay("none.jsonl").refused(&["cannot read recording none.jsonl"]);
@@ -220,6 +209,7 @@ fn what_is_no_recording_is_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recording_that_was_cut_off_says_so() -> Outcome {
     let workdir = recorded()?;
     let whole = fs::read(workdir.path().join("r.jsonl")).expect("it is there");
@@ -234,6 +224,7 @@ fn a_recording_that_was_cut_off_says_so() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
     let lines = "grant = [\"guest-memory\", \"kvm-msr\", \"timer\"]\nconfig.refresh-ms = 50";
     let vm = Vm::new().vcpus(2).memory("256MiB").arguments(&["--record", "r.jsonl"]);
@@ -257,6 +248,7 @@ fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recording_becomes_a_test() -> Outcome {
     let workdir = recorded()?;
     let test = |more: &[&str]| {
@@ -298,10 +290,11 @@ const CLOCK: Plugin = Plugin {
     manifest: r#"msr = [{ range = "0x2000", access = "r", scope = "vcpu" }]"#,
     code: r#"
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (call $ns))
+        (reads (call $ns))
     "#,
 };
 
+#[apply(test)]
 fn of_several_plugins_one_is_tested() -> Outcome {
     let vm = Vm::new().arguments(&["--record", "both.jsonl"]).plugin(&COUNTER).plugin(&CLOCK);
     let script = "r 1000 -> 1\nr 2000 -> ?\nr 1000 -> 2\nr 2000 -> ?";
@@ -323,6 +316,7 @@ fn of_several_plugins_one_is_tested() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_cannot_become_a_test() -> Outcome {
     let workdir = recorded()?;
     workdir.put("clock.wasm", CLOCK.wasm());

@@ -8,40 +8,19 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use libtest_mimic::Trial;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::fixture::{
-    Outcome, PATIENCE, Plugin, Running, Skip, Vm, Workdir, cannot_run_here, guest_exit,
-    require_kvm, trials, wasmsr,
+    Outcome, PATIENCE, Plugin, Running, Skip, Vm, Workdir, apply, cannot_run_here, guest_exit,
+    require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_file_that_is_there_becomes_the_users_alone,
-        a_file_of_another_user_is_refused,
-        what_does_not_start_keeps_the_older_recording,
-        a_file_takes_one_run_at_a_time,
-        a_pipe_takes_a_recording,
-        a_pipe_without_a_reader_is_refused,
-        a_pipe_that_nobody_empties_ends_no_run,
-        a_killed_run_leaves_what_it_has_recorded,
-        a_run_that_is_told_to_end_ends_its_recording,
-        a_recording_has_a_limit_and_the_run_goes_on,
-        a_full_device_is_counted_honestly,
-        a_folder_whose_name_is_no_text_is_recorded,
-    ]
-}
 
 const FIVE: Plugin = Plugin {
     name: "five",
     manifest: r#"msr = [{ range = "0x1000", access = "rw" }]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))
-    "#,
+    code: "(reads (i64.const 5)) (writes)",
 };
 
 /// A folder with a profile whose guest does `script`.
@@ -64,6 +43,7 @@ fn lines(file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
 }
 
+#[apply(test)]
 fn a_file_that_is_there_becomes_the_users_alone() -> Outcome {
     let workdir = recorded()?;
     let file = workdir.path().join("r.jsonl");
@@ -74,6 +54,7 @@ fn a_file_that_is_there_becomes_the_users_alone() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_file_of_another_user_is_refused() -> Outcome {
     let workdir = recorded()?;
     let file = workdir.path().join("r.jsonl");
@@ -86,14 +67,15 @@ fn a_file_of_another_user_is_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_does_not_start_keeps_the_older_recording() -> Outcome {
     let workdir = recorded()?;
     let before = fs::read(workdir.path().join("r.jsonl")).expect("it is there");
     let broken = Plugin {
         code: r#"
             (func (export "init") (param i32) (result i32) unreachable)
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (reads (i64.const 5))
+            (writes)
         "#,
         ..FIVE
     };
@@ -105,6 +87,7 @@ fn what_does_not_start_keeps_the_older_recording() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_file_takes_one_run_at_a_time() -> Outcome {
     let workdir = five("r 1000 -> 5\nspin ->")?;
     let mut first = Running::start(wasmsr(&RECORD).current_dir(workdir.path()));
@@ -124,6 +107,7 @@ fn pipe(workdir: &Workdir) {
 
 const RECORD_TO_PIPE: [&str; 4] = ["run", "vm.toml", "--record", "pipe"];
 
+#[apply(test)]
 fn a_pipe_takes_a_recording() -> Outcome {
     let workdir = five("times 1000 r 1000 -> 5")?;
     pipe(&workdir);
@@ -147,6 +131,7 @@ fn a_pipe_takes_a_recording() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_pipe_without_a_reader_is_refused() -> Outcome {
     let workdir = five("r 1000 -> 5")?;
     pipe(&workdir);
@@ -154,7 +139,8 @@ fn a_pipe_without_a_reader_is_refused() -> Outcome {
     Ok(())
 }
 
-fn a_pipe_that_nobody_empties_ends_no_run() -> Outcome {
+#[apply(test)]
+fn a_pipe_that_is_not_emptied_ends_no_run() -> Outcome {
     // Far more than a pipe holds.
     let workdir = five("times 4000 r 1000 -> 5")?;
     pipe(&workdir);
@@ -165,6 +151,7 @@ fn a_pipe_that_nobody_empties_ends_no_run() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_killed_run_leaves_what_it_has_recorded() -> Outcome {
     let workdir = five("times ffffffff r 1000 ->")?;
     let running = Running::start(wasmsr(&RECORD).current_dir(workdir.path()));
@@ -183,6 +170,7 @@ fn a_killed_run_leaves_what_it_has_recorded() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_run_that_is_told_to_end_ends_its_recording() -> Outcome {
     let workdir = five("r 1000 -> 5\nspin ->")?;
     let mut running = Running::start(wasmsr(&RECORD).current_dir(workdir.path()));
@@ -195,6 +183,7 @@ fn a_run_that_is_told_to_end_ends_its_recording() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recording_has_a_limit_and_the_run_goes_on() -> Outcome {
     const ALL: u64 = 0x1000;
     let workdir = five("times 1000 r 1000 -> 5")?;
@@ -219,6 +208,7 @@ fn a_recording_has_a_limit_and_the_run_goes_on() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_full_device_is_counted_honestly() -> Outcome {
     let workdir = five("times 20 r 1000 -> 5")?;
     workdir.wasmsr(&["run", "vm.toml", "--record", "/dev/full"]).exited(guest_exit(0)).said(&[
@@ -229,7 +219,8 @@ fn a_full_device_is_counted_honestly() -> Outcome {
     Ok(())
 }
 
-fn a_folder_whose_name_is_no_text_is_recorded() -> Outcome {
+#[apply(test)]
+fn a_folder_whose_name_is_not_text_is_recorded() -> Outcome {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let workdir = five("r 1000 -> 5")?;

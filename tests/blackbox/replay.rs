@@ -5,29 +5,12 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use libtest_mimic::Trial;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, guest_exit, require_kvm, trials, wasmsr,
+    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, guest_exit, require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        failures_and_rests_come_again,
-        chains_come_again,
-        files_of_the_host_are_found_by_their_grants,
-        what_plugins_change_at_their_start_is_compared,
-        a_recording_is_replayed_from_any_folder,
-        a_shadow_need_not_be_there,
-        a_blessed_recording_is_of_the_plugins_that_answered,
-        a_strangers_recording_runs_no_other_file,
-        a_strangers_recording_commands_no_terminal,
-        what_a_plugin_passed_on_is_part_of_its_test,
-        a_test_that_fails_at_once_is_none,
-    ]
-}
 
 /// The recording of a script, in `r.jsonl`.
 fn record(vm: Vm, script: &str) -> Result<Workdir, Skip> {
@@ -54,14 +37,15 @@ fn exact(workdir: &Workdir, arguments: &[&str]) {
 }
 
 /// Fails at each write, and counts its reads.
-const FAILS: &str = r#"
+const FAILS: &str = "
     (global $count (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param i32 i32 i32) (result i64)
+    (reads
         (global.set $count (i64.add (global.get $count) (i64.const 1)))
         (global.get $count))
-    (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)
-"#;
+    (writes unreachable)
+";
 
+#[apply(test)]
 fn failures_and_rests_come_again() -> Outcome {
     let plugin = |name, manifest| Plugin { name, manifest, code: FAILS };
     let vm = Vm::new()
@@ -90,7 +74,7 @@ const PASSES: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (global $count (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (global.set $count (i64.add (global.get $count) (i64.const 1)))
             (if (i32.and (local.get $msr) (i32.const 1))
                 (then (call $outcome (i32.const 2))))
@@ -101,7 +85,7 @@ const PASSES: Plugin = Plugin {
 const ANSWERS: Plugin = Plugin {
     name: "answers",
     manifest: r#"msr = [{ range = "0x1000-0x1001", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 0xb))"#,
+    code: "(reads (i64.const 0xb))",
 };
 
 /// The recording of both, of which the latter answers what the former passes on.
@@ -110,6 +94,7 @@ fn chain() -> Result<Workdir, Skip> {
     record(vm, "r 1000 -> 1\nr 1001 -> b\nr 1001 -> b\nr 1000 -> 4\nr 1003 -> fault\nr 1000 -> 6")
 }
 
+#[apply(test)]
 fn chains_come_again() -> Outcome {
     exact(&chain()?, &[]);
     Ok(())
@@ -122,12 +107,13 @@ const READS_A_FILE: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "host_file" (func $file (param i32 i32 i32 i32) (result i32)))
         (data (i32.const 8) "level")
-        (func (export "rdmsr") (param i32 i32 i32) (result i64)
+        (reads
             (drop (call $file (i32.const 8) (i32.const 5) (i32.const 0) (i32.const 1)))
             (i64.load8_u (i32.const 0)))
     "#,
 };
 
+#[apply(test)]
 fn files_of_the_host_are_found_by_their_grants() -> Outcome {
     let vm = Vm::new().plugin_with(&READS_A_FILE, "grant = [\"host-file:level=level.txt\"]");
     require_kvm()?;
@@ -154,10 +140,11 @@ const STARTS_WITH_1: Plugin = Plugin {
         (func (export "init") (param i32) (result i32)
             (drop (call $write (i64.const 0x300000) (i32.const 8) (i32.const 1)))
             (i32.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
+        (reads (i64.const 5))
     "#,
 };
 
+#[apply(test)]
 fn what_plugins_change_at_their_start_is_compared() -> Outcome {
     let vm = Vm::new().plugin_with(&STARTS_WITH_1, "grant = [\"guest-memory\"]");
     let workdir = record(vm, "r 1000 -> 5")?;
@@ -176,14 +163,12 @@ fn what_plugins_change_at_their_start_is_compared() -> Outcome {
 const FIVE: Plugin = Plugin {
     name: "five",
     manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#,
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))"#,
+    code: "(reads (i64.const 5))",
 };
 
-const SIX: Plugin = Plugin {
-    code: r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 6))"#,
-    ..FIVE
-};
+const SIX: Plugin = Plugin { code: "(reads (i64.const 6))", ..FIVE };
 
+#[apply(test)]
 fn a_recording_is_replayed_from_any_folder() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let file = workdir.path().join("r.jsonl");
@@ -193,6 +178,7 @@ fn a_recording_is_replayed_from_any_folder() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_shadow_need_not_be_there() -> Outcome {
     let shadow = Plugin { name: "shadow", ..SIX };
     let vm = Vm::new().plugin(&FIVE).plugin_with(&shadow, "shadow-of = \"five\"");
@@ -203,6 +189,7 @@ fn a_shadow_need_not_be_there() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_blessed_recording_is_of_the_plugins_that_answered() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let file = workdir.path().join("r.jsonl");
@@ -242,6 +229,7 @@ fn naming(path: &str) -> String {
     format!("{boot}\n{{\"kind\":\"start\",\"t\":1}}\n")
 }
 
+#[apply(test)]
 fn a_strangers_recording_runs_no_other_file() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("five.wasm", FIVE.wasm());
@@ -262,6 +250,7 @@ fn a_strangers_recording_runs_no_other_file() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_strangers_recording_commands_no_terminal() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let text = fs::read_to_string(workdir.path().join("r.jsonl")).expect("it is there");
@@ -288,6 +277,7 @@ fn a_strangers_recording_commands_no_terminal() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
     let workdir = chain()?;
     let run = workdir.wasmsr(&["plugin", "test", "passes.wasm", "--add", "r.jsonl"]).exited(0);
@@ -305,7 +295,8 @@ fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
     Ok(())
 }
 
-fn a_test_that_fails_at_once_is_none() -> Outcome {
+#[apply(test)]
+fn a_test_that_fails_at_once_is_not_written() -> Outcome {
     let workdir = record(Vm::new().plugin(&FIVE), "r 1000 -> 5")?;
     let add = || workdir.wasmsr(&["plugin", "test", "five.wasm", "--add", "r.jsonl"]);
     let text = fs::read_to_string(workdir.path().join("r.jsonl")).expect("it is there");

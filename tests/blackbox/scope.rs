@@ -1,25 +1,13 @@
 //! Whose state it is: a vCPU's or the VM's.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_vcpu_has_its_own,
-        vcpu_is_the_default,
-        a_vm_has_one,
-        one_plugin_may_have_both,
-        a_plugin_is_told_the_vcpu,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// Counts reads.
-const COUNT: &str = r#"
+const COUNT: &str = "
     (global $reads (mut i64) (i64.const 0))
-    (func (export "rdmsr") (param i32 i32 i32) (result i64)
+    (reads
         (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
-        (global.get $reads))"#;
+        (global.get $reads))";
 
 const EACH_ITS_OWN: &str = "
     r 1000 -> 1
@@ -32,6 +20,7 @@ const EACH_ITS_OWN: &str = "
     r 1000 -> 2
     ";
 
+#[apply(test)]
 fn a_vcpu_has_its_own() -> Outcome {
     let plugin = Plugin {
         name: "own",
@@ -41,6 +30,7 @@ fn a_vcpu_has_its_own() -> Outcome {
     Vm::new().vcpus(2).plugin(&plugin).prints(EACH_ITS_OWN)
 }
 
+#[apply(test)]
 fn vcpu_is_the_default() -> Outcome {
     let plugin = Plugin {
         name: "own",
@@ -50,6 +40,7 @@ fn vcpu_is_the_default() -> Outcome {
     Vm::new().vcpus(2).plugin(&plugin).prints(EACH_ITS_OWN)
 }
 
+#[apply(test)]
 fn a_vm_has_one() -> Outcome {
     let plugin = Plugin {
         name: "shared",
@@ -68,6 +59,7 @@ fn a_vm_has_one() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn one_plugin_may_have_both() -> Outcome {
     let plugin = Plugin {
         name: "both",
@@ -88,6 +80,7 @@ fn one_plugin_may_have_both() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_plugin_is_told_the_vcpu() -> Outcome {
     let plugin = Plugin {
         name: "who",
@@ -95,9 +88,7 @@ fn a_plugin_is_told_the_vcpu() -> Outcome {
             { range = "0x1000", access = "r", scope = "vcpu" },
             { range = "0x1001", access = "r", scope = "vm" },
         ]"#,
-        code: r#"
-            (func (export "rdmsr") (param i32) (param $vcpu i32) (param i32) (result i64)
-                (i64.extend_i32_u (local.get $vcpu)))"#,
+        code: "(reads (i64.extend_i32_u (local.get $vcpu)))",
     };
     Vm::new().vcpus(3).plugin(&plugin).prints(
         "

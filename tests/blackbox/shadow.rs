@@ -1,33 +1,16 @@
 //! `shadow-of`: a candidate beside the plugin in charge, on a live guest.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_candidate_of_the_same_code_shows_no_difference,
-        differences_are_reported_and_the_guest_sees_none,
-        a_candidate_that_fails_harms_nobody,
-        a_candidate_that_does_not_start_is_left_out,
-        what_a_candidate_costs_is_shown_in_fuel,
-        a_candidate_writes_nothing,
-        what_says_nothing_for_a_shadow_is_refused,
-        a_shadow_of_nobody_is_refused,
-        check_shows_shadows,
-        a_clock_is_shadowed_under_linux,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Run, Shell, Vm, apply, guest_exit, test};
 
 const IN_CHARGE: Plugin = Plugin {
     name: "model",
     manifest: r#"msr = [{ range = "0x1000-0x1002", access = "rw" }]"#,
     code: r#"
         (import "wasmsr" "monotonic_ns" (func $ns (result i64)))
-        (func (export "rdmsr") (param $msr i32) (param i32 i32) (result i64)
+        (reads
             (if (i32.eq (local.get $msr) (i32.const 0x1001)) (then (return (call $ns))))
             (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))
+        (writes)
     "#,
 };
 
@@ -57,6 +40,7 @@ fn row(run: &Run, counts: [&str; 5]) {
     assert!(run.stderr.lines().any(fits), "no row with {counts:?}:\n{run}");
 }
 
+#[apply(test)]
 fn a_candidate_of_the_same_code_shows_no_difference() -> Outcome {
     let run = with_candidate(IN_CHARGE.code, "")?;
     row(&run, ["5", "0", "0", "0", "0"]);
@@ -64,11 +48,12 @@ fn a_candidate_of_the_same_code_shows_no_difference() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
     let run = with_candidate(
         r#"(import "wasmsr" "outcome" (func $outcome (param i32)))
-           (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 6))
-           (func (export "wrmsr") (param i32 i64 i32 i32) (call $outcome (i32.const 1)))"#,
+           (reads (i64.const 6))
+           (writes (call $outcome (i32.const 1)))"#,
         "",
     )?;
     row(&run, ["5", "5", "0", "0", "0"]);
@@ -80,22 +65,20 @@ fn differences_are_reported_and_the_guest_sees_none() -> Outcome {
     Ok(())
 }
 
-fn a_candidate_that_fails_harms_nobody() -> Outcome {
-    let run = with_candidate(
-        r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) unreachable)
-           (func (export "wrmsr") (param i32 i64 i32 i32) (loop (br 0)))"#,
-        "",
-    )?;
+#[apply(test)]
+fn a_candidate_that_fails_does_no_harm() -> Outcome {
+    let run = with_candidate("(reads unreachable) (writes (loop (br 0)))", "")?;
     row(&run, ["5", "5", "0", "0", "5"]);
     run.said(&["plugin candidate 1.0.0 (shadow of model) failed", "the guest does not notice"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
     let code = r#"
         (func (export "init") (param i32) (result i32) (i32.const 1))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 5))
-        (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+        (reads (i64.const 5))
+        (writes)"#;
     let run = with_candidate(code, "")?;
     row(&run, ["0", "0", "0", "0", "1"]);
     run.said(&["`init` returned 1", "the VM runs without this shadow", "it did not start: "]);
@@ -107,15 +90,16 @@ fn a_candidate_that_does_not_start_is_left_out() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_a_candidate_costs_is_shown_in_fuel() -> Outcome {
     let run = with_candidate(
-        r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) (local $left i32)
+        "(reads (local $left i32)
                (local.set $left (i32.const 1000))
                (loop $next
                    (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                    (br_if $next (local.get $left)))
                (i64.const 5))
-           (func (export "wrmsr") (param i32 i64 i32 i32))"#,
+           (writes)",
         "",
     )?;
     let mut rows = run.stderr.lines().skip_while(|line| !line.starts_with("SHADOW"));
@@ -128,6 +112,7 @@ fn what_a_candidate_costs_is_shown_in_fuel() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_candidate_writes_nothing() -> Outcome {
     let candidate = Plugin {
         name: "candidate",
@@ -137,14 +122,14 @@ fn a_candidate_writes_nothing() -> Outcome {
         code: r#"
             (import "wasmsr" "guest_write" (func $write (param i64 i32 i32) (result i32)))
             (import "wasmsr" "kvm_wrmsr" (func $kvm (param i32 i64) (result i32)))
-            (func (export "rdmsr") (param i32 i32 i32) (result i64) (local $gpa i64)
+            (reads (local $gpa i64)
                 (drop (call $kvm (i32.const 0x4b564d00) (i64.const -1)))
                 (loop $next
                     (drop (call $write (local.get $gpa) (i32.const 0) (i32.const 65536)))
                     (local.set $gpa (i64.add (local.get $gpa) (i64.const 65536)))
                     (br_if $next (i64.lt_u (local.get $gpa) (i64.const 0x8000000))))
                 (i64.const 5))
-            (func (export "wrmsr") (param i32 i64 i32 i32))
+            (writes)
         "#,
     };
     let keys = "shadow-of = \"model\"\ngrant = [\"guest-memory\", \"kvm-msr\"]\nfuel = 1000000000";
@@ -156,6 +141,7 @@ fn a_candidate_writes_nothing() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_says_nothing_for_a_shadow_is_refused() -> Outcome {
     for (key, value) in
         [("fallback", "true"), ("on-failure", "\"stop\""), ("kernel-from", "\"6.1\"")]
@@ -168,13 +154,15 @@ fn what_says_nothing_for_a_shadow_is_refused() -> Outcome {
     Ok(())
 }
 
-fn a_shadow_of_nobody_is_refused() -> Outcome {
+#[apply(test)]
+fn a_shadow_of_no_plugin_is_refused() -> Outcome {
     let vm = Vm::new().plugin_with(&IN_CHARGE, "shadow-of = \"modle\"");
     let said = &["model.wasm", "`shadow-of = \"modle\"` names no plugin of this profile"];
     vm.run(SCRIPT)?.refused(said);
     Ok(())
 }
 
+#[apply(test)]
 fn check_shows_shadows() -> Outcome {
     let candidate = Plugin { name: "candidate", ..IN_CHARGE };
     let vm = Vm::new().plugin(&IN_CHARGE).plugin_with(&candidate, "shadow-of = \"model\"");
@@ -184,6 +172,7 @@ fn check_shows_shadows() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_clock_is_shadowed_under_linux() -> Outcome {
     let grant = "grant = [\"guest-memory\", \"kvm-msr\", \"timer\"]\nconfig.refresh-ms = 50";
     let vm = Vm::new().vcpus(2).memory("256MiB").shipped("kvm_clock", grant);

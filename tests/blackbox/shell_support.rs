@@ -4,24 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Run, Running, Skip, Terminal, Workdir, cannot_run_here, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        bash_completes_verbs_and_options,
-        bash_completes_files_and_lists,
-        every_shell_has_a_script,
-        zsh_takes_its_script,
-        fish_takes_its_script,
-        an_unknown_shell,
-        a_page_for_every_verb,
-        every_verb_says_its_exit_codes,
-        pages_render_without_a_warning,
-        a_folder_that_cannot_be_made,
-    ]
-}
+use crate::fixture::{
+    Outcome, Run, Running, Skip, Terminal, Workdir, apply, cannot_run_here, test,
+};
 
 /// Has bash complete the words of a line, the last of which is begun.
 fn completed(words: &[&str]) -> Result<Run, Skip> {
@@ -51,6 +36,7 @@ fn is_there(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
+#[apply(test)]
 fn bash_completes_verbs_and_options() -> Outcome {
     for (words, expected) in [
         (&["wasmsr", "che"][..], "check"),
@@ -66,6 +52,7 @@ fn bash_completes_verbs_and_options() -> Outcome {
 
 /// What a person sees who types in a shell and presses the tabulator. The folder
 /// has one file, `machine.toml`.
+#[apply(test)]
 fn bash_completes_files_and_lists() -> Outcome {
     if !is_there("bash") {
         return cannot_run_here("no bash");
@@ -118,14 +105,17 @@ fn takes_its_script(shell: &str, no_execution: &str) -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn zsh_takes_its_script() -> Outcome {
     takes_its_script("zsh", "-n")
 }
 
+#[apply(test)]
 fn fish_takes_its_script() -> Outcome {
     takes_its_script("fish", "--no-execute")
 }
 
+#[apply(test)]
 fn every_shell_has_a_script() -> Outcome {
     let workdir = Workdir::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
@@ -135,11 +125,13 @@ fn every_shell_has_a_script() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn an_unknown_shell() -> Outcome {
     Workdir::new().wasmsr(&["completions", "command.com"]).refused(&["command.com", "bash"]);
     Ok(())
 }
 
+#[apply(test)]
 fn a_page_for_every_verb() -> Outcome {
     let workdir = Workdir::new();
     assert_eq!(wasmsr_prints(&workdir, &["man", "--out", "pages"]), "");
@@ -171,6 +163,7 @@ fn a_page_for_every_verb() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn every_verb_says_its_exit_codes() -> Outcome {
     let workdir = Workdir::new();
     for (verb, codes) in [
@@ -189,6 +182,7 @@ fn every_verb_says_its_exit_codes() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn pages_render_without_a_warning() -> Outcome {
     if !is_there("groff") {
         return cannot_run_here("no groff");
@@ -202,6 +196,7 @@ fn pages_render_without_a_warning() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_folder_that_cannot_be_made() -> Outcome {
     let run = Workdir::new().wasmsr(&["man", "--out", "/dev/null/pages"]);
     run.refused(&["/dev/null/pages", "Not a directory"]);

@@ -1,21 +1,10 @@
-//! Standard error: lost where nobody reads it, and harmless where somebody does.
+//! Standard error: lost if it is not read, and harmless on a terminal if it is.
 
 use std::fs;
 use std::io;
 use std::process::Stdio;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Run, Vm, Workdir, guest_exit, require_kvm, trials, wasmsr};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        a_run_goes_on_where_nobody_reads_the_log,
-        an_error_where_nobody_reads_it,
-        an_error_does_nothing_to_the_terminal,
-        a_log_line_does_nothing_to_the_terminal,
-    ]
-}
+use crate::fixture::{Outcome, Run, Vm, Workdir, apply, guest_exit, require_kvm, test, wasmsr};
 
 /// Runs `wasmsr ARGUMENTS` with a standard error whose reader has gone away.
 fn with_no_reader(workdir: &Workdir, arguments: &[&str]) -> Run {
@@ -31,7 +20,8 @@ fn with_no_reader(workdir: &Workdir, arguments: &[&str]) -> Run {
     }
 }
 
-fn a_run_goes_on_where_nobody_reads_the_log() -> Outcome {
+#[apply(test)]
+fn a_run_goes_on_if_the_log_is_not_read() -> Outcome {
     require_kvm()?;
     let script = "r 77777 -> fault\nr 77778 -> fault";
     let workdir = Vm::new().on_disk(script)?;
@@ -43,7 +33,8 @@ fn a_run_goes_on_where_nobody_reads_the_log() -> Outcome {
     Ok(())
 }
 
-fn an_error_where_nobody_reads_it() -> Outcome {
+#[apply(test)]
+fn an_error_that_is_not_read() -> Outcome {
     with_no_reader(&Workdir::new(), &["check", "missing.toml"]).exited(2);
     Ok(())
 }
@@ -59,6 +50,7 @@ fn is_harmless(run: &Run) {
     assert!(run.stderr.lines().skip(1).all(|line| !line.starts_with("error")), "{run}");
 }
 
+#[apply(test)]
 fn an_error_does_nothing_to_the_terminal() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", format!("boot.guest = \"{HOSTILE}\""));
@@ -66,6 +58,7 @@ fn an_error_does_nothing_to_the_terminal() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_log_line_does_nothing_to_the_terminal() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("t.json", format!("{{\"kvm_capabilities\": [\"{HOSTILE}\"]}}"));

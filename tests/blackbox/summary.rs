@@ -2,19 +2,9 @@
 
 use std::fs;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Vm, Workdir, guest_exit, require_kvm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        it_says_what_the_tables_say,
-        it_is_of_the_last_boot,
-        a_run_that_cannot_boot_has_one,
-        one_that_cannot_be_written_starts_nothing,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, Workdir, apply, guest_exit, require_kvm, test};
 
 /// Remembers what was written, and refuses 0xf.
 const MEMORY: Plugin = Plugin {
@@ -23,28 +13,23 @@ const MEMORY: Plugin = Plugin {
     code: r#"
         (import "wasmsr" "outcome" (func $outcome (param i32)))
         (global $value (mut i64) (i64.const 0))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $value))
-        (func (export "wrmsr") (param i32) (param $value i64) (param i32 i32)
+        (reads (global.get $value))
+        (writes
             (if (i64.eq (local.get $value) (i64.const 0xf)) (then (call $outcome (i32.const 1))))
             (global.set $value (local.get $value)))
     "#,
 };
 
 /// The same, but its reads are always 7.
-const SEVEN: Plugin = Plugin {
-    name: "seven",
-    manifest: MEMORY.manifest,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 7))
-        (func (export "wrmsr") (param i32 i64 i32 i32))
-    "#,
-};
+const SEVEN: Plugin =
+    Plugin { name: "seven", manifest: MEMORY.manifest, code: "(reads (i64.const 7)) (writes)" };
 
 fn summary(workdir: &Workdir) -> Value {
     let text = fs::read(workdir.path().join("s.json")).expect("there is a summary");
     serde_json::from_slice(&text).expect("it is JSON")
 }
 
+#[apply(test)]
 fn it_says_what_the_tables_say() -> Outcome {
     let arguments = ["--summary", "s.json", "--record", "r.jsonl"];
     let vm = Vm::new().arguments(&arguments).plugin(&MEMORY);
@@ -72,6 +57,7 @@ fn it_says_what_the_tables_say() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn it_is_of_the_last_boot() -> Outcome {
     let vm = Vm::new().arguments(&["--summary", "s.json", "--max-boots", "3"]).plugin(&MEMORY);
     let (workdir, running) = vm.start("r 1000 -> 0\noutb 64 fe ->")?;
@@ -84,6 +70,7 @@ fn it_is_of_the_last_boot() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_run_that_cannot_boot_has_one() -> Outcome {
     require_kvm()?;
     let workdir = Workdir::new();
@@ -95,6 +82,7 @@ fn a_run_that_cannot_boot_has_one() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn one_that_cannot_be_written_starts_nothing() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", "boot.guest = \"hello\"");

@@ -1,19 +1,6 @@
 //! Timers of plugins: they go off at their time, whatever the guest does.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Plugin, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        one_goes_off_while_the_guest_spins,
-        one_goes_off_while_its_vcpu_is_halted,
-        one_goes_off_once,
-        a_later_one_replaces_it,
-        one_may_be_set_from_another,
-        each_vcpu_has_its_own,
-    ]
-}
+use crate::fixture::{Outcome, Plugin, Vm, apply, test};
 
 /// A write of nanoseconds to 0x1000 sets the timer. Each time it goes off, it
 /// counts, which 0x1001 shows, and puts the count at the guest's 0x300000 plus
@@ -44,8 +31,8 @@ const ALARM: Plugin = Plugin {
                 (then
                     (global.set $more (i64.sub (global.get $more) (i64.const 1)))
                     (drop (call $timer (i64.const 0))))))
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (global.get $count))
-        (func (export "wrmsr") (param $msr i32) (param $value i64) (param i32 i32)
+        (reads (global.get $count))
+        (writes
             (if (i32.eq (local.get $msr) (i32.const 0x1002))
                 (then (global.set $more (local.get $value)) (return)))
             (drop (call $timer (i64.add (call $now) (local.get $value)))))"#,
@@ -58,10 +45,12 @@ fn vm(vcpus: u32) -> Vm {
 
 // 2faf080 ns are 50 ms. `await` has no exits, so only the timer can end it.
 
+#[apply(test)]
 fn one_goes_off_while_the_guest_spins() -> Outcome {
     vm(1).prints("w 1000 2faf080 -> ok \n await 300000 -> 1 \n r 1001 -> 1")
 }
 
+#[apply(test)]
 fn one_goes_off_while_its_vcpu_is_halted() -> Outcome {
     vm(2).prints(
         "
@@ -74,6 +63,7 @@ fn one_goes_off_while_its_vcpu_is_halted() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn one_goes_off_once() -> Outcome {
     vm(2).prints(
         "
@@ -89,11 +79,13 @@ fn one_goes_off_once() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_later_one_replaces_it() -> Outcome {
     // An hour, then 1 ms.
     vm(1).prints("w 1000 34630b8a000 -> ok \n w 1000 f4240 -> ok \n await 300000 -> 1")
 }
 
+#[apply(test)]
 fn one_may_be_set_from_another() -> Outcome {
     vm(2).prints(
         "
@@ -109,6 +101,7 @@ fn one_may_be_set_from_another() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn each_vcpu_has_its_own() -> Outcome {
     vm(2).prints(
         "

@@ -10,11 +10,13 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../built.rs"]
+mod built;
 mod page;
 mod session;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
@@ -25,7 +27,7 @@ use session::{Done, Session};
 use wasmsr_book::pages;
 
 fn main() -> ExitCode {
-    let pages = pages::listed(&workspace()).expect("docs/SUMMARY.md lists the pages");
+    let pages = pages::listed(built::workspace()).expect("docs/SUMMARY.md lists the pages");
     let mut trials: Vec<Trial> = pages.iter().flat_map(|page| trials(page)).collect();
     trials.push(Trial::test("files_that_are_named_are_there", || {
         named_files().map_err(Failed::from)
@@ -42,15 +44,10 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
-fn workspace() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    folder.canonicalize().expect("the tests lie in the workspace")
-}
-
 /// A trial for each block of a page. The first that is asked runs them all, in
 /// order: a later one may need what an earlier one made.
 fn trials(page: &Path) -> Vec<Trial> {
-    let text = fs::read_to_string(workspace().join(page)).expect("a page can be read");
+    let text = fs::read_to_string(built::workspace().join(page)).expect("a page can be read");
     let blocks = Arc::new(page::blocks(&text));
     let results = Arc::new(OnceLock::new());
     let names = blocks.iter().map(|block| format!("{}:{}", page.display(), block.line));
@@ -71,7 +68,7 @@ fn trials(page: &Path) -> Vec<Trial> {
 }
 
 fn run(blocks: &[Block]) -> Vec<Done> {
-    let mut session = Session::new(&workspace());
+    let mut session = Session::new(built::workspace());
     blocks.iter().map(|block| session.take(block)).collect()
 }
 
@@ -79,7 +76,7 @@ fn run(blocks: &[Block]) -> Vec<Done> {
 /// for others, nor in `target`, which is built, and `docs`, whose pages are linked
 /// to and which other projects have as well.
 fn named_files() -> Result<(), String> {
-    let root = workspace();
+    let root = built::workspace();
     let is_path = |text: &str| {
         let first = text.split('/').next().unwrap_or_default();
         let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c);
@@ -88,7 +85,7 @@ fn named_files() -> Result<(), String> {
             && root.join(first).is_dir()
             && text.chars().all(is_plain)
     };
-    let named = pages::code_in_lines(&root).map_err(|error| error.to_string())?;
+    let named = pages::code_in_lines(root).map_err(|error| error.to_string())?;
     let missing = named.iter().filter(|(_, name)| is_path(name) && !root.join(name).exists());
     let missing: Vec<String> =
         missing.map(|(page, name)| format!("{}: `{name}` is no file", page.display())).collect();

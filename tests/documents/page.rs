@@ -141,7 +141,7 @@ fn is_line(expected: &str, line: &str) -> bool {
 pub(crate) fn checks() -> Vec<(&'static str, fn())> {
     vec![
         ("blocks_are_found", blocks_are_found),
-        ("blocks_that_nobody_tries_are_left_out", blocks_that_nobody_tries_are_left_out),
+        ("blocks_that_are_not_tried_are_left_out", blocks_that_are_not_tried_are_left_out),
         ("tests_are_named", tests_are_named),
         ("sessions_are_read", sessions_are_read),
         ("output_is_compared", output_is_compared),
@@ -167,7 +167,7 @@ fn blocks_are_found() {
     assert_eq!((first.said("file"), first.said("from")), (Some("x"), None));
 }
 
-fn blocks_that_nobody_tries_are_left_out() {
+fn blocks_that_are_not_tried_are_left_out() {
     let page = "<!-- generated: x -->\n```text\n```\n<!-- end of x -->\n<!-- picture -->\n```text\n```\n\
                 ```text\na\n```\n";
     let lines: Vec<usize> = blocks(page).iter().map(|block| block.line).collect();

@@ -3,8 +3,9 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-use std::env;
-use std::path::{Path, PathBuf};
+#[path = "../built.rs"]
+mod built;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ const RUN: &[(usize, u32, Option<u64>)] = &[
 /// Saved before any access and restored in a new set of instances, the rest of
 /// the run sees what it would have seen.
 fn carries_on() -> Result<Completion, Failed> {
+    built::is_current("vendor_range")?;
     let Some(engine) = engine("") else { return Ok(not_built()) };
     let run = |save_before: usize| {
         let mut vcpus = engine.start(&host(), 2).expect("both vCPUs start").vcpus;
@@ -67,6 +69,7 @@ fn carries_on() -> Result<Completion, Failed> {
 }
 
 fn refuses() -> Result<Completion, Failed> {
+    built::is_current("vendor_range")?;
     let Some(engine) = engine("") else { return Ok(not_built()) };
     let mut vcpus = engine.start(&host(), 1).expect("starts").vcpus;
     let _ = access(&mut vcpus[0], FUSE, Some(7));
@@ -86,9 +89,9 @@ fn access(vcpu: &mut VcpuDispatch, msr: u32, value: Option<u64>) -> Outcome {
 
 /// The shipped plugins; `None` where they have not been built.
 fn engine(fuse: &str) -> Option<Engine> {
-    let plugins = plugins();
+    let plugins = built::plugins();
     let text = format!(
-        "[boot]\nguest = \"hello\"\n\
+        "\
          [[plugin]]\npath = \"vendor_range.wasm\"\nconfig.registers = [\n\
            {{ msr = {SCRATCH}, access = \"read-write\" }},\n\
            {{ msr = {FUSE}, access = \"write-once\"{fuse} }},\n]\n"
@@ -98,15 +101,10 @@ fn engine(fuse: &str) -> Option<Engine> {
     built.then(|| Engine::load(&profile, &LoadOptions::default()).expect("they load"))
 }
 
-fn plugins() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
-    env::var_os("WASMSR_PLUGINS").map_or_else(default, PathBuf::from)
-}
-
 fn not_built() -> Completion {
     Completion::ignored_with(format!(
         "no plugins in {}; run `cargo xtask plugins`",
-        plugins().display()
+        built::plugins().display()
     ))
 }
 

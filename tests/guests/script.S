@@ -34,7 +34,7 @@
 #include "smp.inc"
 
 #define MULTIBOOT_MODULES 24            /* offset of mods_addr */
-#define NOBODY -1
+#define NO_CPU -1
 
 /* EBP: the number of this CPU. Only the one that `turn` names goes on. */
 main:
@@ -60,7 +60,7 @@ go_aside:
         call    execute
         mov     %rax, aside_number
         mov     %edi, aside_text
-        movl    $NOBODY, aside_cpu      /* last: `join` waits for it */
+        movl    $NO_CPU, aside_cpu      /* last: `join` waits for it */
         jmp     take_turn
 
 next_line:
@@ -210,7 +210,7 @@ do_aside:
 
 do_join:
         pause
-        cmpl    $NOBODY, aside_cpu
+        cmpl    $NO_CPU, aside_cpu
         jne     do_join
         mov     aside_number, %rax
         mov     aside_text, %edi
@@ -370,7 +370,7 @@ directives:
         directive exit
 directives_end:
 
-aside_cpu: .long NOBODY
+aside_cpu: .long NO_CPU
 
 no_idt: .word   0
         .quad   0

@@ -16,6 +16,7 @@ use wasmsr_engine::plugin::{
 use wasmsr_engine::script::Trace;
 use wasmsr_engine::{LoadOptions, limits};
 
+use crate::built;
 use crate::traces;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -187,9 +188,9 @@ fn header() -> String {
 
 /// The folder of the header.
 fn include() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk/c")
+    built::workspace().join("plugin-sdk/c")
 }
 
 fn here(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins").join(file)
+    built::workspace().join("tests/plugins").join(file)
 }

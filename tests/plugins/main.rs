@@ -6,11 +6,12 @@
 
 #![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../built.rs"]
+mod built;
 mod header;
 mod registers;
 mod traces;
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,7 +20,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
     let mut trials = header::trials();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = built::workspace();
     for folder in ["plugins", "examples"] {
         for plugin in entries(&root.join(folder)) {
             trials.extend(pinned(&plugin, ""));
@@ -47,36 +48,36 @@ fn pinned(plugin: &Path, language: &'static str) -> Vec<Trial> {
         "" => base_name(plugin),
         _ => format!("{language}::{}", base_name(plugin)),
     };
+    let wasm = Path::new(language).join(base_name(plugin).replace('-', "_"));
+    let wasm = wasm.to_string_lossy();
     let mut trials = Vec::new();
     for trace in entries(&plugin.join("traces")) {
         let name = format!("{name}::{}", base_name(&trace));
-        trials.push(trial(name, language, move |built| traces::check(&trace, built)));
+        trials.push(trial(name, &wasm, move |built| traces::check(&trace, built)));
     }
     let table = plugin.join("registers.toml");
     if table.exists() {
         let name = format!("{name}::registers");
-        trials.push(trial(name, language, move |built| registers::check(&table, built)));
+        trials.push(trial(name, &wasm, move |built| registers::check(&table, built)));
     }
     trials
 }
 
-fn trial(name: String, language: &'static str, test: impl FnOnce(&Path) + Send + 'static) -> Trial {
+/// Runs `test` with the folder of the built plugin `wasm`.
+fn trial(name: String, wasm: &str, test: impl FnOnce(&Path) + Send + 'static) -> Trial {
+    let wasm = wasm.to_owned();
     Trial::ignorable_test(name, move || {
-        let plugins = built().join(language);
+        let file = built::plugins().join(&wasm);
+        let plugins = file.parent().unwrap_or(&file);
         if !plugins.is_dir() {
-            let with = if language == "c" { ", where clang and lld are" } else { "" };
+            let with = if wasm.starts_with("c/") { ", where clang and lld are" } else { "" };
             let reason = format!("no {}; `cargo xtask plugins` builds it{with}", plugins.display());
             return Ok(Completion::ignored_with(reason));
         }
-        test(&plugins);
+        built::is_current(&wasm)?;
+        test(plugins);
         Ok(Completion::Completed)
     })
-}
-
-/// The folder of built plugins.
-fn built() -> PathBuf {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/plugins");
-    env::var_os("WASMSR_PLUGINS").map_or_else(default, PathBuf::from)
 }
 
 /// What lies in a folder, sorted; nothing if it does not exist.

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the first thing that a visitor runs.
 
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 
@@ -23,8 +24,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         _ => bail!("`demo` takes no arguments but `--nested`"),
     };
     let workspace = Workspace::load()?;
-    plugins::build(&workspace)?;
-    workspace.build_wasmsr()?;
+    build(&workspace)?;
     let code = if always_nested {
         eprintln!("demo: in the nested software host, as asked");
         run_nested(&workspace)?
@@ -38,6 +38,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
         }
     };
     Ok(explain(code))
+}
+
+/// Builds the command and the plugins at once: each alone leaves processors idle at
+/// its end, and they have target folders of their own.
+fn build(workspace: &Workspace) -> Result<()> {
+    eprintln!("demo: building wasmsr and the plugins of {PROFILE}");
+    thread::scope(|scope| {
+        let plugins = scope.spawn(|| plugins::build_for(workspace, PROFILE));
+        workspace.build_wasmsr()?;
+        plugins.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 fn run_here(workspace: &Workspace) -> Result<i32> {

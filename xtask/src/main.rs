@@ -36,7 +36,7 @@ const CHORES: &[Chore] = &[
     Chore {
         name: "demo",
         arguments: "[--nested]",
-        summary: "build everything and run examples/hello/vm.toml",
+        summary: "build the command, build the plugins of examples/hello/vm.toml, and run it",
         run: demo::run,
     },
     Chore {

@@ -17,7 +17,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     let workspace = Workspace::load()?;
     plugins::build(&workspace)?;
-    workspace.build_wasmsr()?;
 
     let mut tally = run_workspace(&workspace)?;
     if with_nested {
@@ -42,11 +41,7 @@ fn run_workspace(workspace: &Workspace) -> Result<Tally> {
 
 fn cargo_test(workspace: &Workspace) -> Command {
     let mut cargo = process::cargo();
-    cargo
-        .current_dir(&workspace.root)
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .env("WASMSR_BIN", workspace.wasmsr())
-        .env("WASMSR_PLUGINS", workspace.plugins());
+    cargo.current_dir(&workspace.root).args(["test", "--workspace", "--no-fail-fast"]);
     cargo
 }
 

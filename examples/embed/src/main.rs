@@ -30,6 +30,10 @@ fn main() -> Result<()> {
     run(Path::new(&profile))
 }
 
+/// The VM's size is this VMM's own matter.
+const MEMORY: u64 = 1 << 20;
+const VCPUS: u32 = 2;
+
 // ANCHOR: build
 fn run(path: &Path) -> Result<()> {
     // Before there is a VM: everything that can be wrong with files is found here.
@@ -48,9 +52,9 @@ fn run(path: &Path) -> Result<()> {
     .context("KVM_CAP_X86_USER_SPACE_MSR, which Linux has from 5.10 on")?;
     filter::install(&vm, engine.exits())?;
 
-    let memory = guest::memory(&vm, profile.vm.memory)?;
+    let memory = guest::memory(&vm, MEMORY)?;
     let mut vcpus = Vec::new();
-    for id in 0..profile.vm.vcpus {
+    for id in 0..VCPUS {
         let vcpu = vm.create_vcpu(id.into()).with_context(|| format!("create vCPU {id}"))?;
         vcpu.set_cpuid2(&cpuid(&kvm, engine.cpuid())?).context("set CPUID")?;
         guest::set_registers(&vcpu, id)?;
@@ -59,7 +63,7 @@ fn run(path: &Path) -> Result<()> {
 
     // Now there is what plugins may ask for, and they can start.
     let host = Arc::new(KvmHost::new(vm, memory, &vcpus)?);
-    let started = engine.start(&(host.clone() as Arc<dyn Host>), profile.vm.vcpus)?;
+    let started = engine.start(&(host.clone() as Arc<dyn Host>), VCPUS)?;
     // ANCHOR_END: build
 
     // ANCHOR: threads

@@ -106,7 +106,7 @@ fn stop() -> Result<Completion, Failed> {
     }
     let (_folder, profile) = with_plugin(
         LOOPS,
-        "vm.vcpus = 2\nmsr.unknown = \"stop\"",
+        "msr.unknown = \"stop\"",
         "grant = [\"guest-memory\"]\nfuel = 1000000000",
     )?;
     let output = run(&profile);
@@ -149,7 +149,7 @@ fn with_plugin(text: &str, head: &str, keys: &str) -> Result<(TempDir, PathBuf),
     fs::write(
         &profile,
         format!(
-            "vm.memory = \"1MiB\"\nboot.guest = \"embed\"\n{head}\n\
+            "{head}\n\
              [[plugin]]\npath = \"p.wasm\"\n{keys}\n"
         ),
     )?;

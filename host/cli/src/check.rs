@@ -2,7 +2,7 @@
 
 use bytesize::ByteSize;
 use serde::Serialize;
-use wasmsr_engine::profile::Boot;
+use wasmsr_vmm::Boot;
 use wasmsr_vmm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
 use crate::args;
@@ -116,9 +116,9 @@ struct FilterReport {
 impl Report {
     fn new(loaded: &Loaded) -> Self {
         let Loaded { profile, engine, filter } = loaded;
-        let policy = &profile.policy;
+        let policy = &profile.engine.policy;
         Report {
-            profile: profile.path.display().to_string(),
+            profile: profile.engine.path.display().to_string(),
             memory: profile.vm.memory,
             vcpus: profile.vm.vcpus,
             boot: boot_sentence(&profile.boot),

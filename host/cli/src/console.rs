@@ -14,7 +14,7 @@ use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetatt
 use tracing::field::Field;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
-use wasmsr_engine::profile::Boot;
+use wasmsr_vmm::Boot;
 use wasmsr_vmm::Control;
 
 use crate::plain::plain_lines;

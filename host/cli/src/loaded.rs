@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use wasmsr_engine::plugin::CodeCache;
-use wasmsr_engine::profile::KernelVersion;
-use wasmsr_engine::{Engine, LoadOptions, Profile};
+use wasmsr_engine::{Engine, LoadOptions};
+use wasmsr_interface::KernelVersion;
 use wasmsr_vmm::filter::KvmFilter;
 
 use crate::args;
+use crate::profile::VmProfile;
 
 /// One set of profile, plugins and filter that belong together.
 pub(crate) struct Loaded {
-    pub(crate) profile: Profile,
+    pub(crate) profile: VmProfile,
     pub(crate) engine: Engine,
     pub(crate) filter: KvmFilter,
 }
@@ -24,9 +25,9 @@ impl Loaded {
     /// Reads the profile and its plugins, and holds them against each other,
     /// the ABI, and KVM's limits. A boot finds what is wrong beyond that.
     pub(crate) fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
-        let profile = Profile::read(path)?;
+        let profile = VmProfile::read(path)?;
         let in_profile = || format!("profile {}", path.display());
-        let engine = Engine::load(&profile, options).with_context(in_profile)?;
+        let engine = Engine::load(&profile.engine, options).with_context(in_profile)?;
         let filter = KvmFilter::pack(engine.exits()).with_context(in_profile)?;
         Ok(Loaded { profile, engine, filter })
     }
@@ -36,7 +37,7 @@ impl Loaded {
     pub(crate) fn load_and_check(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
         let loaded = Self::load(path, options)?;
         let in_profile = || format!("profile {}", path.display());
-        let Profile { boot, vm, .. } = &loaded.profile;
+        let VmProfile { boot, vm, .. } = &loaded.profile;
         loaded.engine.dry_run(vm.vcpus).with_context(in_profile)?;
         wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
         Ok(loaded)

@@ -18,6 +18,7 @@ mod loaded;
 mod man;
 mod plain;
 mod plugin;
+mod profile;
 mod progress;
 mod recorded;
 mod recording;

@@ -90,7 +90,7 @@ fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
 
 /// One boot: a fresh VM, fresh plugins, from power-on to the end of the run.
 fn boot(set: &Loaded, events: &Events, seen: &mut Onlookers<'_>) -> Result<RunEnd, Failure> {
-    let in_profile = || format!("profile {}", set.profile.path.display());
+    let in_profile = || format!("profile {}", set.profile.engine.path.display());
     let output = console::guest_output().context("no standard output").map_err(Failure::host)?;
     let vm = Vm::build(VmSpec {
         vm: &set.profile.vm,

@@ -21,8 +21,6 @@ pub mod plugin;
 pub mod profile;
 mod rate_limit;
 pub mod record;
-#[cfg(test)]
-mod reference;
 pub mod replay;
 mod save;
 pub mod script;
@@ -30,7 +28,7 @@ mod shadow;
 mod slots;
 mod start;
 mod state;
-mod toml_file;
+pub mod toml_file;
 
 pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
 pub use engine::{Engine, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin};

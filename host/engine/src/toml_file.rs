@@ -2,8 +2,11 @@
 //! with the nearest known one.
 
 use std::fmt;
+use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
+use bytesize::ByteSize;
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer};
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +47,7 @@ impl fmt::Display for TomlError {
 ///
 /// # Errors
 /// [`TomlError`] at the place of the first mistake.
-pub(crate) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, TomlError> {
     toml::from_str(text).map_err(|error| {
         let place = error.span().map(|span| place(text, span.start));
         TomlError { place, message: with_suggestion(error.message()) }
@@ -57,6 +60,44 @@ pub(crate) fn place(text: &str, offset: usize) -> Place {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
     Place { line: before.matches('\n').count() + 1, column }
+}
+
+/// Reads a size with its unit; a bare number counts bytes. For serde's
+/// `deserialize_with`.
+///
+/// # Errors
+/// An error of the deserializer for what is not a size.
+pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
+    struct Size;
+    impl de::Visitor<'_> for Size {
+        type Value = ByteSize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as \"256MiB\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+
+        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
+            let bytes = u64::try_from(bytes);
+            bytes.map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
+        }
+    }
+    deserializer.deserialize_any(Size)
+}
+
+/// Reads a text that `T` parses, for serde's `deserialize_with`; the key is there.
+///
+/// # Errors
+/// The text of `T`'s error, as one of the deserializer.
+pub fn from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err = String>,
+{
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
 }
 
 /// serde lists the known keys or values behind an unknown one; name the
@@ -79,8 +120,6 @@ fn with_suggestion(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Debug, Deserialize)]

@@ -8,6 +8,9 @@ use crate::MsrIndex;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VcpuId(pub u32);
 
+/// Most vCPUs of a VM: xAPIC ids are 8 bits wide, and 0xff is the broadcast.
+pub const MAX_VCPUS: u32 = 255;
+
 impl fmt::Display for VcpuId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vCPU {}", self.0)

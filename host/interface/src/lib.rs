@@ -15,18 +15,20 @@ mod exit_list;
 mod handler;
 mod host;
 mod index;
+mod kernel;
 mod no_guest;
 mod outcome;
 mod range;
 #[cfg(feature = "serde")]
 mod serde;
 
-pub use access::{Direction, Directions, MsrAccess, MsrOp, Reason, VcpuId};
+pub use access::{Direction, Directions, MAX_VCPUS, MsrAccess, MsrOp, Reason, VcpuId};
 pub use cpuid::{CpuidChange, RegisterChange};
 pub use exit_list::{ExitClaim, ExitList};
 pub use handler::MsrHandler;
 pub use host::{ExitsCause, ExitsRefused, Host, OutsideMemory, VcpuTimes};
 pub use index::MsrIndex;
+pub use kernel::KernelVersion;
 pub use no_guest::NoGuest;
 pub use outcome::{Outcome, OutcomeKind};
 pub use range::{MsrRange, ParseRangeError};

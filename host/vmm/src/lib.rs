@@ -6,8 +6,7 @@
 //! the handler or to the devices, `apply` writes the answer back.
 //!
 //! ```no_run
-//! # use wasmsr_engine::profile::{Boot, VmConfig};
-//! # use wasmsr_vmm::{Vm, VmSpec, control, filter::KvmFilter};
+//! # use wasmsr_vmm::{Boot, Vm, VmConfig, VmSpec, control, filter::KvmFilter};
 //! # fn handlers() -> Vec<Box<dyn wasmsr_interface::MsrHandler>> { Vec::new() }
 //! # fn main() -> Result<(), wasmsr_vmm::BuildError> {
 //! let (control, events) = control();
@@ -27,6 +26,7 @@
 mod alarms;
 mod apply;
 mod boot;
+mod config;
 mod control;
 mod cpuid;
 mod cpuid_promises;
@@ -50,6 +50,7 @@ mod vcpu;
 mod vm;
 
 pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
+pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
 pub use end::{At, InternalErrorReport, RunEnd};
 pub use kvm::{Capability, KvmError, open as open_kvm};

@@ -12,10 +12,10 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_engine::profile::{Boot, VmConfig};
 use wasmsr_interface::{CpuidChange, Host, MsrIndex, VcpuId};
 
 use crate::boot::{self, BootError, Entry};
+use crate::config::{Boot, VmConfig};
 use crate::cpuid;
 use crate::cpuid_promises::empty_promises;
 use crate::devices::{Console, Devices, FwCfg};

@@ -22,10 +22,9 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use tempfile::NamedTempFile;
-use wasmsr_engine::profile::{Boot, VmConfig};
 use wasmsr_interface::{MsrAccess, MsrHandler, MsrOp, Outcome};
 use wasmsr_vmm::filter::KvmFilter;
-use wasmsr_vmm::{BuildError, RunEnd, Vm, VmSpec, control, open_kvm};
+use wasmsr_vmm::{Boot, BuildError, RunEnd, Vm, VmConfig, VmSpec, control, open_kvm};
 
 fn main() -> std::process::ExitCode {
     let tests: &[(&str, fn())] = &[

@@ -1,32 +1,33 @@
-//! How fast the counter really runs, by the host's clock.
+//! The measured frequency of the counter, by the host's clock.
 
 use serde::{Deserialize, Serialize};
 
 use super::scale::Scale;
 use crate::time::Moment;
 
-/// A frequency is measured over this long, up to twice it: long against the
-/// few microseconds by which a moment's two clocks may be apart, short against
-/// the hours in which a host's NTP changes its mind.
+/// A frequency is measured over this long, or up to twice as long: long compared
+/// with the few microseconds between a moment's two clock readings, short
+/// compared with the hours in which a host's NTP changes its frequency.
 const WINDOW_NS: u64 = 16_000_000_000;
 
-/// What is shorter measures nothing.
+/// Shorter windows measure nothing.
 const SHORTEST_NS: u64 = 500_000_000;
 
-/// Clocks that are this far apart after a moment more, a thousandth and 5 ms,
-/// have not drifted: one of them jumped. What is less does not spoil a window,
-/// since bending the line makes up for it.
+/// One of the clocks jumped if they differ, after a moment, by more than this
+/// part of it and this time. Smaller differences do not spoil a window, since
+/// bending the line makes up for them.
 const JUMP_PART: u64 = 1000;
 const JUMP_NS: u64 = 5_000_000;
 
-/// What is off KVM's own word by more than this part is no frequency.
+/// A measurement that is off KVM's frequency by more than this part is
+/// discarded.
 const PLAUSIBLE_PART: u64 = 4;
 
-/// Stands for a frequency that KVM does not name. No counter runs faster, so
-/// the clock is slow at first: it can be put forward, but not back.
+/// Used while KVM names no frequency. No counter runs faster, so the clock is
+/// slow at first: it can be put forward, but not back.
 const FASTEST_KHZ: u32 = 10_000_000;
 
-/// So many nanoseconds for so many ticks.
+/// This many nanoseconds for this many ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rate {
     ns: u64,
@@ -38,7 +39,7 @@ impl Rate {
         Rate { ns: 1_000_000, ticks: if khz == 0 { FASTEST_KHZ } else { khz }.into() }
     }
 
-    /// From the earlier moment to the later; `None` if not both clocks went on.
+    /// From the earlier moment to the later; `None` unless both clocks went on.
     fn between(from: Moment, to: Moment) -> Option<Rate> {
         let ns = to.ns.checked_sub(from.ns).filter(|ns| *ns > 0)?;
         let ticks = to.tsc.checked_sub(from.tsc).filter(|ticks| *ticks > 0)?;
@@ -52,7 +53,7 @@ impl Rate {
         ns.unwrap_or(u64::MAX).abs_diff(self.ns)
     }
 
-    /// The slope that gains so many nanoseconds in the next `horizon`.
+    /// The slope that gains this many nanoseconds in the next `horizon`.
     pub(super) fn bent(self, gain: i64, horizon: u64) -> Option<Scale> {
         let gained = horizon.saturating_add_signed(gain);
         let ns = u128::from(self.ns) * u128::from(gained);
@@ -65,7 +66,8 @@ impl Rate {
 pub(super) struct Meter {
     khz: u32,
     rate: Rate,
-    /// The rate is of this window, not KVM's word or of the window before.
+    /// Whether the rate was measured in this window; otherwise it is KVM's, or
+    /// that of the window before.
     measured: bool,
     from: Mark,
     /// Where the next window begins.
@@ -97,7 +99,7 @@ impl Meter {
         Meter { khz, rate: Rate::nominal(khz), measured: false, from, next }
     }
 
-    /// What is known at present.
+    /// The rate that is known at present.
     pub(super) fn rate(&self) -> Rate {
         self.rate
     }
@@ -125,7 +127,7 @@ impl Meter {
         }
     }
 
-    /// Forgets the window, but not what it told.
+    /// Forgets the window, but not the rate it measured.
     fn measure_from(&mut self, now: Moment) {
         self.measured = false;
         self.from = now.into();

@@ -11,7 +11,7 @@ pub(super) struct Scale {
     shift: i8,
 }
 
-/// A scale as it was saved, perhaps not one at all.
+/// A scale as it was saved, perhaps invalid.
 #[derive(Deserialize)]
 struct Fields {
     mul: u32,
@@ -22,7 +22,7 @@ const HIGHEST_BIT: u32 = 1 << 31;
 const LARGEST_SHIFT: i8 = 31;
 
 impl Default for Scale {
-    /// A nanosecond a tick.
+    /// One nanosecond per tick.
     fn default() -> Self {
         Scale { mul: HIGHEST_BIT, shift: 1 }
     }
@@ -40,7 +40,7 @@ impl TryFrom<Fields> for Scale {
 }
 
 impl Scale {
-    /// So many nanoseconds for so many ticks, rounded down; `None` if one of
+    /// This many nanoseconds for this many ticks, rounded down; `None` if one of
     /// them is 0 or the ratio is beyond the format.
     pub(super) fn from_ratio(ns: u128, ticks: u128) -> Option<Scale> {
         let up = ns.leading_zeros();
@@ -51,7 +51,7 @@ impl Scale {
         Scale::try_from(Fields { mul, shift }).ok()
     }
 
-    /// Nanoseconds for so many ticks, as a guest computes it
+    /// Nanoseconds for this many ticks, as a guest computes them
     /// (`pvclock_scale_delta` in Linux).
     pub(super) fn ns(self, ticks: u64) -> u64 {
         let ticks = match self.shift {

@@ -1,8 +1,8 @@
 //! The physical host: its CPUs' MSRs and files.
 //!
-//! The manifest must ask for the capability `host-msr` with the ranges it
-//! means, such as `host-msr:0x606-0x611`, or without one for whichever the
-//! profile grants; and for `host-file:NAME` for each file.
+//! The manifest must ask for the capability `host-msr` with the ranges it needs,
+//! such as `host-msr:0x606-0x611`, or without a range for whichever the profile
+//! grants; and for `host-file:NAME` for each file.
 
 use crate::{MsrIndex, Refused, abi, raw};
 
@@ -14,7 +14,7 @@ pub fn cpus() -> u32 {
 /// The value on the physical CPU that the vCPU runs on.
 ///
 /// # Errors
-/// [`Refused`] where the CPU has no such MSR or it is not within the granted
+/// [`Refused`] if the CPU has no such MSR or it is not within the granted
 /// ranges.
 pub fn rdmsr(index: MsrIndex) -> Result<u64, Refused> {
     let mut value = 0;
@@ -25,18 +25,18 @@ pub fn rdmsr(index: MsrIndex) -> Result<u64, Refused> {
 /// The value on one physical CPU, by the host's number for it.
 ///
 /// # Errors
-/// As [`rdmsr`]; also where there is no such CPU.
+/// As [`rdmsr`]; also if there is no such CPU.
 pub fn rdmsr_on(cpu: u32, index: MsrIndex) -> Result<u64, Refused> {
     let mut value = 0;
     Refused::unless_ok(raw::host_rdmsr_on(cpu, index.0, &mut value))?;
     Ok(value)
 }
 
-/// The beginning of the file that the profile grants under `name`, as it is
-/// now: as much as `out` holds, at most 4096 bytes. Returns how much it is.
+/// Reads the beginning of the file that the profile grants under `name`: as much
+/// as `out` holds, at most 4096 bytes. Returns the number of bytes.
 ///
 /// # Errors
-/// [`Refused`] where none is granted or it cannot be read.
+/// [`Refused`] if no file is granted under the name, or it cannot be read.
 pub fn read_file(name: &str, out: &mut [u8]) -> Result<usize, Refused> {
     match raw::host_file(name, out) {
         abi::NO_FILE => Err(Refused),

@@ -6,7 +6,7 @@ use crate::{MsrIndex, Refused, raw};
 /// The value that KVM holds.
 ///
 /// # Errors
-/// [`Refused`] where KVM has no such MSR.
+/// [`Refused`] if KVM has no such MSR.
 pub fn rdmsr(index: MsrIndex) -> Result<u64, Refused> {
     let mut value = 0;
     Refused::unless_ok(raw::kvm_rdmsr(index.0, &mut value))?;
@@ -16,7 +16,7 @@ pub fn rdmsr(index: MsrIndex) -> Result<u64, Refused> {
 /// Sets the value that KVM holds.
 ///
 /// # Errors
-/// [`Refused`] where KVM has no such MSR or does not take the value.
+/// [`Refused`] if KVM has no such MSR or refuses the value.
 pub fn wrmsr(index: MsrIndex, value: u64) -> Result<(), Refused> {
     Refused::unless_ok(raw::kvm_wrmsr(index.0, value))
 }

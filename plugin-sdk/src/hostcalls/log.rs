@@ -14,28 +14,28 @@ use crate::{abi, raw};
 #[doc(inline)]
 pub use crate::{__debug as debug, __error as error, __info as info, __warn as warn};
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Level {
     /// The plugin cannot do its work.
     Error = 1,
     /// The plugin does its work, but not as asked.
     Warn = 2,
-    /// What an operator wants to know of a healthy VM.
+    /// For an operator, about a healthy VM.
     Info = 3,
-    /// What the plugin's author wants to know.
+    /// For the plugin's author.
     Debug = 4,
 }
 
-/// Writes one line; what is beyond 1024 bytes is cut. The macros of this
-/// module are the usual way.
+/// Writes one line, cut after 1024 bytes. Plugins usually use the macros of this
+/// module instead.
 pub fn write(level: Level, text: fmt::Arguments<'_>) {
     // A text without arguments needs no buffer.
     if let Some(text) = text.as_str() {
         return raw::log(level as u32, text);
     }
     let mut line = Line { bytes: [0; abi::LOG_LINE], len: 0 };
-    // A line that is full ends the formatting early, and so cheaply.
+    // A full line ends the formatting early, so it stays cheap.
     let _ = line.write_fmt(text);
     raw::log(level as u32, line.text());
 }
@@ -68,7 +68,7 @@ macro_rules! __debug {
     ($($text:tt)*) => { $crate::log::write($crate::log::Level::Debug, ::core::format_args!($($text)*)) };
 }
 
-/// A line in the making, on the stack: logging allocates nothing.
+/// A line that is being built, on the stack: logging allocates nothing.
 struct Line {
     bytes: [u8; abi::LOG_LINE],
     len: usize,

@@ -49,7 +49,7 @@ pub fn write_value<T: Value>(to: GuestAddress, value: T) -> Result<(), OutsideMe
     write(to, value.to_le().as_ref())
 }
 
-/// An integer as it lies in an x86 guest's memory, low byte first.
+/// An integer as x86 guests store it in memory, low byte first.
 pub trait Value: Copy + sealed::Sealed {
     /// As many bytes as the value has.
     type Bytes: Default + AsRef<[u8]> + AsMut<[u8]>;

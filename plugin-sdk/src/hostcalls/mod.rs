@@ -13,7 +13,7 @@ use core::fmt;
 
 use crate::{Otherwise, abi};
 
-/// The host, or KVM, does not do what was asked.
+/// The host, or KVM, refused the request.
 ///
 /// With `?` in [`Plugin::rdmsr`](crate::Plugin::rdmsr) or
 /// [`Plugin::wrmsr`](crate::Plugin::wrmsr) it becomes a fault in the guest.

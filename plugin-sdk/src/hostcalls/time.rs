@@ -12,9 +12,9 @@ pub fn tsc_khz() -> u32 {
     raw::tsc_khz()
 }
 
-/// Whether the guest's time-stamp counters run alike on all vCPUs and will go
-/// on so, as KVM says of its own clock (KVM api 4.29, `KVM_CLOCK_TSC_STABLE`).
-/// It may change while the guest runs.
+/// Whether the guest's time-stamp counters agree on all vCPUs and will continue
+/// to, as KVM says of its own clock (KVM api 4.29, `KVM_CLOCK_TSC_STABLE`). It
+/// may change while the guest runs.
 pub fn tsc_is_stable() -> bool {
     raw::tsc_is_stable() != 0
 }
@@ -24,7 +24,7 @@ pub fn monotonic_ns() -> u64 {
     raw::monotonic_ns()
 }
 
-/// Nanoseconds of the host's clock of the time of day since 1970, UTC.
+/// Nanoseconds of the host's time of day since 1970, UTC.
 pub fn realtime_ns() -> u64 {
     raw::realtime_ns()
 }

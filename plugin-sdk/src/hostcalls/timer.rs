@@ -4,11 +4,11 @@
 use crate::{Refused, raw};
 
 /// Asks for [`Timer::timer`](crate::Timer::timer) at this time of
-/// [`time::monotonic_ns`](crate::time::monotonic_ns), in place of what was
-/// asked before.
+/// [`time::monotonic_ns`](crate::time::monotonic_ns); replaces an earlier
+/// request.
 ///
 /// # Errors
-/// [`Refused`] where the host cannot keep the time.
+/// [`Refused`] if the host cannot keep the time.
 pub fn call_at(monotonic_ns: u64) -> Result<(), Refused> {
     Refused::unless_ok(raw::timer(monotonic_ns))
 }

@@ -1,5 +1,5 @@
-//! The host calls, answered from the script. The functions are those of
-//! `imports.rs`, which has them on Wasm.
+//! The host calls, answered from the script. The functions are the same as in
+//! `imports.rs`, which is for Wasm.
 
 use super::script::with;
 use super::{AnsweredBy, Intercept};

@@ -44,7 +44,7 @@ pub const fn access(index: u32) -> Access {
     Access::new(MsrIndex(index), VcpuId(0), Reason::Filter)
 }
 
-/// This thread's host: what it answers to a plugin, and what a plugin did to
+/// This thread's host: what it answers to a plugin, and what the plugin did to
 /// it.
 #[derive(Debug)]
 pub struct Host {
@@ -52,8 +52,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that has forgotten all that a test before told it: no memory, no
-    /// MSR, every clock at 0.
+    /// A host without anything that an earlier test set: no memory, no MSR,
+    /// every clock at 0.
     pub fn fresh() -> Self {
         with(|script| *script = Script::default());
         Host { _of_this_thread: PhantomData }
@@ -62,7 +62,7 @@ impl Host {
     /// Makes a plugin for vCPU 0, with a configuration as JSON, `{}` for none.
     ///
     /// # Errors
-    /// The plugin's own.
+    /// The error of the plugin.
     pub fn load<P: Plugin>(&self, config: &str) -> Result<P, Error> {
         self.load_for(Some(VcpuId(0)), config)
     }
@@ -70,13 +70,13 @@ impl Host {
     /// Makes a plugin for this vCPU, or for the whole VM.
     ///
     /// # Errors
-    /// The plugin's own.
+    /// The error of the plugin.
     pub fn load_for<P: Plugin>(&self, vcpu: Option<VcpuId>, config: &str) -> Result<P, Error> {
         with(|script| script.config = config.into());
         export::make(vcpu)
     }
 
-    /// What a plugin of this version hands over to the next.
+    /// The state that a plugin of this version saves for the next.
     ///
     /// # Errors
     /// A state that JSON cannot hold.
@@ -84,8 +84,8 @@ impl Host {
         Ok(Saved::new(export::save(plugin)?, version.into()))
     }
 
-    /// A state that somebody hands over as a plugin of this version's, for tests
-    /// of what `restore` refuses.
+    /// A state as if a plugin of this version had saved it, for tests of what
+    /// `restore` refuses.
     ///
     /// # Errors
     /// A state that JSON cannot hold.
@@ -113,12 +113,12 @@ impl Host {
         with(|script| script.memory.insert(at.0, contents.into()));
     }
 
-    /// What the guest's memory holds; `None` outside of it.
+    /// The bytes in the guest's memory; `None` outside it.
     pub fn memory(&self, at: GuestAddress, len: usize) -> Option<Vec<u8>> {
         with(|script| script.memory_mut(at.0, len).map(|bytes| bytes.to_vec()))
     }
 
-    /// Gives KVM an MSR. It refuses all that it was not given.
+    /// Gives KVM an MSR. KVM refuses all MSRs that it was not given.
     pub fn set_kvm_msr(&self, index: MsrIndex, value: u64) {
         with(|script| script.kvm_msrs.insert(index.0, value));
     }
@@ -128,27 +128,28 @@ impl Host {
         with(|script| script.kvm_msrs.get(&index.0).copied())
     }
 
-    /// Sets the host's clock of the time of day.
+    /// Sets the host's time of day.
     pub fn set_realtime_ns(&self, ns: u64) {
         with(|script| script.realtime_ns = ns);
     }
 
-    /// Says whether the time-stamp counters can be trusted to agree.
+    /// Says whether the time-stamp counters of all vCPUs agree.
     pub fn set_tsc_is_stable(&self, stable: bool) {
         with(|script| script.tsc_is_stable = stable);
     }
 
-    /// Sets how many vCPUs the VM has; one if not said.
+    /// Sets how many vCPUs the VM has; the default is one.
     pub fn set_vcpus(&self, count: u32) {
         with(|script| script.vcpus = count);
     }
 
-    /// Sets what a vCPU has run and waited. The host counts for no other.
+    /// Sets how long a vCPU has run and waited. The host refuses to answer for
+    /// other vCPUs.
     pub fn set_vcpu_times(&self, vcpu: VcpuId, times: Times) {
         with(|script| script.vcpu_times.insert(vcpu.0, [times.ran_ns, times.waited_ns]));
     }
 
-    /// Sets how many CPUs the host has; one if not said.
+    /// Sets how many CPUs the host has; the default is one.
     pub fn set_host_cpus(&self, count: u32) {
         with(|script| script.host_cpus = count);
     }
@@ -208,11 +209,11 @@ pub struct Intercept {
     pub last: MsrIndex,
     /// Which accesses.
     pub directions: Directions,
-    /// Who answers from now on.
+    /// What answers from now on.
     pub answered_by: AnsweredBy,
 }
 
-/// Who answers an MSR.
+/// What answers an MSR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnsweredBy {
     /// The plugin: the intercepts were widened.

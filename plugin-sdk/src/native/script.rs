@@ -1,4 +1,4 @@
-//! What this thread's host knows.
+//! The state of this thread's host.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -25,7 +25,7 @@ pub(super) struct Script {
     pub(super) vcpu_times: BTreeMap<u32, [u64; 2]>,
     pub(super) host_cpus: u32,
     pub(super) host_msrs: BTreeMap<u32, u64>,
-    /// Where one CPU differs from `host_msrs`.
+    /// CPUs whose values differ from `host_msrs`.
     pub(super) host_msrs_on: BTreeMap<(u32, u32), u64>,
     pub(super) host_files: BTreeMap<String, Vec<u8>>,
     pub(super) timer: Option<u64>,
@@ -34,7 +34,7 @@ pub(super) struct Script {
     pub(super) report: String,
     pub(super) saved_state: Vec<u8>,
     pub(super) saved_version: String,
-    /// What the plugin wants instead of its own answer.
+    /// The outcome that the plugin asked for instead of its answer.
     pub(super) outcome: Option<u32>,
 }
 

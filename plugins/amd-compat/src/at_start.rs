@@ -1,12 +1,12 @@
-//! Values that KVM itself is given at the start, so that it answers the guest
-//! with them at its own speed.
+//! Values that the plugin gives to KVM at the start, so that KVM answers the
+//! guest with them at its own speed.
 
 use wasmsr_sdk::{Bits64, MsrIndex, Refused, VcpuId, kvm, log};
 
 use crate::config::Config;
 use crate::registers::{HWCR, HWCR_TSC_FREQ_SEL, PATCH_LEVEL};
 
-/// What KVM is given.
+/// The values for KVM.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AtStart {
     vcpu: Option<VcpuId>,
@@ -19,7 +19,7 @@ impl AtStart {
         AtStart { vcpu, patch_level: config.patch_level, tsc_freq_sel: config.tsc_freq_sel }
     }
 
-    /// Gives it to this vCPU's KVM.
+    /// Gives them to KVM for this vCPU.
     pub(crate) fn apply(self) {
         if let Some(Bits64(level)) = self.patch_level {
             self.check("patch-level", PATCH_LEVEL, kvm::wrmsr(PATCH_LEVEL, level));
@@ -31,11 +31,11 @@ impl AtStart {
     }
 
     fn check(self, key: &str, msr: MsrIndex, result: Result<(), Refused>) {
-        // What one vCPU's KVM refuses, all refuse.
+        // If KVM refuses one vCPU, it refuses all.
         if result.is_err() && self.vcpu.is_none_or(|vcpu| vcpu.0 == 0) {
             log::warn!(
-                "config key `{key}` has no effect: KVM does not take the value of {msr}; grant \
-                 `kvm-msr`, or see in the plugin's README which kernel it takes"
+                "config key `{key}` has no effect: KVM refuses the value of {msr}; grant \
+                 `kvm-msr`, or see the plugin's README for the kernel that it needs"
             );
         }
     }

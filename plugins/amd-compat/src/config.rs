@@ -12,11 +12,11 @@ use crate::registers::has_any_of;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(crate) struct Config {
-    /// MSRs that are not answered.
+    /// MSRs that are passed on.
     pub(crate) except: Vec<MsrRange>,
-    /// What PATCH_LEVEL is to be.
+    /// The value for PATCH_LEVEL.
     pub(crate) patch_level: Option<Bits64>,
-    /// Whether `TscFreqSel` is to be set in HWCR.
+    /// Whether to set `TscFreqSel` in HWCR.
     pub(crate) tsc_freq_sel: bool,
 }
 

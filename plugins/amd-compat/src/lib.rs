@@ -1,7 +1,8 @@
-//! The MSRs of AMD processors that Linux, Windows and the BSDs complain or crash
-//! without, where KVM does not know them or refuses a value
+//! The MSRs of AMD processors without which Linux, Windows and the BSDs complain
+//! or crash, if KVM does not know them or refuses a value
 //! (`KVM_MSR_EXIT_REASON_UNKNOWN` and `KVM_MSR_EXIT_REASON_INVAL`, KVM api,
-//! section 5, `KVM_EXIT_X86_RDMSR`). What KVM answers does not come here.
+//! section 5, `KVM_EXIT_X86_RDMSR`). Accesses that KVM answers do not reach the
+//! plugin.
 #![no_std]
 
 extern crate alloc;
@@ -52,7 +53,8 @@ impl Plugin for AmdCompat {
         match self.find(access.index)?.write {
             Write::Ignored => Ok(()),
             Write::Only(taken) if value == taken => Ok(()),
-            // Newer kernels take the VMM's 0 even for MSRs that the guest lacks.
+            // Newer kernels accept the VMM's 0 even for MSRs that the guest
+            // lacks.
             Write::Offered { refused, .. } if access.reason != Reason::Invalid => refused,
             Write::Offered { bits, refused } => kvm::wrmsr(access.index, value & bits).or(refused),
             Write::Only(_) | Write::Pass => Err(Otherwise::Pass),

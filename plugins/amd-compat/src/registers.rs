@@ -1,4 +1,4 @@
-//! The MSRs that guests ask for, and what they get where KVM refuses.
+//! The MSRs that guests use, and their answers if KVM refuses the access.
 //!
 //! Numbers and names are those of Linux, `arch/x86/include/asm/msr-index.h`.
 //! README.md has the report behind each.
@@ -14,16 +14,16 @@ pub(crate) const PATCH_LEVEL: MsrIndex = MsrIndex(0x8b);
 
 /// HWCR\[18\], `McStatusWrEn`. KVM keeps this and `TscFreqSel`.
 const HWCR_MC_STATUS_WR_EN: u64 = 1 << 18;
-/// DE_CFG\[1\]: LFENCE waits for all before it.
+/// DE_CFG\[1\]: LFENCE waits for all earlier instructions.
 const DE_CFG_LFENCE_SERIALIZE: u64 = 1 << 1;
-/// 1, with 32 bits behind the point; what the register has after a reset (AMD APM
-/// volume 2, "TSC Ratio MSR").
+/// 1, with 32 fractional bits; the value after a reset (AMD APM volume 2, "TSC
+/// Ratio MSR").
 const TSC_RATIO_ONE: u64 = 1 << 32;
-/// The bits of `PerfEvtSeln` that KVM takes: `reserved_bits` of its
-/// `amd_pmu_refresh` are the others, among them `HG_ONLY`, 41:40.
+/// The bits of `PerfEvtSeln` that KVM accepts: all but `reserved_bits` of its
+/// `amd_pmu_refresh`, which include `HG_ONLY`, 41:40.
 const PERF_EVT_SEL: u64 = 0x0000_000f_ffd7_ffff;
 
-/// MSRs that behave alike.
+/// MSRs with the same rule.
 #[derive(Debug)]
 pub(crate) struct Registers {
     pub(crate) msrs: &'static [u32],
@@ -31,34 +31,34 @@ pub(crate) struct Registers {
     pub(crate) write: Write,
 }
 
-/// What becomes of a read.
+/// The answer to a read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Read {
     Value(u64),
-    /// Not answered here.
+    /// Passed on.
     Pass,
 }
 
-/// What becomes of a write.
+/// The answer to a write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Write {
     Ignored,
-    /// Taken if it is this value, which the register reads as; else not answered
-    /// here.
+    /// Accepted if it is this value, which the register reads as; else passed
+    /// on.
     Only(u64),
-    /// These bits are offered to KVM, which refused the write for others.
+    /// These bits go to KVM, which refused the write because of others.
     Offered {
         bits: u64,
-        /// The answer where KVM refuses these too.
+        /// The answer if KVM refuses these too.
         refused: Result<(), Otherwise>,
     },
-    /// Not answered here.
+    /// Passed on.
     Pass,
 }
 
 /// Every register that the plugin answers.
 pub(crate) const REGISTERS: &[Registers] = &[
-    // MSR_AMD64_TSC_RATIO: no scaling, which is true.
+    // MSR_AMD64_TSC_RATIO: no scaling, which is the case.
     Registers {
         msrs: &[0xc000_0104],
         read: Read::Value(TSC_RATIO_ONE),
@@ -86,7 +86,7 @@ pub(crate) const REGISTERS: &[Registers] = &[
     },
     // MSR_VM_IGNNE: kvm-amd drops writes itself, so there is no value to keep.
     Registers { msrs: &[0xc001_0115], read: Read::Value(0), write: Write::Ignored },
-    // MSR_F15H_PERF_CTL0 to 5. A guest that has no counters must not think it has.
+    // MSR_F15H_PERF_CTL0 to 5. A guest without counters must not find any.
     Registers {
         msrs: &[0xc001_0200, 0xc001_0202, 0xc001_0204, 0xc001_0206, 0xc001_0208, 0xc001_020a],
         read: Read::Pass,
@@ -100,8 +100,8 @@ pub(crate) const REGISTERS: &[Registers] = &[
         read: Read::Value(0),
         write: Write::Offered { bits: DE_CFG_LFENCE_SERIALIZE, refused: Ok(()) },
     },
-    // MSR_AMD64_IBSFETCHCTL to IBSOPDATA4: off, no sample, and in IBSCTL no valid
-    // offset of a local APIC's entry, so that no driver takes it for working.
+    // MSR_AMD64_IBSFETCHCTL to IBSOPDATA4: off, no sample, and in IBSCTL no
+    // valid offset of a local APIC's entry, so that drivers do not use it.
     Registers {
         msrs: &[
             0xc001_1030,
@@ -124,7 +124,7 @@ pub(crate) const REGISTERS: &[Registers] = &[
     },
 ];
 
-/// Those that an MSR is one of.
+/// The entry of an MSR.
 pub(crate) fn find(msr: MsrIndex) -> Option<&'static Registers> {
     REGISTERS.iter().find(|registers| registers.msrs.contains(&msr.0))
 }

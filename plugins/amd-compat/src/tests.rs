@@ -1,4 +1,4 @@
-//! The plugin as a whole, held against a model that knows no table.
+//! The whole plugin, against a model that does not use the table.
 
 extern crate std;
 
@@ -57,7 +57,7 @@ fn what_kvm_takes_in_no_form_is_dropped_or_passed_on() {
     for value in [0, 1, u64::MAX] {
         assert_eq!(plugin.wrmsr(invalid(HWCR), value), Ok(()));
         assert_eq!(plugin.wrmsr(invalid(DE_CFG), value), Ok(()));
-        // A guest without counters must hear of it.
+        // A guest without counters must notice it.
         assert_eq!(plugin.wrmsr(invalid(PERF_CTL0), value), Err(Otherwise::Pass));
     }
 }
@@ -134,7 +134,7 @@ fn what_kvm_does_not_take_at_the_start_is_said_once() {
     assert!(hwcr.contains("`tsc-freq-sel`") && hwcr.contains("0xc0010015"), "{hwcr}");
 }
 
-/// What a model of the plugin, which was given nothing, says of an access.
+/// The answer of a model of the plugin without grants.
 fn expected(kvm: &mut BTreeMap<u32, u64>, step: &Step) -> Result<u64, Otherwise> {
     let Step { msr, reason, write } = *step;
     let mut offer = |bits: u64, otherwise| match (kvm.get_mut(&msr), reason, write) {
@@ -167,7 +167,7 @@ struct Step {
     write: Option<u64>,
 }
 
-/// The registers, their neighbours, and a few that are anywhere.
+/// The registers, their neighbours, and some random MSRs.
 fn msrs() -> impl Strategy<Value = u32> {
     prop_oneof![
         0xc000_0103..=0xc000_0105_u32,

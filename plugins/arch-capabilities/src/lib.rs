@@ -1,6 +1,5 @@
-//! `IA32_ARCH_CAPABILITIES` (0x10a) with the value the operator chooses: the
-//! bits by which a guest decides which mitigations it needs (Intel SDM,
-//! volume 4, table 2-2).
+//! `IA32_ARCH_CAPABILITIES` (0x10a) with the operator's value: the bits by which
+//! a guest decides which mitigations it needs (Intel SDM, volume 4, table 2-2).
 #![no_std]
 
 use serde::Deserialize;

@@ -8,8 +8,8 @@ use wasmsr_sdk::{Bits64, Error, ListedAccess, MsrRange, Setup};
 
 use crate::entry::{From, OnWrite, Rules, When};
 
-/// Most MSRs that may have a value of their own. Each takes at most 80 bytes of
-/// saved state, which may have 64 KiB.
+/// Most MSRs that may have their own value. Each takes at most 80 bytes of saved
+/// state, which may have 64 KiB.
 const MOST_OWNED: u64 = 512;
 
 #[derive(Deserialize)]
@@ -77,7 +77,7 @@ impl Listed {
             ListedAccess::W | ListedAccess::None => {
                 return refuse(
                     "access",
-                    "reads do not exit, so no value of the host shows; say \"r\" or \"rw\"",
+                    "reads do not exit, so guests see no value of the host; use \"r\" or \"rw\"",
                 );
             }
             ListedAccess::R if self.write.is_some() => {

@@ -1,5 +1,4 @@
-//! One entry's MSRs: where their values come from, and what guests made of
-//! them.
+//! One entry's MSRs: where their values come from, and what guests have written.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -7,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use wasmsr_sdk::{Bits64, MsrIndex, MsrRange, Otherwise, Refused, host};
 
-/// The CPU whose MSRs show.
+/// The CPU whose MSRs the guest sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum From {
     /// The one that the vCPU runs on.
@@ -25,7 +24,7 @@ pub(crate) enum When {
     Boot,
 }
 
-/// What becomes of a write. The host's MSR is never written.
+/// The effect of a write. The host's MSR is never written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum OnWrite {
@@ -42,7 +41,7 @@ pub(crate) struct Rules {
     pub(crate) range: MsrRange,
     pub(crate) from: From,
     pub(crate) when: When,
-    /// The bits of the host's value that show.
+    /// The bits of the host's value that the guest sees.
     pub(crate) mask: u64,
     /// `None`: writes do not exit.
     pub(crate) on_write: Option<OnWrite>,
@@ -52,11 +51,11 @@ pub(crate) struct Rules {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) rules: Rules,
-    /// For each MSR, where the rules let it have a value of its own.
+    /// One for each MSR, if the rules let it have its own value.
     own: Vec<Own>,
 }
 
-/// What shows in place of the host's value of the moment.
+/// The value that the guest sees in place of the host's current one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Own {
     /// As it was at boot.
@@ -66,7 +65,7 @@ pub(crate) struct Own {
 }
 
 impl Rules {
-    /// How many MSRs may have a value of their own.
+    /// How many MSRs may have their own value.
     pub(crate) fn owned(&self) -> u64 {
         match self.when == When::Boot || self.on_write == Some(OnWrite::Keep) {
             true => u64::from(self.range.last.0 - self.range.first.0) + 1,
@@ -79,7 +78,7 @@ impl Rules {
         (self.range.first.0..=self.range.last.0).map(MsrIndex)
     }
 
-    /// The host's value, as far as it shows.
+    /// The visible bits of the host's value.
     pub(crate) fn ask_host(&self, msr: MsrIndex) -> Result<u64, Refused> {
         let value = match self.from {
             From::Current => host::rdmsr(msr),
@@ -90,10 +89,10 @@ impl Rules {
 }
 
 impl Entry {
-    /// An entry of few MSRs, with what is copied at boot.
+    /// An entry of few MSRs, with its copies from boot.
     ///
     /// # Errors
-    /// The MSR that the host does not let be read.
+    /// The MSR that the host refuses to read.
     pub(crate) fn new(rules: Rules) -> Result<Self, MsrIndex> {
         let owned = usize::try_from(rules.owned()).unwrap_or(usize::MAX);
         let mut entry = Entry { rules, own: vec![Own::default(); owned] };
@@ -118,7 +117,8 @@ impl Entry {
             OnWrite::Fault => Err(Otherwise::Fault),
             OnWrite::Ignore => Ok(()),
             OnWrite::Keep => {
-                // As hardware: what cannot be read is not there to be written.
+                // As in hardware: an MSR that cannot be read cannot be written
+                // either.
                 self.read(msr)?;
                 self.own_mut(msr).ok_or(Otherwise::Fault)?.kept = Some(Bits64(value));
                 Ok(())
@@ -126,20 +126,19 @@ impl Entry {
         }
     }
 
-    /// As at boot: copies anew, and nothing kept. Returns an MSR that keeps an
-    /// earlier copy because the host does not let it be read.
+    /// Restores the state at boot: fresh copies, no kept values. Returns an MSR
+    /// that keeps an earlier copy because the host refuses to read it.
     pub(crate) fn reset(&mut self) -> Option<MsrIndex> {
         self.own.iter_mut().for_each(|own| own.kept = None);
         self.copy()
     }
 
-    /// Each MSR that has a value of its own.
+    /// Each MSR that has its own value.
     pub(crate) fn own(&self) -> impl Iterator<Item = (MsrIndex, Own)> {
         self.rules.msrs().zip(self.own.iter().copied()).filter(|(_, own)| *own != Own::default())
     }
 
-    /// Takes over what an MSR had: `None` if this one could never have come to
-    /// hold it.
+    /// Restores an MSR's saved value; `None` if this MSR could never hold it.
     pub(crate) fn take_over(&mut self, msr: MsrIndex, saved: Own) -> Option<()> {
         let Rules { when, mask, on_write, .. } = self.rules;
         let copies =
@@ -150,7 +149,7 @@ impl Entry {
         Some(())
     }
 
-    /// Copies what is to be copied, as far as the host lets it be read.
+    /// Makes the copies, as far as the host allows reading.
     fn copy(&mut self) -> Option<MsrIndex> {
         if self.rules.when != When::Boot {
             return None;

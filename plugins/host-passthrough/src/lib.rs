@@ -38,7 +38,7 @@ impl Plugin for HostPassthrough {
                     format_args!("MSR {msr} of the host cannot be copied; {REMEDY}, or remove it"),
                 )
             })?);
-            // The other vCPUs would only say the same.
+            // The other vCPUs would only repeat it.
             if setup.vcpu() == Some(VcpuId(0)) {
                 warn_if_refused(&rules);
             }
@@ -57,7 +57,7 @@ impl Plugin for HostPassthrough {
 
 const REMEDY: &str = "grant it with `host-msr:RANGE`, and load the host's kernel module `msr`";
 
-/// A range may have MSRs that the host lacks, so this is no error.
+/// A range may contain MSRs that the host lacks, so this is not an error.
 fn warn_if_refused(rules: &Rules) {
     let Rules { range, when, .. } = *rules;
     let refused = |msr: &MsrIndex| rules.ask_host(*msr).is_err();

@@ -1,4 +1,4 @@
-//! What the guest has added to the time-stamp counters of its vCPUs.
+//! How much the guest has added to the time-stamp counters of its vCPUs.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -10,36 +10,36 @@ use crate::msr::IA32_TSC_ADJUST;
 
 /// `IA32_TSC_ADJUST` of the vCPU that is being served.
 pub(crate) fn served() -> u64 {
-    // Every KVM has it; a host without a guest, as of `wasmsr check`, may not.
+    // Every KVM has it; a host without a guest, as in `wasmsr check`, may not.
     kvm::rdmsr(IA32_TSC_ADJUST).unwrap_or(0)
 }
 
 /// `IA32_TSC_ADJUST` of each vCPU, as last seen. One page serves all vCPUs, so
-/// it can only be right while they all have the same.
+/// it can only be right while the values are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Adjusts(Vec<u64>);
 
 impl Adjusts {
-    /// As after a reset.
+    /// The values after a reset.
     pub(crate) fn new() -> Self {
         Adjusts(vec![0; vcpus::count().max(1) as usize])
     }
 
-    /// Takes note of what a vCPU has.
+    /// Notes a vCPU's value.
     pub(crate) fn note(&mut self, vcpu: VcpuId, adjust: u64) {
         if let Some(noted) = self.0.get_mut(vcpu.0 as usize) {
             *noted = adjust;
         }
     }
 
-    /// What all vCPUs have, if it is the same.
+    /// The value of all vCPUs, if it is the same.
     pub(crate) fn agreed(&self) -> Option<u64> {
         let (first, others) = self.0.split_first()?;
         others.iter().all(|other| other == first).then_some(*first)
     }
 
-    /// Whether this is of a VM with as many vCPUs.
+    /// Whether this belongs to a VM with as many vCPUs.
     pub(crate) fn is_of_this_vm(&self) -> bool {
         self.0.len() == Adjusts::new().0.len()
     }

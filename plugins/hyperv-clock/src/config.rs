@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use wasmsr_sdk::{Error, Setup};
 
-/// Shorter would keep a vCPU busy; longer, and a line that is steered would
-/// overshoot the host's clock.
+/// A shorter interval would keep a vCPU busy; with a longer one a steered line
+/// would overshoot the host's clock.
 const REFRESH_MS: core::ops::RangeInclusive<u64> = 10..=10_000;
 
 #[derive(Deserialize)]
@@ -21,11 +21,11 @@ fn every_second() -> u64 {
 /// What the operator chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// How often the reference TSC page is brought up to date.
+    /// How often the reference TSC page is updated.
     pub(crate) refresh_ns: u64,
 }
 
-/// Reads it.
+/// Reads the configuration.
 pub(crate) fn read(setup: &Setup) -> Result<Config, Error> {
     let Table { refresh_ms } = setup.config()?;
     if !REFRESH_MS.contains(&refresh_ms) {

@@ -11,12 +11,11 @@ const CRASH_MESSAGE: u64 = 1 << 62;
 /// The parameters are complete.
 const CRASH_NOTIFY: u64 = 1 << 63;
 
-/// What a read of `HV_X64_MSR_CRASH_CTL` gives, whatever was written: the
-/// actions that are supported.
+/// The value of every read of `HV_X64_MSR_CRASH_CTL`, whatever was written: the
+/// supported actions.
 pub(crate) const CAPABILITIES: u64 = CRASH_MESSAGE | CRASH_NOTIFY;
 
-/// How much of a message is put into one line of the log, which is cut after
-/// 1024 bytes.
+/// Bytes of a message in one line of the log, which is cut after 1024 bytes.
 const PIECE: usize = 1000;
 
 /// `HV_X64_MSR_CRASH_P0` to `HV_X64_MSR_CRASH_P4`.
@@ -24,7 +23,7 @@ const PIECE: usize = 1000;
 pub(crate) struct Crash([u64; 5]);
 
 impl Crash {
-    /// A parameter, if there is one of this number.
+    /// The parameter of this number, if there is one.
     pub(crate) fn parameter(&mut self, number: u32) -> Option<&mut u64> {
         self.0.get_mut(usize::try_from(number).ok()?)
     }
@@ -45,8 +44,8 @@ impl Crash {
     }
 }
 
-/// The fuel of one access must do for a page of text, whatever it is: each step
-/// takes a few instructions for each byte, or each eight of them.
+/// The fuel of one access must be enough for any page of text: each step takes a
+/// few instructions for each byte, or for each eight of them.
 fn log_message(at: GuestAddress, len: u64) {
     let mut page = [0; PAGE_SIZE];
     let len = usize::try_from(len).map_or(PAGE_SIZE, |len| len.min(PAGE_SIZE));
@@ -61,8 +60,8 @@ fn log_message(at: GuestAddress, len: u64) {
     }
 }
 
-/// Puts a `|` in place of all that is not printable ASCII, ends of lines above
-/// all: in the high bit of each byte of a word it is found out what that byte is.
+/// Replaces everything that is not printable ASCII by a `|`, above all line
+/// ends: the high bit of each byte of a word says what that byte is.
 fn make_printable(page: &mut [u8; PAGE_SIZE]) {
     const EACH: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = EACH * 0x80;

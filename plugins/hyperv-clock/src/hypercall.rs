@@ -5,12 +5,12 @@ use wasmsr_sdk::{Otherwise, log};
 
 use crate::page::{self, PageRegister};
 
-/// What a hypercall does: no hypercall is offered, so each returns
+/// The code of the hypercall page. No hypercall is offered, so each returns
 /// `HV_STATUS_INVALID_HYPERCALL_CODE` (2), without an exit.
 ///
-/// By "Volatile Registers" the result is in RAX of a 64-bit caller, whose RDX
-/// stays as it is, and in EDX:EAX of a 32-bit one. 0x40 tells them apart: an
-/// `inc eax` for the one, a prefix of the `nop` for the other.
+/// By "Volatile Registers" the result is in RAX for a 64-bit caller, whose RDX
+/// stays unchanged, and in EDX:EAX for a 32-bit one. 0x40 distinguishes them: it
+/// is `inc eax` for the latter, a prefix of the `nop` for the former.
 const INVALID_HYPERCALL_CODE: [u8; 14] = [
     0x31, 0xc0, // xor eax, eax
     0x40, 0x90, // inc eax; nop
@@ -20,7 +20,7 @@ const INVALID_HYPERCALL_CODE: [u8; 14] = [
     0xc3, // ret
 ];
 
-/// `int3`, for callers that miss the beginning of the page.
+/// `int3`, for callers that jump past the beginning of the page.
 const INT3: u8 = 0xcc;
 
 const LOCKED: u64 = 1 << 1;
@@ -76,7 +76,7 @@ impl HypercallInterface {
         Ok(())
     }
 
-    /// Whether a guest can have brought the registers here.
+    /// Whether a guest's writes can have led to these registers.
     pub(crate) fn is_reachable(&self) -> bool {
         let enabled = self.page.enabled_at().is_some();
         self.page.is_reachable() && (self.guest_os_id != 0 || !enabled)

@@ -31,7 +31,7 @@ use HypervClock::{Partition as Shared, Vp as Own};
 enum HypervClock {
     /// The registers that all virtual processors share.
     Partition(Box<Partition>),
-    /// Those of one virtual processor.
+    /// The registers of one virtual processor.
     Vp(Vp),
 }
 
@@ -76,7 +76,7 @@ impl Timer for HypervClock {
     }
 }
 
-/// What an instance hands over.
+/// An instance's saved state.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum State {
@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
 
-    /// Every instance faults at what is the other kind's: were a register in
-    /// the wrong range of the manifest, nobody would answer it.
+    /// Every instance faults at the registers of the other kind: a register in
+    /// the wrong range of the manifest would have no answer.
     #[test]
     fn the_scopes_of_the_manifest_are_those_of_the_registers() {
         let host = Host::fresh();

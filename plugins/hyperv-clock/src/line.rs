@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How far on a line is aimed, in ticks: some 20 seconds. Long against the
-/// time between two lines, so that the rounding of one is undone by the next
-/// ones and cannot add up.
+/// How far ahead a line is aimed, in ticks: some 20 seconds. This is long
+/// compared with the time between two lines, so the next lines undo the rounding
+/// of one and it cannot add up.
 pub(crate) const AIM_TICKS: u64 = 1 << AIM_BITS;
 const AIM_BITS: u32 = 36;
 
@@ -17,9 +17,9 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line that has `units` at `tsc`, and comes to `aim_ns` nanoseconds
-    /// [`AIM_TICKS`] later; or stands still, if it is beyond already. `None`
-    /// if the page has no such line.
+    /// The line that has `units` at `tsc`, and reaches `aim_ns` nanoseconds
+    /// [`AIM_TICKS`] later; or stands still, if it is beyond already. `None` if
+    /// the page cannot express such a line.
     pub(crate) fn through(tsc: u64, units: u64, aim_ns: u64) -> Option<Line> {
         let rise_ns = u128::from(aim_ns).saturating_sub(u128::from(units) * 100);
         let scale = u64::try_from((rise_ns << (64 - AIM_BITS)) / 100).ok()?;
@@ -33,7 +33,7 @@ impl Line {
         u64::try_from(units.max(0)).unwrap_or(u64::MAX)
     }
 
-    /// `TscScale` and `TscOffset`, as they lie in the page.
+    /// `TscScale` and `TscOffset`, as stored in the page.
     pub(crate) fn bytes(self) -> [u8; 16] {
         let [scale, offset] = [self.scale, self.offset.cast_unsigned()];
         (u128::from(offset) << 64 | u128::from(scale)).to_le_bytes()
@@ -50,7 +50,8 @@ mod tests {
 
     use super::*;
 
-    /// What a guest computes from the bytes in the page, as the TLFS has it.
+    /// The time that a guest computes from the bytes in the page, as the TLFS
+    /// says.
     fn guest(bytes: [u8; 16], tsc: u64) -> u64 {
         let number =
             |range: core::ops::Range<usize>| u64::from_le_bytes(bytes[range].try_into().unwrap());

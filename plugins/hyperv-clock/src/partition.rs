@@ -26,12 +26,12 @@ const FIRST: VcpuId = VcpuId(0);
 #[derive(Debug)]
 pub(crate) struct Partition {
     config: Config,
-    /// Whose thread the timer rings on: the vCPU that was being served.
+    /// The vCPU whose thread the timer fires on: the one that was being served.
     timer_on: VcpuId,
     state: State,
 }
 
-/// What it hands over.
+/// Its saved state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     hypercall: HypercallInterface,
@@ -89,7 +89,7 @@ impl Partition {
         self.refresh(self.timer_on);
     }
 
-    /// A reset of the machine; the partition, and so its time, goes on.
+    /// A reset of the machine; the partition and its time go on.
     pub(crate) fn reset(&mut self) {
         self.state.hypercall = HypercallInterface::default();
         self.state.crash = Crash::default();
@@ -109,7 +109,7 @@ impl Partition {
             && state.tsc_page.is_reachable()
             && state.reference.is_reachable();
         if !reachable {
-            return Err(Error::new("the saved registers hold what no guest can have put there"));
+            return Err(Error::new("no guest can have written the saved registers"));
         }
         if !state.adjusts.is_of_this_vm() {
             return Err(Error::new("the saved state is of a VM with another number of vCPUs"));
@@ -126,7 +126,7 @@ impl Partition {
 
     fn reference_time(&mut self, vcpu: VcpuId) -> u64 {
         let State { tsc_page, adjusts, reference, .. } = &mut self.state;
-        // The host's clock needs no look at the vCPU.
+        // The host's clock does not depend on the vCPU.
         if !tsc_page.is_enabled() {
             return reference.now(0);
         }
@@ -138,15 +138,15 @@ impl Partition {
         self.state.reference.now(adjust)
     }
 
-    /// Brings the page up to date, and the time from which it counts, with the
-    /// vCPU that is being served.
+    /// Updates the page, and the time from which it counts, with the vCPU that
+    /// is being served.
     fn refresh(&mut self, vcpu: VcpuId) {
         let State { tsc_page, adjusts, reference, .. } = &mut self.state;
         let has_page = tsc_page.hide();
         let now = time::now();
         let adjust = adjusts::served();
         adjusts.note(vcpu, adjust);
-        // No line without somebody to renew it.
+        // No line without a timer to renew it.
         let again = has_page && timer::call_at(now.ns + self.config.refresh_ns).is_ok();
         if again {
             self.timer_on = vcpu;

@@ -10,16 +10,16 @@ use crate::line::{AIM_TICKS, Line};
 const UNIT_NS: u64 = 100;
 
 /// A line is off the host's clock by less than this part: the 500 ppm by which
-/// it is bent, and what KVM's word of the frequency is off.
+/// it is bent, plus the error of KVM's frequency.
 const LARGEST_OFF: u64 = 512;
 
 /// Units of 100 ns since the partition was created, by the host's clock, or by
 /// the guest's time-stamp counter while the reference TSC page shows a line.
-/// Every change from one to the other, or from one line to the next, goes on
-/// from where the time was.
+/// Every change from one to the other, or from one line to the next, continues
+/// from the present time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct ReferenceTime {
-    /// The least that may be given out, so that time never goes back.
+    /// The lowest time that may be returned, so that time never goes back.
     floor: u64,
     /// By how much the time is ahead of the host's clock.
     ahead_ns: u64,
@@ -44,8 +44,9 @@ impl ByTsc {
             return self.line.units_at(now.tsc);
         }
         let units = self.line.units_at(now.tsc.wrapping_sub(adjust).wrapping_add(self.adjust));
-        // Not every KVM (kvm_pvm is one) adds to the counter what it takes into
-        // this MSR, so the host's clock bounds what can have passed.
+        // Not every KVM (kvm_pvm is one that does not) adds to the counter what
+        // is written to this MSR, so the host's clock bounds how much can have
+        // passed.
         let passed = now.ns.saturating_sub(self.host_ns) / UNIT_NS;
         let off = passed / LARGEST_OFF + 1;
         let least = self.from.saturating_add(passed.saturating_sub(off));
@@ -56,7 +57,7 @@ impl ByTsc {
 
 impl ReferenceTime {
     /// The time, on a vCPU with this `IA32_TSC_ADJUST`. While the page shows a
-    /// line, it is what the page gives.
+    /// line, it is the page's time.
     pub(crate) fn now(&mut self, adjust: u64) -> u64 {
         let now = match &self.by_tsc {
             Some(by_tsc) => {
@@ -69,17 +70,17 @@ impl ReferenceTime {
         self.floor
     }
 
-    /// The line to be shown; none while there is none that can be trusted.
+    /// The line to show; `None` while no line can be trusted.
     pub(crate) fn line(&self) -> Option<Line> {
         self.by_tsc.as_ref().map(|by_tsc| by_tsc.line)
     }
 
-    /// Whether the time is by the counter, with this `IA32_TSC_ADJUST`.
+    /// Whether the time comes from the counter, with this `IA32_TSC_ADJUST`.
     pub(crate) fn is_by_tsc(&self, adjust: Option<u64>) -> bool {
         self.by_tsc.as_ref().is_some_and(|by_tsc| Some(by_tsc.adjust) == adjust)
     }
 
-    /// From this moment on the time is by a new line. `adjust` is the
+    /// From this moment on the time comes from a new line. `adjust` is the
     /// `IA32_TSC_ADJUST` of all vCPUs.
     pub(crate) fn follow_tsc(&mut self, now: Moment, adjust: u64) {
         let reached = self.reached(now, adjust);
@@ -95,7 +96,7 @@ impl ReferenceTime {
             }
         };
         let units = reached.max(clock.base_ns() / UNIT_NS);
-        // A counter that is about to begin anew at 0 cannot be followed.
+        // A counter that is about to wrap cannot be followed.
         let aim_ns = now.tsc.checked_add(AIM_TICKS).map(|aim| clock.ns_at(aim));
         let line = aim_ns.and_then(|aim_ns| Line::through(now.tsc, units, aim_ns));
         let (from, host_ns) = (units, now.ns);
@@ -103,7 +104,7 @@ impl ReferenceTime {
         self.go_on_from(units, now);
     }
 
-    /// From this moment on the time is by the host's clock. `adjust` is the
+    /// From this moment on the time comes from the host's clock. `adjust` is the
     /// `IA32_TSC_ADJUST` of the vCPU that is being served.
     pub(crate) fn follow_host(&mut self, now: Moment, adjust: u64) {
         let reached = self.reached(now, adjust);
@@ -111,7 +112,7 @@ impl ReferenceTime {
         self.go_on_from(reached, now);
     }
 
-    /// Whether the time can have come this far by itself.
+    /// Whether the time can have come this far.
     pub(crate) fn is_reachable(&self) -> bool {
         let is_time = |units: u64| units <= u64::MAX / UNIT_NS;
         is_time(self.floor)

@@ -10,23 +10,23 @@ use crate::page::{self, PageRegister};
 /// Offset of `TscScale` in `HV_REFERENCE_TSC_PAGE`, with `TscOffset` behind it.
 const SCALE: u64 = 8;
 
-/// `TscSequence` of a page that is not to be used: guests read the MSR.
+/// `TscSequence` of a page that must not be used: guests read the MSR.
 const INVALID: u32 = 0;
 
 /// The page and its register, `HV_X64_MSR_REFERENCE_TSC`.
 ///
 /// A guest that reads the page takes `TscSequence`, counter, scale and offset,
-/// and begins again if the sequence has changed meanwhile; if it is 0 it reads
-/// the MSR. So a new line is put there in three steps: [`hide`](Self::hide)
-/// the old one, take the moment at which the new one begins, and
-/// [`show`](Self::show) it. Who still finished with the old line read the
-/// counter before that moment, who has the new one read it after, and the MSR
-/// is read under the lock that this update holds.
+/// and starts again if the sequence has changed meanwhile; if it is 0, the guest
+/// reads the MSR. So a new line is put there in three steps:
+/// [`hide`](Self::hide) the old one, take the moment at which the new one
+/// begins, and [`show`](Self::show) it. A guest that finishes with the old line
+/// has read the counter before that moment, one with the new line reads it
+/// after, and the MSR is read under the lock that this update holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct TscPage {
     register: PageRegister,
-    /// The last that was shown. It goes on for ever: a line with the number of
-    /// an earlier one could be taken for it.
+    /// The last sequence number that was shown. It only grows: a line with the
+    /// number of an earlier one could be mistaken for it.
     sequence: u32,
 }
 
@@ -40,18 +40,18 @@ impl TscPage {
     }
 
     /// Takes a write of the register; no line is shown after it. A page that is
-    /// not guest RAM is taken too and "will not be accessible to the guest"
+    /// not guest RAM is accepted too and "will not be accessible to the guest"
     /// ("Reference Time Stamp Counter (TSC) Page MSR").
     pub(crate) fn write(&mut self, value: u64) {
         self.hide();
         self.register = PageRegister::written(value);
         let Some(at) = self.register.enabled_at() else { return };
         if page::fill(at, &[], 0).is_err() {
-            log::warn!("the guest's reference TSC page {at} is not RAM, it stays without one");
+            log::warn!("the guest's reference TSC page {at} is not RAM, so there is none");
         }
     }
 
-    /// Sends readers of the page to the MSR. Whether there is a page.
+    /// Sends readers of the page to the MSR. Returns whether there is a page.
     pub(crate) fn hide(&self) -> bool {
         let at = self.register.enabled_at();
         at.is_some_and(|at| memory::write_value(at, INVALID).is_ok())
@@ -65,18 +65,18 @@ impl TscPage {
             INVALID | u32::MAX => 1,
             next => next,
         };
-        // Without RAM there is no page, and nobody to be told.
+        // Without RAM there is no page to write to.
         let _: Result<(), OutsideMemory> = memory::write(GuestAddress(at.0 | SCALE), &line.bytes())
             .and_then(|()| memory::write_value(at, self.sequence));
     }
 
-    /// The state after a reset. The page is left alone: its memory is no
-    /// longer the old guest's.
+    /// The state after a reset. The page is not written: its memory no longer
+    /// belongs to the old guest.
     pub(crate) fn reset(&mut self) {
         self.register = PageRegister::default();
     }
 
-    /// Whether a guest can have brought the register here.
+    /// Whether a guest's writes can have led to this register.
     pub(crate) fn is_reachable(&self) -> bool {
         self.register.is_reachable()
     }

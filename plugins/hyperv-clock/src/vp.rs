@@ -15,11 +15,11 @@ pub(crate) struct Vp {
     state: State,
 }
 
-/// What it hands over.
+/// Its saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct State {
     ran_ns: u64,
-    /// What the host counted when `ran_ns` was brought up to date.
+    /// The host's count when `ran_ns` was updated.
     counted_ns: u64,
     assist: PageRegister,
 }
@@ -65,10 +65,10 @@ impl Vp {
         Ok(())
     }
 
-    /// "Cumulative time", in units of 100 ns. What the host counts begins anew
-    /// where the VM is restored elsewhere; it is then added to what was.
+    /// "Cumulative time", in units of 100 ns. The host's count starts anew if
+    /// the VM is restored elsewhere; it is then added to the earlier time.
     fn runtime(&mut self) -> u64 {
-        // Not every kernel counts. A vCPU runs at most all the time.
+        // Not every kernel counts. A vCPU then counts as running all the time.
         let counted_ns = vcpus::times(self.index)
             .map_or_else(|_| time::monotonic_ns(), |Times { ran_ns, .. }| ran_ns);
         let state = &mut self.state;
@@ -78,8 +78,8 @@ impl Vp {
         state.ran_ns / 100
     }
 
-    /// Nothing is offered that would use the page, but a guest expects zeros
-    /// where it appears: of the first field they say "no EOI was left out"
+    /// Nothing is offered that would use the page, but a guest expects zeros in
+    /// it: in the first field they mean "no EOI was left out"
     /// (`HV_VP_ASSIST_PAGE`).
     fn set_assist(&mut self, register: PageRegister) -> Result<(), Otherwise> {
         match register.enabled_at() {

@@ -13,35 +13,36 @@ use wasmsr_sdk::{Bits64, Error, MsrIndex, VcpuId, kvm, log, timer, vcpus};
 use crate::pvclock::{self, Open, Published};
 use crate::{ENABLED, wall_clock};
 
-/// What a guest has added to a vCPU's counter, by writing this MSR or the
+/// How much a guest has added to a vCPU's counter, by writing this MSR or the
 /// counter itself (Intel SDM volume 3B, "Time-Stamp Counter Adjustment"). KVM
-/// starts all counters alike, so without it they are one.
+/// starts all counters equal, so without it they are the same.
 const IA32_TSC_ADJUST: MsrIndex = MsrIndex(0x3b);
 
 /// Wall clock and system time.
 pub(crate) struct Clock {
     refresh_ns: u64,
-    /// Over the counter without the guest's adjustment. Begins with the first
-    /// guest that asks.
+    /// Over the counter without the guest's adjustment. Begins when a guest
+    /// first asks for it.
     line: Option<TscClock>,
-    /// What the guest may have read of the line before it was saved.
+    /// The latest time that the guest may have read from the line before it was
+    /// saved.
     seen_ns: Option<u64>,
     wall_clock: u64,
     vcpus: Vec<Registration>,
-    /// The vCPU on whose thread the timer comes.
+    /// The vCPU on whose thread the timer fires.
     timer_on: VcpuId,
 }
 
-/// One vCPU's `MSR_KVM_SYSTEM_TIME_NEW`, and what it takes to serve it.
+/// One vCPU's `MSR_KVM_SYSTEM_TIME_NEW`, and what is needed to serve it.
 #[derive(Debug, Default)]
 struct Registration {
     value: u64,
-    /// The vCPU's `IA32_TSC_ADJUST` when it was last asked.
+    /// The vCPU's `IA32_TSC_ADJUST` when it was last read.
     tsc_adjust: u64,
     open: Option<Open>,
 }
 
-/// What the clock keeps when its plugin is replaced.
+/// The clock's saved state.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Kept {
     line: Option<TscClock>,
@@ -70,8 +71,8 @@ impl Clock {
         self.wall_clock
     }
 
-    /// Tells the guest when its system time was 0. As for KVM any value will
-    /// do, and 0 is not an address.
+    /// Writes the time at which the guest's system time was 0. As in KVM any
+    /// value is accepted, and 0 is not an address.
     pub(crate) fn set_wall_clock(&mut self, vcpu: VcpuId, value: u64) {
         self.wall_clock = value;
         if value == 0 {
@@ -82,7 +83,7 @@ impl Clock {
         let system_time = self.line.map_or(0, |line| line.base_ns()).saturating_add(since);
         let boot = time::realtime_ns().saturating_sub(system_time);
         if wall_clock::write(GuestAddress(value), boot).is_err() {
-            log::warn!("{vcpu} wants the wall clock at {value:#x}, where it has no memory");
+            log::warn!("{vcpu} wants the wall clock at {value:#x}, where the guest has no memory");
         }
     }
 
@@ -91,13 +92,16 @@ impl Clock {
         self.vcpus.get(position(vcpu)).map(|registration| registration.value)
     }
 
-    /// Takes any value, as KVM does; `None` as [`system_time`](Self::system_time).
+    /// Accepts any value, as KVM does; `None` as
+    /// [`system_time`](Self::system_time).
     pub(crate) fn set_system_time(&mut self, vcpu: VcpuId, value: u64) -> Option<()> {
         let registration = self.vcpus.get_mut(position(vcpu))?;
         registration.value = value;
         if let Some(address) = registration.address() {
             if !pvclock::is_memory(address) {
-                log::warn!("{vcpu} wants its system time at {address}, where it has no memory");
+                log::warn!(
+                    "{vcpu} wants its system time at {address}, where the guest has no memory"
+                );
             }
             self.republish(vcpu);
         }
@@ -138,21 +142,21 @@ impl Clock {
         for (registration, (value, tsc_adjust)) in self.vcpus.iter_mut().zip(kept.system_time) {
             *registration = Registration { value: value.0, tsc_adjust, open: None };
         }
-        // What the guest has in memory may be of another machine's counter. It
-        // is published anew when vCPUs run: the line must not bend before.
+        // The structures in guest memory may be about another machine's counter.
+        // They are written again when vCPUs run: the line must not bend before.
         self.call_at(0);
         Ok(())
     }
 
-    /// Steers the line and writes it into the structures of all vCPUs, all in
-    /// one as the guest sees it; called on the thread of `vcpu`.
+    /// Steers the line and writes it into the structures of all vCPUs,
+    /// atomically for the guest; called on the thread of `vcpu`.
     ///
-    /// Steering bends the line, and a vCPU with the old line beside one with
-    /// the new would see different times. So first every version becomes odd,
-    /// at which readers wait; a reading that was complete before is of an
-    /// earlier moment than the one taken then, and up to there the old line
-    /// holds. Then one after the other gets the new line, which goes on from
-    /// that moment, and an even version. Returns the moment.
+    /// Steering bends the line, and a vCPU with the old line beside one with the
+    /// new would read different times. So first every version becomes odd, and
+    /// readers wait; a reading that was complete before is earlier than the
+    /// moment that is taken then, and up to that moment the old line holds. Then
+    /// each structure gets the new line, which continues from that moment, and
+    /// an even version. Returns the moment.
     fn republish(&mut self, vcpu: VcpuId) -> Moment {
         for registration in &mut self.vcpus {
             registration.open = registration.address().and_then(Open::at);
@@ -189,8 +193,8 @@ impl Clock {
         *line
     }
 
-    /// Whether a guest may compare times of different vCPUs without care: the
-    /// host's counters agree, and the guest has not moved one.
+    /// Whether a guest may compare times of different vCPUs directly: the host's
+    /// counters agree, and the guest has changed none.
     fn is_stable(&self) -> bool {
         let mut adjusts = self.vcpus.iter().filter(|r| r.is_enabled()).map(|r| r.tsc_adjust);
         let first = adjusts.next();
@@ -199,7 +203,7 @@ impl Clock {
 
     fn call_at(&self, ns: u64) {
         if timer::call_at(ns).is_err() {
-            log::error!("the host keeps no time: the guest's clock is not steered");
+            log::error!("the host sets no timer: the guest's clock is not steered");
         }
     }
 }
@@ -214,7 +218,7 @@ impl Registration {
     }
 }
 
-/// 0 where KVM has no such MSR: nobody can then have adjusted a counter.
+/// 0 if KVM has no such MSR: then no guest can have adjusted a counter.
 fn tsc_adjust() -> u64 {
     kvm::rdmsr(IA32_TSC_ADJUST).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! How often the guest's memory is brought up to date.
+//! How often the guest's memory is updated.
 
 use core::ops::RangeInclusive;
 
@@ -19,7 +19,7 @@ pub(crate) struct Config {
     pub(crate) steal_interval_ns: u64,
 }
 
-/// Each time takes a vCPU out of the guest; above a minute the clocks drift
+/// Each update takes a vCPU out of the guest; above a minute the clocks drift
 /// apart visibly.
 const ALLOWED_MS: RangeInclusive<u64> = 10..=60_000;
 

@@ -36,13 +36,13 @@ const STEAL_TIME: MsrIndex = MsrIndex(0x4b56_4d03);
 const ENABLED: u64 = 1 << 0;
 
 enum KvmClock {
-    /// The VM's instance: one time for all.
+    /// The VM's instance: one clock for all.
     Clock(Clock),
-    /// A vCPU's instance: what that vCPU waited.
+    /// A vCPU's instance: its steal time.
     StealTime(StealTime),
 }
 
-/// What an instance hands over.
+/// An instance's saved state.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum State {

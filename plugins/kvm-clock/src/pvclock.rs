@@ -12,10 +12,10 @@ const FLAGS_SHIFT: u32 = 40;
 
 /// `PVCLOCK_TSC_STABLE_BIT`
 const TSC_STABLE: u64 = 1 << FLAGS_SHIFT;
-/// `PVCLOCK_GUEST_STOPPED`, which the guest clears when it has seen it.
+/// `PVCLOCK_GUEST_STOPPED`, which the guest clears once it has read it.
 const GUEST_STOPPED: u64 = 1 << 1 << FLAGS_SHIFT;
 
-/// What all vCPUs read of the line, but for their own counters.
+/// The part of the line that is the same for all vCPUs, whatever their counters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Published {
     tsc: u64,
@@ -48,9 +48,9 @@ pub(crate) struct Open {
 }
 
 impl Open {
-    /// Makes the version odd, and one that the guest has not seen. `None`
-    /// where the guest has no memory: KVM takes any address too, and then
-    /// writes nothing.
+    /// Makes the version odd, and one that the guest has not read. `None` if the
+    /// guest has no memory there: KVM accepts any address too, and then writes
+    /// nothing.
     pub(crate) fn at(at: GuestAddress) -> Option<Open> {
         let mut held = [[0; 8]; WORDS];
         memory::read(at, held.as_flattened_mut()).ok()?;
@@ -61,8 +61,8 @@ impl Open {
         Some(open)
     }
 
-    /// Writes all the rest, for a vCPU whose counter is `tsc_adjust` ahead of
-    /// the line's, and then makes the version even again.
+    /// Writes the rest, for a vCPU whose counter is `tsc_adjust` ahead of the
+    /// line's, and then makes the version even again.
     pub(crate) fn close(self, published: Published, tsc_adjust: u64) {
         let Published { tsc, ns, scale } = published;
         let (tsc, scale) = (tsc.wrapping_add(tsc_adjust), scale | self.stopped);
@@ -77,7 +77,8 @@ impl Open {
     }
 
     fn put(self, offset: u64, bytes: &[u8]) {
-        // All of it was there when it was opened, and guest memory stays.
+        // All of it was there when it was opened, and guest memory does not go
+        // away.
         let _ = memory::write(GuestAddress(self.at.0.wrapping_add(offset)), bytes);
     }
 }

@@ -1,6 +1,6 @@
 //! `struct kvm_steal_time` in guest memory (Linux,
 //! `arch/x86/include/uapi/asm/kvm_para.h`): how long this vCPU was ready to run
-//! and had no CPU.
+//! but had no CPU.
 
 use serde::{Deserialize, Serialize};
 use wasmsr_sdk::memory::{self, GuestAddress, OutsideMemory};
@@ -24,11 +24,11 @@ pub(crate) struct StealTime {
     vcpu: VcpuId,
     interval_ns: u64,
     value: u64,
-    /// What the structure has been told of the vCPU's waiting.
+    /// The waiting time that the structure already contains.
     told_ns: u64,
 }
 
-/// What a register keeps when its plugin is replaced.
+/// A register's saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) value: Bits64,
@@ -44,7 +44,7 @@ impl StealTime {
         self.value
     }
 
-    /// Takes a write. Where the host does not count, KVM takes none at all.
+    /// Takes a write. If the host does not count, KVM refuses every write.
     pub(crate) fn write(&mut self, value: u64) -> Result<(), Otherwise> {
         let times = vcpus::times(self.vcpu)?;
         if value & RESERVED != 0 {
@@ -57,7 +57,9 @@ impl StealTime {
         if self.is_enabled() {
             self.update(times).unwrap_or_else(|OutsideMemory| {
                 let (vcpu, address) = (self.vcpu, self.address());
-                log::warn!("{vcpu} wants its steal time at {address}, where it has no memory");
+                log::warn!(
+                    "{vcpu} wants its steal time at {address}, where the guest has no memory"
+                );
             });
             self.call_later(self.interval_ns);
         }
@@ -108,13 +110,13 @@ impl StealTime {
 
     fn call_later(&self, ns: u64) {
         if timer::call_at(time::monotonic_ns().saturating_add(ns)).is_err() {
-            log::error!("the host keeps no time: the steal time of {} stands", self.vcpu);
+            log::error!("the host sets no timer: the steal time of {} is not updated", self.vcpu);
         }
     }
 
-    /// Adds to the structure what the vCPU waited since the last time, as
-    /// `record_steal_time` does. The sum is the guest's own: it says where it
-    /// begins.
+    /// Adds to the structure how long the vCPU waited since the last time, as
+    /// `record_steal_time` does. The sum belongs to the guest, which sets its
+    /// start.
     fn update(&mut self, times: Times) -> Result<(), OutsideMemory> {
         let at = self.address();
         let field = |offset: u64| GuestAddress(at.0.wrapping_add(offset));
@@ -123,7 +125,8 @@ impl StealTime {
         let version = memory::read_value::<u32>(field(VERSION))?.wrapping_add(1) | 1;
         memory::write_value(field(VERSION), version)?;
         let steal: u64 = memory::read_value(field(STEAL))?;
-        // On another host it waited less so far; that is no negative waiting.
+        // On another host the vCPU has waited less so far; that is not negative
+        // waiting.
         let more = times.waited_ns.saturating_sub(self.told_ns);
         memory::write_value(field(STEAL), steal.wrapping_add(more))?;
         self.told_ns = times.waited_ns;

@@ -9,13 +9,13 @@ const LEN: usize = 12;
 const SECONDS: u64 = 4;
 const NANOSECONDS: u64 = 8;
 
-/// Writes it, as `kvm_write_wall_clock` does.
+/// Writes the structure, as `kvm_write_wall_clock` does.
 ///
 /// # Errors
-/// Where the guest has no memory; nothing is then written.
+/// The guest has no memory there; nothing is then written.
 pub(crate) fn write(at: GuestAddress, boot_ns: u64) -> Result<(), OutsideMemory> {
     memory::read(at, &mut [0; LEN])?;
-    // Junk before the first time, perhaps odd.
+    // Before the first write this is arbitrary, perhaps odd.
     let version = memory::read_value::<u32>(at)?.wrapping_add(1) | 1;
     memory::write_value(at, version)?;
     memory::write_value(at_offset(at, SECONDS), low_half(boot_ns / 1_000_000_000))?;

@@ -155,8 +155,8 @@ fn usual_limits(spec: u64) -> u64 {
     short << 32 | long
 }
 
-/// Half of the time in which a counter of 32 bits wraps at 2 kW, within reason:
-/// 2³² units of 2⁻ᵉ J last for 2³²⁻ᵉ / 2 ms.
+/// Half of the time in which a counter of 32 bits wraps at 2 kW, at most a
+/// minute: 2³² units of 2⁻ᵉ J last for 2³²⁻ᵉ / 2 ms.
 fn half_a_wrap_ns(unit: EnergyUnit) -> u64 {
     const LONGEST_MS: u64 = 60_000;
 

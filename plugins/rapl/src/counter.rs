@@ -7,31 +7,31 @@ use wasmsr_sdk::{MsrIndex, Refused, host, log};
 use crate::domain::POWER_UNIT;
 use crate::energy::{EnergyUnit, Picojoules};
 
-/// A counter of one package of the host, and what it showed last.
+/// A counter of one package of the host, and its last reading.
 #[derive(Debug, Clone)]
 pub(crate) struct Counter {
     place: Place,
-    /// `None` where it has shown nothing yet.
+    /// `None` before the first reading.
     last: Option<u64>,
-    /// Whether the operator has been told that it fails.
+    /// Whether its failure has been logged.
     told: bool,
 }
 
-/// Where a counter is.
+/// How a counter is read.
 #[derive(Debug, Clone)]
 enum Place {
     /// An MSR of this CPU, and its unit.
     Msr { cpu: u32, msr: MsrIndex, unit: EnergyUnit },
-    /// A file `energy_uj` of the kernel's powercap, under the name that the profile
-    /// grants it.
+    /// A file `energy_uj` of the kernel's powercap, by the name in the profile's
+    /// grant.
     File(String),
 }
 
 impl Counter {
-    /// The MSR on a CPU of the host; a unit overrides what the CPU says.
+    /// The MSR on a CPU of the host; `unit` overrides the CPU's own.
     ///
     /// # Errors
-    /// [`Refused`] where it cannot be read.
+    /// [`Refused`] if it cannot be read.
     pub(crate) fn of_msr(
         cpu: u32,
         msr: MsrIndex,
@@ -44,13 +44,12 @@ impl Counter {
     /// The file of this name.
     ///
     /// # Errors
-    /// [`Refused`] where it cannot be read.
+    /// [`Refused`] if it cannot be read.
     pub(crate) fn of_file(name: String) -> Result<Self, Refused> {
         Self::open(Place::File(name))
     }
 
-    /// The unit that it counts in; for a file, the finest that processors have behind
-    /// it.
+    /// Its unit; for a file, the finest unit of any processor.
     pub(crate) fn unit(&self) -> EnergyUnit {
         match &self.place {
             Place::Msr { unit, .. } => *unit,
@@ -58,7 +57,7 @@ impl Counter {
         }
     }
 
-    /// Whether there is something behind it that counts.
+    /// Whether the counter really counts.
     pub(crate) fn counts(&self) -> bool {
         match &self.place {
             // No processor counts in whole joules.
@@ -67,12 +66,15 @@ impl Counter {
         }
     }
 
-    /// What was used since the last call.
+    /// The energy since the last call.
     pub(crate) fn used(&mut self) -> Picojoules {
         let read = self.place.read();
         if !self.told && (!self.counts() || !matches!(read, Ok(Some(_)))) {
             self.told = true;
-            log::warn!("{} of the host counts nothing; the guest gets no energy of it", self.place);
+            log::warn!(
+                "{} of the host counts nothing; the guest gets no energy from it",
+                self.place
+            );
         }
         let Ok(Some(now)) = read else { return Picojoules::default() };
         let last = self.last.replace(now).unwrap_or(now);
@@ -86,7 +88,7 @@ impl Counter {
 }
 
 impl Place {
-    /// `None` where there is nothing to read, as in a file that is empty.
+    /// `None` if there is nothing to read, as in an empty file.
     fn read(&self) -> Result<Option<u64>, Refused> {
         match self {
             Place::Msr { cpu, msr, .. } => {
@@ -105,14 +107,14 @@ impl Place {
         }
     }
 
-    /// What was used between two readings.
+    /// The energy between two readings.
     fn between(&self, last: u64, now: u64) -> Picojoules {
         match self {
             Place::Msr { unit, .. } => {
                 Picojoules::from_units(now.wrapping_sub(last) & u64::from(u32::MAX), *unit)
             }
-            // Where it wraps depends on the processor; what it has counted since is
-            // sure.
+            // The processor decides where it wraps; the energy since the wrap is
+            // certain.
             Place::File(_) => Picojoules::from_micro(now.checked_sub(last).unwrap_or(now)),
         }
     }
@@ -203,7 +205,7 @@ mod tests {
     }
 
     proptest! {
-        /// As long as it is read once a wrap, an MSR of 32 bits loses nothing.
+        /// If it is read once per wrap, an MSR of 32 bits loses nothing.
         #[test]
         fn an_msr_that_is_read_often_enough_loses_nothing(
             start: u32,

@@ -9,7 +9,7 @@ use wasmsr_sdk::MsrIndex;
 /// `MSR_RAPL_POWER_UNIT`
 pub(crate) const POWER_UNIT: MsrIndex = MsrIndex(0x606);
 
-/// What has an energy counter of its own.
+/// A part of the package with its own energy counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Domain {
@@ -54,7 +54,7 @@ impl fmt::Display for Domain {
     }
 }
 
-/// What an MSR of a domain is.
+/// The kind of register that an MSR of a domain is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Register {
     /// `…_POWER_LIMIT`
@@ -69,8 +69,8 @@ pub(crate) enum Register {
     Policy,
 }
 
-/// The register that an MSR is; `None` for one that the manifest does not name,
-/// and for [`POWER_UNIT`], which is no domain's.
+/// The register of an MSR; `None` for one that the manifest does not name, and
+/// for [`POWER_UNIT`], which belongs to no domain.
 pub(crate) fn register(msr: MsrIndex) -> Option<(Domain, Register)> {
     Some(match msr.0 {
         0x610 => (Domain::Package, Register::PowerLimit),

@@ -1,9 +1,9 @@
-//! An amount of energy, and what an energy counter shows of it.
+//! An amount of energy, and the value of an energy counter.
 
 use serde::{Deserialize, Serialize};
 
-/// What 1 mW is in 1 ns. The host's counters count much coarser: in 2⁻¹⁴ J, in
-/// 2⁻¹⁶ J, or in 10⁻⁶ J in powercap's files.
+/// Picojoules: 1 mW for 1 ns. The host's counters are much coarser: 2⁻¹⁴ J, 2⁻¹⁶
+/// J, or 10⁻⁶ J in powercap's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Picojoules(pub(crate) u128);
 
@@ -68,14 +68,14 @@ impl Energy {
         self.picojoules = low_half(sum % per_joule);
     }
 
-    /// What a counter of 32 bits shows, which wraps as hardware's does.
+    /// The value of a 32-bit counter, which wraps as hardware's does.
     pub(crate) fn counter(self, unit: EnergyUnit) -> u64 {
         let whole = self.joules.wrapping_shl(unit.0.into());
         let part = (u128::from(self.picojoules) << unit.0) / u128::from(PER_JOULE);
         whole.wrapping_add(low_half(part)) & 0xffff_ffff
     }
 
-    /// Whether it is an amount that [`add`](Self::add) leads to.
+    /// Whether [`add`](Self::add) can lead to this amount.
     pub(crate) fn is_sound(self) -> bool {
         self.picojoules < PER_JOULE
     }
@@ -108,7 +108,7 @@ mod tests {
     fn the_counter_wraps_at_32_bits() {
         let mut energy = Energy::default();
         energy.add(Picojoules::from_units(0xffff_ffff, UNIT_16));
-        // Rounded down: a unit of 2⁻¹⁶ J is no whole number of picojoules.
+        // Rounded down: a unit of 2⁻¹⁶ J is not a whole number of picojoules.
         assert_eq!(energy.counter(UNIT_16), 0xffff_fffe);
         energy.add(Picojoules::from_units(2, UNIT_16));
         assert_eq!(energy.counter(UNIT_16), 0);

@@ -1,6 +1,6 @@
-//! Intel's RAPL (Running Average Power Limit; Intel SDM volume 3, section 15.10):
-//! what a guest's package has used, counted from the host's counters or from a
-//! model, with the units and limits around it.
+//! Intel's RAPL (Running Average Power Limit; Intel SDM volume 3, section
+//! 15.10): the energy of a guest's package, counted from the host's counters or
+//! from a model, with the units and limits around it.
 #![no_std]
 
 extern crate alloc;
@@ -38,14 +38,14 @@ struct Rapl {
     power_unit: u64,
     zones: Vec<Zone>,
     meter: Meter,
-    /// The counters change no more often.
+    /// The counters change at most this often.
     update_ns: u64,
-    /// How often the host's counters are read at least; `None` where it has no part
-    /// in this.
+    /// The host's counters are read at least this often; `None` if they are not
+    /// used.
     sample_ns: Option<u64>,
 }
 
-/// What is kept when the plugin is replaced.
+/// The saved state.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -80,7 +80,7 @@ impl Plugin for Rapl {
         Ok(match register {
             Register::PowerLimit => zone.limits.limit(),
             Register::EnergyStatus => zone.energy_status(),
-            // Nothing has ever been throttled.
+            // Nothing is ever throttled.
             Register::PerfStatus => 0,
             Register::PowerInfo => zone.power_info,
             Register::Policy => zone.limits.policy(),
@@ -100,15 +100,15 @@ impl Plugin for Rapl {
 }
 
 impl Rapl {
-    /// The register that an MSR is. One of a domain that the guest does not have
-    /// faults, as in hardware.
+    /// The register of an MSR. The registers of a domain that the guest does not
+    /// have fault, as in hardware.
     fn register(&mut self, msr: MsrIndex) -> Result<(&mut Zone, Register), Otherwise> {
         let (domain, register) = domain::register(msr).ok_or(Otherwise::Fault)?;
         let zone = self.zones.iter_mut().find(|zone| zone.domain == domain);
         zone.map(|zone| (zone, register)).ok_or(Otherwise::Fault)
     }
 
-    /// Brings the counters up to now.
+    /// Updates the counters.
     fn advance(&mut self) {
         let interval = self.meter.read();
         self.zones.iter_mut().for_each(|zone| zone.advance(&interval));
@@ -119,7 +119,7 @@ impl Timer for Rapl {
     fn timer(&mut self) {
         self.advance();
         if let Some(sample_ns) = self.sample_ns {
-            // Refused to nobody who had one before.
+            // A host that accepted an earlier timer does not refuse this one.
             let _ = timer::call_at(time::monotonic_ns().saturating_add(sample_ns));
         }
     }
@@ -158,7 +158,7 @@ impl Persist for Rapl {
             })?;
             zone.take_over(kept)?;
         }
-        // What came between is the old instance's.
+        // The energy since then belongs to the old instance.
         self.meter.restart();
         self.zones.iter_mut().for_each(Zone::restart);
         Ok(())

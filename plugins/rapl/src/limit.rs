@@ -1,5 +1,5 @@
-//! Power limits and policies. They are kept for the guest and limit nothing: what
-//! a vCPU may use is the host's matter.
+//! Power limits and policies. They are kept for the guest and limit nothing: the
+//! host decides what a vCPU may use.
 
 use serde::{Deserialize, Serialize};
 use wasmsr_sdk::{Bits64, Otherwise};
@@ -25,7 +25,7 @@ pub(crate) struct Limits {
     policy: u64,
 }
 
-/// What of them is kept when the plugin is replaced.
+/// Their saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     limit: Bits64,
@@ -33,7 +33,7 @@ pub(crate) struct Kept {
 }
 
 impl Limits {
-    /// As a reset leaves them; `None` if the limit has reserved bits.
+    /// Their state after a reset; `None` if the limit has reserved bits.
     pub(crate) fn new(domain: Domain, at_reset: u64) -> Option<Self> {
         let limits = Limits { domain, at_reset, limit: at_reset, policy: 0 };
         (at_reset & limits.reserved() == 0).then_some(limits)
@@ -86,7 +86,7 @@ impl Limits {
         Kept { limit: Bits64(self.limit), policy: Bits64(self.policy) }
     }
 
-    /// Takes over what was kept: `None` if no writes can have led to it.
+    /// Restores a saved state: `None` if no writes can have led to it.
     pub(crate) fn take_over(&mut self, kept: Kept) -> Option<()> {
         let Kept { limit: Bits64(limit), policy: Bits64(policy) } = kept;
         if limit & self.reserved() != 0 || policy & !PRIORITY != 0 {
@@ -136,7 +136,7 @@ mod tests {
         prop::sample::select(&Domain::ALL[..])
     }
 
-    /// Values that are mostly good, with every bit now and then.
+    /// Values that are mostly valid, but each bit is set now and then.
     fn value() -> impl Strategy<Value = u64> {
         prop_oneof![
             4 => any::<u64>().prop_map(|bits| bits & 0x00fe_ffff),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     proptest! {
-        /// The model remembers what was last taken, and whether it was locked.
+        /// The model remembers the last accepted write, and whether it locked.
         #[test]
         fn a_lock_holds_until_the_reset(
             domain in domain(),

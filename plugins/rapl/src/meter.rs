@@ -6,8 +6,9 @@ use wasmsr_sdk::{VcpuId, host, time, vcpus};
 
 use crate::energy::Picojoules;
 
-/// How many vCPUs are asked at a time: each is a system call of the host, for which
-/// a vCPU that reads a counter waits. With more, they take turns.
+/// How many vCPUs are asked at a time: each costs a system call of the host, for
+/// which a vCPU that reads a counter waits. If there are more, each time asks
+/// the next ones.
 const AT_A_TIME: usize = 32;
 
 /// Measures from one reading to the next.
@@ -15,10 +16,12 @@ const AT_A_TIME: usize = 32;
 pub(crate) struct Meter {
     host_cpus: u32,
     last_ns: u64,
-    /// What each vCPU had run when it was last asked; whoever is next comes first.
+    /// How long each vCPU had run when it was last asked; the next one to ask
+    /// comes first.
     vcpus: VecDeque<(VcpuId, u64)>,
-    /// What the vCPUs have run and no interval has had room for. The scheduler
-    /// counts in its own ticks, so more than the interval may come at once.
+    /// Run time of the vCPUs that did not fit into an interval yet. The
+    /// scheduler counts in its own ticks, so more than the interval may come at
+    /// once.
     left_over_ns: u64,
 }
 
@@ -28,13 +31,13 @@ pub(crate) struct Interval {
     pub(crate) elapsed_ns: u64,
     /// How long the vCPUs ran, together.
     pub(crate) ran_ns: u64,
-    /// The VM's part of the time that the host's CPUs had: `part` of `whole`.
+    /// The VM's part of the CPU time of the host: `part` of `whole`.
     part_ns: u128,
     whole_ns: u128,
 }
 
 impl Meter {
-    /// One that measures from now on.
+    /// Starts to measure now.
     pub(crate) fn new() -> Self {
         let vcpus = (0..vcpus::count()).map(|vcpu| (VcpuId(vcpu), 0)).collect();
         let host_cpus = host::cpus().max(1);
@@ -43,7 +46,7 @@ impl Meter {
         meter
     }
 
-    /// Forgets what was, and measures from now on.
+    /// Forgets the past, and measures from now on.
     pub(crate) fn restart(&mut self) {
         for _ in (0..self.vcpus.len()).step_by(AT_A_TIME) {
             self.read();
@@ -73,7 +76,7 @@ impl Meter {
         let mut ran_ns = 0_u64;
         for _ in 0..self.vcpus.len().min(AT_A_TIME) {
             let Some((vcpu, last_ns)) = self.vcpus.pop_front() else { break };
-            // One that has not started has run for no longer than before.
+            // A vCPU that has not started has run for no longer than before.
             let now_ns = vcpus::times(vcpu).map_or(last_ns, |times| times.ran_ns);
             ran_ns = ran_ns.saturating_add(now_ns.saturating_sub(last_ns));
             self.vcpus.push_back((vcpu, now_ns));
@@ -83,9 +86,9 @@ impl Meter {
 }
 
 impl Interval {
-    /// The VM's share of what the host used.
+    /// The VM's share of the host's energy.
     pub(crate) fn share(&self, host: Picojoules) -> Picojoules {
-        // An interval without time has no part either.
+        // An interval of no time has no share.
         let whole = self.whole_ns.max(1);
         Picojoules(match host.0.checked_mul(self.part_ns) {
             Some(product) => product / whole,
@@ -166,8 +169,8 @@ mod tests {
     }
 
     proptest! {
-        /// However the scheduler counts, nobody gets more than there was, and what
-        /// was run is counted once.
+        /// However the scheduler counts, no share is above the whole, and run
+        /// time is counted once.
         #[test]
         fn shares_are_parts(
             steps in prop::collection::vec((0..1_000_000_u64, 0..3_000_000_u64), 1..32),
@@ -184,7 +187,7 @@ mod tests {
                 ran(&host, 0, ran_ns);
                 let interval = meter.read();
                 prop_assert!(interval.share(Picojoules(energy.into())).0 <= energy.into());
-                // Also where the product is beyond 128 bits.
+                // Even if the product is beyond 128 bits.
                 prop_assert!(interval.share(Picojoules(u128::MAX - 1)).0 < u128::MAX);
                 parts += interval.part_ns;
                 prop_assert!(parts <= u128::from(now) * u128::from(cpus));

@@ -1,5 +1,5 @@
-//! Where the energy of the domains comes from: which of the sources there is, and
-//! which domains it has.
+//! Where the energy of the domains comes from: which sources are available, and
+//! which domains they have.
 
 use alloc::format;
 use alloc::string::String;
@@ -17,7 +17,8 @@ use crate::zone::{Power, Source};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
-    /// The files of the host's powercap, which know each processor's units.
+    /// The files of the host's powercap, which account for each processor's
+    /// units.
     Powercap,
     /// The host's own MSRs.
     HostMsr,
@@ -38,25 +39,25 @@ pub(crate) struct Model {
 /// As many as the fuel of an access is enough for.
 const MOST_PACKAGES: usize = 8;
 
-/// What the configuration says of sources.
+/// The configuration's keys about sources.
 pub(crate) struct Ask {
-    /// `None` for the first that there is.
+    /// `None` for the first available one.
     pub(crate) kind: Option<Kind>,
     pub(crate) model: Option<Model>,
-    /// `None` for all that there are.
+    /// `None` for all available ones.
     pub(crate) domains: Option<Vec<Domain>>,
     /// A CPU of each package of the host.
     pub(crate) packages: Vec<u32>,
-    /// Unit of the memory's MSR in the host, where it has one of its own.
+    /// Unit of the memory's MSR in the host, if it has its own.
     pub(crate) dram_unit: Option<EnergyUnit>,
 }
 
-/// The kind that is chosen, and the domains that it has.
+/// The chosen kind, and its domains.
 pub(crate) fn open(ask: &Ask) -> Result<(Kind, Vec<(Domain, Source)>), Error> {
     ask.check()?;
     let kind = match ask.kind {
         Some(kind) => kind,
-        None => ask.first_there_is()?,
+        None => ask.first_available()?,
     };
     let mut opened = Vec::new();
     for domain in Domain::ALL {
@@ -96,14 +97,14 @@ impl Ask {
         self.model.as_ref().map_or(Ok(()), Model::check)
     }
 
-    fn first_there_is(&self) -> Result<Kind, Error> {
+    fn first_available(&self) -> Result<Kind, Error> {
         let kinds = [Kind::Powercap, Kind::HostMsr, Kind::Model];
-        let there_are = kinds.into_iter().filter_map(|kind| {
+        let available = kinds.into_iter().filter_map(|kind| {
             self.source(kind, Domain::Package).map(|source| (kind, source.counts()))
         });
-        let there_are: Vec<(Kind, bool)> = there_are.collect();
-        // One that shows nothing is better than none: so they are in `wasmsr check`.
-        let chosen = there_are.iter().find(|(_, counts)| *counts).or(there_are.first());
+        let available: Vec<(Kind, bool)> = available.collect();
+        // Counters at 0 are better than none: `wasmsr check` has them.
+        let chosen = available.iter().find(|(_, counts)| *counts).or(available.first());
         chosen.map(|(kind, _)| *kind).ok_or_else(|| {
             Error::new(
                 "no source of energy: grant \

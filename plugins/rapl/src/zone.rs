@@ -26,7 +26,8 @@ pub(crate) struct Zone {
 /// Where a domain's energy comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    /// The host's, a counter for each package, shared out by CPU time.
+    /// The host's counters, one for each package; the guest gets its share by
+    /// CPU time.
     Host(Vec<Counter>),
     /// Calculated.
     Model(Power),
@@ -38,11 +39,11 @@ pub(crate) enum Source {
 pub(crate) struct Power {
     /// At all times.
     pub(crate) idle_mw: u32,
-    /// More, for each vCPU that runs.
+    /// In addition, for each vCPU that runs.
     pub(crate) vcpu_mw: u32,
 }
 
-/// What of a zone is kept when the plugin is replaced.
+/// A zone's saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     pub(crate) domain: Domain,
@@ -58,7 +59,7 @@ impl Zone {
         Zone { domain, limits, power_info, unit, energy: Energy::default(), source }
     }
 
-    /// The finest unit of the host's counters behind it, if there are any.
+    /// The finest unit of the host's counters that it uses, if any.
     pub(crate) fn finest_host_unit(&self) -> Option<EnergyUnit> {
         match &self.source {
             Source::Host(counters) => counters.iter().map(Counter::unit).max(),
@@ -77,7 +78,7 @@ impl Zone {
         self.energy.add(used);
     }
 
-    /// Drops what was used up to now.
+    /// Drops the energy up to now.
     pub(crate) fn restart(&mut self) {
         if let Source::Host(counters) = &mut self.source {
             for counter in counters {
@@ -97,7 +98,7 @@ impl Zone {
         Kept { domain: *domain, unit: *unit, energy: *energy, limits: limits.keep() }
     }
 
-    /// Takes over what was kept of the same domain.
+    /// Restores a saved state of the same domain.
     ///
     /// # Errors
     /// A state that no use can have led to, or that the guest would misread.
@@ -121,7 +122,7 @@ impl Zone {
 
 impl Source {
     /// Whether it has anything to count; the host's MSRs are 0 in a host that is
-    /// itself a VM of KVM's.
+    /// itself a VM of KVM.
     pub(crate) fn counts(&self) -> bool {
         match self {
             Source::Host(counters) => counters.iter().all(Counter::counts),

@@ -1,4 +1,4 @@
-//! The MSRs under guard as a profile lists them.
+//! The guarded MSRs as a profile lists them.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -43,7 +43,7 @@ fn ten() -> u32 {
     10
 }
 
-/// The guards of a configuration. Nothing was written yet.
+/// The guards of a configuration, before any write.
 pub(crate) fn read(setup: &Setup) -> Result<SamplingGuard, Error> {
     let config: Config = setup.config()?;
     if config.msrs.is_empty() {
@@ -62,7 +62,7 @@ pub(crate) fn read(setup: &Setup) -> Result<SamplingGuard, Error> {
         let MsrRange { first, last } = entry.range;
         for msr in (first.0..=last.0).map(MsrIndex) {
             if guarded.len() == MOST_MSRS {
-                let problem = format!("{msr} is one more than the {MOST_MSRS} MSRs there may be");
+                let problem = format!("{msr} is one more than the limit of {MOST_MSRS} MSRs");
                 return Err(Error::in_config(key(""), problem));
             }
             if guarded.insert(msr, of_entry(&config, entry)).is_some() {

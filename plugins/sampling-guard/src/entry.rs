@@ -17,7 +17,7 @@ pub(crate) struct Entry(pub(crate) Table);
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Table {
     pub(crate) range: MsrRange,
-    /// Read by the host, which gives the plugin no others.
+    /// Read by the host: the plugin gets these directions only.
     #[serde(default, rename = "access")]
     _access: Access,
     pub(crate) name: Option<String>,

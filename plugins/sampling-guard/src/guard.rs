@@ -1,15 +1,15 @@
-//! One MSR under guard: how often it was written, and whether the next write
-//! may pass.
+//! One guarded MSR: how often it was written, and whether the next write may
+//! pass.
 
 use alloc::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 use wasmsr_sdk::Bits64;
 
-/// What an operator allows.
+/// The operator's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit {
-    /// So many writes pass; `None` for all.
+    /// This many writes pass; `None` for all.
     pub(crate) writes: Option<u64>,
     /// Whether they are counted anew in each window.
     pub(crate) in_window: bool,
@@ -19,7 +19,7 @@ pub(crate) struct Limit {
     pub(crate) history: usize,
 }
 
-/// What was counted of one MSR's writes since the guest started.
+/// The counts of one MSR's writes since the guest started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Guard {
     limit: Limit,
@@ -34,14 +34,14 @@ pub(crate) struct Guard {
     values: VecDeque<u64>,
 }
 
-/// What becomes of a write.
+/// The decision about a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ruling {
     Passes,
     Faults,
 }
 
-/// What a guard keeps when its plugin is replaced.
+/// A guard's saved state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kept {
@@ -71,7 +71,7 @@ impl Guard {
     pub(crate) fn write(&mut self, value: u64, now_ns: u64) -> Ruling {
         self.writes = self.writes.saturating_add(1);
         let length = u64::from(self.limit.window_s) * 1_000_000_000;
-        // A clock that went back, as it may where a VM is restored, ends the
+        // A clock that went back, as it may when a VM is restored, ends the
         // window too.
         let age = now_ns.checked_sub(self.window_ns);
         if self.in_window == 0 || age.is_none_or(|age| age >= length) {
@@ -129,8 +129,8 @@ impl Guard {
         }
     }
 
-    /// Takes over what a guard kept, whatever its limit was: `None` if no guest
-    /// can have made it so.
+    /// Restores a guard's saved state, whatever its limit was: `None` if no
+    /// guest can have led to it.
     pub(crate) fn take_over(&mut self, kept: Kept) -> Option<()> {
         let values = u64::try_from(kept.values.len()).ok()?;
         let counts = kept.faults <= kept.writes

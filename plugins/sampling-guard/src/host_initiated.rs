@@ -1,13 +1,13 @@
-//! Where a write that the VMM makes for the guest (`KVM_SET_MSRS`, KVM api 4.19)
-//! is not what the guest's own write is to KVM: the cases of `host_initiated` in
-//! the kernel's `kvm_set_msr_common`, `set_efer`, `kvm_apic_set_base`,
-//! `set_msr_mce`, `kvm_pmu_set_msr` and `intel_pmu_set_msr` (arch/x86/kvm).
+//! MSRs for which a write by the VMM (`KVM_SET_MSRS`, KVM api 4.19) differs from
+//! the guest's own write: the cases of `host_initiated` in the kernel's
+//! `kvm_set_msr_common`, `set_efer`, `kvm_apic_set_base`, `set_msr_mce`,
+//! `kvm_pmu_set_msr` and `intel_pmu_set_msr` (arch/x86/kvm).
 
 use core::ops::RangeInclusive;
 
 use wasmsr_sdk::MsrIndex;
 
-/// What differs for an MSR; `None` where nothing is known to.
+/// The difference for an MSR; `None` if none is known.
 pub(crate) fn difference(msr: MsrIndex) -> Option<&'static str> {
     DIFFERENCES.iter().find(|(msrs, _)| msrs.contains(&msr.0)).map(|(_, what)| *what)
 }

@@ -1,6 +1,6 @@
-//! Watches the writes of a guest to chosen MSRs: tells how often it writes what,
-//! and faults those beyond a number. It answers nothing itself: what may pass is
-//! KVM's, or the next plugin's.
+//! Counts a guest's writes to chosen MSRs, logs them, and faults those beyond a
+//! limit. It answers nothing itself: writes that may pass go to KVM or to the
+//! next plugin.
 #![no_std]
 
 extern crate alloc;
@@ -42,7 +42,7 @@ struct Guarded {
     warned: Turn,
 }
 
-/// Who takes a write that passes.
+/// Where a write that passes goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Then {
@@ -57,7 +57,7 @@ impl Plugin for SamplingGuard {
     }
 
     fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
-        // The host gives it those alone that the configuration lists.
+        // The host passes on only the MSRs that the configuration lists.
         let guarded = self.guarded.get_mut(&access.index).ok_or(Otherwise::Pass)?;
         let now = time::monotonic_ns();
         match guarded.guard.write(value, now) {
@@ -81,8 +81,8 @@ impl Plugin for SamplingGuard {
 }
 
 impl Reset for SamplingGuard {
-    /// A limit is for one boot. The lines stay as rare as they are, or a guest
-    /// could have more of them by resets.
+    /// A limit is for one boot. The interval between lines continues, or a guest
+    /// could get more lines by resets.
     fn reset(&mut self) {
         self.guarded.values_mut().for_each(|guarded| guarded.guard.reset());
     }

@@ -1,4 +1,4 @@
-//! What people read: log lines while the guest runs, a table after it.
+//! Texts for people: log lines while the guest runs, a table after it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -9,10 +9,10 @@ use wasmsr_sdk::{Access, MsrIndex, log};
 
 use crate::{Guarded, SamplingGuard};
 
-/// Tells of a write that passes.
+/// Logs a write that passes.
 pub(crate) fn tell(access: Access, value: u64, of: &Guarded) {
     let (msr, vcpu, counts) = (Named(access.index, of), access.vcpu, Counts(of));
-    // The newest is this one.
+    // The newest is this write.
     match of.guard.values().nth(1) {
         Some(_) => {
             let values = Values(of, 1);
@@ -22,7 +22,7 @@ pub(crate) fn tell(access: Access, value: u64, of: &Guarded) {
     }
 }
 
-/// Tells of a write that is beyond the limit.
+/// Logs a write beyond the limit.
 pub(crate) fn warn(access: Access, value: u64, of: &Guarded) {
     let (msr, vcpu, counts) = (Named(access.index, of), access.vcpu, Counts(of));
     let limit = of.guard.limit();
@@ -36,7 +36,7 @@ pub(crate) fn warn(access: Access, value: u64, of: &Guarded) {
     );
 }
 
-/// All that was written, a line for each MSR.
+/// All writes, one line for each MSR.
 pub(crate) fn table(plugin: &SamplingGuard) -> String {
     let written = plugin.guarded.iter().filter(|(_, of)| of.guard.writes() > 0);
     let rows: Vec<[String; 5]> = written.map(|(&msr, of)| row(msr, of)).collect();
@@ -95,7 +95,7 @@ impl fmt::Display for Counts<'_> {
     }
 }
 
-/// The latest values but for some, newest first.
+/// The latest values except the given number of newest ones, newest first.
 struct Values<'a>(&'a Guarded, usize);
 
 impl fmt::Display for Values<'_> {

@@ -1,18 +1,19 @@
-//! How often something may be said.
+//! How often a line may be logged.
 
-/// One kind of line, said at most once in each interval.
+/// One kind of line, logged at most once per interval.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Turn {
     last_ns: Option<u64>,
 }
 
 impl Turn {
-    /// Whether it may be said now. The first time it may.
+    /// Whether the line may be logged now. The first time it may.
     pub(crate) fn comes(&mut self, now_ns: u64, interval_s: u32) -> bool {
         let interval = u64::from(interval_s) * 1_000_000_000;
         let comes = match self.last_ns {
             None => true,
-            // Not before a clock that went back has come as far again.
+            // If the clock went back, not before it has reached the same time
+            // again.
             Some(last) => now_ns.saturating_sub(last) >= interval,
         };
         if comes {

@@ -1,4 +1,4 @@
-//! The plugin as a whole, against a host that is told the time.
+//! The whole plugin, on a host with a scripted clock.
 
 extern crate std;
 
@@ -35,7 +35,7 @@ fn writes_go_to_kvm_up_to_the_number_and_then_fault() {
     for _ in 0..3 {
         assert_eq!(plugin.wrmsr(SPEC_CTRL, 1), Err(Otherwise::Fault));
     }
-    // Another MSR has its own count, and one without a number has no end.
+    // Another MSR has its own count, and an MSR without a limit never faults.
     for _ in 0..1000 {
         assert_eq!(plugin.wrmsr(access(0x189), u64::MAX), Err(Otherwise::Kernel));
     }
@@ -140,7 +140,7 @@ fn a_reset_begins_the_counts_anew() {
 /// The longest configuration.
 const LONGEST: &str = r#"{"msrs": ["0xffffff00-0xffffff3f"], "history": 32, "fault-after": 0}"#;
 
-/// A plugin that has been written to until nothing grows any more.
+/// A plugin with so many writes that its state grows no further.
 fn worn(host: &Host) -> SamplingGuard {
     let mut plugin: SamplingGuard = host.load_for(None, LONGEST).unwrap();
     host.set_monotonic_ns(u64::MAX);
@@ -174,7 +174,7 @@ fn a_newer_instance_takes_the_counts_over() {
     new.restore(&saved).unwrap();
     assert_eq!(new.report(), old.report());
 
-    // One with fewer MSRs, a shorter history and another number.
+    // A configuration with fewer MSRs, a shorter history and another limit.
     let config = r#"{"msrs": ["0xffffff00"], "history": 2, "fault-after": 41}"#;
     let mut new: SamplingGuard = host.load_for(None, config).unwrap();
     new.restore(&saved).unwrap();

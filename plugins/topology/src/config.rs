@@ -36,10 +36,10 @@ fn one() -> u32 {
     1
 }
 
-/// What ratios are multiples of, on all processors since Sandy Bridge.
+/// Ratios are multiples of this on all processors since Sandy Bridge.
 const BUS_KHZ: u32 = 100_000;
 
-/// 800 MHz, as most of these processors have it.
+/// 800 MHz, as on most of these processors.
 const USUAL_MIN_RATIO: u8 = 8;
 
 /// The processor of a configuration.
@@ -66,7 +66,7 @@ fn core_thread_count(threads_per_core: u32, vcpu: Option<VcpuId>) -> Result<u64,
     let threads = vcpus::count();
     match threads.checked_div(threads_per_core) {
         Some(cores) if cores * threads_per_core == threads => {
-            // Once, not for each vCPU.
+            // Logged once, not for each vCPU.
             if threads_per_core != 1 && vcpu == Some(VcpuId(0)) {
                 log::warn!(
                     "threads-per-core = {threads_per_core}: CPUID shows one thread per core, \
@@ -77,7 +77,9 @@ fn core_thread_count(threads_per_core: u32, vcpu: Option<VcpuId>) -> Result<u64,
         }
         _ => Err(Error::in_config(
             "threads-per-core",
-            format!("{threads} vCPUs are no whole number of cores of {threads_per_core} threads"),
+            format!(
+                "{threads} vCPUs are not a whole number of cores with {threads_per_core} threads"
+            ),
         )),
     }
 }
@@ -116,7 +118,7 @@ fn fixed(config: &MiscEnable) -> Result<Fixed, Error> {
             let bit = 1_u64.checked_shl(number).ok_or_else(|| {
                 Error::in_config(
                     format!("misc-enable.{key}[{place}]"),
-                    format!("{number} is no bit from 0 to 63"),
+                    format!("{number} is not a bit from 0 to 63"),
                 )
             })?;
             Ok(bits | bit)

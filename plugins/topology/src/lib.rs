@@ -1,9 +1,8 @@
-//! What an Intel processor says of itself beside CPUID: how many cores and threads
-//! its package has, its ratios, its platform, its microcode, and what of it is
-//! enabled.
+//! What an Intel processor says about itself beside CPUID: the cores and threads
+//! of its package, its ratios, its platform, its microcode, and which features
+//! are enabled.
 //!
-//! It keeps nothing, so there is nothing to reset or to hand over: what a guest has
-//! written is KVM's.
+//! It has no state to reset or to save: KVM stores what a guest has written.
 #![no_std]
 
 extern crate alloc;
@@ -27,10 +26,10 @@ const BIOS_SIGN_ID: MsrIndex = MsrIndex(0x8b);
 const PLATFORM_INFO: MsrIndex = MsrIndex(0xce);
 
 /// CPUID faulting, bit 31 of `MSR_PLATFORM_INFO`: whether bit 0 of
-/// `MSR_MISC_FEATURES_ENABLES` (0x140) does anything. That MSR is KVM's.
+/// `MSR_MISC_FEATURES_ENABLES` (0x140) has an effect. KVM implements that MSR.
 const CPUID_FAULTING: u64 = 1 << 31;
 
-/// The processor of one vCPU; the same for all.
+/// The processor of one vCPU; all vCPUs have the same.
 #[derive(Debug, Clone, Copy)]
 struct Topology {
     core_thread_count: u64,
@@ -63,9 +62,9 @@ impl Plugin for Topology {
 
     fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
         match access.index {
-            // Software writes 0 and executes CPUID, which loads the revision again
-            // (Intel SDM volume 3, section 10.11.7.1). Nobody has time to look in
-            // between. KVM would take the value for the VMM's.
+            // Software writes 0 and executes CPUID, which loads the revision
+            // again (Intel SDM volume 3, section 10.11.7.1). No read comes
+            // between. KVM would store the value as the VMM's.
             BIOS_SIGN_ID => Ok(()),
             MISC_ENABLE => self.misc_enable.write(value),
             _ => Err(Otherwise::Fault),

@@ -1,5 +1,5 @@
-//! `IA32_MISC_ENABLE` (Intel SDM volume 4, table 2-2): KVM's own value, with bits
-//! that the operator has fixed.
+//! `IA32_MISC_ENABLE` (Intel SDM volume 4, table 2-2): KVM's own value, with
+//! bits that the operator has fixed.
 
 use wasmsr_sdk::{MsrIndex, Otherwise, kvm};
 
@@ -24,12 +24,12 @@ impl Fixed {
         Ok(kvm::rdmsr(MISC_ENABLE)? & !self.clear | self.set)
     }
 
-    /// Hands a write over to KVM. The fixed bits are read-only for the guest, and
-    /// what it writes to them is ignored.
+    /// Gives a write to KVM. The fixed bits are read-only for the guest, and its
+    /// changes of them are ignored.
     ///
-    /// KVM takes this write for the VMM's own and does not protect what a guest must
-    /// not change (`kvm_set_msr_common` in Linux, `arch/x86/kvm/x86.c`); so it is
-    /// done here.
+    /// KVM treats this write as the VMM's own and does not protect bits that a
+    /// guest must not change (`kvm_set_msr_common` in Linux,
+    /// `arch/x86/kvm/x86.c`), so this function does.
     pub(crate) fn write(self, value: u64) -> Result<(), Otherwise> {
         let held = kvm::rdmsr(MISC_ENABLE)?;
         let fixed = self.set | self.clear;
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// What KVM starts with.
+    /// KVM's value at the start.
     const KVM: u64 = 0x1801;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The plugin as a guest and an operator meet it.
+//! The plugin as guests and operators see it.
 
 extern crate std;
 
@@ -87,7 +87,7 @@ fn the_revision_is_there_after_a_write() {
         assert_eq!(topology.wrmsr(MICROCODE, value), Ok(()));
         assert_eq!(topology.rdmsr(MICROCODE), Ok(1 << 32));
     }
-    // A write must not reach KVM, which would take the 0 for its revision.
+    // A write must not reach KVM, which would use the 0 as its revision.
     let mut topology = load(&host, "{}");
     assert_eq!(topology.wrmsr(MICROCODE, 0), Ok(()));
 }
@@ -157,7 +157,7 @@ fn a_tsc_without_a_ratio_needs_one() {
 }
 
 proptest! {
-    /// Counts that a guest multiplies come out as what the VM has.
+    /// Counts that a guest multiplies give the VM's number.
     #[test]
     fn cores_times_threads_are_the_vcpus(vcpus in 1..=255_u32, per_core in 0..9_u32) {
         let host = host();

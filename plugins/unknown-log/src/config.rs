@@ -8,8 +8,8 @@ use wasmsr_sdk::{Error, Setup};
 
 use crate::rules::{Read, Rule, Rules, Write};
 
-/// Most rules: each access may look at all of them, and the report has room for
-/// so many.
+/// Most rules: each access may search all of them, and the report has room for
+/// this many.
 pub(crate) const MOST_RULES: usize = 64;
 
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ struct Table {
     learn: bool,
 }
 
-/// What the operator wants.
+/// The operator's configuration.
 pub(crate) struct Config {
     pub(crate) rules: Rules,
     /// Whether accesses without a rule are answered and remembered.
@@ -43,15 +43,15 @@ pub(crate) fn read(setup: &Setup) -> Result<Config, Error> {
     Ok(Config { rules: Rules(rules), learn })
 }
 
-/// A rule that says something it cannot mean: the key and the problem.
+/// A contradiction in a rule: the key and the problem.
 fn check(rule: &Rule) -> Result<(), (&'static str, &'static str)> {
     if rule.read.is_none() && rule.write.is_none() {
-        return Err(("", "it says neither `read` nor `write`; add one, such as read = \"zero\""));
+        return Err(("", "it has neither `read` nor `write`; add one, such as read = \"zero\""));
     }
     if rule.read == Some(Read::Stored) {
         return Ok(());
     }
-    const UNREAD: &str = "nothing stored is ever read; add read = \"stored\" or take this out";
+    const UNREAD: &str = "the stored value is never read; add read = \"stored\" or remove this";
     if rule.write == Some(Write::Store) {
         return Err((".write", UNREAD));
     }

@@ -1,4 +1,4 @@
-//! The log: each MSR and direction once, whatever a guest does.
+//! The log: one line for each MSR and direction, whatever a guest does.
 
 use alloc::collections::BTreeSet;
 use core::fmt;
@@ -9,24 +9,24 @@ use crate::names::Named;
 use crate::rules::Taken;
 use crate::stored;
 
-/// Most MSRs and directions that are logged; beyond them a guest only probes.
+/// Most MSRs and directions that are logged; a guest that uses more only probes.
 pub(crate) const MOST: usize = 256;
 
-/// Lines at once and per second after that, fewer than the host takes: what it
-/// dropped would never be said.
+/// Lines at once and per second after that, fewer than the host accepts: lines
+/// that the host drops would never be repeated.
 const BURST: u64 = 16;
 const PER_SECOND: u64 = 4;
 
 const NS_PER_LINE: u64 = 1_000_000_000 / PER_SECOND;
 
-/// Who decided what became of an access.
+/// What decided an access.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum By {
     /// The rule at this place.
     Rule(usize),
     Learning,
-    /// No rule is for it.
-    Nobody,
+    /// No rule matches.
+    NoRule,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,18 +35,18 @@ enum Direction {
     Write,
 }
 
-/// What was logged.
+/// The lines that were logged.
 #[derive(Debug, Default)]
 pub(crate) struct Diary {
     said: BTreeSet<(MsrIndex, Direction)>,
-    /// When as many lines will have been earned as were written.
+    /// The time at which the rate allows as many lines as were written.
     paid_ns: u64,
-    /// Whether it was said that values are lost.
+    /// Whether the loss of values was logged.
     said_full: bool,
 }
 
 impl Diary {
-    /// Logs a read and its answer, unless that was done before.
+    /// Logs a read and its answer, unless it was logged before.
     pub(crate) fn read(&mut self, access: Access, answer: Result<u64, Otherwise>, by: By) {
         if !self.admit(access.index, Direction::Read) {
             return;
@@ -58,7 +58,7 @@ impl Diary {
         }
     }
 
-    /// Logs a write and what became of it, unless that was done before.
+    /// Logs a write and its result, unless it was logged before.
     pub(crate) fn write(
         &mut self,
         access: Access,
@@ -83,8 +83,8 @@ impl Diary {
         log::info!("write of {value:#x} to {msr} {access}: {answer}, {by}");
     }
 
-    /// Whether there may be a line now. What is held back is said at its next
-    /// access.
+    /// Whether a line may be logged now. A line that is held back is logged at
+    /// the next access.
     fn admit(&mut self, msr: MsrIndex, direction: Direction) -> bool {
         if self.said.len() >= MOST || self.said.contains(&(msr, direction)) {
             return false;
@@ -127,7 +127,7 @@ impl fmt::Display for By {
         match self {
             By::Rule(place) => write!(f, "by rules[{place}]"),
             By::Learning => f.write_str("by learning"),
-            By::Nobody => f.write_str("no rule is for it"),
+            By::NoRule => f.write_str("no rule is for it"),
         }
     }
 }

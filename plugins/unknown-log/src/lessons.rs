@@ -1,11 +1,10 @@
-//! What a guest asked for while it was learned from.
+//! The accesses of a guest in learning mode.
 
 use alloc::collections::BTreeMap;
 
 use wasmsr_sdk::{Access, MsrIndex, Reason};
 
-/// Most MSRs that are remembered. What they make in profile lines fits into a
-/// report.
+/// Most MSRs that are remembered. Their profile lines fit into a report.
 pub(crate) const MOST: usize = 256;
 
 /// One MSR's accesses.
@@ -13,18 +12,18 @@ pub(crate) const MOST: usize = 256;
 pub(crate) struct Lesson {
     pub(crate) reads: u32,
     pub(crate) writes: u32,
-    /// Of the values written, the first and the last.
+    /// The first and the last of the values written.
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// Whether a read gave something else than 0, which only a write before it
-    /// can bring about.
+    /// Whether a read gave a value other than 0, which only an earlier write can
+    /// cause.
     pub(crate) read_back: bool,
     /// Whether KVM knew the MSR.
     pub(crate) known: bool,
 }
 
 impl Lesson {
-    /// Whether any run of accesses could have made this.
+    /// Whether any run of accesses can have led to this.
     fn is_possible(&self) -> bool {
         let written = self.writes > 0 || (self.first == 0 && self.last == 0);
         let read_back = !self.read_back || (self.reads > 0 && self.writes > 0);
@@ -33,13 +32,13 @@ impl Lesson {
     }
 }
 
-/// What was learned so far.
+/// The lessons so far.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lessons {
     seen: BTreeMap<MsrIndex, Lesson>,
-    /// Accesses to MSRs that there was no room to remember.
+    /// Accesses to MSRs for which there was no room.
     beyond: u64,
-    /// Writes whose value there was no room to store.
+    /// Writes for whose value there was no room.
     dropped: u64,
 }
 
@@ -65,7 +64,7 @@ impl Lessons {
         self.dropped = self.dropped.saturating_add(1);
     }
 
-    /// What each MSR taught, lowest first.
+    /// The lesson of each MSR, lowest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (MsrIndex, Lesson)> {
         self.seen.iter().map(|(&msr, &lesson)| (msr, lesson))
     }
@@ -78,8 +77,8 @@ impl Lessons {
         self.dropped
     }
 
-    /// What [`Lessons::iter`], [`Lessons::beyond`] and [`Lessons::dropped`] gave
-    /// of other lessons; `None` if no guest can have taught them.
+    /// Lessons from the results of [`Lessons::iter`], [`Lessons::beyond`] and
+    /// [`Lessons::dropped`]; `None` if no guest can have led to them.
     pub(crate) fn from_parts(
         parts: impl IntoIterator<Item = (MsrIndex, Lesson)>,
         beyond: u64,

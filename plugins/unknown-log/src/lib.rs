@@ -1,7 +1,6 @@
-//! Answers, logs and learns the accesses that nobody else answers: MSRs that
-//! KVM does not know, and accesses that it refuses
-//! (`KVM_MSR_EXIT_REASON_UNKNOWN` and `KVM_MSR_EXIT_REASON_INVAL`, KVM api,
-//! section 5, `KVM_EXIT_X86_RDMSR`).
+//! Answers, logs and learns unhandled accesses: MSRs that KVM does not know, and
+//! accesses that it refuses (`KVM_MSR_EXIT_REASON_UNKNOWN` and
+//! `KVM_MSR_EXIT_REASON_INVAL`, KVM api, section 5, `KVM_EXIT_X86_RDMSR`).
 #![no_std]
 
 extern crate alloc;
@@ -33,7 +32,7 @@ use stored::{Slot, Stored};
 struct UnknownLog {
     rules: Rules,
     stored: Stored,
-    /// While it learns.
+    /// In learning mode.
     lessons: Option<Lessons>,
     diary: Diary,
 }
@@ -43,7 +42,7 @@ impl UnknownLog {
         if let Some((place, rule)) = self.rules.find(access) {
             return (rule.read(access, &self.stored), By::Rule(place));
         }
-        let Some(lessons) = &mut self.lessons else { return (Err(Otherwise::Pass), By::Nobody) };
+        let Some(lessons) = &mut self.lessons else { return (Err(Otherwise::Pass), By::NoRule) };
         let value = self.stored.read(Slot::own(access), 0);
         lessons.read(access, value);
         (Ok(value), By::Learning)
@@ -53,7 +52,7 @@ impl UnknownLog {
         if let Some((place, rule)) = self.rules.find(access) {
             return (rule.write(access, value, &mut self.stored), By::Rule(place));
         }
-        let Some(lessons) = &mut self.lessons else { return (Err(Otherwise::Pass), By::Nobody) };
+        let Some(lessons) = &mut self.lessons else { return (Err(Otherwise::Pass), By::NoRule) };
         lessons.write(access, value);
         let taken = self.stored.write(Slot::own(access), value, 0).into();
         if taken == Taken::NoRoom {
@@ -84,8 +83,8 @@ impl Plugin for UnknownLog {
         let (answer, by) = self.write(access, value);
         self.diary.write(access, value, answer, by);
         match (answer, by) {
-            // The guest is to know that it was not kept, unless it is to go on
-            // whatever it does.
+            // The guest must notice that the value was not kept, except in
+            // learning mode, where it is to go on in any case.
             (Ok(Taken::NoRoom), By::Rule(_)) => Err(Otherwise::Fault),
             _ => answer.map(drop),
         }
@@ -93,8 +92,7 @@ impl Plugin for UnknownLog {
 }
 
 impl Reset for UnknownLog {
-    /// What the guest needs does not change with a reset of it, only what it
-    /// has written.
+    /// A reset changes what the guest has written, but not what it needs.
     fn reset(&mut self) {
         self.stored.clear();
     }

@@ -1,4 +1,4 @@
-//! Names of MSRs that guests are known to ask for where KVM has nothing to say.
+//! Names of MSRs that guests are known to use and KVM does not handle.
 
 use core::fmt;
 

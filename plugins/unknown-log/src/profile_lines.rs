@@ -11,16 +11,16 @@ use crate::lessons::{Lesson, Lessons};
 use crate::names::{Named, name};
 use crate::rules::{Read, Rule, Rules, Write};
 
-/// The lines, TOML, to stand in place of the plugin's entry in the profile.
+/// The lines, TOML, that replace the plugin's entry in the profile.
 pub(crate) fn profile_lines(rules: &Rules, lessons: &Lessons) -> String {
     let needs = needs(lessons);
     let mut out = String::new();
-    // A `String` takes everything.
+    // Writing to a `String` cannot fail.
     let _ = write(&mut out, rules, lessons, &needs);
     out
 }
 
-/// What suffices for some neighbouring MSRs.
+/// The smallest sufficient answer for some neighbouring MSRs.
 struct Need {
     msrs: MsrRange,
     remedy: Remedy,
@@ -29,8 +29,8 @@ struct Need {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Remedy {
-    /// The profile's policy: reads are 0, writes are dropped, where there were
-    /// any.
+    /// The profile's policy: reads are 0, writes are dropped, in the directions
+    /// that were used.
     Ignore { read: bool, write: bool },
     /// A rule of this plugin.
     Store,
@@ -64,8 +64,8 @@ fn write(out: &mut String, rules: &Rules, lessons: &Lessons, needs: &[Need]) -> 
     out.write_str(match nothing {
         true => "# unknown-log: this guest asked for nothing that KVM does not answer\n",
         false => {
-            "# unknown-log: in place of this plugin's entry in the profile, these lines do for\n\
-             # this guest what learning did. Look at each of them first.\n"
+            "# unknown-log: these lines replace this plugin's entry in the profile; they give\n\
+             # this guest the same answers. Check each of them first.\n"
         }
     })?;
     for need in needs {
@@ -81,7 +81,7 @@ fn write(out: &mut String, rules: &Rules, lessons: &Lessons, needs: &[Need]) -> 
     }
     if !(stored.is_empty() && rules.0.is_empty()) {
         out.write_str(
-            "\n[[plugin]]\npath = \"unknown_log.wasm\"   # where it was\nconfig.rules = [\n",
+            "\n[[plugin]]\npath = \"unknown_log.wasm\"   # its path\nconfig.rules = [\n",
         )?;
         for rule in &rules.0 {
             writeln!(out, "    {rule},")?;
@@ -102,7 +102,7 @@ fn write(out: &mut String, rules: &Rules, lessons: &Lessons, needs: &[Need]) -> 
     out.write_str("# unknown-log: end")
 }
 
-/// The rule under which MSRs keep what is written to them.
+/// The rule with which MSRs keep the written value.
 fn storing(range: MsrRange) -> Rule {
     Rule {
         range,
@@ -140,7 +140,7 @@ impl fmt::Display for Need {
     }
 }
 
-/// What was written to a single MSR.
+/// The values written to a single MSR.
 fn values(first: MsrIndex, last: MsrIndex, lesson: Lesson) -> String {
     match (first == last, lesson.writes) {
         (false, _) => String::new(),

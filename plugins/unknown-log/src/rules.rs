@@ -8,7 +8,7 @@ use wasmsr_sdk::{Access, Bits64, MsrRange, Otherwise, Reason};
 
 use crate::stored::{Full, Slot, Stored};
 
-/// How some MSRs are answered.
+/// The answers for some MSRs.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
@@ -17,9 +17,9 @@ pub(crate) struct Rule {
     pub(crate) reason: Option<Unhandled>,
     pub(crate) read: Option<Read>,
     pub(crate) write: Option<Write>,
-    /// What is stored at the start.
+    /// The stored value at the start.
     pub(crate) value: Option<Bits64>,
-    /// Whether all vCPUs store in one place.
+    /// Whether all vCPUs share one value.
     #[serde(default)]
     pub(crate) shared: bool,
 }
@@ -32,7 +32,7 @@ pub(crate) enum Unhandled {
     Invalid,
 }
 
-/// What becomes of a read.
+/// The answer to a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Read {
@@ -43,7 +43,7 @@ pub(crate) enum Read {
     Pass,
 }
 
-/// What becomes of a write.
+/// The answer to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Write {
@@ -54,12 +54,12 @@ pub(crate) enum Write {
     Pass,
 }
 
-/// What became of a write that was not passed on or a fault at once.
+/// The result of a write that was neither passed on nor a fault at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
     Stored,
     Dropped,
-    /// It should have been stored.
+    /// There was no room to store it.
     NoRoom,
 }
 
@@ -170,7 +170,7 @@ impl Rules {
         self.0.iter().enumerate().find(|(_, rule)| rule.is_for(access))
     }
 
-    /// What a place holds at the start; `None` where no rule stores in it.
+    /// The value of a place at the start; `None` if no rule stores in it.
     pub(crate) fn initial(&self, slot: Slot) -> Option<u64> {
         self.0.iter().find(|rule| rule.stores_in(slot)).map(Rule::initial)
     }

@@ -1,4 +1,4 @@
-//! What outlives the instance: stored values and lessons.
+//! Saved state: stored values and lessons.
 
 use alloc::vec::Vec;
 
@@ -25,8 +25,8 @@ struct Learned {
     dropped: u64,
 }
 
-/// A [`Lesson`] without the names of its fields: all of them must fit into
-/// what the host keeps.
+/// A [`Lesson`] without the names of its fields: all lessons must fit into a
+/// saved state.
 type KeptLesson = (MsrIndex, u32, u32, Bits64, Bits64, bool, bool);
 
 fn keep((msr, lesson): (MsrIndex, Lesson)) -> KeptLesson {
@@ -52,8 +52,8 @@ impl Kept {
         }
     }
 
-    /// Puts the state into a fresh instance, which may have other rules than
-    /// the one that it is of.
+    /// Puts the state into a fresh instance, whose rules may differ from those
+    /// of the instance that saved it.
     pub(crate) fn put_into(self, plugin: &mut UnknownLog) -> Result<(), Error> {
         let mut stored = Stored::default();
         let mut forgotten = 0_u32;
@@ -80,10 +80,10 @@ impl Kept {
         if let (Some(learned), Some(lessons)) = (self.learned, &mut plugin.lessons) {
             let seen = learned.seen.into_iter().map(take_over);
             *lessons = Lessons::from_parts(seen, learned.beyond, learned.dropped)
-                .ok_or_else(|| refused("no guest can have taught these lessons"))?;
+                .ok_or_else(|| refused("no guest can have led to these lessons"))?;
         }
         if forgotten > 0 {
-            log::warn!("{forgotten} stored values are forgotten: no rule stores them any more");
+            log::warn!("{forgotten} stored values are dropped: no rule stores them any more");
         }
         plugin.stored = stored;
         Ok(())

@@ -4,11 +4,11 @@ use alloc::collections::BTreeMap;
 
 use wasmsr_sdk::{Access, MsrIndex, VcpuId};
 
-/// Most values at once. As many fit into a saved state beside the most that
-/// can be learned.
+/// Most values at once. This many fit into a saved state beside the most
+/// lessons.
 pub(crate) const MOST: usize = 1024;
 
-/// Whose value of which MSR.
+/// Which value: the MSR and its vCPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Slot {
     pub(crate) msr: MsrIndex,
@@ -32,8 +32,8 @@ impl Slot {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Full;
 
-/// The values that differ from those at the start. What a guest writes back to
-/// its first value takes no room.
+/// The values that differ from those at the start. Writing the first value again
+/// frees the room.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stored(BTreeMap<Slot, u64>);
 
@@ -104,7 +104,7 @@ mod tests {
         let mut stored = Stored::default();
         let refused = (0..5000).filter(|&msr| stored.write(slot(msr, None), 1, 0).is_err()).count();
         assert_eq!((stored.iter().count(), refused), (MOST, 5000 - MOST));
-        // What has a place keeps it, and gives it back.
+        // A stored value keeps its place until it is freed.
         assert_eq!(stored.write(slot(0, None), u64::MAX, 0), Ok(()));
         assert_eq!(stored.write(slot(5000, None), 0, 0), Ok(()));
         assert_eq!(stored.write(slot(0, None), 0, 0), Ok(()));

@@ -88,7 +88,10 @@ impl Entry {
     fn rule(&self) -> Result<Rule, Refusal> {
         let overlay = self.overlay()?;
         if self.access == ListedAccess::None && overlay.is_none() {
-            return refuse("access", "nothing exits and there is no `value`; say what it is for");
+            return refuse(
+                "access",
+                "nothing exits and there is no `value`, so it has no effect; add one",
+            );
         }
         let initial = overlay.filter(|_| self.apply == Some(Apply::Initial));
         let sticky = overlay.filter(|_| initial.is_none());
@@ -107,7 +110,7 @@ impl Entry {
         };
         let mask = self.mask.map_or(u64::MAX, |mask| mask.0);
         if mask == 0 {
-            return refuse("mask", "0 takes no bit of `value`; set the bits that it is about");
+            return refuse("mask", "0 selects no bit of `value`; set the bits to select");
         }
         match value & !mask {
             0 => Ok(Some(Overlay { value, mask })),
@@ -171,7 +174,7 @@ impl Entry {
             return refuse(
                 "write",
                 format!(
-                    "KVM lets no guest write {msr}, but would take it from the plugin; say \"fault\" or \"ignore\""
+                    "KVM refuses a guest's write of {msr}, but not the plugin's; use \"fault\" or \"ignore\""
                 ),
             );
         }
@@ -190,8 +193,8 @@ impl Entry {
     }
 }
 
-/// The first MSR of a range that KVM lets its user write, but no guest, or not
-/// once it is locked: Linux, arch/x86/kvm, `msr_based_features`,
+/// The first MSR of a range that KVM lets a VMM write, but not a guest, or not a
+/// guest once it is locked: Linux, arch/x86/kvm, `msr_based_features`,
 /// `kvm_set_msr_common` and `is_vmx_feature_control_msr_valid`.
 fn not_for_guests(range: MsrRange) -> Option<MsrIndex> {
     const NOT_FOR_GUESTS: [(u32, u32); 9] = [

@@ -1,4 +1,4 @@
-//! Initial values: what KVM's own MSRs hold when the guest boots.
+//! Initial values: the values of KVM's own MSRs when the guest boots.
 
 use alloc::vec::Vec;
 
@@ -7,15 +7,14 @@ use wasmsr_sdk::{Bits64, Error, MsrIndex, kvm, log};
 use crate::rule::{Overlay, Rule};
 use crate::template::Template;
 
-/// Most MSRs that a template may need of KVM at start: what they keep must fit
-/// into saved state.
+/// Most MSRs of a template that need KVM at start: their values must fit into
+/// saved state.
 const MOST_AT_START: usize = 1024;
 
-/// What KVM held of an initial value when the plugin was replaced.
+/// KVM's value of an initial MSR in the saved state.
 pub(crate) type Kept = Vec<(MsrIndex, Bits64)>;
 
-/// Sees that KVM has what the template is laid over, and gives it the initial
-/// values.
+/// Checks that KVM has the template's MSRs, and gives it the initial values.
 pub(crate) fn start(template: &Template) -> Result<(), Error> {
     let needed = || template.rules().filter(|rule| rule.needs_kvm()).flat_map(each);
     if let Some((msr, _)) = needed().nth(MOST_AT_START) {
@@ -43,8 +42,8 @@ pub(crate) fn start(template: &Template) -> Result<(), Error> {
             Error::in_config(
                 "msrs",
                 format_args!(
-                    "KVM does not take {value:#x} as initial value of {msr}; leave out of its \
-                     `mask` what this host lacks, or make it sticky"
+                    "KVM refuses {value:#x} as initial value of {msr}; remove the bits that this \
+                     host lacks from its `mask`, or make it sticky"
                 ),
             )
         })?;
@@ -52,23 +51,23 @@ pub(crate) fn start(template: &Template) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives KVM the initial values anew.
+/// Gives KVM the initial values again.
 pub(crate) fn reset(template: &Template) {
     for (msr, overlay) in initial(template) {
         if kvm::rdmsr(msr).and_then(|held| kvm::wrmsr(msr, overlay.over(held))).is_err() {
-            log::error!("KVM does not take the initial value of {msr} at the reset");
+            log::error!("KVM refuses the initial value of {msr} at the reset");
         }
     }
 }
 
-/// What the MSRs with initial values hold now.
+/// The present values of the MSRs with initial values.
 pub(crate) fn keep(template: &Template) -> Kept {
     let held = initial(template).filter_map(|(msr, _)| Some((msr, Bits64(kvm::rdmsr(msr).ok()?))));
     held.collect()
 }
 
-/// Puts back what a guest had made of its initial values. Those that this
-/// template does not have are KVM's alone.
+/// Restores what a guest had made of its initial values. KVM keeps those that
+/// this template does not have.
 pub(crate) fn take_over(template: &Template, kept: &Kept) -> Result<(), Error> {
     for &(msr, Bits64(value)) in kept {
         let Some(rule) = template.find(msr).filter(|rule| rule.initial.is_some()) else {

@@ -1,4 +1,4 @@
-//! A CPU template for MSRs: values and rules over KVM's own, as the
+//! A CPU template for MSRs: values and rules for KVM's own MSRs, as the
 //! configuration lists them.
 #![no_std]
 

@@ -1,8 +1,8 @@
-//! What becomes of the accesses to one entry's MSRs.
+//! The answers to accesses to one entry's MSRs.
 
 use wasmsr_sdk::{MsrIndex, MsrRange, Otherwise, kvm};
 
-/// Bits of a template, laid over a value of KVM's.
+/// Bits of a template, applied to a value of KVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Overlay {
     /// No bit outside `mask`.
@@ -20,17 +20,17 @@ impl Overlay {
 /// An answer to a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// KVM's business: such reads do not exit.
+    /// KVM answers: such reads do not exit.
     Kernel,
     Fault,
-    /// KVM's value of the moment with the template over it.
+    /// KVM's present value with the template applied.
     Sticky(Overlay),
 }
 
 /// An answer to a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Write {
-    /// KVM's business: such writes do not exit.
+    /// KVM answers: such writes do not exit.
     Kernel,
     Fault,
     Ignore,
@@ -44,7 +44,7 @@ pub(crate) enum Write {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) range: MsrRange,
-    /// What KVM's own MSRs get at boot.
+    /// The initial value of KVM's own MSRs.
     pub(crate) initial: Option<Overlay>,
     pub(crate) read: Read,
     pub(crate) write: Write,
@@ -73,8 +73,8 @@ impl Rule {
                 if (template.over(held) ^ value) & read_only != 0 {
                     return Err(Otherwise::Fault);
                 }
-                // The template's bits are not the guest's to write, so KVM
-                // keeps what it has behind them.
+                // A guest cannot write the template's bits, so KVM keeps its own
+                // values of these.
                 kvm::wrmsr(msr, held & template.mask | value & !template.mask)?;
                 Ok(())
             }

@@ -1,4 +1,4 @@
-//! The entries of a template, each found at once by its MSR.
+//! The entries of a template, with fast look-up by MSR.
 
 use alloc::vec::Vec;
 

@@ -88,7 +88,7 @@ fn an_initial_value_is_kvms_from_boot_on() {
 }
 
 #[test]
-fn what_is_not_listed_is_somebody_elses() {
+fn unlisted_msrs_are_passed_on() {
     let mut plugin = loaded(&host());
     for index in [0, 0x109, 0x10b, 0x605, 0x612, u32::MAX] {
         assert_eq!(plugin.rdmsr(access(index)), Err(Otherwise::Pass), "{index:#x}");
@@ -128,7 +128,7 @@ fn a_newer_instance_leaves_what_the_guest_made_of_initial_values() {
     new.restore(&saved).unwrap();
     assert_eq!(host.kvm_msr(CPUID_FAULTING.index), Some(4));
 
-    // A template without the MSR has nothing to say about it.
+    // A template without the MSR does not refuse it.
     let config = r#"{"msrs": [{"range": "0x10a", "value": 1}]}"#;
     host.load::<ValueTemplate>(config).unwrap().restore(&saved).unwrap();
     assert_eq!(host.kvm_msr(CPUID_FAULTING.index), Some(4));

@@ -1,4 +1,4 @@
-//! The registers of the range, each found at once by its MSR.
+//! The registers of the range, with fast look-up by MSR.
 
 use alloc::boxed::Box;
 use alloc::vec;
@@ -35,7 +35,7 @@ impl Bank {
         self.slot(msr)?.as_mut()
     }
 
-    /// What all registers keep, lowest MSR first.
+    /// The saved state of all registers, lowest MSR first.
     pub(crate) fn keep(&self) -> Vec<(MsrIndex, Kept)> {
         let msrs = (FIRST.0..).map(MsrIndex);
         msrs.zip(&self.0).filter_map(|(msr, slot)| Some((msr, slot.as_ref()?.keep()))).collect()

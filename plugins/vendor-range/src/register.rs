@@ -1,4 +1,4 @@
-//! One register: its value and what a guest may do to it.
+//! One register: its value and its access rules.
 
 use serde::{Deserialize, Serialize};
 use wasmsr_sdk::Bits64;
@@ -29,7 +29,7 @@ pub(crate) struct Register {
     locked: bool,
 }
 
-/// What a register keeps when its plugin is replaced.
+/// A register's saved state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     value: Bits64,
@@ -47,8 +47,8 @@ impl Register {
         self.value
     }
 
-    /// Takes a write, or nothing of it: `None` if the register is locked or the
-    /// write would change a bit outside the mask.
+    /// Takes a write whole: `None` if the register is locked or the write would
+    /// change a bit outside the mask.
     pub(crate) fn write(&mut self, value: u64) -> Option<()> {
         if self.locked || (value ^ self.value) & !self.mask != 0 {
             return None;
@@ -62,8 +62,8 @@ impl Register {
         Kept { value: Bits64(self.value), locked: self.locked }
     }
 
-    /// Takes over what a register kept: `None` if this one could never have
-    /// come to hold it.
+    /// Restores a register's saved state: `None` if this register could never
+    /// hold it.
     pub(crate) fn take_over(&mut self, kept: Kept) -> Option<()> {
         let locks = match self.writable {
             Writable::Never => kept.locked,
@@ -151,7 +151,7 @@ mod tests {
                         taken.clear();
                     }
                 }
-                // Whatever the history, another register takes it over.
+                // Whatever the history, another register can restore it.
                 let mut heir = Register::new(writable, initial, mask);
                 prop_assert_eq!(heir.take_over(register.keep()), Some(()));
                 prop_assert_eq!(&heir, &register);

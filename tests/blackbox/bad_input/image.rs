@@ -1,26 +1,14 @@
 //! What the VM shall boot.
 
-use libtest_mimic::Trial;
-
 use super::{refuses, refuses_profile};
-use crate::fixture::{Outcome, Workdir, trials};
+use crate::fixture::{Outcome, Workdir, apply, test};
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        missing_image,
-        missing_module,
-        image_that_is_no_image,
-        image_that_is_no_multiboot,
-        truncated_image,
-        image_outside_memory,
-        kernel_that_is_no_kernel,
-    ]
-}
-
+#[apply(test)]
 fn missing_image() -> Outcome {
     refuses_profile("[boot]\nimage = \"nowhere.elf\"\n", &["nowhere.elf", "No such file"])
 }
 
+#[apply(test)]
 fn missing_module() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("x.elf", elf(0x10_0000));
@@ -28,17 +16,20 @@ fn missing_module() -> Outcome {
     refuses(&workdir, &["nowhere.txt", "No such file"])
 }
 
-fn image_that_is_no_image() -> Outcome {
+#[apply(test)]
+fn image_that_is_not_an_image() -> Outcome {
     refuses_image(b"not a kernel\n", &["multiboot"])
 }
 
-fn image_that_is_no_multiboot() -> Outcome {
+#[apply(test)]
+fn image_that_is_not_multiboot() -> Outcome {
     let mut image = elf(0x10_0000);
     // Another number in the place of the header's magic.
     image.splice(84..88, [0; 4]);
     refuses_image(&image, &["multiboot"])
 }
 
+#[apply(test)]
 fn truncated_image() -> Outcome {
     let image = elf(0x10_0000);
     for length in [0, 4, 51, 60, 90] {
@@ -47,11 +38,13 @@ fn truncated_image() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn image_outside_memory() -> Outcome {
     refuses_image(&elf(0x4000_0000), &["memory", "0x40000000"])
 }
 
-fn kernel_that_is_no_kernel() -> Outcome {
+#[apply(test)]
+fn kernel_that_is_not_a_kernel() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vmlinuz", "not a kernel\n");
     workdir.put("vm.toml", "[boot]\nkernel = \"vmlinuz\"\n");

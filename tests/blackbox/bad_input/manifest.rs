@@ -1,34 +1,19 @@
 //! A plugin's manifest, by itself and against profile and hypervisor.
 
-use libtest_mimic::Trial;
-
 use super::{BASICS, GOOD, NOSY, READ, refuses_entry, refuses_plugins, refuses_wasm};
-use crate::fixture::{Outcome, Plugin, module_with_manifest, trials};
+use crate::fixture::{Outcome, Plugin, apply, module, module_with_manifest, test};
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        plugin_without_manifest,
-        manifest_that_is_no_toml,
-        unknown_key_in_a_manifest,
-        plugin_for_another_abi,
-        backwards_range,
-        msr_of_more_than_32_bits,
-        msr_that_kvm_cannot_filter,
-        too_many_ranges_for_the_filter,
-        capability_that_is_not_granted,
-        host_msr_that_is_not_granted,
-    ]
-}
-
+#[apply(test)]
 fn plugin_without_manifest() -> Outcome {
-    let module = wat::parse_str(format!("(module {BASICS} {READ})"));
-    refuses_wasm(&module.expect("the text is a module"), &["wasmsr.manifest"])
+    refuses_wasm(&module(&format!("{BASICS} {READ}")), &["wasmsr.manifest"])
 }
 
-fn manifest_that_is_no_toml() -> Outcome {
+#[apply(test)]
+fn manifest_that_is_not_toml() -> Outcome {
     refuses_manifest("msr: none", &["manifest", "line 1"])
 }
 
+#[apply(test)]
 fn unknown_key_in_a_manifest() -> Outcome {
     refuses_manifest(
         r#"msr = [{ range = "0x1000", acess = "r" }]"#,
@@ -36,11 +21,13 @@ fn unknown_key_in_a_manifest() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn plugin_for_another_abi() -> Outcome {
     let manifest = GOOD.manifest_text().replace("abi = 1", "abi = 7");
     refuses_wasm(&module_with_manifest(&manifest, &format!("{BASICS} {READ}")), &["ABI 7", "ABI 1"])
 }
 
+#[apply(test)]
 fn backwards_range() -> Outcome {
     refuses_manifest(
         r#"msr = [{ range = "0x2000-0x1000", access = "r" }]"#,
@@ -48,6 +35,7 @@ fn backwards_range() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn msr_of_more_than_32_bits() -> Outcome {
     refuses_manifest(
         r#"msr = [{ range = "0x123456789", access = "r" }]"#,
@@ -55,6 +43,7 @@ fn msr_of_more_than_32_bits() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn msr_that_kvm_cannot_filter() -> Outcome {
     refuses_plugins(
         &[Plugin {
@@ -66,16 +55,17 @@ fn msr_that_kvm_cannot_filter() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn too_many_ranges_for_the_filter() -> Outcome {
     // Seventeen MSRs, each further from the next than one filter range spans.
     let claims: String =
         (0..17).map(|n| format!("{{ range = \"{:#x}\" }},", 0x1000_0000 + n * 0x10_0000)).collect();
     let manifest = format!("msr = [{claims}]\n").leak();
-    let code = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) i64.const 1)
-                  (func (export "wrmsr") (param i32 i64 i32 i32))"#;
+    let code = "(reads i64.const 1) (writes)";
     refuses_plugins(&[Plugin { name: "scattered", manifest, code }], &["scattered", "16", "0x1"])
 }
 
+#[apply(test)]
 fn capability_that_is_not_granted() -> Outcome {
     let manifest = format!("needs.capabilities = [\"guest-memory\"]\n{}", GOOD.manifest_text());
     refuses_wasm(
@@ -84,6 +74,7 @@ fn capability_that_is_not_granted() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn host_msr_that_is_not_granted() -> Outcome {
     let manifest =
         format!("needs.capabilities = [\"host-msr:0x606-0x612\"]\n{}", GOOD.manifest_text());

@@ -6,23 +6,14 @@ mod manifest;
 mod module;
 mod profile;
 
-use libtest_mimic::Trial;
-
 use crate::fixture::{Outcome, Plugin, Workdir};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    [image::trials(), manifest::trials(), module::trials(), profile::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
-}
 
 /// A plugin with nothing wrong.
 const GOOD: Plugin =
     Plugin { name: "good", manifest: r#"msr = [{ range = "0x1000", access = "r" }]"#, code: READ };
 
 /// An export that a claim of reads needs.
-const READ: &str = r#"(func (export "rdmsr") (param i32 i32 i32) (result i64) i64.const 1)"#;
+const READ: &str = "(reads i64.const 1)";
 
 /// What every module exports.
 const BASICS: &str = r#"(memory (export "memory") 1) (func (export "wasmsr_abi_v1"))"#;

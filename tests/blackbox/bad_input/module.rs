@@ -2,32 +2,15 @@
 
 use std::fs::File;
 
-use libtest_mimic::Trial;
-
 use super::{BASICS, GOOD, HELLO, NOSY, READ, refuses, refuses_entry, refuses_wasm};
-use crate::fixture::{Outcome, Workdir, module_with_manifest, trials};
+use crate::fixture::{Outcome, Workdir, apply, module_with_manifest, test};
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        plugin_that_is_no_wasm,
-        truncated_plugin,
-        oversized_plugin,
-        plugin_without_abi_marker,
-        plugin_without_memory,
-        wrong_export_signature,
-        missing_export,
-        unknown_import,
-        import_from_elsewhere,
-        wrong_import_signature,
-        import_without_its_capability,
-        plugin_memory_above_its_ceiling,
-    ]
-}
-
-fn plugin_that_is_no_wasm() -> Outcome {
+#[apply(test)]
+fn plugin_that_is_not_wasm() -> Outcome {
     refuses_wasm(b"#!/bin/sh\nexit 0\n", &["WebAssembly"])
 }
 
+#[apply(test)]
 fn truncated_plugin() -> Outcome {
     let whole = GOOD.wasm();
     // At every length, but an empty file and the bare header that is a module.
@@ -37,6 +20,7 @@ fn truncated_plugin() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn oversized_plugin() -> Outcome {
     let workdir = Workdir::new();
     let file = File::create(workdir.path().join("huge.wasm")).expect("a file can be made");
@@ -46,14 +30,17 @@ fn oversized_plugin() -> Outcome {
     refuses(&workdir, &["huge.wasm", "MiB"])
 }
 
+#[apply(test)]
 fn plugin_without_abi_marker() -> Outcome {
     refuses_module(&format!("(memory (export \"memory\") 1) {READ}"), &["wasmsr_abi_v1"])
 }
 
+#[apply(test)]
 fn plugin_without_memory() -> Outcome {
     refuses_module(&format!("(func (export \"wasmsr_abi_v1\")) {READ}"), &["memory"])
 }
 
+#[apply(test)]
 fn wrong_export_signature() -> Outcome {
     refuses_module(
         &format!("{BASICS} (func (export \"rdmsr\") (param i32) (result i32) i32.const 1)"),
@@ -61,10 +48,12 @@ fn wrong_export_signature() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn missing_export() -> Outcome {
     refuses_module(BASICS, &["rdmsr", "`r`"])
 }
 
+#[apply(test)]
 fn unknown_import() -> Outcome {
     refuses_module(
         &format!("(import \"wasmsr\" \"frobnicate\" (func)) {BASICS} {READ}"),
@@ -72,6 +61,7 @@ fn unknown_import() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn import_from_elsewhere() -> Outcome {
     refuses_module(
         &format!("(import \"env\" \"puts\" (func (param i32))) {BASICS} {READ}"),
@@ -79,6 +69,7 @@ fn import_from_elsewhere() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn wrong_import_signature() -> Outcome {
     refuses_module(
         &format!("(import \"wasmsr\" \"outcome\" (func (param i64))) {BASICS} {READ}"),
@@ -86,10 +77,12 @@ fn wrong_import_signature() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn import_without_its_capability() -> Outcome {
     refuses_module(&format!("{NOSY} {BASICS} {READ}"), &["guest_read", "guest-memory", "needs"])
 }
 
+#[apply(test)]
 fn plugin_memory_above_its_ceiling() -> Outcome {
     let module =
         format!("(memory (export \"memory\") 64) (func (export \"wasmsr_abi_v1\")) {READ}");

@@ -1,62 +1,40 @@
 //! The command line and the profile.
 
-use libtest_mimic::Trial;
 use sha2::{Digest as _, Sha256};
 
 use super::{GOOD, HELLO, READ, refuses, refuses_entry, refuses_plugins, refuses_profile};
-use crate::fixture::{Outcome, Plugin, Workdir, trials};
+use crate::fixture::{Outcome, Plugin, Workdir, apply, test};
 
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        no_arguments,
-        unknown_verb,
-        missing_profile,
-        profile_that_is_no_toml,
-        profile_that_is_no_text,
-        unknown_key,
-        unknown_key_of_a_plugin,
-        unknown_section,
-        unknown_policy,
-        nothing_to_boot,
-        two_things_to_boot,
-        unknown_built_in_guest,
-        memory_that_does_not_fit,
-        memory_that_is_no_size,
-        no_vcpus,
-        too_many_vcpus,
-        missing_plugin,
-        wrong_hash,
-        hash_that_is_no_hash,
-        unknown_capability,
-        overlapping_claims,
-        two_plugins_of_one_name,
-    ]
-}
-
+#[apply(test)]
 fn no_arguments() -> Outcome {
     Workdir::new().wasmsr(&[]).exited(2).said(&["Usage"]);
     Ok(())
 }
 
+#[apply(test)]
 fn unknown_verb() -> Outcome {
     Workdir::new().wasmsr(&["chekc", "vm.toml"]).refused(&["chekc", "check"]);
     Ok(())
 }
 
+#[apply(test)]
 fn missing_profile() -> Outcome {
     refuses(&Workdir::new(), &["vm.toml", "No such file"])
 }
 
-fn profile_that_is_no_toml() -> Outcome {
+#[apply(test)]
+fn profile_that_is_not_toml() -> Outcome {
     refuses_profile("[vm]\nmemory 256\n", &["vm.toml", "line 2"])
 }
 
-fn profile_that_is_no_text() -> Outcome {
+#[apply(test)]
+fn profile_that_is_not_text() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", [0xff, 0xfe, 0x00]);
     refuses(&workdir, &["vm.toml", "UTF-8"])
 }
 
+#[apply(test)]
 fn unknown_key() -> Outcome {
     refuses_profile(
         &format!("[vm]\nmemroy = \"256MiB\"\n{HELLO}"),
@@ -64,6 +42,7 @@ fn unknown_key() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn unknown_key_of_a_plugin() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[[plugin]]\npath = \"good.wasm\"\non-failiure = \"stop\"\n"),
@@ -71,6 +50,7 @@ fn unknown_key_of_a_plugin() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn unknown_section() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[[plugins]]\npath = \"good.wasm\"\n"),
@@ -78,6 +58,7 @@ fn unknown_section() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn unknown_policy() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[msr]\nunknown = \"ingore\"\n"),
@@ -85,10 +66,12 @@ fn unknown_policy() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn nothing_to_boot() -> Outcome {
     refuses_profile("[vm]\nvcpus = 1\n", &["vm.toml", "boot", "kernel", "image", "guest"])
 }
 
+#[apply(test)]
 fn two_things_to_boot() -> Outcome {
     refuses_profile(
         "[boot]\nguest = \"hello\"\nimage = \"x.elf\"\n",
@@ -96,29 +79,35 @@ fn two_things_to_boot() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn unknown_built_in_guest() -> Outcome {
     refuses_profile("[boot]\nguest = \"helo\"\n", &["vm.toml", "`helo`", "hello"])
 }
 
+#[apply(test)]
 fn memory_that_does_not_fit() -> Outcome {
     refuses_profile(&format!("[vm]\nmemory = \"4000000GiB\"\n{HELLO}"), &["vm.toml", "memory"])
 }
 
-fn memory_that_is_no_size() -> Outcome {
+#[apply(test)]
+fn memory_that_is_not_a_size() -> Outcome {
     refuses_profile(
         &format!("[vm]\nmemory = \"much\"\n{HELLO}"),
         &["vm.toml", "line 2", "much", "MiB"],
     )
 }
 
+#[apply(test)]
 fn no_vcpus() -> Outcome {
     refuses_profile(&format!("[vm]\nvcpus = 0\n{HELLO}"), &["vm.toml", "vcpus"])
 }
 
+#[apply(test)]
 fn too_many_vcpus() -> Outcome {
     refuses_profile(&format!("[vm]\nvcpus = 100000\n{HELLO}"), &["vm.toml", "vcpus", "100000"])
 }
 
+#[apply(test)]
 fn missing_plugin() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[[plugin]]\npath = \"nowhere.wasm\"\n"),
@@ -126,6 +115,7 @@ fn missing_plugin() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn wrong_hash() -> Outcome {
     let expected = "00".repeat(32);
     let got: String =
@@ -133,13 +123,15 @@ fn wrong_hash() -> Outcome {
     refuses_entry(&GOOD.wasm(), &format!("sha256 = \"{expected}\""), &["sha256", &expected, &got])
 }
 
-fn hash_that_is_no_hash() -> Outcome {
+#[apply(test)]
+fn hash_that_is_not_a_hash() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[[plugin]]\npath = \"good.wasm\"\nsha256 = \"abc\"\n"),
         &["vm.toml", "line 5", "SHA-256", "64"],
     )
 }
 
+#[apply(test)]
 fn unknown_capability() -> Outcome {
     refuses_profile(
         &format!("{HELLO}[[plugin]]\npath = \"good.wasm\"\ngrant = [\"guest-memroy\"]\n"),
@@ -147,6 +139,7 @@ fn unknown_capability() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn overlapping_claims() -> Outcome {
     let other = Plugin {
         name: "other",
@@ -156,6 +149,7 @@ fn overlapping_claims() -> Outcome {
     refuses_plugins(&[GOOD, other], &["good", "other", "0x1000", "read", "fallback = true"])
 }
 
+#[apply(test)]
 fn two_plugins_of_one_name() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("good.wasm", GOOD.wasm());

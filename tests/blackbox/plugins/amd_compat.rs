@@ -3,33 +3,11 @@
 //! KVMs differ in what they know of these MSRs. None knows the P-states; of the
 //! others, the transcripts say what holds either way.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        ignne_is_there_on_each_vcpu,
-        p_states_are_not_enabled,
-        the_tsc_is_not_scaled,
-        ibs_is_off,
-        what_windows_writes_is_taken,
-        kvm_keeps_what_it_can_of_hwcr,
-        without_the_grant_kvm_keeps_nothing,
-        the_rest_is_the_policys,
-        kvms_own_answers_stay,
-        exceptions,
-        the_patch_level_is_kvms,
-        values_without_the_grant,
-        a_wrong_configuration,
-        a_flood_of_refused_values,
-        a_walk_over_the_range,
-    ]
-}
+use crate::fixture::{Outcome, Vm, apply, guest_exit, test};
 
 const GRANT: &str = "grant = [\"kvm-msr\"]";
 
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("amd-compat").prints(
         "
@@ -43,6 +21,7 @@ fn the_example() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn ignne_is_there_on_each_vcpu() -> Outcome {
     Vm::new().vcpus(2).shipped("amd_compat", "").prints(
         "
@@ -57,6 +36,7 @@ fn ignne_is_there_on_each_vcpu() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_tsc_is_not_scaled() -> Outcome {
     Vm::new().shipped("amd_compat", "").prints(
         "
@@ -68,6 +48,7 @@ fn the_tsc_is_not_scaled() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn ibs_is_off() -> Outcome {
     Vm::new().shipped("amd_compat", "").prints(
         "
@@ -82,6 +63,7 @@ fn ibs_is_off() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn p_states_are_not_enabled() -> Outcome {
     Vm::new().shipped("amd_compat", "").prints(
         "
@@ -94,6 +76,7 @@ fn p_states_are_not_enabled() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn what_windows_writes_is_taken() -> Outcome {
     // LFENCE is made serializing by KVMs that know that it is.
     let transcript = "
@@ -109,6 +92,7 @@ fn what_windows_writes_is_taken() -> Outcome {
     Vm::new().shipped("amd_compat", GRANT).prints(transcript)
 }
 
+#[apply(test)]
 fn kvm_keeps_what_it_can_of_hwcr() -> Outcome {
     // Bit 18 is McStatusWrEn, which every KVM keeps; bit 24 the newer ones do.
     Vm::new().vcpus(2).shipped("amd_compat", GRANT).prints(
@@ -125,6 +109,7 @@ fn kvm_keeps_what_it_can_of_hwcr() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn without_the_grant_kvm_keeps_nothing() -> Outcome {
     Vm::new().shipped("amd_compat", "").prints(
         "
@@ -139,6 +124,7 @@ fn without_the_grant_kvm_keeps_nothing() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_rest_is_the_policys() -> Outcome {
     let vm = Vm::new().policy(r#"unknown = "ignore""#).policy(r#"invalid = "ignore""#);
     vm.shipped("amd_compat", GRANT).prints(
@@ -151,6 +137,7 @@ fn the_rest_is_the_policys() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn kvms_own_answers_stay() -> Outcome {
     // Neither is in the table: SYSCFG, which KVM reads as 0, and an MTRR.
     Vm::new().shipped("amd_compat", GRANT).prints(
@@ -163,6 +150,7 @@ fn kvms_own_answers_stay() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn exceptions() -> Outcome {
     Vm::new()
         .shipped("amd_compat", r#"config.except = ["0xc0010065-0xc001006b", 0xc0010115]"#)
@@ -176,6 +164,7 @@ fn exceptions() -> Outcome {
         )
 }
 
+#[apply(test)]
 fn the_patch_level_is_kvms() -> Outcome {
     let lines = format!("{GRANT}\nconfig = {{ patch-level = \"0xa0011d1\", tsc-freq-sel = true }}");
     Vm::new().vcpus(2).shipped("amd_compat", &lines).prints(
@@ -192,6 +181,7 @@ fn the_patch_level_is_kvms() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn values_without_the_grant() -> Outcome {
     let transcript = "r 8b -> ?";
     Vm::new()
@@ -204,6 +194,7 @@ fn values_without_the_grant() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_configuration() -> Outcome {
     for (config, key) in [
         ("except = [0xc0011020]", "`except[0]`"),
@@ -230,6 +221,7 @@ fn takes_quietly(vm: Vm, transcript: &str) -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_flood_of_refused_values() -> Outcome {
     takes_quietly(
         Vm::new().vcpus(2).shipped("amd_compat", GRANT),
@@ -246,8 +238,9 @@ fn a_flood_of_refused_values() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_walk_over_the_range() -> Outcome {
-    // 0xc0010000 to 0xc0012000; the last of them is nobody's.
+    // 0xc0010000 to 0xc0012000; the last of them belongs to no plugin.
     takes_quietly(
         Vm::new().shipped("amd_compat", GRANT),
         "sweep c0010000 2001 -> fault \n r c0010115 -> 0",

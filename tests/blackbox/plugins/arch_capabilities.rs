@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::fixture::{Outcome, Vm, require_cpuid_leaf_7, trial};
+use crate::fixture::{Outcome, Vm, apply, require_cpuid_leaf_7, trial, trials};
 
 type Test = fn(&str) -> Outcome;
 
@@ -13,7 +13,8 @@ const TESTS: &[(&str, Test)] = &[
     ("a_wrong_configuration_is_refused", a_wrong_configuration_is_refused),
 ];
 
-pub(crate) fn trials() -> Vec<Trial> {
+#[apply(trials)]
+fn trials() -> Vec<Trial> {
     let in_each_language = |&(name, test): &(&str, Test)| {
         ["arch_capabilities", "c/arch_capabilities"].map(|plugin| {
             trial(format!("plugins::{}::{name}", plugin.replace('/', "::")), move || test(plugin))

@@ -2,9 +2,10 @@
 
 use libtest_mimic::Trial;
 
-use crate::fixture::{Outcome, Vm, trial};
+use crate::fixture::{Outcome, Vm, apply, trial, trials};
 
-pub(crate) fn trials() -> Vec<Trial> {
+#[apply(trials)]
+fn trials() -> Vec<Trial> {
     let in_each_language = ["counter", "c/counter", "wat/counter"].map(|plugin| {
         let name = format!("plugins::{}::each_vcpu_has_a_count", plugin.replace('/', "::"));
         trial(name, move || each_vcpu_has_a_count(plugin))

@@ -1,43 +1,31 @@
 //! Every profile in `examples/` is accepted, and runs its guest to the end.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
 
 use crate::fixture::{
-    EXAMPLES, Outcome, Running, Shell, Vm, cannot_run_here, guest_exit, require_kvm, shipped,
+    EXAMPLES, Outcome, Running, Shell, Vm, apply, examples_with, guest_exit, require_kvm, test,
     trial, trials, wasmsr,
 };
 
-pub(crate) fn trials() -> Vec<Trial> {
-    let mut trials = trials![every_example_is_tested, linux_boots_with_the_fleets_plugins];
-    for name in EXAMPLES.iter().map(|(name, _)| *name).chain(["c/vm"]) {
-        trials.push(trial(format!("plugins::examples::check_{name}"), || check(name)));
-        trials.push(trial(format!("plugins::examples::run_{name}"), || run(name)));
-    }
-    trials
+#[apply(trials)]
+fn trials() -> Vec<Trial> {
+    let each = |name: &'static str| {
+        [
+            trial(format!("plugins::examples::check_{name}"), move || check(name)),
+            trial(format!("plugins::examples::run_{name}"), move || run(name)),
+        ]
+    };
+    EXAMPLES.iter().map(|(name, _)| *name).chain(["c/vm"]).flat_map(each).collect()
 }
 
 /// Where a #GP is part of the example.
 const MAY_FAULT: &[&str] = &["host-passthrough", "unknown-log", "value-template"];
 
-/// The repository's folder of examples, with the plugins that one of them needs
-/// built beside it.
-fn folder_for(name: &str) -> Result<PathBuf, crate::fixture::Skip> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("examples");
-    shipped("arch_capabilities")?;
-    if name.starts_with("c/") {
-        shipped("c/arch_capabilities")?;
-    }
-    match folder.is_dir() {
-        true => Ok(folder),
-        false => cannot_run_here("the examples are not here"),
-    }
-}
-
+#[apply(test)]
 fn every_example_is_tested() -> Outcome {
-    let entries = fs::read_dir(folder_for("")?).expect("a folder can be read");
+    let entries = fs::read_dir(examples_with("hello/vm.toml")?).expect("a folder can be read");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let files = paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml"));
     for file in files {
@@ -48,6 +36,7 @@ fn every_example_is_tested() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn linux_boots_with_the_fleets_plugins() -> Outcome {
     let mut shell = Shell::of(Vm::example("fleet"))?;
     shell.ask("source", "cat /sys/devices/system/clocksource/clocksource0/current_clocksource");
@@ -72,7 +61,7 @@ fn linux_boots_with_the_fleets_plugins() -> Outcome {
 
 fn check(name: &str) -> Outcome {
     let file = format!("{name}.toml");
-    let run = Running::start(wasmsr(&["check", &file]).current_dir(folder_for(name)?)).finish();
+    let run = Running::start(wasmsr(&["check", &file]).current_dir(examples_with(&file)?)).finish();
     run.exited(0);
     Ok(())
 }
@@ -80,7 +69,7 @@ fn check(name: &str) -> Outcome {
 fn run(name: &str) -> Outcome {
     require_kvm()?;
     let file = format!("{name}.toml");
-    let run = Running::start(wasmsr(&["run", &file]).current_dir(folder_for(name)?)).finish();
+    let run = Running::start(wasmsr(&["run", &file]).current_dir(examples_with(&file)?)).finish();
     let run = run.exited(guest_exit(0));
     assert!(run.stdout.contains("msr 0x"), "the guest has met no MSR:\n{run}");
     assert!(!run.stdout.contains("#GP") || MAY_FAULT.contains(&name), "{run}");

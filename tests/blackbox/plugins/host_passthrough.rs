@@ -3,22 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Vm, cannot_run_here, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        a_copy_is_the_hosts,
-        a_kept_write_is_its_vcpus_own,
-        a_copy_that_cannot_be_had,
-        what_is_not_granted,
-        a_cpu_that_is_not_there,
-        a_walk_of_writes,
-        contradictions,
-    ]
-}
+use crate::fixture::{Outcome, Vm, apply, cannot_run_here, guest_exit, test};
 
 /// An MSR of the host's first CPU, if it can be read here.
 fn of_host(msr: u64) -> Option<u64> {
@@ -32,6 +17,7 @@ fn seen(value: Option<u64>) -> String {
     value.map_or("fault".to_owned(), |value| format!("{value:x}"))
 }
 
+#[apply(test)]
 fn the_example() -> Outcome {
     let status = if of_host(0x198).is_some() { "?" } else { "fault" };
     Vm::example("host-passthrough").prints(&format!(
@@ -51,6 +37,7 @@ fn the_example() -> Outcome {
 /// MSRs that hosts of every make have, and that hold still.
 const MTRR_CAP: &str = "0xfe";
 
+#[apply(test)]
 fn a_copy_is_the_hosts() -> Outcome {
     let Some(value) = of_host(0xfe) else {
         return cannot_run_here("/dev/cpu/0/msr cannot be read");
@@ -70,6 +57,7 @@ fn a_copy_is_the_hosts() -> Outcome {
     ))
 }
 
+#[apply(test)]
 fn a_kept_write_is_its_vcpus_own() -> Outcome {
     let Some(value) = of_host(0xfe) else {
         return cannot_run_here("/dev/cpu/0/msr cannot be read");
@@ -91,6 +79,7 @@ fn a_kept_write_is_its_vcpus_own() -> Outcome {
 }
 
 /// No host has this CPU. (An emulated one may read any MSR as 0.)
+#[apply(test)]
 fn a_copy_that_cannot_be_had() -> Outcome {
     Vm::new()
         .shipped(
@@ -104,6 +93,7 @@ fn a_copy_that_cannot_be_had() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn what_is_not_granted() -> Outcome {
     let run = Vm::new()
         .shipped(
@@ -130,6 +120,7 @@ fn what_is_not_granted() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_cpu_that_is_not_there() -> Outcome {
     Vm::new()
         .shipped(
@@ -141,6 +132,7 @@ fn a_cpu_that_is_not_there() -> Outcome {
 }
 
 /// Each bit by itself, where writes are ignored: nothing of it reaches the host.
+#[apply(test)]
 fn a_walk_of_writes() -> Outcome {
     let writes: String = (0..64).map(|bit| format!("w fe {:x} -> ok\n", 1_u64 << bit)).collect();
     let lines = format!(
@@ -155,6 +147,7 @@ fn a_walk_of_writes() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn contradictions() -> Outcome {
     for (entries, parts) in [
         ("{ range = 0x17, access = \"w\" }", ["`msrs[0].access`", "reads do not exit"]),

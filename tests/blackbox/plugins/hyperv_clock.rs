@@ -1,35 +1,10 @@
-//! `hyperv-clock`: Hyper-V's registers by the TLFS, and what abuses them.
+//! `hyperv-clock`: Hyper-V's clock and identity by the TLFS; its other pages are in
+//! `hyperv_pages.rs`.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Skip, Vm, cannot_run_here, guest_exit, is_interpreter, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        cpuid_announces_it,
-        reference_time_never_stands,
-        the_page_agrees_with_the_msr,
-        the_page_is_renewed,
-        a_vcpu_that_moves_its_counter_makes_the_page_invalid,
-        the_hypercall_page,
-        a_hypercall_page_needs_an_identity,
-        a_locked_hypercall_page_stays,
-        a_hypercall_page_that_is_nowhere,
-        pages_over_each_other,
-        the_assist_page,
-        what_is_read_only,
-        what_is_not_offered,
-        a_crash_with_a_message,
-        a_flood_of_pages,
-        a_flood_of_crashes,
-        without_its_grants,
-        a_wrong_interval,
-    ]
-}
+use crate::fixture::{Outcome, Skip, Vm, apply, cannot_run_here, guest_exit, is_interpreter, test};
 
 /// With the plugin; `config` are further lines of its entry.
-fn vm(config: &str) -> Vm {
+pub(super) fn vm(config: &str) -> Vm {
     let lines = format!("grant = [\"guest-memory\", \"kvm-msr\", \"timer\"]\n{config}");
     Vm::new().vcpus(2).shipped("hyperv_clock", &lines)
 }
@@ -62,6 +37,7 @@ fn require_a_valid_page() -> Result<(), Skip> {
     }
 }
 
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("hyperv-clock").prints(
         "
@@ -79,6 +55,7 @@ fn the_example() -> Outcome {
 }
 
 // 4d is the M of EBX, 76 the v of EDX, 31 and 48 the 1 and H of Hv#1.
+#[apply(test)]
 fn cpuid_announces_it() -> Outcome {
     if is_interpreter() {
         return cannot_run_here("guests of kvm_pvm see the hardware's CPUID");
@@ -105,6 +82,7 @@ fn cpuid_announces_it() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn reference_time_never_stands() -> Outcome {
     let times: [u64; 6] = looked_at(
         vm(""),
@@ -132,6 +110,7 @@ fn paged(tsc: u64, scale: u64, offset: u64) -> u64 {
     u64::try_from(high).unwrap_or(u64::MAX).wrapping_add(offset)
 }
 
+#[apply(test)]
 fn the_page_agrees_with_the_msr() -> Outcome {
     require_a_valid_page()?;
     let [sequence, scale, offset, before, msr, after, b2, m2, a2, register] = looked_at(
@@ -163,6 +142,7 @@ fn the_page_agrees_with_the_msr() -> Outcome {
 }
 
 // Where the guest clears it, `await` shows what the plugin writes next.
+#[apply(test)]
 fn the_page_is_renewed() -> Outcome {
     require_a_valid_page()?;
     let [first, second, scale, time] = looked_at(
@@ -184,6 +164,7 @@ fn the_page_is_renewed() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_vcpu_that_moves_its_counter_makes_the_page_invalid() -> Outcome {
     require_a_valid_page()?;
     let [before, adjusted, _, restored] = looked_at(
@@ -206,131 +187,7 @@ fn a_vcpu_that_moves_its_counter_makes_the_page_invalid() -> Outcome {
     Ok(())
 }
 
-fn the_hypercall_page() -> Outcome {
-    vm("").prints(
-        "
-        r 40000001                  -> 0
-        w 40000000 8100000000000000 -> ok
-        w 40000001 301ffd           -> ok
-        r 40000001                  -> 301001
-        peek 300ff8                 -> 0
-        peek 301000                 -> d23102749040c031
-        peek 301008                 -> ccccc300000002b8
-        peek 301ff8                 -> cccccccccccccccc
-        peek 302000                 -> 0
-        # To another place.
-        cpu 1                       -> ok
-        w 40000001 303001           -> ok
-        peek 303008                 -> ccccc300000002b8
-        w 40000001 303000           -> ok
-        w 40000001 ffffffffffffff00 -> ok
-        r 40000001                  -> fffffffffffff000
-        ",
-    )
-}
-
-fn a_hypercall_page_needs_an_identity() -> Outcome {
-    vm("").prints(
-        "
-        w 40000001 300001           -> ok
-        r 40000001                  -> 300000
-        peek 300000                 -> 0
-        w 40000000 1                -> ok
-        r 40000001                  -> 300000
-        w 40000001 300001           -> ok
-        w 40000000 0                -> ok
-        r 40000001                  -> 300000
-        ",
-    )
-}
-
-fn a_locked_hypercall_page_stays() -> Outcome {
-    vm("").prints(
-        "
-        w 40000000 1                -> ok
-        w 40000001 300003           -> ok
-        r 40000001                  -> 300003
-        w 40000001 300003           -> fault
-        w 40000001 400001           -> fault
-        cpu 1                       -> ok
-        w 40000001 0                -> fault
-        w 40000001 ffffffffffffffff -> fault
-        r 40000001                  -> 300003
-        w 40000000 0                -> ok
-        r 40000001                  -> 300002
-        w 40000000 1                -> ok
-        w 40000001 300001           -> fault
-        ",
-    )
-}
-
-fn a_hypercall_page_that_is_nowhere() -> Outcome {
-    // 128 MiB end at 8000000.
-    vm("").prints(
-        "
-        w 40000000 ffffffffffffffff -> ok
-        w 40000001 7fff001          -> ok
-        peek 7fffff8                -> cccccccccccccccc
-        w 40000001 8000001          -> fault
-        w 40000001 8000003          -> fault
-        w 40000001 fffffffffffff001 -> fault
-        w 40000001 ffffffffffffffff -> fault
-        w 40000001 8000000000000001 -> fault
-        r 40000001                  -> 7fff001
-        # For the other pages it is no better place.
-        w 40000021 8000001          -> ok
-        r 40000021                  -> 8000001
-        w 40000021 ffffffffffffffff -> ok
-        r 40000021                  -> fffffffffffff001
-        r 40000020                  -> ?
-        w 40000073 8000001          -> fault
-        w 40000073 ffffffffffffffff -> fault
-        r 40000073                  -> 0
-        ",
-    )
-}
-
-fn pages_over_each_other() -> Outcome {
-    let transcript = "
-        w 40000000 1      -> ok
-        w 40000021 300001 -> ok
-        w 40000001 300001 -> ok
-        w 40000073 300001 -> ok
-        peek 300018       -> 0
-        w 40000001 300001 -> ok
-        peek 300018       -> cccccccccccccccc
-        # A few times of the timer, perhaps.
-        times 1000 r 40000020 -> ?
-        peek 300018       -> cccccccccccccccc
-        w 40000021 300000 -> ok
-        r 40000020        -> ?
-        r 40000001        -> 300001
-        w 40000001 0      -> ok
-        ";
-    vm("config.refresh-ms = 10").prints(transcript)
-}
-
-fn the_assist_page() -> Outcome {
-    vm("").prints(
-        "
-        poke 300000 1     -> ok
-        poke 300ff8 1     -> ok
-        w 40000073 300fff -> ok
-        r 40000073        -> 300001
-        peek 300000       -> 0
-        peek 300ff8       -> 0
-        poke 300008 5     -> ok
-        w 40000073 300001 -> ok
-        peek 300008       -> 5
-        cpu 1             -> ok
-        r 40000073        -> 0
-        w 40000073 301001 -> ok
-        cpu 0             -> ok
-        r 40000073        -> 300001
-        ",
-    )
-}
-
+#[apply(test)]
 fn what_is_read_only() -> Outcome {
     vm("").prints(
         "
@@ -348,6 +205,7 @@ fn what_is_read_only() -> Outcome {
 }
 
 // Not on a KVM with Hyper-V support either, which "Hv#1" in CPUID turns on.
+#[apply(test)]
 fn what_is_not_offered() -> Outcome {
     vm("").prints(
         "
@@ -369,76 +227,7 @@ fn what_is_not_offered() -> Outcome {
     )
 }
 
-fn a_crash_with_a_message() -> Outcome {
-    let run = vm("").run(
-        "
-        w 40000100 11               -> ok
-        w 40000101 22               -> ok
-        w 40000102 33               -> ok
-        # Two lines, on and fire!
-        poke 300000 21657269660a6e6f -> ok
-        w 40000103 300000           -> ok
-        w 40000104 8                -> ok
-        r 40000105                  -> c000000000000000
-        w 40000105 4000000000000000 -> ok
-        w 40000105 c000000000000000 -> ok
-        r 40000104                  -> 8
-        cpu 1                       -> ok
-        r 40000100                  -> 11
-        w 40000103 8000000          -> ok
-        w 40000105 ffffffffffffffff -> ok
-        ",
-    )?;
-    let report = "the guest reports a crash: P0 0x11 P1 0x22 P2 0x33 P3 0x300000 P4 0x8";
-    let run = run.exited(guest_exit(0)).said(&[report, "crash: on|fire!", "not in RAM"]);
-    assert_eq!(run.stderr.matches("reports a crash").count(), 2, "{run}");
-    Ok(())
-}
-
-/// What a hostile guest can do: each time all of two pages is written.
-fn a_flood_of_pages() -> Outcome {
-    let run = vm("config.refresh-ms = 10")
-        .run(
-            "
-            w 40000000 1                              -> ok
-            aside 1 times 400 w 40000021 300001       -> ok
-            times 400 w 40000001 301001               -> ok
-            join                                      -> ok
-            aside 1 times 400 w 40000021 fffffffff001 -> ok
-            times 400 w 40000001 fffffffff001         -> fault
-            join                                      -> ok
-            aside 1 times 400 r 40000020              -> ok
-            times 400 w 40000021 300001               -> ok
-            join                                      -> ?
-            peek 301008                               -> ccccc300000002b8
-            ",
-        )?
-        .exited(guest_exit(0));
-    assert!(run.stdout.contains("peek 301008 -> ccccc300000002b8"), "{run}");
-    assert!(run.stderr.len() < 16 << 10, "{} bytes on standard error", run.stderr.len());
-    Ok(())
-}
-
-/// The longest message, of nothing printable: `int3` from a hypercall page.
-fn a_flood_of_crashes() -> Outcome {
-    let run = vm("")
-        .run(
-            "
-            w 40000000 1                          -> ok
-            w 40000001 300001                     -> ok
-            w 40000001 301001                     -> ok
-            w 40000103 300010                     -> ok
-            w 40000104 ffffffffffffffff           -> ok
-            times 400 w 40000105 ffffffffffffffff -> ok
-            r 40000104                            -> ffffffffffffffff
-            ",
-        )?
-        .exited(guest_exit(0));
-    assert!(run.stdout.contains("r 40000104 -> ffffffffffffffff"), "it has failed:\n{run}");
-    assert!(run.stderr.len() < 64 << 10, "{} bytes on standard error", run.stderr.len());
-    Ok(())
-}
-
+#[apply(test)]
 fn without_its_grants() -> Outcome {
     Vm::new()
         .shipped("hyperv_clock", r#"grant = ["guest-memory", "timer"]"#)
@@ -447,6 +236,7 @@ fn without_its_grants() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_interval() -> Outcome {
     for (config, parts) in [
         ("config.refresh-ms = 0", ["`refresh-ms`", "10 to 10000"]),

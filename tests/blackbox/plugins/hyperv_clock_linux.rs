@@ -1,19 +1,8 @@
 //! `hyperv-clock` as a stock Linux uses it: it finds Hyper-V, and has its time
 //! from the reference TSC page.
 
-use libtest_mimic::Trial;
-
 use super::linux_clock;
-use crate::fixture::{Outcome, Shell, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        it_finds_hyper_v,
-        time_runs_with_the_hosts_clock,
-        no_cpu_sees_time_go_back,
-        a_panic_is_reported_with_the_kernels_log,
-    ]
-}
+use crate::fixture::{Outcome, Shell, Vm, apply, test};
 
 /// Two CPUs, and the plugin, which renews the page often.
 fn vm() -> Vm {
@@ -21,6 +10,7 @@ fn vm() -> Vm {
     Vm::new().vcpus(2).memory("256MiB").shipped("hyperv_clock", lines)
 }
 
+#[apply(test)]
 fn it_finds_hyper_v() -> Outcome {
     let mut shell = Shell::of(vm())?;
     shell.ask("found", "dmesg | grep -o 'Hypervisor detected: .*'");
@@ -50,7 +40,7 @@ fn it_finds_hyper_v() -> Outcome {
     for mark in ["code", "page", "assist"] {
         assert_eq!(run.answer(mark), "1 1", "{mark}:\n{run}");
     }
-    // The table at the end says who answered: not KVM.
+    // The table at the end says what answered: not KVM.
     for msr in ["0x40000000", "0x40000001", "0x40000021", "0x40000022", "0x40000073"] {
         let answered = |line: &str| line.starts_with(msr) && line.contains("hyperv-clock");
         assert!(run.stderr.lines().any(answered), "{msr} is not the plugin's:\n{run}");
@@ -58,14 +48,17 @@ fn it_finds_hyper_v() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn time_runs_with_the_hosts_clock() -> Outcome {
     linux_clock::runs_with_the_hosts(vm())
 }
 
+#[apply(test)]
 fn no_cpu_sees_time_go_back() -> Outcome {
     linux_clock::no_cpu_sees_it_go_back(vm())
 }
 
+#[apply(test)]
 fn a_panic_is_reported_with_the_kernels_log() -> Outcome {
     let (_workdir, mut running) = vm().arguments(&["--on-reboot", "exit"]).start_linux()?;
     running.wait_for("built-in shell");

@@ -1,30 +1,11 @@
-//! `kvm-clock`: the time in the guest's memory, and who may have it there.
+//! `kvm-clock`: the time in the guest's memory, and which grants that takes.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Run, Skip, Vm, cannot_run_here, guest_exit, is_interpreter, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        system_time_is_a_line_in_memory,
-        all_vcpus_have_one_line,
-        the_timer_brings_it_up_to_date,
-        a_disabled_clock_is_left_alone,
-        the_old_numbers_are_the_same_registers,
-        the_wall_clock_is_the_hosts,
-        addresses_outside_memory_are_taken,
-        a_flood_of_registrations,
-        steal_time,
-        steal_time_has_reserved_bits,
-        cpuid_announces_it,
-        without_its_grants,
-        a_wrong_interval,
-    ]
-}
+use crate::fixture::{
+    Outcome, Run, Skip, Vm, apply, cannot_run_here, guest_exit, is_interpreter, test,
+};
 
 /// With the plugin; `config` are further lines of its entry.
 fn vm(config: &str) -> Vm {
@@ -49,6 +30,7 @@ fn looked_at<const N: usize>(vm: Vm, transcript: &str) -> Result<[u64; N], Skip>
     Ok(numbers.try_into().unwrap_or_else(|_| panic!("not {N} numbers:\n{run}")))
 }
 
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("kvm-clock").prints(
         "
@@ -64,6 +46,7 @@ fn the_example() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn system_time_is_a_line_in_memory() -> Outcome {
     let [before, enabled, version, timestamp, ns, scale, after] = looked_at(
         vm(HARDLY_EVER),
@@ -94,6 +77,7 @@ fn system_time_is_a_line_in_memory() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn all_vcpus_have_one_line() -> Outcome {
     let first = "peek 300008 -> ? \n peek 300010 -> ? \n peek 300018 -> ?";
     let second = first.replace("3000", "3001");
@@ -105,6 +89,7 @@ fn all_vcpus_have_one_line() -> Outcome {
 }
 
 // Where the guest clears it, `await` shows what the plugin writes next.
+#[apply(test)]
 fn the_timer_brings_it_up_to_date() -> Outcome {
     let transcript = "
         w 4b564d01 300001 -> ok
@@ -129,6 +114,7 @@ fn the_timer_brings_it_up_to_date() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_disabled_clock_is_left_alone() -> Outcome {
     vm("config.refresh-ms = 10").prints(
         "
@@ -150,6 +136,7 @@ fn a_disabled_clock_is_left_alone() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_old_numbers_are_the_same_registers() -> Outcome {
     vm(HARDLY_EVER).prints(
         "
@@ -166,6 +153,7 @@ fn the_old_numbers_are_the_same_registers() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_wall_clock_is_the_hosts() -> Outcome {
     let since_1970 = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let before = since_1970();
@@ -190,6 +178,7 @@ fn the_wall_clock_is_the_hosts() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn addresses_outside_memory_are_taken() -> Outcome {
     // 128 MiB end at 8000000.
     vm("config.refresh-ms = 10").prints(
@@ -211,6 +200,7 @@ fn addresses_outside_memory_are_taken() -> Outcome {
 
 /// What a hostile guest can do: each time all versions change, and all is
 /// well.
+#[apply(test)]
 fn a_flood_of_registrations() -> Outcome {
     let run = vm("config.refresh-ms = 10")
         .run(
@@ -232,6 +222,7 @@ fn a_flood_of_registrations() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn steal_time() -> Outcome {
     // As KVM refuses it where the host's kernel does not count.
     let counts = fs::read_to_string("/proc/thread-self/schedstat");
@@ -260,6 +251,7 @@ fn steal_time() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn steal_time_has_reserved_bits() -> Outcome {
     vm("").prints(
         "
@@ -275,6 +267,7 @@ fn steal_time_has_reserved_bits() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn cpuid_announces_it() -> Outcome {
     if is_interpreter() {
         return cannot_run_here("guests of kvm_pvm see the hardware's CPUID");
@@ -296,6 +289,7 @@ fn cpuid_announces_it() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn without_its_grants() -> Outcome {
     Vm::new()
         .shipped("kvm_clock", r#"grant = ["guest-memory", "timer"]"#)
@@ -304,6 +298,7 @@ fn without_its_grants() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_interval() -> Outcome {
     for (config, parts) in [
         ("config.refresh-ms = 0", ["`refresh-ms`", "10 to 60000"]),

@@ -3,19 +3,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use libtest_mimic::Trial;
-
 use super::linux_clock;
-use crate::fixture::{Outcome, Shell, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        it_is_the_clock_source,
-        its_date_is_the_hosts,
-        it_runs_with_the_hosts_clock,
-        no_cpu_sees_it_go_back,
-    ]
-}
+use crate::fixture::{Outcome, Shell, Vm, apply, test};
 
 /// Two CPUs, and the plugin, which bends the line often.
 fn vm() -> Vm {
@@ -23,6 +12,7 @@ fn vm() -> Vm {
     Vm::new().vcpus(2).memory("256MiB").shipped("kvm_clock", lines)
 }
 
+#[apply(test)]
 fn it_is_the_clock_source() -> Outcome {
     let mut shell = Shell::of(vm())?;
     let sources = "/sys/devices/system/clocksource/clocksource0";
@@ -36,7 +26,7 @@ fn it_is_the_clock_source() -> Outcome {
     assert_eq!(run.answer("source"), "kvm-clock", "{run}");
     assert_eq!(run.answer("message"), "kvm-clock: Using msrs 4b564d01 and 4b564d00", "{run}");
     assert_eq!((run.answer("time"), run.answer("steal")), ("1 1", "1 1"), "{run}");
-    // The table at the end says who answered: not KVM.
+    // The table at the end says what answered: not KVM.
     for msr in ["0x4b564d00", "0x4b564d01", "0x4b564d03"] {
         let answered = |line: &str| line.starts_with(msr) && line.contains("kvm-clock");
         assert!(run.stderr.lines().any(answered), "{msr} is not the plugin's:\n{run}");
@@ -44,6 +34,7 @@ fn it_is_the_clock_source() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn its_date_is_the_hosts() -> Outcome {
     let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut shell = Shell::of(vm())?;
@@ -57,10 +48,12 @@ fn its_date_is_the_hosts() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn it_runs_with_the_hosts_clock() -> Outcome {
     linux_clock::runs_with_the_hosts(vm())
 }
 
+#[apply(test)]
 fn no_cpu_sees_it_go_back() -> Outcome {
     linux_clock::no_cpu_sees_it_go_back(vm())
 }

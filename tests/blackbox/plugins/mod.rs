@@ -7,6 +7,7 @@ mod examples;
 mod host_passthrough;
 mod hyperv_clock;
 mod hyperv_clock_linux;
+mod hyperv_pages;
 mod kvm_clock;
 mod kvm_clock_linux;
 mod linux_clock;
@@ -17,27 +18,3 @@ mod topology;
 mod unknown_log;
 mod value_template;
 mod vendor_range;
-
-use libtest_mimic::Trial;
-
-pub(crate) fn trials() -> Vec<Trial> {
-    let trials = [
-        amd_compat::trials(),
-        arch_capabilities::trials(),
-        counter::trials(),
-        examples::trials(),
-        host_passthrough::trials(),
-        hyperv_clock::trials(),
-        hyperv_clock_linux::trials(),
-        kvm_clock::trials(),
-        kvm_clock_linux::trials(),
-        rapl::trials(),
-        rapl_linux::trials(),
-        sampling_guard::trials(),
-        topology::trials(),
-        unknown_log::trials(),
-        value_template::trials(),
-        vendor_range::trials(),
-    ];
-    trials.into_iter().flatten().collect()
-}

@@ -2,24 +2,9 @@
 
 use std::fs;
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Run, Vm, apply, guest_exit, test};
 
-use crate::fixture::{Outcome, Run, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        limits_are_kept_until_they_are_locked,
-        domains_that_are_not_there_fault,
-        energy_rises,
-        the_hosts_energy_is_shared_out,
-        a_source_that_is_not_granted,
-        a_counter_of_the_host_without_a_timer,
-        a_wrong_configuration,
-        without_anything_that_it_needs,
-    ]
-}
-
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("rapl").prints(
         "
@@ -46,6 +31,7 @@ const MODEL: &str = "
     config.model.core = { idle-mw = 1, vcpu-mw = 1000 }
     config.update-ms = 1";
 
+#[apply(test)]
 fn limits_are_kept_until_they_are_locked() -> Outcome {
     Vm::new().shipped("rapl", MODEL).prints(
         "
@@ -61,6 +47,7 @@ fn limits_are_kept_until_they_are_locked() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn domains_that_are_not_there_fault() -> Outcome {
     Vm::new().shipped("rapl", MODEL).prints(
         "
@@ -85,6 +72,7 @@ fn readings(run: &Run, msr: &str) -> Vec<u64> {
     run.stdout.lines().filter_map(|line| line.split(&read).nth(1)).map(number).collect()
 }
 
+#[apply(test)]
 fn energy_rises() -> Outcome {
     // Each of the many accesses takes some microseconds.
     let run = Vm::new().shipped("rapl", MODEL).run(
@@ -109,6 +97,7 @@ fn energy_rises() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_hosts_energy_is_shared_out() -> Outcome {
     const JOULE: u64 = 1 << 16;
 
@@ -144,6 +133,7 @@ fn the_hosts_energy_is_shared_out() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_source_that_is_not_granted() -> Outcome {
     for (source, grant) in [
         ("powercap", "host-file:package=/sys/class/powercap/intel-rapl:0/energy_uj"),
@@ -155,6 +145,7 @@ fn a_source_that_is_not_granted() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_counter_of_the_host_without_a_timer() -> Outcome {
     let vm = Vm::new().shipped("rapl", "grant = [\"host-file:package=energy_uj\"]");
     let workdir = vm.on_disk("r 606")?;
@@ -163,6 +154,7 @@ fn a_counter_of_the_host_without_a_timer() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_configuration() -> Outcome {
     let refused = |config: &str, parts: &[&str]| -> Outcome {
         let config = format!("{MODEL}\n{config}");
@@ -174,6 +166,7 @@ fn a_wrong_configuration() -> Outcome {
     refused("config.tdp-wats = 1", &["`tdp-wats`"])
 }
 
+#[apply(test)]
 fn without_anything_that_it_needs() -> Outcome {
     Vm::new().shipped("rapl", "").run("r 606")?.refused(&["no source of energy", "`model`"]);
     Ok(())

@@ -1,26 +1,8 @@
 //! `sampling-guard`: writes that are counted, told and, beyond a number, faulted.
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Vm, apply, guest_exit, test};
 
-use crate::fixture::{Outcome, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        kvm_takes_what_passes,
-        kvm_still_refuses_what_it_refuses,
-        the_number_is_one_for_all_vcpus,
-        the_next_plugin_takes_what_passes,
-        the_policy_takes_what_nobody_does,
-        a_number_per_second,
-        the_run_ends_with_a_table,
-        writes_that_only_a_guest_can_make_are_warned_of,
-        a_wrong_list,
-        a_flood_of_writes,
-        a_flood_of_faults,
-    ]
-}
-
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("sampling-guard").prints(
         "
@@ -36,6 +18,7 @@ fn the_example() -> Outcome {
 
 const PAT: &str = r#"config.msrs = [{ range = 0x277, name = "IA32_PAT", fault-after = 2 }]"#;
 
+#[apply(test)]
 fn kvm_takes_what_passes() -> Outcome {
     Vm::new().shipped("sampling_guard", PAT).prints(
         "
@@ -51,6 +34,7 @@ fn kvm_takes_what_passes() -> Outcome {
 }
 
 // Memory type 2 is reserved (Intel SDM volume 3, table 12-2).
+#[apply(test)]
 fn kvm_still_refuses_what_it_refuses() -> Outcome {
     Vm::new().shipped("sampling_guard", "config.msrs = [0x2ff]").prints(
         "
@@ -61,6 +45,7 @@ fn kvm_still_refuses_what_it_refuses() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_number_is_one_for_all_vcpus() -> Outcome {
     Vm::new().vcpus(2).shipped("sampling_guard", PAT).prints(
         "
@@ -78,6 +63,7 @@ const REGISTER: &str = r#"
     fallback = true
     config.registers = [{ msr = 0x56440001, access = "read-write", mask = 0xff }]"#;
 
+#[apply(test)]
 fn the_next_plugin_takes_what_passes() -> Outcome {
     let guard = r#"config = { msrs = [0x56440001], fault-after = 3, then = "pass" }"#;
     Vm::new().shipped("sampling_guard", guard).shipped("vendor_range", REGISTER).prints(
@@ -92,7 +78,8 @@ fn the_next_plugin_takes_what_passes() -> Outcome {
     )
 }
 
-fn the_policy_takes_what_nobody_does() -> Outcome {
+#[apply(test)]
+fn the_policy_takes_what_no_plugin_does() -> Outcome {
     let guard = r#"config = { msrs = [0x56440001], then = "pass" }"#;
     Vm::new().shipped("sampling_guard", guard).prints("w 56440001 1 -> fault")?;
     Vm::new()
@@ -101,6 +88,7 @@ fn the_policy_takes_what_nobody_does() -> Outcome {
         .prints("w 56440001 1 -> ok")
 }
 
+#[apply(test)]
 fn a_number_per_second() -> Outcome {
     // A day for those that must not pass again, however slow the machine is.
     let guard = r#"config = { fault-after = 2, msrs = [
@@ -115,6 +103,7 @@ fn a_number_per_second() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn the_run_ends_with_a_table() -> Outcome {
     Vm::new()
         .shipped("sampling_guard", PAT)
@@ -133,6 +122,7 @@ fn the_run_ends_with_a_table() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn writes_that_only_a_guest_can_make_are_warned_of() -> Outcome {
     Vm::new()
         .shipped("sampling_guard", "config.msrs = [0x3b]")
@@ -142,6 +132,7 @@ fn writes_that_only_a_guest_can_make_are_warned_of() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_list() -> Outcome {
     for (config, parts) in [
         ("config = { msrs = [1], fault-afer = 1 }", ["sampling_guard.wasm", "`fault-afer`"]),
@@ -165,6 +156,7 @@ fn flood(vm: Vm, transcript: &str) -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_flood_of_writes() -> Outcome {
     let guard = r#"config = { msrs = [0x277, "0x200-0x20f"], history = 32, log-interval = 1 }"#;
     flood(
@@ -179,6 +171,7 @@ fn a_flood_of_writes() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_flood_of_faults() -> Outcome {
     let guard = r#"config = { msrs = [0x277], fault-after = 0, log-interval = 1 }"#;
     flood(

@@ -1,20 +1,8 @@
 //! `topology`: what the processor says of itself, and what of it stays KVM's.
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Skip, Vm, apply, guest_exit, test};
 
-use crate::fixture::{Outcome, Skip, Vm, guest_exit, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        the_counts_are_the_vms,
-        the_microcode_is_kvms_if_not_said,
-        misc_enable_goes_on_to_kvm,
-        cpuid_faulting_is_kvms,
-        a_wrong_configuration,
-    ]
-}
-
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("topology").prints(
         "
@@ -37,6 +25,7 @@ fn the_example() -> Outcome {
 
 const GRANT: &str = "grant = [\"kvm-msr\"]\n";
 
+#[apply(test)]
 fn the_counts_are_the_vms() -> Outcome {
     Vm::new().shipped("topology", GRANT).prints("r 35 -> 10001")?;
     let threads = format!("{GRANT} config.threads-per-core = 2");
@@ -52,6 +41,7 @@ fn reads(vm: Vm, msr: &str) -> Result<u64, Skip> {
     Ok(value.unwrap_or_else(|| panic!("it has not read {msr}:\n{run}")))
 }
 
+#[apply(test)]
 fn the_microcode_is_kvms_if_not_said() -> Outcome {
     let kvms = reads(Vm::new(), "8b")?;
     // KVM would take the 0 for the VMM's.
@@ -59,6 +49,7 @@ fn the_microcode_is_kvms_if_not_said() -> Outcome {
     Vm::new().shipped("topology", GRANT).prints(&transcript)
 }
 
+#[apply(test)]
 fn misc_enable_goes_on_to_kvm() -> Outcome {
     const FIXED_CLEAR: u64 = 1 << 3;
     const FIXED_SET: u64 = 1 << 16;
@@ -89,6 +80,7 @@ fn misc_enable_goes_on_to_kvm() -> Outcome {
     ))
 }
 
+#[apply(test)]
 fn cpuid_faulting_is_kvms() -> Outcome {
     // Bit 31 as KVM has it, in which case it also lets it be enabled; the ratios are
     // the plugin's.
@@ -100,6 +92,7 @@ fn cpuid_faulting_is_kvms() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_configuration() -> Outcome {
     let refused = |vcpus, config: &str, parts: &[&str]| -> Outcome {
         let config = format!("{GRANT} {config}");

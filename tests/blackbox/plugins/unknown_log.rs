@@ -1,28 +1,10 @@
-//! `unknown-log`: rules for what nobody handles, and learning them.
+//! `unknown-log`: rules for unhandled accesses, and learning them.
 
 use std::fs;
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Run, Skip, Vm, apply, guest_exit, require_kvm, test};
 
-use crate::fixture::{Outcome, Run, Skip, Vm, guest_exit, require_kvm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        rules_decide,
-        values_are_each_vcpus_own,
-        refused_values_are_not_unknown_msrs,
-        without_rules_it_logs_and_the_policy_decides,
-        a_wrong_rule,
-        what_was_learned_does_without_learning,
-        nothing_stored_means_no_plugin,
-        a_guest_that_asks_for_nothing,
-        probes_are_kept_from_learning,
-        a_walk_over_msrs_while_learning,
-        a_walk_of_writes,
-    ]
-}
-
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("unknown-log").prints(
         "
@@ -46,6 +28,7 @@ const RULES: &str = r#"config.rules = [
     { range = "0x2ff", reason = "invalid", write = "ignore" },
 ]"#;
 
+#[apply(test)]
 fn rules_decide() -> Outcome {
     let run = Vm::new().shipped("unknown_log", RULES).run(
         "
@@ -85,6 +68,7 @@ fn rules_decide() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn values_are_each_vcpus_own() -> Outcome {
     Vm::new().vcpus(2).shipped("unknown_log", RULES).prints(
         "
@@ -102,6 +86,7 @@ fn values_are_each_vcpus_own() -> Outcome {
 
 // Memory type 2 is reserved (Intel SDM volume 3, table 12-2), so no KVM takes
 // it for IA32_MTRR_DEF_TYPE.
+#[apply(test)]
 fn refused_values_are_not_unknown_msrs() -> Outcome {
     Vm::new().shipped("unknown_log", RULES).prints(
         "
@@ -112,6 +97,7 @@ fn refused_values_are_not_unknown_msrs() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn without_rules_it_logs_and_the_policy_decides() -> Outcome {
     let transcript = "r deadbeef -> 0 \n w deadbeef 5 -> ok";
     Vm::new()
@@ -123,6 +109,7 @@ fn without_rules_it_logs_and_the_policy_decides() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_wrong_rule() -> Outcome {
     Vm::new()
         .shipped("unknown_log", r#"config.rules = [{ range = 1, write = "store" }]"#)
@@ -157,6 +144,7 @@ fn learns(vm: Vm, transcript: &str) -> Result<(String, Run), Skip> {
     Ok((lines, second))
 }
 
+#[apply(test)]
 fn what_was_learned_does_without_learning() -> Outcome {
     let (lines, second) = learns(
         Vm::new().vcpus(2).shipped("unknown_log", LEARN),
@@ -188,6 +176,7 @@ fn what_was_learned_does_without_learning() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn nothing_stored_means_no_plugin() -> Outcome {
     let (lines, _) = learns(
         Vm::new().shipped("unknown_log", LEARN),
@@ -203,12 +192,14 @@ fn nothing_stored_means_no_plugin() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_guest_that_asks_for_nothing() -> Outcome {
     let (lines, _) = learns(Vm::new().shipped("unknown_log", LEARN), "r 10 -> ?")?;
     assert!(lines.contains("asked for nothing"), "{lines}");
     Ok(())
 }
 
+#[apply(test)]
 fn probes_are_kept_from_learning() -> Outcome {
     let config = r#"config = { learn = true, rules = [
         { range = "0xdead0001", read = "fault", write = "fault" }] }"#;
@@ -236,6 +227,7 @@ fn bounded(run: Run) -> Run {
     run
 }
 
+#[apply(test)]
 fn a_walk_over_msrs_while_learning() -> Outcome {
     let transcript = "
         sweep dead0000 4000 -> 0
@@ -249,6 +241,7 @@ fn a_walk_over_msrs_while_learning() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_walk_of_writes() -> Outcome {
     // The script guest sweeps reads alone; each line here is a write.
     let mut transcript = String::new();

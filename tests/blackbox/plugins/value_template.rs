@@ -1,22 +1,8 @@
 //! `value-template`: values and rules over KVM's own MSRs.
 
-use libtest_mimic::Trial;
+use crate::fixture::{Outcome, Vm, apply, test};
 
-use crate::fixture::{Outcome, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_example,
-        each_vcpu_lays_the_template_over_its_own_msr,
-        initial_values_without_an_exit,
-        initial_values_with_rules_for_writes,
-        a_walk_of_writes,
-        all_ones_over_every_msr,
-        what_this_kvm_lacks,
-        contradictions,
-    ]
-}
-
+#[apply(test)]
 fn the_example() -> Outcome {
     Vm::example("value-template").prints(
         "
@@ -43,6 +29,7 @@ const MISC_ENABLE: &str = r#"
         { range = 0x1a0, value = 0x800, mask = 0x1801, write = "kernel", read-only = 0x800 },
     ]"#;
 
+#[apply(test)]
 fn each_vcpu_lays_the_template_over_its_own_msr() -> Outcome {
     Vm::new().vcpus(2).shipped("value_template", MISC_ENABLE).prints(
         "
@@ -58,6 +45,7 @@ fn each_vcpu_lays_the_template_over_its_own_msr() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn initial_values_without_an_exit() -> Outcome {
     let transcript = "
         r 1a0   -> 10000
@@ -85,6 +73,7 @@ fn initial_values_without_an_exit() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn initial_values_with_rules_for_writes() -> Outcome {
     Vm::new()
         .shipped(
@@ -114,6 +103,7 @@ fn initial_values_with_rules_for_writes() -> Outcome {
 
 /// Every bit of a register that is forwarded in part, each by itself: what KVM
 /// refuses is a #GP, and the template's bits stay.
+#[apply(test)]
 fn a_walk_of_writes() -> Outcome {
     let writes: String = (0..64).map(|bit| format!("w 1a0 {:x}\n", 0x800 ^ 1_u64 << bit)).collect();
     let run = Vm::new()
@@ -126,6 +116,7 @@ fn a_walk_of_writes() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn all_ones_over_every_msr() -> Outcome {
     Vm::new()
         .shipped(
@@ -150,6 +141,7 @@ fn all_ones_over_every_msr() -> Outcome {
         )
 }
 
+#[apply(test)]
 fn what_this_kvm_lacks() -> Outcome {
     for keys in [r#"access = "none", apply = "initial""#, "mask = 0x1"] {
         let lines = format!(
@@ -165,6 +157,7 @@ fn what_this_kvm_lacks() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn contradictions() -> Outcome {
     for (entries, parts) in [
         ("{ range = 0x10a, value = 2, mask = 1 }", ["`msrs[0].value`", "outside `mask`"]),

@@ -1,12 +1,6 @@
 //! `vendor-range`.
 
-use libtest_mimic::Trial;
-
-use crate::fixture::{Outcome, Vm, trials};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![each_register_has_its_rule, a_read_only_register]
-}
+use crate::fixture::{Outcome, Vm, apply, test};
 
 const REGISTERS: &str = "config.registers = [
     { msr = 0x56440000, value = 0x1234 },
@@ -14,6 +8,7 @@ const REGISTERS: &str = "config.registers = [
     { msr = 0x56440002, access = \"write-once\" },
 ]";
 
+#[apply(test)]
 fn each_register_has_its_rule() -> Outcome {
     Vm::new().vcpus(2).shipped("vendor_range", REGISTERS).prints(
         "
@@ -30,6 +25,7 @@ fn each_register_has_its_rule() -> Outcome {
     )
 }
 
+#[apply(test)]
 fn a_read_only_register() -> Outcome {
     Vm::new()
         .shipped("vendor_range", REGISTERS)

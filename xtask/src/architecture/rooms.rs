@@ -17,8 +17,6 @@ pub(super) const ROOMS: &[&str] = &[
     "rate_limit",
     "limits",
     "state",
-    // For tests only.
-    "reference",
     // What is decided from values alone.
     "msr",
     "manifest",

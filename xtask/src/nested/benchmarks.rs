@@ -24,6 +24,8 @@ pub(super) fn add(workspace: &Workspace, image: &mut Image) -> Result<Vec<String
         image.add(&firmware(&qemu, name)?)?;
     }
     image.set_variable("WASMSR_QEMU", &qemu);
+    image.set_variable("WASMSR_BIN", &workspace.wasmsr());
+    image.set_variable("WASMSR_PLUGINS", &workspace.plugins());
     Ok(vec![benchmarks.display().to_string()])
 }
 

@@ -10,18 +10,23 @@ use super::image::Image;
 use crate::process;
 use crate::workspace::Workspace;
 
-const PACKAGE: &str = "wasmsr-tests";
+/// The command's package, whose tests these are.
+const PACKAGE: &str = "wasmsr";
 
-/// Its tests that run the command; the others need no KVM and have run outside.
+/// Its tests that need KVM; the others have run outside.
 const TARGET: &str = "blackbox";
 
-/// Puts the tests into the image; returns the command that runs them.
-pub(super) fn add(workspace: &Workspace, image: &mut Image) -> Result<Vec<String>> {
-    let tests = workspace.build_harness("test", PACKAGE, TARGET)?;
-    let guests = assemble_guests(workspace, &tests)?;
-    image.add_program(&tests)?;
+/// Builds the tests, and the command that they run.
+pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    workspace.build_harness("test", PACKAGE, TARGET)
+}
+
+/// Puts built tests into an image that has the command; returns the command line
+/// that runs them.
+pub(super) fn add(workspace: &Workspace, image: &mut Image, tests: &Path) -> Result<Vec<String>> {
+    let guests = assemble_guests(workspace, tests)?;
+    image.add_program(tests)?;
     image.add(&guests)?;
-    image.add(&workspace.root.join("tests"))?;
     image.set_variable("WASMSR_GUESTS", &guests);
     // Inside, its output is a terminal.
     Ok(vec![tests.display().to_string(), "--color=never".to_owned()])

@@ -30,9 +30,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let (options, verb) = options::parse(arguments)?;
     let workspace = Workspace::load()?;
     plugins::build(&workspace)?;
-    workspace.build_wasmsr()?;
     match verb {
         Verb::Run(command) => {
+            workspace.build_wasmsr()?;
             let code = run_command(&workspace, &options, &command)?;
             Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
         }
@@ -56,15 +56,17 @@ pub(crate) fn run_command(
     machine::run(workspace, options, &debian, image, command, &mut |line| println!("{line}"))
 }
 
-/// Runs the black-box tests inside; `arguments` go to their harness.
+/// Runs the black-box tests inside; `arguments` go to their harness. Plugins must
+/// have been built.
 pub(crate) fn run_tests(
     workspace: &Workspace,
     options: &Options,
     arguments: &[String],
 ) -> Result<Tally> {
+    let tests = black_box::build(workspace)?;
     let debian = Debian::fetch(workspace)?;
     let mut image = host_image(workspace, options, &debian)?;
-    let mut command = black_box::add(workspace, &mut image)?;
+    let mut command = black_box::add(workspace, &mut image, &tests)?;
     command.extend_from_slice(arguments);
 
     let mut tally = Tally::default();
@@ -106,8 +108,6 @@ fn host_image(workspace: &Workspace, options: &Options, debian: &Debian) -> Resu
     let guest = linux_guest::build(workspace, debian)?;
     image.add(&guest)?;
     image.set_variable("WASMSR_LINUX", &guest);
-    image.set_variable("WASMSR_BIN", &workspace.wasmsr());
-    image.set_variable("WASMSR_PLUGINS", &workspace.plugins());
     for file in &options.files {
         image.add_as(&file.outside, &file.inside)?;
     }

@@ -71,7 +71,7 @@ fn profile(args: &args::Bench, subject: &Subject) -> Result<(Profile, Option<Pat
 
 /// The plugin with no configuration and all that it asks for.
 fn without_profile(subject: &Subject) -> Result<Profile, Failure> {
-    let text = "boot.guest = \"hello\"\n[[plugin]]\npath = \"plugin.wasm\"\n";
+    let text = "[[plugin]]\npath = \"plugin.wasm\"\n";
     let mut profile = Profile::parse(Path::new("vm.toml"), text).map_err(Failure::host)?;
     for plugin in &mut profile.plugins {
         plugin.path.clone_from(&subject.wasm);

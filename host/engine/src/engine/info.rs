@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use wasmsr_interface::{Directions, MsrRange};
+use wasmsr_interface::{Directions, KernelVersion, MsrRange};
 
 use crate::manifest::{Manifest, Scope};
 use crate::plugin::Plugin;
-use crate::profile::{KernelVersion, PluginConfig, Sha256};
+use crate::profile::{PluginConfig, Sha256};
 
 /// A loaded plugin, for people.
 #[derive(Debug, Clone, Copy)]

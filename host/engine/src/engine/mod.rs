@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 pub use error::LoadError;
 pub use info::{MapEntry, PluginInfo, YieldedPlugin};
-use wasmsr_interface::{CpuidChange, ExitList};
+use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
 
 use crate::intercepts::Intercepts;
 use crate::manifest;
 use crate::msr::{Claim, Policy};
 use crate::plugin::{CodeCache, Compiler, Plugin};
-use crate::profile::{KernelVersion, Profile};
+use crate::profile::Profile;
 use crate::shadow::ShadowPlan;
 use crate::slots::{Routes, SlotPlan, assign_slots};
 

@@ -162,8 +162,9 @@ impl From<File> for Manifest {
 
 #[cfg(test)]
 mod tests {
+    use wasmsr_book::reference::Reference;
+
     use super::*;
-    use crate::reference::Reference;
 
     #[test]
     fn the_reference_is_current() {

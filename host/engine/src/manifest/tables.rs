@@ -3,13 +3,13 @@
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Deserialize;
+#[cfg(test)]
+use wasmsr_book::reference::kind;
 use wasmsr_interface::{Directions, MsrRange, Reason};
 
 use super::capability::Capability;
 use super::claim::{Intercept, Scope};
 use super::cpuid::CpuidLeaf;
-#[cfg(test)]
-use crate::reference::kind;
 
 /// Name of the Wasm custom section that holds the manifest.
 pub const MANIFEST_SECTION: &str = "wasmsr.manifest";

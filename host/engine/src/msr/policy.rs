@@ -5,10 +5,9 @@ use std::fmt;
 #[cfg(test)]
 use schemars::JsonSchema;
 use serde::Deserialize;
-use wasmsr_interface::{Direction, MsrAccess, MsrRange, Outcome, Reason};
-
 #[cfg(test)]
-use crate::reference::kind;
+use wasmsr_book::reference::kind;
+use wasmsr_interface::{Direction, MsrAccess, MsrRange, Outcome, Reason};
 
 /// The profile's `[msr]` table: a per-VM `ignore_msrs`, by reason, MSR and
 /// direction.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use files::Moved;
 use wasmsr_interface::{
-    Host, MsrAccess, MsrHandler, MsrOp, Outcome, OutcomeKind, VcpuId, VcpuTimes,
+    Host, MAX_VCPUS, MsrAccess, MsrHandler, MsrOp, Outcome, OutcomeKind, VcpuId, VcpuTimes,
 };
 
 use crate::dispatch::VcpuDispatch;
@@ -24,9 +24,6 @@ use crate::start::{StartError, Started, boot_plugins, start_plugins};
 /// Bytes of guest memory and files that are known, for calls that the recording
 /// does not have; beyond, only those that come later.
 const MOST_KNOWN: usize = 32 << 20;
-
-/// Most vCPUs that a recording may claim to have.
-const MOST_VCPUS: u32 = crate::profile::MAX_VCPUS;
 
 /// A recording that is being run again with the plugins of an engine, which may
 /// be others than those that were recorded.
@@ -63,7 +60,7 @@ pub enum ReplayError {
         vcpus: u32,
     },
     /// More vCPUs than any VM has.
-    #[error("the boot has {0} vCPUs, more than the {MOST_VCPUS} that any VM has")]
+    #[error("the boot has {0} vCPUs, more than the {MAX_VCPUS} that any VM has")]
     TooManyVcpus(u32),
     /// A write of nothing.
     #[error("it is a write without a `value`; the recording was edited")]
@@ -103,7 +100,7 @@ impl Replay {
     }
 
     fn begin(&mut self, boot: &BootLine) -> Result<BootLine, ReplayError> {
-        if boot.vcpus > MOST_VCPUS {
+        if boot.vcpus > MAX_VCPUS {
             return Err(ReplayError::TooManyVcpus(boot.vcpus));
         }
         let host = Arc::new(ScriptedHost::default());

@@ -21,6 +21,7 @@ mod host;
 mod line;
 mod rig;
 mod step;
+mod tables;
 mod trace;
 
 pub use difference::{Difference, blessed, differences};

@@ -9,8 +9,9 @@ use super::error::TraceError;
 use super::host::ScriptedHost;
 use super::line::ScriptLine;
 use super::step::Step;
+use super::tables::{parse_profile, vcpus};
 use crate::engine::{Engine, LoadOptions};
-use crate::profile::{Profile, ProfileError};
+use crate::profile::Profile;
 use crate::start::Started;
 
 /// A set of plugins in a scripted host, driven step by step.
@@ -36,7 +37,7 @@ impl Rig {
     pub(super) fn load(profile: &Profile, options: &LoadOptions) -> Result<Self, TraceError> {
         let engine = Engine::load(profile, options)
             .map_err(|error| TraceError::Load(with_sources(&error)))?;
-        let vcpus = profile.vm.vcpus;
+        let vcpus = vcpus(&profile.text)?;
         let host = Arc::new(ScriptedHost::default());
         Ok(Rig { engine, vcpus, host, started: None, cpu: VcpuId(0) })
     }
@@ -147,21 +148,6 @@ impl Rig {
         let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(bytes.join(" "))
     }
-}
-
-/// Reads the tables above a script whose plugins lie in `directory`.
-pub(super) fn parse_profile(text: &str, directory: &Path) -> Result<Profile, TraceError> {
-    // A profile needs something to boot; nothing boots here. Below the rest,
-    // so that errors have the lines of the trace.
-    let text = format!("{text}\n[boot]\nguest = \"none\"\n");
-    Profile::parse(&directory.join("trace.toml"), &text).map_err(|error| {
-        TraceError::Profile(match error {
-            // The file is not one that anybody knows.
-            ProfileError::Toml { source, .. } => source.to_string(),
-            ProfileError::Value { message, .. } => message,
-            error @ ProfileError::Read { .. } => error.to_string(),
-        })
-    })
 }
 
 fn hex(value: u64) -> String {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::error::TraceError;
 use super::line::ScriptLine;
-use super::rig::{Rig, parse_profile};
+use super::rig::Rig;
+use super::tables::parse_profile;
 use crate::engine::LoadOptions;
 use crate::profile::Profile;
 

@@ -14,18 +14,16 @@ mod space;
 
 use std::path::Path;
 
-use vm_memory::GuestMemoryMmap;
-use wasmsr_engine::profile::Boot;
-
 pub(crate) use entry::Entry;
 pub use error::BootError;
+use file::GuestFile;
 pub use linux::KernelError;
 pub use multiboot::ImageError;
-pub use space::Taken;
-
-use file::GuestFile;
 use space::Space;
+pub use space::Taken;
+use vm_memory::GuestMemoryMmap;
 
+use crate::config::Boot;
 use crate::memory;
 
 /// Loads a guest into fresh memory.

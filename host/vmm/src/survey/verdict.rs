@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wasmsr_engine::profile::KernelVersion;
+use wasmsr_interface::KernelVersion;
 
 use super::Finding;
 use crate::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};

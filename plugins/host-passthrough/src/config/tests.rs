@@ -36,7 +36,7 @@ fn each_kind_of_entry_is_taken() {
         r#"{"range": "0x10-0x1f", "access": "r", "from": "current", "when": "boot"}"#,
         r#"{"range": 16, "from": 1, "when": "boot", "mask": "0xffffffff", "write": "keep"}"#,
         r#"{"range": 16, "access": "rw", "when": "read", "write": "ignore"}"#,
-        // Live MSRs are not known before they are read.
+        // Live MSRs are first read at an access.
         r#"{"range": "0x0-0xffffffff", "from": 4294967295}"#,
     ] {
         check_taken(entry);

@@ -17,7 +17,7 @@ const MSR: u32 = 0x1a0;
 enum Step {
     Read,
     Write(u64),
-    /// A CPU of the host has another value.
+    /// The value on a CPU of the host changes.
     Host(u32, u64),
     Reset,
     Swap,

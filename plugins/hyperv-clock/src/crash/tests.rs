@@ -43,7 +43,7 @@ fn a_message_is_printable() {
 #[test]
 fn of_every_byte_it_is_known_whether_it_is_printable() {
     let mut page = [0; PAGE_SIZE];
-    // Each beside each of some others.
+    // Each character next to several others.
     for (at, byte) in page.iter_mut().enumerate() {
         let (step, number) = (at / 256, at % 256);
         *byte = u8::try_from(number * (2 * step + 1) % 256).unwrap();

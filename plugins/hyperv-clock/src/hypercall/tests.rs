@@ -43,7 +43,7 @@ fn without_an_identity_the_enable_bit_stays_0() {
     interface.write(0x1001).unwrap();
     assert_eq!(interface.register(), 0x1000);
     assert_eq!(host.memory(GuestAddress(0x1000), 1), Some(vec![0x55]));
-    // So the address matters to nobody.
+    // So the address does not matter.
     interface.write(!LOCKED).unwrap();
     assert_eq!(interface.register(), u64::MAX << 12);
 }
@@ -83,7 +83,7 @@ fn a_page_outside_of_memory_changes_nothing() {
         assert_eq!(interface.write(value), Err(Otherwise::Fault), "{value:#x}");
         assert_eq!(interface.register(), 0x1001);
     }
-    // The last page is one like any other.
+    // The last page is valid.
     interface.write(0x3001).unwrap();
     assert_eq!(host.memory(GuestAddress(0x3000), 1), Some(vec![0x31]));
 }
@@ -105,7 +105,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The model keeps what was written and taken, and derives from it.
+    /// The model keeps the accepted writes, and derives the state from them.
     #[test]
     fn the_register_is_the_last_write_that_was_taken(steps in steps()) {
         let host = host();

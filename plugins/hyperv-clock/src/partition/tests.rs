@@ -16,8 +16,8 @@ use crate::page::PAGE_SIZE;
 
 const PAGE: GuestAddress = GuestAddress(0x2000);
 
-/// A guest of so many vCPUs with RAM of four pages and a counter of 1 GHz that
-/// can be trusted.
+/// A guest with this many vCPUs, RAM of four pages and a trusted counter of 1
+/// GHz.
 fn host(vcpus: u32) -> Host {
     let host = Host::fresh();
     host.set_vcpus(vcpus);
@@ -50,7 +50,7 @@ fn write(plugin: &mut HypervClock, index: MsrIndex, value: u64) -> Result<(), Ot
     plugin.wrmsr(on(0, index), value)
 }
 
-/// Sequence, scale and offset as they lie in the page.
+/// Sequence, scale and offset as stored in the page.
 fn page(host: &Host) -> (u32, u64, i64) {
     let bytes = host.memory(PAGE, 24).unwrap();
     let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
@@ -210,7 +210,7 @@ fn vcpus_that_differ_make_the_page_invalid() {
     assert!(time.abs_diff(10_000) <= 1, "{time}");
     assert_eq!(page(&host).0, 0);
 
-    // Then vCPU 0 does the same, and from the next time on there is a page.
+    // Then vCPU 0 does the same, and from then on there is a page.
     plugin.rdmsr(on(0, HV_X64_MSR_TIME_REF_COUNT)).unwrap();
     assert_eq!(page(&host).0, 0);
     plugin.timer();
@@ -228,7 +228,7 @@ fn a_timer_that_rings_late_is_of_the_vcpu_that_asked() {
     host.set_kvm_msr(IA32_TSC_ADJUST, 1 << 40);
     host.set_tsc(1 << 40 | 1_000_000);
     plugin.timer();
-    // On vCPU 1 nothing has changed, so there are two kinds of them.
+    // On vCPU 1 nothing has changed, so two values exist.
     host.set_kvm_msr(IA32_TSC_ADJUST, 0);
     host.set_tsc(1_000_000);
     plugin.wrmsr(on(1, HV_X64_MSR_REFERENCE_TSC), PAGE.0 | 1).unwrap();

@@ -44,7 +44,7 @@ fn the_run_time_is_what_the_host_counts() {
 }
 
 #[test]
-fn where_nobody_counts_a_vcpu_runs_all_the_time() {
+fn a_vcpu_that_no_kernel_counts_runs_all_the_time() {
     let host = Host::fresh();
     host.set_monotonic_ns(1_000_000);
     assert_eq!(vp().rdmsr(HV_X64_MSR_VP_RUNTIME), Ok(10_000));
@@ -76,7 +76,7 @@ fn the_assist_page_begins_with_zeros() {
     assert_eq!(host.memory(GuestAddress(0x1000), PAGE_SIZE), Some(vec![0; PAGE_SIZE]));
     assert_eq!(host.memory(GuestAddress(0x2000), 1), Some(vec![0x55]));
 
-    // Written again as it is, the guest's own words in it stay.
+    // Writing it again unchanged keeps the guest's own data in it.
     host.set_memory(GuestAddress(0x1000), &[0x66; PAGE_SIZE]);
     assert_eq!(vp.wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0x1001), Ok(()));
     assert_eq!(host.memory(GuestAddress(0x1000), 1), Some(vec![0x66]));
@@ -92,7 +92,7 @@ fn an_assist_page_outside_of_memory_changes_nothing() {
         assert_eq!(vp.wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, value), Err(Otherwise::Fault));
         assert_eq!(vp.rdmsr(HV_X64_MSR_VP_ASSIST_PAGE), Ok(0x1001));
     }
-    // Nobody looks where a disabled one is.
+    // The address of a disabled page does not matter.
     assert_eq!(vp.wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, u64::MAX - 1), Ok(()));
     vp.reset();
     assert_eq!(vp.rdmsr(HV_X64_MSR_VP_ASSIST_PAGE), Ok(0));
@@ -133,7 +133,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// The model adds up what ran, by itself.
+    /// The model adds up the run time by itself.
     #[test]
     fn the_run_time_survives_every_move(steps in steps()) {
         let host = Host::fresh();
@@ -155,7 +155,7 @@ proptest! {
                     }
                     vp = Vp::new(THIS);
                     vp.restore(state).unwrap();
-                    // Before it can have run as long as on the other side.
+                    // Before it can have run as long as on the other host.
                     prop_assert_eq!(vp.rdmsr(HV_X64_MSR_VP_RUNTIME), Ok(ran / 100));
                 }
             }

@@ -124,7 +124,7 @@ fn a_disabled_structure_stays_as_it_is() {
     let asked = host.timer();
     plugin.timer();
     assert_eq!(TimeInfo::at(&host, new), before, "bit 0 is clear");
-    assert_eq!(host.timer(), asked, "nobody to call for");
+    assert_eq!(host.timer(), asked, "no structure to update");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn the_stable_bit_needs_equal_counters() {
     plugin.wrmsr(on(0, SYSTEM_TIME), RAM | 1).unwrap();
     assert_eq!(flags(0), STABLE);
 
-    // A guest moves the counter of vCPU 1.
+    // A guest changes the counter of vCPU 1.
     host.set_kvm_msr(TSC_ADJUST, 5000);
     host.set_tsc(10_000_005_000);
     plugin.wrmsr(on(1, SYSTEM_TIME), (RAM + 0x40) | 1).unwrap();
@@ -146,7 +146,7 @@ fn the_stable_bit_needs_equal_counters() {
     assert_eq!(second.tsc_timestamp, first.tsc_timestamp + 5000);
     assert_eq!(second.system_time, first.system_time);
 
-    // It is gone again; then the host's own are no longer the same.
+    // The change is undone; then the host's own counters differ.
     plugin.wrmsr(on(1, SYSTEM_TIME), 0).unwrap();
     host.set_kvm_msr(TSC_ADJUST, 0);
     host.set_tsc(10_000_000_000);
@@ -252,13 +252,13 @@ fn time_goes_on_in_another_machine() {
     old_host.set_monotonic_ns(10_900_000_000);
     let saved = old_host.save(&old, "0.1.0").unwrap();
 
-    // It was built a moment ago, and its counter has run for an hour.
+    // The VM was built a moment ago, and its counter has run for an hour.
     let host = host(1);
     host.set_tsc(7_200_000_000_000);
     host.set_monotonic_ns(1_000_000);
     let mut new = loaded(&host);
     new.restore(&saved).unwrap();
-    // Saved once more before it came to run.
+    // Saved once more before the VM ran.
     let saved = host.save(&new, "0.1.0").unwrap();
     new.restore(&saved).unwrap();
     new.timer();

@@ -23,8 +23,8 @@ const TSC_ADJUST: MsrIndex = MsrIndex(0x3b);
 const RAM: u64 = 0x1000;
 const RAM_LEN: usize = 0x1000;
 
-/// A host of this many vCPUs with a counter of 2 GHz, 10 s after its start and
-/// 5 s after the counter's, with junk in the guest's RAM.
+/// A host with this many vCPUs and a counter of 2 GHz, 10 s after its start and
+/// 5 s after the counter's, with arbitrary bytes in the guest's RAM.
 fn host(vcpus: u32) -> Host {
     let host = Host::fresh();
     host.set_vcpus(vcpus);
@@ -51,7 +51,7 @@ fn u64_at(host: &Host, at: u64) -> u64 {
     u64::from_le_bytes(bytes(host, at))
 }
 
-/// `struct pvclock_vcpu_time_info`, as a guest finds it.
+/// `struct pvclock_vcpu_time_info`, as a guest reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TimeInfo {
     version: u32,
@@ -77,7 +77,7 @@ impl TimeInfo {
         }
     }
 
-    /// As `__pvclock_read_cycles` of Linux has it.
+    /// As in `__pvclock_read_cycles` of Linux.
     fn ns(self, tsc: u64) -> u64 {
         let delta = tsc.wrapping_sub(self.tsc_timestamp);
         let shift = self.shift.unsigned_abs();

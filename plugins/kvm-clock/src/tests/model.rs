@@ -1,4 +1,4 @@
-//! Any sequence of what guests and hosts do, with the time that each vCPU then
+//! Any sequence of guest and host actions, with the time that each vCPU then
 //! reads.
 
 use proptest::prelude::*;
@@ -10,12 +10,13 @@ const VCPUS: usize = 3;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// The host's clock and the counter go on, not quite at one rate.
+    /// The host's clock and the counter advance, at slightly different rates.
     Pass {
         ns: u64,
         late: u64,
     },
-    /// A vCPU registers a structure; its counter was moved by so much before.
+    /// A vCPU registers a structure; its counter was changed by this much
+    /// before.
     Enable {
         vcpu: usize,
         slot: u64,
@@ -45,14 +46,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The guest as it knows itself.
+/// The guest's own state.
 struct Guest {
     host: Host,
     plugin: KvmClock,
-    /// The counter of a vCPU that was never moved.
+    /// The counter of a vCPU that was never changed.
     tsc: u64,
     ns: u64,
-    /// The host's clock as it was read last, late at times.
+    /// The host's clock as last read, sometimes late.
     shown: u64,
     adjusts: [u64; VCPUS],
     addresses: [Option<u64>; VCPUS],
@@ -117,7 +118,7 @@ impl Guest {
         }
     }
 
-    /// What each vCPU that has registered reads now.
+    /// The present time on each vCPU that has registered.
     fn read(&self) -> Vec<(TimeInfo, u64)> {
         let registered = self.addresses.iter().zip(self.adjusts);
         registered
@@ -151,14 +152,14 @@ proptest! {
                 prop_assert_eq!(info.version % 2, 0);
                 prop_assert_eq!(*now, read[0].1, "one time for all");
                 prop_assert!(*now >= latest, "{} after {}", now, latest);
-                // A vCPU that has left may have been the odd one out; the next
-                // refresh finds out.
+                // The vCPU that differed may have left; the next refresh
+                // notices.
                 prop_assert!(info.flags & 1 == 0 || alike);
             }
             if let Some((_, now)) = read.first() {
                 latest = *now;
-                // The counter is 100 ppm off its word; between refreshes that
-                // adds up.
+                // The counter is 100 ppm off its nominal frequency; between
+                // refreshes that adds up.
                 prop_assert!(now.abs_diff(guest.ns) < 60_000_000, "{} at {}", now, guest.ns);
             }
         }

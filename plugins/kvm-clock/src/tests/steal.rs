@@ -15,7 +15,7 @@ fn loaded(host: &Host) -> KvmClock {
     host.load_for(Some(VcpuId(VCPU)), "{}").unwrap()
 }
 
-/// With the structure zeroed, as the guest must.
+/// With the structure zeroed, as guests must do.
 fn zeroed() -> Host {
     let host = host(2);
     host.set_memory(GuestAddress(RAM), &[0; RAM_LEN]);
@@ -49,7 +49,7 @@ fn waiting_is_counted_from_the_enabling_on() {
     assert_eq!(host.timer(), Some(10_200_000_000));
     assert_eq!(plugin.rdmsr(on(VCPU, STEAL_TIME)), Ok(AT | 1));
 
-    // What it waits while disabled is not counted.
+    // Waiting while disabled is not counted.
     plugin.wrmsr(on(VCPU, STEAL_TIME), 0).unwrap();
     waited(&host, 9_000_000);
     plugin.timer();
@@ -180,8 +180,8 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The model adds up the waits by whether they were while enabled, and
-    /// knows at which sum the guest was last told.
+    /// The model adds up the waits separately, by whether they were while
+    /// enabled, and knows at which sum the guest was last updated.
     #[test]
     fn steal_is_what_was_waited_while_enabled(
         steps in prop::collection::vec(any_step(), 0..40),
@@ -204,7 +204,7 @@ proptest! {
                     plugin.wrmsr(on(VCPU, STEAL_TIME), AT | 1).unwrap();
                 }
                 Step::Disable => {
-                    // What it waited since the last time is lost.
+                    // The waiting since the last time is lost.
                     (enabled, counted) = (false, told);
                     plugin.wrmsr(on(VCPU, STEAL_TIME), AT).unwrap();
                 }

@@ -1,4 +1,4 @@
-//! What a configuration may say.
+//! What a configuration may contain.
 
 use super::*;
 

@@ -29,7 +29,7 @@ fn the_guest_gets_its_share_of_the_files() {
     file(&host, "package", 105_000_000);
     file(&host, "dram", 20_000_000);
     assert_eq!((rapl.rdmsr(PACKAGE), rapl.rdmsr(DRAM)), (Ok(joules(50)), Ok(joules(10))));
-    // An idle VM has no part in what others use.
+    // An idle VM gets no part of what others use.
     host.set_monotonic_ns(2 * SECOND);
     file(&host, "package", 205_000_000);
     assert_eq!(rapl.rdmsr(PACKAGE), Ok(joules(50)));
@@ -90,7 +90,7 @@ fn a_host_that_is_itself_a_vm_comes_last() {
     host.set_host_msr(MsrIndex(0x611), 0);
     load(&host, MODEL);
     assert!(host.logged()[0].1.contains("model"));
-    // `wasmsr check` looks like this too, so it is no error.
+    // `wasmsr check` has such a host too, so it is not an error.
     let mut rapl = load(&host, HOST_MSR);
     host.set_monotonic_ns(SECOND);
     assert_eq!(rapl.rdmsr(PACKAGE), Ok(0));

@@ -1,4 +1,4 @@
-//! The plugin as a guest and an operator meet it.
+//! The plugin as guests and operators see it.
 
 extern crate std;
 

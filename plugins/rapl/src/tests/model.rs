@@ -29,7 +29,7 @@ fn counters_change_no_more_often_than_configured() {
     host.set_monotonic_ns(10_000_000);
     let first = rapl.rdmsr(PACKAGE);
     assert_eq!(first, Ok(joules(1) / 10));
-    // Both domains are of the same moment.
+    // Both domains show the same moment.
     host.set_monotonic_ns(19_999_999);
     assert_eq!((rapl.rdmsr(PACKAGE), rapl.rdmsr(DRAM)), (first, Ok(joules(1) / 50)));
 }
@@ -66,15 +66,16 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The model knows only the times since the reset, not what was read when.
+    /// The model knows only the times since the reset, not the reads between
+    /// them.
     #[test]
     fn energy_is_power_by_time(steps in prop::collection::vec(step(), 0..48)) {
         let host = host();
         let mut rapl = load(&host, MODEL);
         let (mut now, mut ran_ns): (u64, u64) = (0, 0);
         let (mut since, mut ran_since) = (0, 0);
-        // What the counters are of: the last moment that was at least 10 ms after
-        // the one before.
+        // The moment that the counters show: the last one that was at least 10
+        // ms after the one before.
         let (mut seen, mut ran_seen) = (0, 0);
         for step in steps {
             match step {
@@ -116,8 +117,8 @@ proptest! {
         }
     }
 
-    /// Whatever a guest does to whichever register, a read-only one holds and none
-    /// leaves its bits.
+    /// Whatever a guest writes, a read-only register keeps its value and no
+    /// register leaves its bits.
     #[test]
     fn no_sequence_of_accesses_breaks_a_register(
         accesses in prop::collection::vec((0x600..0x648_u32, any::<u64>(), any::<bool>()), 0..64),

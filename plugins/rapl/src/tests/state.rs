@@ -1,11 +1,11 @@
-//! Reset, and what a newer instance takes over.
+//! Reset, and the state that a newer instance restores.
 
 use proptest::prelude::*;
 use wasmsr_sdk::{Persist as _, Reset as _, Saved};
 
 use super::*;
 
-/// A state as an earlier version, or somebody else, has written it.
+/// A state as an earlier version, or another program, has written it.
 fn saved(host: &Host, json: &str) -> Saved {
     let state: serde_json::Value = serde_json::from_str(json).unwrap();
     host.forge(&state, "0.0.1").unwrap()
@@ -47,11 +47,11 @@ fn a_newer_instance_goes_on() {
     old.wrmsr(PACKAGE_LIMIT, 1 << 63 | 0x123).unwrap();
     host.set_monotonic_ns(SECOND);
     let state = host.save(&old, "0.1.0").unwrap();
-    // What was used since the last reading is in it.
+    // The energy since the last reading is included.
     let mut new = load(&host, MODEL);
     host.set_monotonic_ns(2 * SECOND);
     new.restore(&state).unwrap();
-    assert_eq!(new.rdmsr(PACKAGE), Ok(joules(10)), "a pause is nobody's");
+    assert_eq!(new.rdmsr(PACKAGE), Ok(joules(10)), "a pause counts for no VM");
     assert_eq!(new.wrmsr(PACKAGE_LIMIT, 0), Ok(()));
     assert_eq!(new.rdmsr(PACKAGE_LIMIT), Ok(1 << 63 | 0x123));
     host.set_monotonic_ns(3 * SECOND);

@@ -16,7 +16,7 @@ fn limit() -> impl Strategy<Value = Limit> {
     )
 }
 
-/// Cuts a whole history, a time for each write, into windows.
+/// Divides a whole history, one time per write, into windows.
 fn windows(times: &[u64], length: u64) -> Vec<usize> {
     let mut windows = Vec::new();
     let mut rest = times;
@@ -56,7 +56,7 @@ proptest! {
             let newest: Vec<u64> = values.iter().rev().take(limit.history).copied().collect();
             prop_assert_eq!(guard.values().collect::<Vec<_>>(), newest);
 
-            // Whatever the history, another guard takes it over.
+            // Whatever the history, another guard can restore it.
             let mut heir = Guard::new(limit);
             prop_assert_eq!(heir.take_over(guard.keep()), Some(()));
             prop_assert_eq!(&heir, &guard);

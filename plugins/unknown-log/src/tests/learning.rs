@@ -1,4 +1,4 @@
-//! What is learned makes the guest happy without learning.
+//! With the learned lines the guest gets the same answers without learning.
 
 use std::string::ToString;
 
@@ -47,8 +47,8 @@ fn the_report_is_lines_for_the_profile() {
     let _ = plugin.rdmsr(unknown(0x1b1));
     assert_eq!(
         plugin.report(),
-        r#"# unknown-log: in place of this plugin's entry in the profile, these lines do for
-# this guest what learning did. Look at each of them first.
+        r#"# unknown-log: these lines replace this plugin's entry in the profile; they give
+# this guest the same answers. Check each of them first.
 
 # 0x1b0 (IA32_ENERGY_PERF_BIAS): 1 write of 0x6
 [[msr.override]]
@@ -82,7 +82,7 @@ range = "0xc0010203"
 read = "ignore"
 
 [[plugin]]
-path = "unknown_log.wasm"   # where it was
+path = "unknown_log.wasm"   # its path
 config.rules = [
     { range = "0x1-0x2", read = "fault", write = "fault" },
     # 0x4e (MSR_PPIN_CTL): 3 reads, 3 writes, first 0x2, last 0x8000000000000000
@@ -106,7 +106,7 @@ fn a_walk_is_answered_and_said_to_be_incomplete() {
         assert_eq!(plugin.rdmsr(unknown(msr)), Ok(0));
         assert_eq!(plugin.wrmsr(unknown(msr), 1), Ok(()));
     }
-    // The places for values are taken, but the guest goes on.
+    // There is no room for values left, but the guest goes on.
     assert_eq!(plugin.wrmsr(unknown(u32::MAX), 1), Ok(()));
     assert_eq!(plugin.rdmsr(unknown(u32::MAX)), Ok(0));
     let report = plugin.report();
@@ -114,7 +114,7 @@ fn a_walk_is_answered_and_said_to_be_incomplete() {
     assert!(report.contains("no room to store 8977 values"), "{report}");
 }
 
-/// Teaches a plugin as much as it can remember, of MSRs that are not
+/// Teaches a plugin as much as it can remember, with MSRs that are not
 /// neighbours; values are read back, or not.
 fn taught_everything(values_are_read_back: bool) -> UnknownLog {
     let mut plugin = loaded(&format!(r#"{{"learn": true, "rules": [{}]}}"#, longest_rules()));
@@ -135,7 +135,7 @@ fn taught_everything(values_are_read_back: bool) -> UnknownLog {
 #[test]
 fn the_longest_report_is_one_that_the_host_takes() {
     const HOST_TAKES: usize = 64 << 10;
-    // Counts of up to 32 bits have 9 digits more than here, twice an MSR; and
+    // Counts of up to 32 bits have 9 digits more than here, twice per MSR; and
     // some MSRs have names.
     let more = lessons::MOST * 18 + names::total_length();
     for values_are_read_back in [true, false] {
@@ -144,7 +144,7 @@ fn the_longest_report_is_one_that_the_host_takes() {
     }
 }
 
-/// A profile, as far as the report has it.
+/// A profile, limited to what the report contains.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Profile {

@@ -1,4 +1,4 @@
-//! The plugin as a whole, against a host that is told what to say.
+//! The whole plugin, on a scripted host.
 
 extern crate std;
 
@@ -75,7 +75,7 @@ fn a_rule_may_be_for_one_reason() {
     let mut plugin = loaded(RULES);
     assert_eq!(plugin.wrmsr(invalid(0x2ff), 2), Ok(()));
     assert_eq!(plugin.wrmsr(unknown(0x2ff), 2), Err(Otherwise::Pass));
-    // What a rule does not speak of is passed on.
+    // Accesses that a rule does not mention are passed on.
     assert_eq!(plugin.rdmsr(invalid(0x2ff)), Err(Otherwise::Pass));
 }
 
@@ -120,7 +120,7 @@ fn a_walk_over_all_msrs_is_logged_slowly_and_not_for_ever() {
         let _ = plugin.rdmsr(unknown(msr));
     }
     assert_eq!(lines(&host).len(), 16);
-    // What was held back is said at its next access.
+    // A line that was held back is logged at the next access.
     for second in 1..=100 {
         host.set_monotonic_ns(second * 1_000_000_000);
         for msr in 0..1000 {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// A rule as the model and the configuration have it.
+/// A rule for the model and for the configuration.
 #[derive(Debug, Clone)]
 struct Plain {
     first: u32,
@@ -42,7 +42,7 @@ enum Step {
     Reset,
 }
 
-/// A value that a guest wrote, and whose it is.
+/// A value that a guest wrote, and its vCPU.
 type Wrote = (u32, Option<u32>, u64);
 
 struct Model {
@@ -145,11 +145,11 @@ proptest! {
                 }
             }
         }
-        // Whatever the history, another instance takes it over.
+        // Whatever the history, another instance can restore it.
         let mut heir: UnknownLog = host.load_for(None, &config).unwrap();
         heir.restore(&host.save(&plugin, "0.1.0").unwrap()).unwrap();
         prop_assert_eq!(&heir.stored, &plugin.stored);
-        // And the rules are shown so that they can be read again.
+        // And the rules are printed in a form that can be read again.
         let shown: Vec<String> = plugin.rules.0.iter().map(ToString::to_string).collect();
         let text = format!("rules = [{}]", shown.join(","));
         let again: toml::Value = toml::from_str(&text).unwrap();

@@ -1,10 +1,10 @@
-//! Saved states: what is taken over, and what is refused.
+//! Saved states: which are restored, and which are refused.
 
 use std::string::ToString;
 
 use super::*;
 
-/// A state that is this text.
+/// A state with this text.
 fn forged(host: &Host, state: &str) -> Saved {
     let state: serde_json::Value = serde_json::from_str(state).unwrap();
     host.forge(&state, "0.1.0").unwrap()
@@ -53,7 +53,7 @@ fn the_longest_state_is_one_that_the_host_keeps() {
         plugin.wrmsr(access, u64::MAX).unwrap();
     }
     let length = serde_json::to_string(&Kept::of(&plugin)).unwrap().len();
-    // Counts of up to 32 bits have 9 digits more, twice an MSR.
+    // Counts of up to 32 bits have 9 digits more, twice per MSR.
     let length = length + lessons::MOST * 18;
     assert!(length < HOST_KEEPS, "{length}");
 }
@@ -71,7 +71,7 @@ fn a_state_that_no_guest_can_have_made_is_refused() {
     for seen in [
         // Neither read nor written.
         "[[1, 0, 0, 0, 0, false, false]]",
-        // Values of no write.
+        // Values without a write.
         "[[1, 1, 0, 5, 5, false, false]]",
         // One write of two values.
         "[[1, 1, 1, 5, 6, false, false]]",
@@ -84,7 +84,7 @@ fn a_state_that_no_guest_can_have_made_is_refused() {
         let state = lessons(&format!(r#"{{"seen": {seen}, "beyond": 0, "dropped": 0}}"#));
         check_refused(LEARN, &state, "lessons");
     }
-    // More was seen than could be remembered, and yet there is room.
+    // More MSRs than could be remembered, although there is room.
     check_refused(LEARN, &lessons(r#"{"seen": [], "beyond": 1, "dropped": 0}"#), "lessons");
     let many: Vec<String> =
         (0..=lessons::MOST).map(|msr| format!("[{msr}, 1, 0, 0, 0, false, false]")).collect();
@@ -112,7 +112,7 @@ fn what_no_rule_stores_any_more_is_forgotten_and_said() {
     let mut plugin = restore(&host, STORE, &state).unwrap();
     assert_eq!(plugin.rdmsr(unknown(0x10)), Ok(1));
     assert_eq!(plugin.rdmsr(unknown(0x11)), Ok(0));
-    assert_eq!(lines(&host)[0], "2 stored values are forgotten: no rule stores them any more");
+    assert_eq!(lines(&host)[0], "2 stored values are dropped: no rule stores them any more");
 }
 
 #[test]

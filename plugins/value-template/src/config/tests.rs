@@ -130,7 +130,7 @@ fn writes_reach_kvm_only_in_part_and_only_where_guests_may_write() {
     for (range, msr) in [("0x10a", "0x10a"), ("0x470-0x485", "0x480"), ("0x0-0xffffffff", "0x34")] {
         check_refused(
             &format!(r#"{{"range": "{range}", "value": 0, "mask": 1, "write": "kernel"}}"#),
-            &["`msrs[0].write`", "no guest write", msr],
+            &["`msrs[0].write`", "refuses a guest", msr],
         );
     }
 }

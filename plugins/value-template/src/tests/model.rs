@@ -1,4 +1,4 @@
-//! Templates against a model that knows four bits of one MSR, each by itself.
+//! Templates against a model that computes four bits of one MSR separately.
 
 extern crate std;
 
@@ -12,7 +12,7 @@ use wasmsr_sdk::{MsrIndex, Otherwise, Persist, Plugin, Reset};
 
 use crate::ValueTemplate;
 
-/// The bits that the model knows; no other is ever set.
+/// The bits that the model uses; no other is ever set.
 const BITS: [u32; 4] = [0, 5, 62, 63];
 
 const MSR: u32 = 0x1a0;
@@ -21,7 +21,7 @@ const MSR: u32 = 0x1a0;
 enum Step {
     Read,
     Write(u64),
-    /// KVM changes the value, as where the guest's writes do not exit.
+    /// KVM changes the value, as it does if the guest's writes do not exit.
     Kvm(u64),
     Reset,
     Swap,
@@ -83,7 +83,7 @@ fn bits() -> impl Strategy<Value = u64> {
     (0..16_u64).prop_map(|n| (0..4).map(|at| (n >> at & 1) << BITS[at]).sum())
 }
 
-/// Entries that the plugin takes.
+/// Entries that the plugin accepts.
 fn entry() -> impl Strategy<Value = Entry> {
     let on_write = prop_oneof![
         Just(OnWrite::NoExit),
@@ -120,7 +120,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..32)
 }
 
-/// KVM's bits, and what of them a guest sees and changes.
+/// KVM's bits, and those that a guest sees and changes.
 struct Model {
     entry: Entry,
     kvm: [bool; 4],
@@ -188,7 +188,7 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a guest may have made KVM's value out of the initial one.
+    /// Whether a guest can have changed the initial value to KVM's value.
     fn can_be_handed_over(&self) -> bool {
         let locked = match self.entry.on_write {
             OnWrite::NoExit => 0,

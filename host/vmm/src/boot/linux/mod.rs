@@ -14,12 +14,12 @@ mod tests;
 use std::ops::Range;
 use std::path::Path;
 
+use kernel::KernelEntry;
 pub use kernel::KernelError;
 
 use super::file::GuestFile;
 use super::space::{Prefer, Space};
 use super::{BootError, Entry};
-use kernel::KernelEntry;
 
 /// Loads the kernel at `path`.
 pub(super) fn load(

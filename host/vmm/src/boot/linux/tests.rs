@@ -2,12 +2,11 @@
 
 use std::io::Write as _;
 
+use linux_loader::loader::bootparam::{XLF_KERNEL_64, boot_params, setup_header};
+use linux_loader::loader::elf::start_info::{hvm_modlist_entry, hvm_start_info};
 use proptest::prelude::*;
 use tempfile::NamedTempFile;
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
-
-use linux_loader::loader::bootparam::{XLF_KERNEL_64, boot_params, setup_header};
-use linux_loader::loader::elf::start_info::{hvm_modlist_entry, hvm_start_info};
 
 use super::*;
 use crate::boot::entry::Long;

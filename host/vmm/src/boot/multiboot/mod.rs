@@ -13,13 +13,12 @@ mod tests;
 
 use std::path::Path;
 
-use wasmsr_engine::profile::BootModule;
-
 pub use image::ImageError;
 
 use super::file::GuestFile;
 use super::space::{FIRMWARE_HOLE, Prefer, Space};
 use super::{BootError, Entry};
+use crate::config::BootModule;
 
 /// Loads the image `file`, which was read from `path`.
 pub(super) fn load(

@@ -1,4 +1,4 @@
-//! A reset, and a state that goes from one instance to the next.
+//! A reset, and a state that one instance saves and the next restores.
 
 use std::string::ToString;
 use std::vec::Vec;

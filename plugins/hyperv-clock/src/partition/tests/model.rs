@@ -7,12 +7,12 @@ use wasmsr_sdk::Persist;
 
 use super::*;
 
-/// The counter's true frequency is what KVM says and this many millionths.
+/// The counter's true frequency is KVM's plus this many millionths.
 const PPM: i64 = 150;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// Time passes, timers ring.
+    /// Time passes, timers fire.
     Passes(u64),
     ReadsMsr(u32),
     ReadsPage(u32),
@@ -57,10 +57,10 @@ struct World {
     ns: u64,
     adjusts: [u64; VCPUS as usize],
     served: u32,
-    /// Whose thread the timer rings on.
+    /// The vCPU whose thread the timer fires on.
     timer_on: u32,
     timer: Option<u64>,
-    /// What was last asked for.
+    /// The last time that was asked for.
     asked: Option<u64>,
 }
 
@@ -79,13 +79,13 @@ impl World {
     }
 
     fn tsc(&self, vcpu: u32) -> u64 {
-        // A guest that has run for a day, and a little off.
+        // A guest that has run for about a day.
         let ticks =
             86_400_000_000_000 + i128::from(self.ns) * (1_000_000 + i128::from(PPM)) / 1_000_000;
         u64::try_from(ticks).unwrap().wrapping_add(self.adjusts[vcpu as usize])
     }
 
-    /// What this vCPU reads from the page.
+    /// The time that this vCPU reads from the page.
     fn paged(&self, vcpu: u32) -> Option<u64> {
         paged(&self.host, self.tsc(vcpu))
     }
@@ -93,7 +93,7 @@ impl World {
     /// The host serves this vCPU.
     fn serve<R>(&mut self, vcpu: u32, call: impl FnOnce() -> R) -> R {
         self.served = vcpu;
-        // No two timers are for the same time, so that each new one is seen.
+        // No two timers have the same time, so that each new one is noticed.
         self.ns += 1;
         self.host.set_monotonic_ns(self.ns);
         self.host.set_tsc(self.tsc(vcpu));
@@ -107,7 +107,7 @@ impl World {
         result
     }
 
-    /// Time passes. Whether a timer has rung.
+    /// Time passes. Returns whether a timer has fired.
     fn pass(&mut self, plugin: &mut HypervClock, ns: u64) -> bool {
         let (end, mut rung) = (self.ns + ns, false);
         while let Some(due) = self.timer.filter(|due| (self.ns + 1..=end).contains(due)) {
@@ -136,7 +136,7 @@ proptest! {
         let mut world = World::new();
         let mut plugin = loaded(&world.host);
         let mut register = 0_u64;
-        // Of which vCPU the plugin cannot know that it moved its counter.
+        // vCPUs that moved their counter without the plugin's knowledge.
         let mut unseen = [false; VCPUS as usize];
         let (mut seen, mut sequences, mut turns) = (0_u64, Vec::new(), 0_u64);
         for step in steps {
@@ -157,7 +157,7 @@ proptest! {
                     now = Some(msr);
                 }
                 Step::ReadsPage(vcpu) if register == PAGE.0 | 1 => {
-                    // A page is only for vCPUs of which the plugin knows.
+                    // The page is only right for vCPUs that the plugin knows of.
                     now = world.paged(vcpu).filter(|_| unseen == [false; VCPUS as usize]);
                 }
                 Step::ReadsPage(_) => {}

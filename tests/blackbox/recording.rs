@@ -4,37 +4,11 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
-use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Outcome, Plugin, Recording, Run, Running, Vm, Workdir, guest_exit, trials, wasmsr,
+    Outcome, Plugin, Recording, Run, Running, Vm, Workdir, apply, guest_exit, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        an_access_is_a_line,
-        boots_and_gaps_are_shown_in_their_place,
-        filters_choose_accesses,
-        host_calls_are_shown_when_asked_for,
-        chosen_lines_are_a_recording_again,
-        standard_input_is_read,
-        a_reader_may_go_away,
-        accesses_are_counted,
-        the_same_accesses_are_no_difference,
-        what_differs_is_listed,
-        times_make_no_difference,
-        a_gap_is_that_and_nothing_else,
-        a_filter_of_answers_chooses_pairs,
-        the_last_access_is_not_waited_behind,
-        one_vcpu_more_does_not_shift_the_others,
-        a_recorder_that_was_killed,
-        what_is_no_recording_is_refused,
-        hostile_names_do_nothing_to_a_terminal,
-        unknown_keys_are_passed_over,
-        a_real_run_can_be_looked_at,
-    ]
-}
 
 /// Two boots, with a fault, a failure, and lines that are missing.
 fn recording() -> Recording {
@@ -73,6 +47,7 @@ fn json_of(run: Run) -> Value {
     serde_json::from_str(&run.exited(0).stdout).expect("it is JSON")
 }
 
+#[apply(test)]
 fn an_access_is_a_line() -> Outcome {
     let expected = [
         "0.000001 s 0 read 0x10a IA32_ARCH_CAPABILITIES 0x2b handled arch-capabilities 500 ns",
@@ -86,6 +61,7 @@ fn an_access_is_a_line() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn boots_and_gaps_are_shown_in_their_place() -> Outcome {
     let run = trace(&["show", "r.jsonl"], &recording().text()).exited(0);
     let place = |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("no `{text}`:\n{run}"));
@@ -95,6 +71,7 @@ fn boots_and_gaps_are_shown_in_their_place() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn filters_choose_accesses() -> Outcome {
     let cases: &[(&[&str], usize)] = &[
         (&["--msr", "0x10a"], 2),
@@ -120,6 +97,7 @@ fn filters_choose_accesses() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn host_calls_are_shown_when_asked_for() -> Outcome {
     let text = recording().text();
     let call = "counter: tsc_khz value=2400000";
@@ -130,6 +108,7 @@ fn host_calls_are_shown_when_asked_for() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn chosen_lines_are_a_recording_again() -> Outcome {
     let all = trace(&["show", "r.jsonl", "--json"], &recording().text()).exited(0).stdout;
     let again = trace(&["show", "r.jsonl", "--json"], &all).exited(0).stdout;
@@ -142,6 +121,7 @@ fn chosen_lines_are_a_recording_again() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn standard_input_is_read() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("r.jsonl", recording().text());
@@ -153,6 +133,7 @@ fn standard_input_is_read() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_reader_may_go_away() -> Outcome {
     let workdir = Workdir::new();
     let many = (0..20_000).fold(Recording::with(&[]), |all, _| all.access(json!({})));
@@ -174,6 +155,7 @@ fn a_reader_may_go_away() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn accesses_are_counted() -> Outcome {
     let report = json_of(trace(&["stats", "r.jsonl", "--json"], &recording().text()));
     let total = &report["total"];
@@ -212,12 +194,14 @@ fn diff(a: &Recording, b: &Recording, arguments: &[&str]) -> Run {
     workdir.wasmsr(&all)
 }
 
-fn the_same_accesses_are_no_difference() -> Outcome {
+#[apply(test)]
+fn the_same_accesses_are_not_a_difference() -> Outcome {
     let run = diff(&recording(), &recording(), &[]).exited(0);
     assert!(run.stdout.contains("the same accesses with the same answers"), "{run}");
     Ok(())
 }
 
+#[apply(test)]
 fn what_differs_is_listed() -> Outcome {
     let a = recording()
         .access(json!({ "value": "0x2b" }))
@@ -244,6 +228,7 @@ fn what_differs_is_listed() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn times_make_no_difference() -> Outcome {
     let a = Recording::with(&[]).access(json!({ "t": 5, "ns": 1 }));
     let b = Recording::with(&[]).access(json!({ "t": 900, "ns": 77_000 }));
@@ -251,6 +236,7 @@ fn times_make_no_difference() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_gap_is_that_and_nothing_else() -> Outcome {
     // Reads of a counter: each answer is another one.
     let reads = |skip: fn(u32) -> bool| {
@@ -268,6 +254,7 @@ fn a_gap_is_that_and_nothing_else() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_filter_of_answers_chooses_pairs() -> Outcome {
     let a = recording().access(json!({ "value": "0x2b", "plugin": "counter" }));
     let b = recording().access(json!({ "outcome": "fault" }));
@@ -283,6 +270,7 @@ fn a_filter_of_answers_chooses_pairs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_last_access_is_not_waited_behind() -> Outcome {
     let text = Recording::with(&[]).access(json!({})).text();
     let mut child = wasmsr(&["trace", "show", "-", "--limit", "1"])
@@ -298,6 +286,7 @@ fn the_last_access_is_not_waited_behind() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn one_vcpu_more_does_not_shift_the_others() -> Outcome {
     let a =
         Recording::with(&[]).access(json!({ "value": "0x1" })).access(json!({ "value": "0x2" }));
@@ -310,6 +299,7 @@ fn one_vcpu_more_does_not_shift_the_others() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recorder_that_was_killed() -> Outcome {
     let text = recording().text();
     let whole = text.get(..text.len() - 20).expect("it is longer");
@@ -320,7 +310,8 @@ fn a_recorder_that_was_killed() -> Outcome {
     Ok(())
 }
 
-fn what_is_no_recording_is_refused() -> Outcome {
+#[apply(test)]
+fn what_is_not_a_recording_is_refused() -> Outcome {
     let boot = Recording::with(&[]).text();
     let later = boot.replace("\"format\":1", "\"format\":9");
     let unknown = format!("{boot}{{\"kind\":\"wait\"}}\n");
@@ -343,6 +334,7 @@ fn what_is_no_recording_is_refused() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn hostile_names_do_nothing_to_a_terminal() -> Outcome {
     let evil = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}\r\nevil";
     let recording = Recording::with(&[evil])
@@ -373,6 +365,7 @@ fn hostile_names_do_nothing_to_a_terminal() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn unknown_keys_are_passed_over() -> Outcome {
     let text =
         Recording::with(&[]).access(json!({ "later": [1, 2], "more": { "a": null } })).text();
@@ -385,11 +378,10 @@ fn unknown_keys_are_passed_over() -> Outcome {
 const REAL: Plugin = Plugin {
     name: "real",
     manifest: r#"msr = [{ range = "0x1000", access = "rw" }]"#,
-    code: r#"
-        (func (export "rdmsr") (param i32 i32 i32) (result i64) (i64.const 42))
-        (func (export "wrmsr") (param i32 i64 i32 i32) unreachable)"#,
+    code: "(reads (i64.const 42)) (writes unreachable)",
 };
 
+#[apply(test)]
 fn a_real_run_can_be_looked_at() -> Outcome {
     let vm = Vm::new().plugin(&REAL).arguments(&["--record", "r.jsonl"]);
     let (workdir, running) = vm.start("r 1000 -> 2a\nw 1000 5 -> fault\nr 1000 -> 2a")?;

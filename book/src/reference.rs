@@ -1,29 +1,37 @@
-//! The references of profile and manifest in the documents, which come from
-//! the types that serde reads: keys and their order from serde, types, defaults
-//! and meanings from the schema that schemars makes of the doc comments.
+//! The references of profile and manifest in the documents, made from the types
+//! that serde reads: keys and their order come from serde; types, defaults and
+//! meanings come from the schema that schemars makes of the doc comments.
+
+#![expect(clippy::panic, clippy::expect_used, reason = "called by tests, which fail by panicking")]
 
 use std::marker::PhantomData;
 
 use bytesize::ByteSize;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::de::{self, DeserializeOwned, Visitor};
-use serde_json::Value;
-use wasmsr_book::generated;
+use serde_json::{Map, Value};
+
+use crate::generated;
 
 /// The tables of one page, about the file that is read as an `F`.
-pub(crate) struct Reference<F> {
+#[derive(Debug)]
+pub struct Reference<F> {
     page: &'static str,
     file: PhantomData<F>,
 }
 
 impl<F: JsonSchema> Reference<F> {
-    pub(crate) fn of(page: &'static str) -> Self {
+    /// The reference on this page, a path from the workspace.
+    pub fn of(page: &'static str) -> Self {
         Reference { page, file: PhantomData }
     }
 
-    /// The keys of a table: type, default, meaning.
+    /// Holds the page's table of the keys of a `T`: type, default, meaning.
+    ///
+    /// # Panics
+    /// If the page has something else: it is what a test calls. All methods do so.
     #[track_caller]
-    pub(crate) fn table<T: JsonSchema + DeserializeOwned>(&self, name: &str) {
+    pub fn table<T: JsonSchema + DeserializeOwned>(&self, name: &str) {
         let schema = schema_for!(T);
         let mut text = "| key | type | default | meaning |\n|---|---|---|---|\n".to_owned();
         for key in keys::<T>() {
@@ -41,9 +49,12 @@ impl<F: JsonSchema> Reference<F> {
         generated::hold(self.page, name, &text);
     }
 
-    /// What an enumeration may say, and what it means.
+    /// Holds the page's table of the values of an enumeration and their meanings.
+    ///
+    /// # Panics
+    /// As [`table`](Self::table).
     #[track_caller]
-    pub(crate) fn values<T: JsonSchema>(&self, name: &str) {
+    pub fn values<T: JsonSchema>(&self, name: &str) {
         let schema = schema_for!(T);
         let mut text = "| value | meaning |\n|---|---|\n".to_owned();
         for (value, schema) in variants(schema.as_value()) {
@@ -52,31 +63,73 @@ impl<F: JsonSchema> Reference<F> {
         generated::hold(self.page, name, &text);
     }
 
-    /// Names with their meanings.
+    /// Holds the page's table of names and their meanings.
+    ///
+    /// # Panics
+    /// As [`table`](Self::table).
     #[track_caller]
-    pub(crate) fn rows(&self, name: &str, head: &str, rows: &[(&str, &str)]) {
+    pub fn rows(&self, name: &str, head: &str, rows: &[(&str, &str)]) {
         let rows = rows.iter().map(|(name, meaning)| format!("| `\"{name}\"` | {meaning} |\n"));
         let text = format!("{head}\n|---|---|\n{}", rows.collect::<String>());
         generated::hold(self.page, name, &text);
     }
 
-    /// The file's JSON schema, for editors.
+    /// Holds the file's JSON schema, for editors.
+    ///
+    /// # Panics
+    /// As [`table`](Self::table).
     #[track_caller]
-    pub(crate) fn schema(&self, file: &str) {
-        let mut schema = schema_for!(F).to_value();
-        if let Some(schema) = schema.as_object_mut() {
-            schema.remove("title");
+    pub fn schema(&self, file: &str) {
+        generated::hold_file(file, &pretty(schema::<F>()));
+    }
+
+    /// Holds the JSON schema of a file of which another program reads some tables,
+    /// whose schema is in `others`.
+    ///
+    /// # Panics
+    /// As [`table`](Self::table).
+    #[track_caller]
+    pub fn schema_with(&self, file: &str, others: &str) {
+        let mut schema = schema::<F>();
+        let others: Value = generated::committed(others).parse().expect("a schema is JSON");
+        for part in ["properties", "$defs"] {
+            let Some(Value::Object(others)) = others.get(part) else { continue };
+            let whole = schema.as_object_mut().expect("a schema is an object");
+            let whole = whole.entry(part).or_insert_with(|| Value::Object(Map::new()));
+            let whole = whole.as_object_mut().expect("a part of a schema is an object");
+            for (key, value) in others {
+                // What this program reads itself is there with its keys.
+                if !value.get(ELSEWHERE).is_some_and(|elsewhere| elsewhere == true) {
+                    whole.insert(key.clone(), value.clone());
+                }
+            }
         }
-        fit_for_editors(&mut schema);
-        // Back, for the order in which a schema shows its keys.
-        let schema = Schema::try_from(schema).expect("a schema stays one");
-        let schema = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
-        generated::hold_file(file, &format!("{schema}\n"));
+        generated::hold_file(file, &pretty(schema));
     }
 }
 
+/// The mark of a table that another program reads.
+const ELSEWHERE: &str = "x-elsewhere";
+
+fn schema<F: JsonSchema>() -> Value {
+    let mut schema = schema_for!(F).to_value();
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("title");
+    }
+    fit_for_editors(&mut schema);
+    schema
+}
+
+#[track_caller]
+fn pretty(schema: Value) -> String {
+    // Back, for the order in which a schema shows its keys.
+    let schema = Schema::try_from(schema).expect("a schema stays one");
+    let schema = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+    format!("{schema}\n")
+}
+
 /// Types of keys that are more than what JSON calls them.
-pub(crate) mod kind {
+pub mod kind {
     use std::borrow::Cow;
 
     use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -84,7 +137,8 @@ pub(crate) mod kind {
     macro_rules! kinds {
         ($($(#[$doc:meta])* $name:ident is $schema:tt)*) => {$(
             $(#[$doc])*
-            pub(crate) struct $name;
+            #[derive(Debug)]
+            pub struct $name;
 
             impl JsonSchema for $name {
                 fn schema_name() -> Cow<'static, str> {
@@ -113,6 +167,8 @@ pub(crate) mod kind {
         Access is { "type": "string", "enum": ["r", "w", "rw"] }
         /// Anything that TOML has.
         Table is { "type": "object" }
+        /// A table that another program reads.
+        Elsewhere is { "type": "object", "x-elsewhere": true }
     }
 }
 

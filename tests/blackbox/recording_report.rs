@@ -3,32 +3,9 @@
 
 use std::path::PathBuf;
 
-use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::fixture::{Browser, Outcome, Recording, Skip, Workdir, key, trials, wasmsr};
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_page_says_all_sums_without_a_script,
-        large_recordings_are_sampled_and_said_to_be,
-        filters_are_said,
-        troubles_of_each_kind_are_kept,
-        a_recording_is_not_overwritten,
-        the_page_is_for_whom_the_recording_is_for,
-        a_part_has_its_own_time,
-        absurd_numbers_are_drawn,
-        pages_are_turned_without_losing_the_focus,
-        the_page_asks_the_network_for_nothing,
-        names_in_a_recording_are_text_in_the_page,
-        tables_are_sorted_by_keyboard,
-        a_search_narrows_the_accesses,
-        a_time_is_selected_by_keyboard_and_by_pointer,
-        light_and_dark_are_readable,
-        everything_fits_a_telephone,
-        controls_have_names,
-    ]
-}
+use crate::fixture::{Browser, Outcome, Recording, Skip, Workdir, apply, key, test, wasmsr};
 
 const EVIL: &str =
     "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>";
@@ -71,6 +48,7 @@ fn path(workdir: &Workdir) -> PathBuf {
     workdir.path().canonicalize().expect("it is there").join("page.html")
 }
 
+#[apply(test)]
 fn the_page_says_all_sums_without_a_script() -> Outcome {
     let (_workdir, page) = page(&recording(), &[]);
     let (page, script) = page.split_once("<script").expect("it has a script");
@@ -92,6 +70,7 @@ fn the_page_says_all_sums_without_a_script() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn large_recordings_are_sampled_and_said_to_be() -> Outcome {
     let (_workdir, page) = page(&recording(), &["--rows", "100"]);
     assert!(page.contains("one of 4 accesses"), "it is not said");
@@ -107,6 +86,7 @@ fn large_recordings_are_sampled_and_said_to_be() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn filters_are_said() -> Outcome {
     let (_workdir, page) = page(&recording(), &["--plugin", "counter", "--msr", "0x0-0xffffffff"]);
     assert!(page.contains("only those of --msr 0x0-0xffffffff --plugin counter"), "it is not said");
@@ -114,6 +94,7 @@ fn filters_are_said() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn troubles_of_each_kind_are_kept() -> Outcome {
     // Failures after more faults than are listed.
     let faults =
@@ -127,6 +108,7 @@ fn troubles_of_each_kind_are_kept() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_recording_is_not_overwritten() -> Outcome {
     let workdir = Workdir::new();
     let text = recording().text();
@@ -154,6 +136,7 @@ fn a_recording_is_not_overwritten() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_page_is_for_whom_the_recording_is_for() -> Outcome {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -191,6 +174,7 @@ fn late_boot() -> Recording {
         .access(json!({ "t": HOUR + 2_000_000_000 }))
 }
 
+#[apply(test)]
 fn a_part_has_its_own_time() -> Outcome {
     let (workdir, page) = page(&late_boot(), &["--boot", "2"]);
     assert!(page.contains("<dt>Over</dt><dd>2.00 s</dd>"), "not from its begin");
@@ -201,6 +185,7 @@ fn a_part_has_its_own_time() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn absurd_numbers_are_drawn() -> Outcome {
     const ABSURD: [u64; 5] = [0, 1 << 53 | 1, 1 << 63, u64::MAX - 1, u64::MAX];
     let recording = ABSURD.iter().fold(Recording::with(&[]), |recording, number| {
@@ -218,6 +203,7 @@ fn absurd_numbers_are_drawn() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn pages_are_turned_without_losing_the_focus() -> Outcome {
     let (_workdir, browser) = browse(&recording())?;
     browser.tab_to("#page-last");
@@ -230,6 +216,7 @@ fn pages_are_turned_without_losing_the_focus() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_page_asks_the_network_for_nothing() -> Outcome {
     let (workdir, browser) = browse(&recording())?;
     use_it(&browser);
@@ -256,6 +243,7 @@ fn use_it(browser: &Browser) {
     );
 }
 
+#[apply(test)]
 fn names_in_a_recording_are_text_in_the_page() -> Outcome {
     let evil = Recording::with(&[EVIL])
         .access(json!({ "plugin": EVIL, "name": EVIL, "outcome": "fault", "value": "0x1",
@@ -285,6 +273,7 @@ fn column(browser: &Browser, table: &str, number: usize) -> Vec<String> {
     cells.iter().map(|cell| cell.as_str().expect("text").to_owned()).collect()
 }
 
+#[apply(test)]
 fn tables_are_sorted_by_keyboard() -> Outcome {
     let (_workdir, browser) = browse(&recording())?;
     browser.tab_to("#msrs th:nth-child(8) button");
@@ -318,6 +307,7 @@ fn counted(browser: &Browser) -> String {
     browser.text("return document.querySelector('#accesses-count').textContent")
 }
 
+#[apply(test)]
 fn a_search_narrows_the_accesses() -> Outcome {
     let (_workdir, browser) = browse(&recording())?;
     assert_eq!(counted(&browser), "300 of 300 accesses");
@@ -331,6 +321,7 @@ fn a_search_narrows_the_accesses() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_time_is_selected_by_keyboard_and_by_pointer() -> Outcome {
     let (_workdir, browser) = browse(&recording())?;
     let value = || {
@@ -388,6 +379,7 @@ const CONTRAST: &str = r"
     return [...new Set(poor)];
 ";
 
+#[apply(test)]
 fn light_and_dark_are_readable() -> Outcome {
     let (_workdir, browser) = browse(&recording())?;
     let sheet = "return getComputedStyle(document.querySelector('section')).backgroundColor";
@@ -403,6 +395,7 @@ fn light_and_dark_are_readable() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn everything_fits_a_telephone() -> Outcome {
     let (workdir, browser) = browse(&recording())?;
     browser.resize(360, 740);
@@ -411,6 +404,7 @@ fn everything_fits_a_telephone() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn controls_have_names() -> Outcome {
     let (_workdir, browser) = browse(&recording())?;
     let nameless = browser.eval(

@@ -1,6 +1,8 @@
 //! From an idea to a tested plugin: `wasmsr plugin new`, `build`, `test` and
 //! `bench`, and the result in a guest.
 
+mod new;
+
 use std::env;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,42 +11,13 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::built;
 use crate::fixture::{
-    Outcome, Run, Running, Workdir, cannot_run_here, guest_exit, require_kvm, trials, wasmsr,
+    Outcome, Run, Running, Workdir, apply, cannot_run_here, guest_exit, require_kvm, test, wasmsr,
 };
-
-pub(crate) fn trials() -> Vec<Trial> {
-    trials![
-        the_crate_passes_its_unit_tests,
-        the_build_says_what_the_plugin_asks_for,
-        the_build_for_programs,
-        the_traces_of_a_new_crate_pass,
-        another_answer_is_a_difference,
-        blessing_writes_the_answers_that_came,
-        a_trace_that_cannot_run_fails_alone,
-        the_bench_of_a_crate,
-        a_guest_runs_the_new_plugin,
-        a_mistake_in_the_manifest_costs_no_build,
-        a_module_that_does_not_fit_its_manifest,
-        code_that_does_not_compile,
-        every_access_and_scope_builds,
-        names_that_are_none,
-        msrs_that_are_none,
-        what_exists_is_not_overwritten,
-        an_sdk_that_is_none,
-        a_crate_inside_a_workspace,
-        a_folder_that_is_no_crate,
-        code_that_a_new_crate_has_is_formatted,
-        as_many_msrs_as_a_new_plugin_may_keep,
-        flags_in_the_environment_do_not_reach_plugins,
-        the_toolchain_is_that_of_the_crates_folder,
-        without_cargo_the_host_is_to_blame
-    ]
-}
 
 /// The name of the crate that the tests share.
 const NAME: &str = "first-try";
@@ -62,7 +35,7 @@ struct Crate {
 fn new_crate(name: &str, arguments: &[&str]) -> Result<Crate, crate::fixture::Skip> {
     require_toolchain()?;
     let krate = Crate { folder: tempfile::tempdir().expect("a temporary folder can be made") };
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sdk = built::workspace().join("plugin-sdk");
     let sdk = sdk.to_str().expect("the checkout has a plain path");
     let mut all = vec!["plugin", "new", name, "--sdk", sdk];
     all.extend(arguments);
@@ -92,7 +65,7 @@ fn first_try() -> Result<Crate, crate::fixture::Skip> {
 
 /// Skips a test where no plugin can be built.
 fn require_toolchain() -> Result<(), crate::fixture::Skip> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
+    let sources = built::workspace().join("plugin-sdk");
     if !sources.join("Cargo.toml").is_file() {
         return cannot_run_here("the sources of wasmsr-sdk are not here");
     }
@@ -154,11 +127,13 @@ impl Crate {
     }
 }
 
+#[apply(test)]
 fn the_crate_passes_its_unit_tests() -> Outcome {
     first_try()?.passes_its_unit_tests(2);
     Ok(())
 }
 
+#[apply(test)]
 fn the_build_says_what_the_plugin_asks_for() -> Outcome {
     let krate = first_try()?;
     krate.change("plugin.toml", "[[msr]]", "[needs]\noptional = [\"timer\"]\n\n[[msr]]").change(
@@ -188,6 +163,7 @@ fn the_build_says_what_the_plugin_asks_for() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_build_for_programs() -> Outcome {
     let krate = first_try()?;
     let run = krate.wasmsr(&["plugin", "build", "--json"]).exited(0);
@@ -199,6 +175,7 @@ fn the_build_for_programs() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_traces_of_a_new_crate_pass() -> Outcome {
     let run = first_try()?.wasmsr(&["plugin", "test"]).exited(0);
     assert!(run.stdout.contains("traces/first-try.trace ... ok"), "{run}");
@@ -206,6 +183,7 @@ fn the_traces_of_a_new_crate_pass() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn another_answer_is_a_difference() -> Outcome {
     let krate = first_try()?;
     krate.change("traces/first-try.trace", "w 0x123 0x2a -> ok", "w 0x123 0x2a -> fault");
@@ -222,6 +200,7 @@ fn another_answer_is_a_difference() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn blessing_writes_the_answers_that_came() -> Outcome {
     let krate = first_try()?;
     let before = krate.read("traces/first-try.trace");
@@ -233,6 +212,7 @@ fn blessing_writes_the_answers_that_came() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_trace_that_cannot_run_fails_alone() -> Outcome {
     let krate = first_try()?;
     let steps = "[[plugin]]\npath = \"first_try.wasm\"\n---\nread 0x123 -> 0x1\n";
@@ -244,6 +224,7 @@ fn a_trace_that_cannot_run_fails_alone() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn the_bench_of_a_crate() -> Outcome {
     let krate = first_try()?;
     let run = krate.wasmsr(&["plugin", "bench"]).exited(0);
@@ -273,6 +254,7 @@ fn the_bench_of_a_crate() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_guest_runs_the_new_plugin() -> Outcome {
     require_kvm()?;
     let krate = first_try()?;
@@ -289,6 +271,7 @@ fn a_guest_runs_the_new_plugin() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_mistake_in_the_manifest_costs_no_build() -> Outcome {
     for (old, new, place, why) in [
         ("abi = 1", "abi = 2", "line 6, column 7", "ABI 2"),
@@ -307,6 +290,7 @@ fn a_mistake_in_the_manifest_costs_no_build() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn a_module_that_does_not_fit_its_manifest() -> Outcome {
     let krate = first_try()?;
     let built = krate.path("target/plugins/first_try.wasm");
@@ -323,6 +307,7 @@ fn a_module_that_does_not_fit_its_manifest() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn code_that_does_not_compile() -> Outcome {
     let krate = first_try()?;
     krate.change("src/lib.rs", "export!(Registers);", "export!(Nothing);");
@@ -330,49 +315,8 @@ fn code_that_does_not_compile() -> Outcome {
     Ok(())
 }
 
-fn every_access_and_scope_builds() -> Outcome {
-    for (access, scope, tests) in [("r", "vm", 1), ("w", "vcpu", 1), ("rw", "vm", 2)] {
-        let arguments = ["--msr", "0x10", "--access", access, "--scope", scope];
-        let krate = new_crate("variant", &arguments)?;
-        krate.wasmsr(&["plugin", "test"]).exited(0);
-        krate.passes_its_unit_tests(tests);
-    }
-    Ok(())
-}
-
-fn code_that_a_new_crate_has_is_formatted() -> Outcome {
-    require_toolchain()?;
-    let rustfmt = Command::new("rustfmt").arg("--version").stdout(Stdio::null()).status();
-    if !rustfmt.is_ok_and(|status| status.success()) {
-        return cannot_run_here("there is no rustfmt");
-    }
-    let one = "0x10";
-    let two = "0x10,0x40000000-0x400000ff";
-    let three = "0x10,0x40000000-0x400000ff,0xc0010000";
-    let six = "1,2,3,4,5,6";
-    for msrs in [one, "0x123456-0x123457", two, "0x10,0x20,0x30", three, six] {
-        for access in ["r", "w", "rw"] {
-            for scope in ["vcpu", "vm"] {
-                let arguments = ["--msr", msrs, "--access", access, "--scope", scope];
-                let krate = new_crate("formatted", &arguments)?;
-                let mut rustfmt = Command::new("rustfmt");
-                rustfmt.args(["--check", "--edition", "2024", "src/lib.rs"]);
-                Running::start(rustfmt.current_dir(krate.path(""))).finish().exited(0);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// They fit into the memory that an instance has by default.
-fn as_many_msrs_as_a_new_plugin_may_keep() -> Outcome {
-    let msrs = "0x10000-0x13fff,0x20000-0x23fff,0x30000-0x33fff,0x40000-0x43fff";
-    let krate = new_crate("many", &["--msr", msrs])?;
-    krate.wasmsr(&["plugin", "test"]).exited(0);
-    Ok(())
-}
-
 /// As CI may have them. cargo would forget the flags of the crate for them.
+#[apply(test)]
 fn flags_in_the_environment_do_not_reach_plugins() -> Outcome {
     let krate = first_try()?;
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -387,6 +331,7 @@ fn flags_in_the_environment_do_not_reach_plugins() -> Outcome {
 }
 
 /// rustup decides by the folder which toolchain is active.
+#[apply(test)]
 fn the_toolchain_is_that_of_the_crates_folder() -> Outcome {
     let krate = first_try()?;
     let elsewhere = Workdir::new();
@@ -406,6 +351,7 @@ fn the_toolchain_is_that_of_the_crates_folder() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
 fn without_cargo_the_host_is_to_blame() -> Outcome {
     let krate = first_try()?;
     let mut command = wasmsr(&["plugin", "build"]);
@@ -414,91 +360,8 @@ fn without_cargo_the_host_is_to_blame() -> Outcome {
     Ok(())
 }
 
-/// `plugin new` must refuse these arguments, and leave the folder as it was.
-fn refuses(arguments: &[&str], parts: &[&str]) {
-    let workdir = Workdir::new();
-    let mut all = vec!["plugin", "new"];
-    all.extend(arguments);
-    workdir.wasmsr(&all).refused(parts);
-    let left = fs::read_dir(workdir.path()).expect("the folder is there").count();
-    assert_eq!(left, 0, "`plugin new` left something: {arguments:?}");
-}
-
-fn names_that_are_none() -> Outcome {
-    for name in ["Upper", "1st", "a/b", "..", "end-"] {
-        refuses(&[name, "--msr", "0x10"], &[name, "lower-case letters"]);
-    }
-    refuses(&["fn", "--msr", "0x10"], &["`fn`", "choose another"]);
-    Ok(())
-}
-
-fn msrs_that_are_none() -> Outcome {
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
-    if !sdk.join("Cargo.toml").is_file() {
-        return cannot_run_here("the sources of wasmsr-sdk are not here");
-    }
-    let sdk = sdk.to_str().expect("the checkout has a plain path");
-    for (msrs, why) in [
-        ("0x20-0x10", "runs backwards"),
-        ("0x10,tsc", "`tsc` is not an MSR index"),
-        ("0x10,", "not an MSR index"),
-        ("0x100000000", "at most 32 bits"),
-        ("0x10-0x20,0x18", "overlap"),
-        ("0-0xffffffff", "at most 65536"),
-        ("0x800-0x8ff", "x2APIC"),
-        (
-            "0x1000000,0x2000000,0x3000000,0x4000000,0x5000000,0x6000000,0x7000000,0x8000000,\
-             0x9000000,0xa000000,0xb000000,0xc000000,0xd000000,0xe000000,0xf000000,0x10000000,\
-             0x11000000",
-            "16 ranges",
-        ),
-    ] {
-        refuses(&["a", "--sdk", sdk, "--msr", msrs], &[why]);
-    }
-    Ok(())
-}
-
-fn what_exists_is_not_overwritten() -> Outcome {
-    let workdir = Workdir::new();
-    workdir.put("taken", "mine");
-    workdir.wasmsr(&["plugin", "new", "taken", "--msr", "0x10"]).refused(&["taken exists already"]);
-    let kept = fs::read_to_string(workdir.path().join("taken")).expect("it is there");
-    assert_eq!(kept, "mine");
-    Ok(())
-}
-
-fn an_sdk_that_is_none() -> Outcome {
-    refuses(&["a", "--msr", "0x10", "--sdk", "/nowhere"], &["--sdk /nowhere", "plugin-sdk"]);
-    Ok(())
-}
-
-fn a_crate_inside_a_workspace() -> Outcome {
-    require_toolchain()?;
-    let workdir = Workdir::new();
-    workdir.put("Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"plugins/*\"]\n");
-    let plugins = workdir.path().join("plugins");
-    fs::create_dir(&plugins).expect("a folder can be made");
-    let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("plugin-sdk");
-    let sdk = sdk.to_str().expect("the checkout has a plain path");
-    for (folder, name) in [(plugins.as_path(), "member"), (workdir.path(), "guest")] {
-        let mut new = wasmsr(&["plugin", "new", name, "--msr", "0x10", "--sdk", sdk]);
-        Running::start(new.current_dir(folder)).finish().exited(0);
-        let mut cargo = Command::new("cargo");
-        cargo.args(["metadata", "--no-deps", "--format-version=1"]);
-        let run = Running::start(cargo.current_dir(folder.join(name))).finish().exited(0);
-        let metadata: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
-        let root = metadata.get("workspace_root").and_then(Value::as_str).expect("a root");
-        let own = folder.join(name);
-        let expected = if name == "member" { workdir.path() } else { own.as_path() };
-        assert_eq!(Path::new(root), expected.canonicalize().expect("it is there"), "{run}");
-    }
-    let profile = plugins.join("member/vm.toml");
-    let profile = fs::read_to_string(profile).expect("it is there");
-    assert!(profile.contains("path = '../../target/plugins/member.wasm'"), "{profile}");
-    Ok(())
-}
-
-fn a_folder_that_is_no_crate() -> Outcome {
+#[apply(test)]
+fn a_folder_that_is_not_a_crate() -> Outcome {
     for verb in ["build", "test", "bench"] {
         let run = Workdir::new().wasmsr(&["plugin", verb, "."]);
         run.refused(&["no Cargo.toml", "wasmsr plugin new"]);

@@ -1,0 +1,275 @@
+//! A profile: one VM as its operator describes it, TOML. The tables `[vm]` and
+//! `[boot]` are read here, `[msr]` and `[[plugin]]` by the engine.
+
+use std::path::{Path, PathBuf};
+
+use bytesize::ByteSize;
+#[cfg(test)]
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+#[cfg(test)]
+use wasmsr_book::reference::kind;
+use wasmsr_engine::{Profile, ProfileError, toml_file};
+use wasmsr_interface::MAX_VCPUS;
+use wasmsr_vmm::{Boot, BootModule, VmConfig};
+
+/// A VM's description, read and validated; what it names on disk is not yet
+/// opened.
+#[derive(Debug, Clone)]
+pub(crate) struct VmProfile {
+    /// `[vm]`
+    pub(crate) vm: VmConfig,
+    /// `[boot]`, with paths relative to the current directory.
+    pub(crate) boot: Boot,
+    /// `[msr]` and `[[plugin]]`
+    pub(crate) engine: Profile,
+}
+
+impl VmProfile {
+    /// Reads the profile in `path`.
+    pub(crate) fn read(path: &Path) -> Result<Self, ProfileError> {
+        Self::of(Profile::read(path)?)
+    }
+
+    fn of(engine: Profile) -> Result<Self, ProfileError> {
+        let path = &engine.path;
+        let file: File = toml_file::parse(&engine.text)
+            .map_err(|source| ProfileError::Toml { path: path.clone(), source })?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let read = || Ok((file.vm.validate()?, file.boot.validate(directory)?));
+        match read() {
+            Ok((vm, boot)) => Ok(VmProfile { vm, boot, engine }),
+            Err(message) => Err(ProfileError::Value { path: path.clone(), message }),
+        }
+    }
+}
+
+// The doc comments of these tables are the profile reference.
+
+/// a profile of wasmsr: one VM, what it boots and the plugins that answer its
+/// MSRs
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema), schemars(extend("required" = ["boot"])))]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// the VM's size
+    #[serde(default)]
+    vm: VmTable,
+    /// what the VM boots
+    #[serde(default)]
+    boot: BootTable,
+    /// what becomes of an access that no plugin took
+    #[serde(default, rename = "msr")]
+    #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
+    _msr: IgnoredAny,
+    /// the plugins, in the order in which they are asked
+    #[serde(default, rename = "plugin")]
+    #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
+    _plugin: IgnoredAny,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+struct VmTable {
+    /// guest memory: at least 1 MiB, a multiple of 4 KiB, no more than the host
+    /// has
+    #[serde(deserialize_with = "toml_file::size")]
+    #[cfg_attr(test, schemars(with = "kind::Size"))]
+    memory: ByteSize,
+    /// virtual CPUs, 1 to 255; KVM may allow fewer
+    vcpus: u32,
+}
+
+impl Default for VmTable {
+    fn default() -> Self {
+        VmTable { memory: ByteSize::mib(128), vcpus: 1 }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[cfg_attr(
+    test,
+    derive(JsonSchema),
+    schemars(extend("oneOf" = [
+        { "required": ["guest"] }, { "required": ["image"] }, { "required": ["kernel"] }
+    ]))
+)]
+#[serde(deny_unknown_fields)]
+struct BootTable {
+    /// a guest that is built into wasmsr; there is one, `"hello"`
+    guest: Option<String>,
+    /// a multiboot 1 image, 32-bit ELF or with the header's address fields, as
+    /// for `qemu-system-x86_64 -kernel`
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
+    image: Option<PathBuf>,
+    /// a Linux kernel: a bzImage with a 64-bit entry (boot protocol 2.12, Linux
+    /// 3.8 or later), or an ELF `vmlinux`
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
+    kernel: Option<PathBuf>,
+    /// with `kernel`: the initial RAM disk
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
+    initrd: Option<PathBuf>,
+    /// the command line; without the file's own name
+    cmdline: Option<String>,
+    /// with `image`: multiboot modules, in order: a path, or
+    /// `{ path = "FILE", cmdline = "TEXT" }`; a plain path is its own text
+    modules: Option<Vec<ModuleTable>>,
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(untagged, expecting = "expected a path or a table with `path` and `cmdline`")]
+enum ModuleTable {
+    Path(PathBuf),
+    Full(FullModuleTable),
+}
+
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct FullModuleTable {
+    path: PathBuf,
+    cmdline: String,
+}
+
+impl VmTable {
+    fn validate(self) -> Result<VmConfig, String> {
+        let memory = self.memory.as_u64();
+        if memory < 1 << 20 || !memory.is_multiple_of(4096) {
+            return Err(format!(
+                "[vm] memory = \"{}\" must be at least 1MiB and a multiple of 4KiB",
+                self.memory
+            ));
+        }
+        if !(1..=MAX_VCPUS).contains(&self.vcpus) {
+            return Err(format!("[vm] vcpus = {} must be 1 to {MAX_VCPUS}", self.vcpus));
+        }
+        Ok(VmConfig { memory, vcpus: self.vcpus })
+    }
+}
+
+impl BootTable {
+    fn validate(self, directory: &Path) -> Result<Boot, String> {
+        let only_for = |key: &str, given: bool, kind: &str| match given {
+            true => Err(format!("[boot] `{key}` goes with `{kind}` only; take it out")),
+            false => Ok(()),
+        };
+        let cmdline = self.cmdline.unwrap_or_default();
+        if cmdline.contains('\0') {
+            return Err("[boot] `cmdline` holds a NUL character; take it out".into());
+        }
+        match (self.guest, self.image, self.kernel) {
+            (Some(guest), None, None) => {
+                only_for("initrd", self.initrd.is_some(), "kernel")?;
+                only_for("modules", self.modules.is_some(), "image")?;
+                Ok(Boot::Guest { name: guest, cmdline })
+            }
+            (None, Some(image), None) => {
+                only_for("initrd", self.initrd.is_some(), "kernel")?;
+                let modules = self.modules.unwrap_or_default();
+                let modules = modules.into_iter().map(|module| module.validate(directory));
+                let modules = modules.collect::<Result<_, _>>()?;
+                Ok(Boot::Image { path: directory.join(image), cmdline, modules })
+            }
+            (None, None, Some(kernel)) => {
+                only_for("modules", self.modules.is_some(), "image")?;
+                let initrd = self.initrd.map(|initrd| directory.join(initrd));
+                Ok(Boot::Kernel { path: directory.join(kernel), initrd, cmdline })
+            }
+            (None, None, None) => {
+                Err("[boot] says nothing to boot; add `guest`, `image` or `kernel`".into())
+            }
+            _ => {
+                Err("[boot] names more than one of `guest`, `image` and `kernel`; keep one".into())
+            }
+        }
+    }
+}
+
+impl ModuleTable {
+    fn validate(self, directory: &Path) -> Result<BootModule, String> {
+        let (path, cmdline) = match self {
+            ModuleTable::Path(path) => {
+                let cmdline = path.to_string_lossy().into_owned();
+                (path, cmdline)
+            }
+            ModuleTable::Full(module) => (module.path, module.cmdline),
+        };
+        if cmdline.contains('\0') {
+            return Err("[boot] a module's `cmdline` holds a NUL character; take it out".into());
+        }
+        Ok(BootModule { path: directory.join(path), cmdline })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmsr_book::reference::Reference;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<VmProfile, String> {
+        let profile = Profile::parse(Path::new("dir/vm.toml"), text).and_then(VmProfile::of);
+        profile.map_err(|error| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", source.unwrap_or_default())
+        })
+    }
+
+    #[track_caller]
+    fn refused(text: &str, parts: &[&str]) {
+        let error = parse(text).unwrap_err();
+        for part in parts.iter().chain(&["dir/vm.toml"]) {
+            assert!(error.contains(part), "no `{part}` in: {error}");
+        }
+    }
+
+    #[test]
+    fn reads_every_key() {
+        let profile = parse(
+            "[vm]\nmemory = \"256MiB\"\nvcpus = 2\n\
+             [boot]\nimage = \"g\"\ncmdline = \"a b\"\n\
+             modules = [\"env\", { path = \"/m\", cmdline = \"m x\" }]\n\
+             [msr]\nunknown = \"ignore\"\n[[plugin]]\npath = \"p.wasm\"\n",
+        )
+        .unwrap();
+        assert_eq!(profile.vm, VmConfig { memory: 256 << 20, vcpus: 2 });
+        let Boot::Image { path, modules, .. } = &profile.boot else { panic!() };
+        assert_eq!(path, Path::new("dir/g"));
+        assert_eq!(modules[0].path, Path::new("dir/env"));
+        assert_eq!(modules[0].cmdline, "env");
+        assert_eq!(modules[1].path, Path::new("/m"));
+        assert_eq!(modules[1].cmdline, "m x");
+        assert_eq!(profile.engine.plugins[0].path, Path::new("dir/p.wasm"));
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let profile = parse("[boot]\nguest = \"hello\"\n").unwrap();
+        assert_eq!(profile.vm, VmConfig { memory: 128 << 20, vcpus: 1 });
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        let boot = "[boot]\nguest = \"hello\"\n";
+        refused("[vm]\n", &["[boot] says nothing to boot"]);
+        refused("[vm]\nmemory = \"much\"\n", &["line 2", "a size such as \"256MiB\""]);
+        refused("[boot]\n", &["nothing to boot"]);
+        refused("[boot]\nguest = \"a\"\nimage = \"b\"\n", &["more than one"]);
+        refused("[boot]\nguest = \"a\"\ninitrd = \"b\"\n", &["`initrd` goes with `kernel`"]);
+        refused(&format!("{boot}[vm]\nmemroy = \"1MiB\"\n"), &["line 4", "did you mean `memory`?"]);
+        refused(&format!("{boot}[vm]\nmemory = \"1KiB\"\n"), &["at least 1MiB"]);
+        refused(&format!("{boot}[vm]\nvcpus = 0\n"), &["vcpus = 0"]);
+        refused(&format!("{boot}[msr]\nunknown = \"drop\"\n"), &["unknown variant `drop`"]);
+    }
+
+    #[test]
+    fn the_reference_is_current() {
+        let profile = Reference::<File>::of("docs/profile.md");
+        profile.table::<VmTable>("vm");
+        profile.table::<BootTable>("boot");
+        profile.schema_with("docs/schemas/profile.json", "docs/schemas/engine-profile.json");
+    }
+}
