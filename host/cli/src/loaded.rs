@@ -38,7 +38,7 @@ impl Loaded {
         let loaded = Self::load(path, options)?;
         let in_profile = || format!("profile {}", path.display());
         let VmProfile { boot, vm, .. } = &loaded.profile;
-        loaded.engine.rehearse(vm.vcpus).with_context(in_profile)?;
+        loaded.engine.dry_run(vm.vcpus).with_context(in_profile)?;
         wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
         Ok(loaded)
     }
