@@ -100,12 +100,12 @@ fn every_access_is_a_line() -> Outcome {
     assert_eq!(
         of("0x1000"),
         [
-            "0 read 0x1 handled counter null",
-            "0 write 0x10 handled counter null",
-            "0 read 0x11 handled counter null",
+            "0 read 0x1 value counter null",
+            "0 write 0x10 ok counter null",
+            "0 read 0x11 value counter null",
             "0 write 0xf fault counter null",
             "0 write 0xbad fault counter true",
-            "1 read 0x1 handled counter null",
+            "1 read 0x1 value counter null",
         ]
     );
     assert_eq!(of("0x77777"), ["1 read null fault null null"]);
@@ -125,7 +125,7 @@ fn a_replay_needs_no_kvm_and_differs_in_nothing() -> Outcome {
     let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
     assert!(at(&report, "/accesses").as_u64() > Some(8), "{run}");
-    for none in ["/different", "/different_timers", "/unprompted", "/dropped", "/cut"] {
+    for none in ["/different", "/different_timers", "/unmatched", "/dropped", "/cut"] {
         assert_eq!(at(&report, none), 0, "{none}: {run}");
     }
     Ok(())
@@ -144,7 +144,7 @@ fn other_plugins_differ_and_are_listed() -> Outcome {
     };
     row(&["0", "0x1000", "-", "read", "0x1", "0x2"]);
     row(&["0", "0x1000", "-", "read", "0x11", "0x12"]);
-    row(&["0", "0x1000", "-", "write", "0xf", "#GP", "done"]);
+    row(&["0", "0x1000", "-", "write", "0xf", "fault", "ok"]);
     row(&["1", "0x1000", "-", "read", "0x1", "0x2"]);
     let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml", "--limit", "1"]);
     assert!(run.stdout.contains("and 3 more"), "{run}");
@@ -184,7 +184,7 @@ fn an_older_recording_makes_room_and_nothing_else_does() -> Outcome {
     workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
     for precious in ["vm.toml", "counter.wasm"] {
         let before = fs::read(workdir.path().join(precious)).expect("it is there");
-        again(precious).refused(&[precious, "exists and is no recording; name another"]);
+        again(precious).refused(&[precious, "exists and is not a recording; name another"]);
         assert_eq!(fs::read(workdir.path().join(precious)).expect("it is there"), before);
     }
     Ok(())
@@ -241,7 +241,7 @@ fn a_whole_linux_is_recorded_and_replayed() -> Outcome {
     let report: Value = serde_json::from_str(&replayed.stdout).expect("it is JSON");
     assert!(at(&report, "/accesses").as_u64() > Some(10), "{replayed}");
     assert_eq!(
-        (at(&report, "/different"), at(&report, "/unprompted")),
+        (at(&report, "/different"), at(&report, "/unmatched")),
         (&0.into(), &0.into()),
         "{replayed}"
     );
@@ -266,8 +266,8 @@ fn a_recording_becomes_a_test() -> Outcome {
     for part in [
         "- vCPU 0, 0x1000: read -> 0x1\n",
         "+ vCPU 0, 0x1000: read -> 0x2\n",
-        "- vCPU 0, 0x1000: write 0xf -> #GP\n",
-        "+ vCPU 0, 0x1000: write 0xf -> done\n",
+        "- vCPU 0, 0x1000: write 0xf -> fault\n",
+        "+ vCPU 0, 0x1000: write 0xf -> ok\n",
         "0 passed, 1 failed",
     ] {
         assert!(run.stdout.contains(part), "no `{part}`: {run}");

@@ -10,40 +10,33 @@
 //! [`MsrAccess`](msr::MsrAccess), [`Outcome`](msr::Outcome). Neither a guest nor
 //! a plugin can make this crate panic, block, or grow without bound.
 
-mod claims;
-mod contrast;
-mod cpuid;
 mod dispatch;
 mod engine;
-mod error;
 mod intercepts;
-mod latency;
+pub mod limits;
+pub mod manifest;
 mod metrics;
 pub mod msr;
 pub mod plugin;
 pub mod profile;
 mod rate_limit;
 pub mod record;
-mod report;
-mod seat;
+pub mod replay;
+mod save;
+pub mod script;
 mod shadow;
+mod slots;
 mod start;
 mod state;
 pub mod toml_file;
-pub mod trace;
-mod turns;
-mod unanswered;
-mod watch;
-mod withheld;
 
-pub use cpuid::CpuidConflict;
-pub use dispatch::{InstanceInfo, VcpuDispatch};
-pub use engine::{Engine, LoadOptions, MapEntry, PluginInfo, Started, YieldedPlugin};
-pub use error::{LoadError, RestoreError, SaveError, StartError};
-pub use latency::Latency;
-pub use metrics::{Metrics, MsrCounts};
+pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
+pub use engine::{Engine, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin};
+pub use manifest::CpuidConflict;
+pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
-pub use report::{Report, Reports};
+pub use save::{RestoreError, SaveError};
 pub use shadow::{ShadowCounts, ShadowTallies};
+pub use start::{StartError, Started};
 pub use state::{SavedState, StateError};
 pub use toml_file::{Place, TomlError};

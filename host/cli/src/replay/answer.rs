@@ -1,12 +1,12 @@
-//! What came of a line then and now, for people.
+//! The result of a line, recorded and replayed, for people.
 
 use std::fmt;
 
-use wasmsr_engine::record::{Access, Bytes, HostCall, Line, Op};
+use wasmsr_engine::record::{AccessLine, Bytes, HostCall, Line, Op};
 use wasmsr_interface::OutcomeKind;
 
-/// Whether a line came out otherwise: the answer to an access, or what plugins
-/// changed: guest memory, KVM's MSRs, intercepts, timers.
+/// Whether a line differs: in the answer to an access, or in what plugins changed
+/// (guest memory, KVM's MSRs, intercepts, timers).
 pub(crate) fn differ(was: &Line, came: &Line) -> bool {
     match (was, came) {
         (Line::Access(was), Line::Access(came)) => !came.answered_as(was),
@@ -16,16 +16,16 @@ pub(crate) fn differ(was: &Line, came: &Line) -> bool {
     }
 }
 
-/// What happened.
+/// What happened: an access, a timer, a start.
 pub(crate) struct Deed<'a>(pub(crate) &'a Line);
 
 impl fmt::Display for Deed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Line::Access(Access { op: Op::Write, value: Some(value), .. }) => {
+            Line::Access(AccessLine { op: Op::Write, value: Some(value), .. }) => {
                 write!(f, "write {:#x}", value.0)
             }
-            Line::Access(Access { op: Op::Write, .. }) => f.write_str("write"),
+            Line::Access(AccessLine { op: Op::Write, .. }) => f.write_str("write"),
             Line::Access(_) => f.write_str("read"),
             Line::Wake(_) => f.write_str("timers"),
             Line::Start(_) => f.write_str("start"),
@@ -34,7 +34,7 @@ impl fmt::Display for Deed<'_> {
     }
 }
 
-/// What came of a line, beside another.
+/// The result of a line; the second line is the one it is compared with.
 pub(crate) struct Answer<'a>(pub(crate) &'a Line, pub(crate) &'a Line);
 
 impl fmt::Display for Answer<'_> {
@@ -48,7 +48,7 @@ impl fmt::Display for Answer<'_> {
     }
 }
 
-struct AccessAnswer<'a>(&'a Access, &'a Access);
+struct AccessAnswer<'a>(&'a AccessLine, &'a AccessLine);
 
 impl fmt::Display for AccessAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
