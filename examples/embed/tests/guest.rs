@@ -112,7 +112,7 @@ fn stop() -> Result<Completion, Failed> {
     let output = run(&profile);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("vCPU 0") && said.contains("nobody answers"), "{said}");
+    assert!(said.contains("vCPU 0") && said.contains("is unhandled"), "{said}");
     Ok(Completion::Completed)
 }
 

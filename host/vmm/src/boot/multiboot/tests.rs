@@ -139,8 +139,8 @@ fn each_wrong_image_is_refused_for_its_own_reason() {
         assert!(message.starts_with("dir/g.elf "), "{message}");
         assert!(message.contains(expected), "{message}");
     }
-    check(b"#!/bin/sh\n", "no multiboot 1 image: no header in its first 8192 bytes");
-    check(&set(elf(), 124, 1), "no multiboot 1 image");
+    check(b"#!/bin/sh\n", "is not a multiboot 1 image: no header in its first 8192 bytes");
+    check(&set(elf(), 124, 1), "is not a multiboot 1 image");
     let video = set(set(elf(), 120, 4), 124, 0_u32.wrapping_sub(0x1bad_b006));
     check(&video, "header flags 0x4 ");
     check(&elf()[116..], "is not an ELF file");
