@@ -9,7 +9,7 @@ use anyhow::Context;
 use wasmsr_engine::plugin::CodeCache;
 use wasmsr_engine::{Engine, LoadOptions};
 use wasmsr_interface::KernelVersion;
-use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_kvm::filter::KvmFilter;
 
 use crate::args;
 use crate::profile::VmProfile;

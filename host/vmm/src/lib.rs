@@ -7,7 +7,8 @@
 //! all that is the same in every VMM on KVM.
 //!
 //! ```no_run
-//! # use wasmsr_vmm::{Boot, Vm, VmConfig, VmSpec, control, filter::KvmFilter};
+//! # use wasmsr_kvm::filter::KvmFilter;
+//! # use wasmsr_vmm::{Boot, Vm, VmConfig, VmSpec, control};
 //! # fn handlers() -> Vec<Box<dyn wasmsr_interface::MsrHandler>> { Vec::new() }
 //! # fn main() -> Result<(), wasmsr_vmm::BuildError> {
 //! let (control, events) = control();
@@ -51,4 +52,3 @@ pub use kvm::{KvmCap, KvmError, open as open_kvm};
 pub use memory::MemoryError;
 pub use survey::{Finding, Fitness, survey};
 pub use vm::{BuildError, Vm, VmSpec};
-pub use wasmsr_kvm::filter;

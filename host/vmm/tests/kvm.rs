@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Trial};
 use tempfile::NamedTempFile;
 use wasmsr_interface::{MsrAccess, MsrHandler, MsrOp, Outcome};
-use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_vmm::{Boot, BuildError, RunEnd, Vm, VmConfig, VmSpec, control, open_kvm};
 
 fn main() -> std::process::ExitCode {

@@ -11,10 +11,10 @@ use wasmsr_engine::manifest::Manifest;
 use wasmsr_engine::plugin::{self, Inspection};
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_interface::{ExitClaim, ExitList};
+use wasmsr_kvm::filter::{KvmFilter, PackError};
 use wasmsr_toolchain::{
     BuildError, CratesError, Output, PluginCrates, WasmToolchain, build, publish,
 };
-use wasmsr_vmm::filter::{KvmFilter, PackError};
 
 use crate::exit::Failure;
 
