@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use anyhow::Result;
-use wasmsr_engine::msr::{Claim, MsrMap, SeatId};
+use wasmsr_engine::msr::{Claim, MsrMap, SlotId};
 use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 use crate::figure::{Bench, Measured};
@@ -65,11 +65,11 @@ fn scene(count: u32) -> (MsrMap, Vec<MsrIndex>) {
     for place in 0..count {
         let first = place * stride + random.u32(0..=stride - LONGEST);
         let last = first + random.u32(0..LONGEST);
-        let seat = SeatId(random.u16(0..100));
+        let slot = SlotId(random.u16(0..100));
         claims.extend(MsrRange::new(MsrIndex(first), MsrIndex(last)).map(|range| Claim {
             range,
             directions: Directions::ReadWrite,
-            seat,
+            slot,
         }));
     }
     let probes = (0..PROBES).filter_map(|_| {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
-use wasmsr_engine::plugin::Manifest;
+use wasmsr_engine::manifest::Manifest;
 
 use crate::built;
 use crate::page::{Block, Step, is_as_expected};

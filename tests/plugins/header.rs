@@ -10,11 +10,11 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::{Completion, Trial};
 use tempfile::TempDir;
-use wasmsr_engine::LoadOptions;
 use wasmsr_engine::plugin::{
-    EXPORTS, HOST_CALLS, Inspection, Number, OTHER_NUMBERS, OUTCOMES, REASONS, inspect, limits,
+    EXPORTS, IMPORTS, Inspection, Number, OTHER_NUMBERS, OUTCOMES, REASONS, inspect,
 };
-use wasmsr_engine::trace::Trace;
+use wasmsr_engine::script::Trace;
+use wasmsr_engine::{LoadOptions, limits};
 
 use crate::built;
 use crate::traces;
@@ -58,8 +58,8 @@ fn every_host_call(folder: &Path) {
     let declared = header.split("WASMSR_IMPORT(").skip(1).filter_map(|rest| rest.split_once(')'));
     let declared: BTreeSet<&str> =
         declared.map(|(name, _)| name).filter(|name| *name != "name").collect();
-    let table: BTreeSet<&str> = HOST_CALLS.iter().map(|call| call.name).collect();
-    assert_eq!(declared, table, "the header and HOST_CALLS");
+    let table: BTreeSet<&str> = IMPORTS.iter().map(|call| call.name).collect();
+    assert_eq!(declared, table, "the header and IMPORTS");
 
     let mut source = String::from(
         "#include \"wasmsr.h\"\n\
@@ -67,7 +67,7 @@ fn every_host_call(folder: &Path) {
          typedef void (*call)(void);\n\
          static const call calls[] = {\n",
     );
-    for call in HOST_CALLS {
+    for call in IMPORTS {
         let _ = writeln!(source, "    (call)wasmsr_{},", call.name);
     }
     // Reached in a way that no optimiser sees through.
@@ -78,7 +78,7 @@ fn every_host_call(folder: &Path) {
     fs::write(&file, source).expect("a temporary file can be written");
 
     let imports: BTreeMap<_, _> = compile(folder, &file).imports.into_iter().collect();
-    let table = HOST_CALLS.iter().map(|call| (format!("wasmsr.{}", call.name), call.ty()));
+    let table = IMPORTS.iter().map(|call| (format!("wasmsr.{}", call.name), call.ty()));
     assert_eq!(imports, table.collect());
 }
 
@@ -115,7 +115,7 @@ fn every_number(folder: &Path) {
 /// At each call, its fuel and its limit.
 fn costs_and_limits() {
     let header = header();
-    for call in HOST_CALLS {
+    for call in IMPORTS {
         let import = format!("WASMSR_IMPORT({})", call.name);
         let (before, _) = header.split_once(&import).expect("the header declares it");
         let comment = before.rsplit("/*").next().unwrap_or_default();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, de};
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::Rig;
+use wasmsr_engine::script::Rig;
 
 /// `registers.toml` beside a plugin.
 #[derive(Deserialize)]

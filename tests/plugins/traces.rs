@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::{self, Difference, Trace};
+use wasmsr_engine::script::{self, Difference, Trace};
 
 /// Runs a trace with the plugins in a folder and compares the answers.
 pub(crate) fn check(path: &Path, built: &Path) {
@@ -14,10 +14,10 @@ pub(crate) fn check(path: &Path, built: &Path) {
         .and_then(|trace| trace.replay(&LoadOptions::default()))
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     if env::var_os("BLESS").is_some() {
-        fs::write(path, trace::blessed(&text, &answered)).expect("a trace can be written");
+        fs::write(path, script::blessed(&text, &answered)).expect("a trace can be written");
         return;
     }
-    let wrong: Vec<String> = trace::differences(&text, &answered)
+    let wrong: Vec<String> = script::differences(&text, &answered)
         .into_iter()
         .map(|Difference { line, expected, came }| {
             format!("line {line}: {expected}\n  came: {came}")

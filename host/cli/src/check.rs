@@ -2,8 +2,8 @@
 
 use bytesize::ByteSize;
 use serde::Serialize;
+use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 use wasmsr_vmm::Boot;
-use wasmsr_vmm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
 use crate::args;
 use crate::exit::{Code, Failure};

@@ -9,7 +9,7 @@ use anyhow::Context;
 use wasmsr_engine::plugin::CodeCache;
 use wasmsr_engine::{Engine, LoadOptions};
 use wasmsr_interface::KernelVersion;
-use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_kvm::filter::KvmFilter;
 
 use crate::args;
 use crate::profile::VmProfile;
@@ -38,7 +38,7 @@ impl Loaded {
         let loaded = Self::load(path, options)?;
         let in_profile = || format!("profile {}", path.display());
         let VmProfile { boot, vm, .. } = &loaded.profile;
-        loaded.engine.rehearse(vm.vcpus).with_context(in_profile)?;
+        loaded.engine.dry_run(vm.vcpus).with_context(in_profile)?;
         wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
         Ok(loaded)
     }

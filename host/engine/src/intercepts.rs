@@ -9,7 +9,8 @@ use wasmsr_interface::{
     Direction, Directions, ExitClaim, ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, MsrRange,
 };
 
-use crate::plugin::{Intercept, Manifest, limits};
+use crate::limits;
+use crate::manifest::{Intercept, Manifest};
 use crate::state::SavedIntercepts;
 
 /// The intercepts of one running VM. Changes are rare; the path of an access
@@ -33,7 +34,7 @@ struct Switched {
 
 /// Why an intercept stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum SwitchError {
     /// Not within the plugin's own claims.
     NotClaimed,
     /// The VMM's filter cannot hold the result.
@@ -75,9 +76,9 @@ impl Intercepts {
         directions: Directions,
         on: bool,
         host: &dyn Host,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), SwitchError> {
         if !claims_all(manifest, range, directions) {
-            return Err(Refusal::NotClaimed);
+            return Err(SwitchError::NotClaimed);
         }
         let mut plugins = self.lock();
         let before = plugins.get(plugin).cloned().unwrap_or_default();
@@ -85,7 +86,7 @@ impl Intercepts {
         after.turn(range, directions, on);
         let pieces = after.reads.iter().count() + after.writes.iter().count();
         if pieces > limits::PIECES {
-            return Err(Refusal::DoesNotFit);
+            return Err(SwitchError::DoesNotFit);
         }
         plugins.insert(plugin.clone(), after);
         // Under the lock: two changes reach the VMM in the order in which they
@@ -93,7 +94,7 @@ impl Intercepts {
         let cause = ExitsCause::Intercept { plugin: plugin.clone(), range, directions, on };
         host.set_exits(&exit_list(&plugins), &cause).map_err(|_| {
             plugins.insert(plugin.clone(), before);
-            Refusal::DoesNotFit
+            SwitchError::DoesNotFit
         })
     }
 

@@ -1,49 +1,43 @@
 //! Answers a virtual machine's MSR accesses with WebAssembly plugins.
 //!
-//! The engine knows no hypervisor. A VMM reads a [`Profile`], lets
-//! [`Engine::load`] compile and check its plugins, makes its MSR filter from
-//! [`Engine::exits`] and its CPUID from [`Engine::cpuid`], gives
-//! [`Engine::start`] a [`Host`], and then calls [`MsrHandler::answer`] for
-//! every MSR exit of a vCPU, on the thread that runs it.
+//! The engine knows no hypervisor. A VMM reads a [`Profile`], and [`Engine::load`]
+//! compiles and checks its plugins. The VMM makes its MSR filter from [`Engine::exits`]
+//! and its CPUID from [`Engine::cpuid`], gives [`Engine::start`] a
+//! [`Host`](wasmsr_interface::Host), and then calls
+//! [`MsrHandler::answer`](wasmsr_interface::MsrHandler::answer) for every MSR exit of a
+//! vCPU, on the thread that runs it.
 //!
 //! Data flows one way: profile, compiled plugins, MSR map, filter, exit,
-//! [`MsrAccess`](msr::MsrAccess), [`Outcome`](msr::Outcome). Neither a guest nor
-//! a plugin can make this crate panic, block, or grow without bound.
+//! [`MsrAccess`](wasmsr_interface::MsrAccess), [`Outcome`](wasmsr_interface::Outcome).
+//! Neither a guest nor a plugin can make this crate panic or block for long.
 
-mod claims;
-mod contrast;
-mod cpuid;
 mod dispatch;
 mod engine;
-mod error;
 mod intercepts;
-mod latency;
+pub mod limits;
+pub mod manifest;
 mod metrics;
 pub mod msr;
 pub mod plugin;
 pub mod profile;
 mod rate_limit;
 pub mod record;
-mod report;
-mod seat;
+pub mod replay;
+mod save;
+pub mod script;
 mod shadow;
+mod slots;
 mod start;
 mod state;
 pub mod toml_file;
-pub mod trace;
-mod turns;
-mod unanswered;
-mod watch;
-mod withheld;
 
-pub use cpuid::CpuidConflict;
-pub use dispatch::{InstanceInfo, VcpuDispatch};
-pub use engine::{Engine, LoadOptions, MapEntry, PluginInfo, Started, YieldedPlugin};
-pub use error::{LoadError, RestoreError, SaveError, StartError};
-pub use latency::Latency;
-pub use metrics::{Metrics, MsrCounts};
+pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
+pub use engine::{Engine, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin};
+pub use manifest::CpuidConflict;
+pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
-pub use report::{Report, Reports};
+pub use save::{RestoreError, SaveError};
 pub use shadow::{ShadowCounts, ShadowTallies};
+pub use start::{StartError, Started};
 pub use state::{SavedState, StateError};
 pub use toml_file::{Place, TomlError};

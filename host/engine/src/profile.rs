@@ -16,8 +16,8 @@ use serde::de::IgnoredAny;
 use wasmsr_book::reference::kind;
 use wasmsr_interface::KernelVersion;
 
+use crate::manifest::Grant;
 use crate::msr::Policy;
-use crate::plugin::Grant;
 use crate::toml_file::{self, TomlError};
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
@@ -339,8 +339,8 @@ mod tests {
     use wasmsr_book::reference::Reference;
 
     use super::*;
+    use crate::manifest::CAPABILITIES;
     use crate::msr::{PolicyAction, PolicyOverride};
-    use crate::plugin::CAPABILITIES;
 
     fn parse(text: &str) -> Result<Profile, String> {
         Profile::parse(Path::new("dir/vm.toml"), text).map_err(|error| {

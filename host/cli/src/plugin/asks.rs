@@ -1,7 +1,7 @@
 //! What a plugin asks for in its manifest.
 
 use serde::Serialize;
-use wasmsr_engine::plugin::{Manifest, RegisterSpec, UnhandledReason};
+use wasmsr_engine::manifest::{Manifest, RegisterSpec, UnhandledReason};
 
 use crate::terminal::plain::plain;
 use crate::terminal::tables::{range_name, table};

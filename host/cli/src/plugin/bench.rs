@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow, ensure};
 use bytesize::ByteSize;
 use serde::Serialize;
-use wasmsr_engine::plugin::{Capability, Grant};
+use wasmsr_engine::manifest::{Capability, Grant};
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_engine::{Engine, LoadOptions, MapEntry, Profile};
 use wasmsr_interface::{Direction, MsrIndex, MsrRange, NoGuest, Reason};

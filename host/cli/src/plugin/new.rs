@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use toml::Table;
-use wasmsr_engine::plugin::{Manifest, ManifestError};
+use wasmsr_engine::manifest::{Manifest, ManifestError};
 
 use super::subject::filter_of;
 use super::template::Template;

@@ -5,9 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use wasmsr_engine::plugin::Manifest;
+use wasmsr_engine::manifest::Manifest;
 use wasmsr_engine::profile::PluginConfig;
-use wasmsr_engine::record::{Access, Boot, ENGINE, End, Line, Op, PluginCall};
+use wasmsr_engine::record::{AccessLine, BootLine, ENGINE, EndLine, Line, Op, PluginCall};
 use wasmsr_engine::{LoadOptions, Profile};
 use wasmsr_interface::Direction;
 
@@ -39,7 +39,7 @@ pub(super) struct Rerun {
 pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun, Failure> {
     let mut rerun = Rerun { differences: Vec::new(), more: 0, unmatched: 0 };
     let mut blessed = bless.then(|| NewRecording::begin(path)).transpose()?;
-    let engine_of = |boot: &Boot| {
+    let engine_of = |boot: &BootLine| {
         let mut profile = Profile::parse(&boot.profile, &boot.text)?;
         for plugin in &mut profile.plugins {
             plugin.path = subject.beside().join(plugin.path.file_name().unwrap_or_default());
@@ -77,8 +77,9 @@ fn plainly(Failure { code, error }: Failure) -> Failure {
 fn passed_on(step: &Step<'_>, tested: &[String]) -> Option<Line> {
     let (Line::Access(was), Line::Access(came)) = (step.was, step.came) else { return None };
     let other = was.plugin.as_ref().is_some_and(|plugin| !tested.contains(plugin));
-    (other && came.plugin.is_none())
-        .then(|| Line::Access(Access { calls: came.calls.clone(), cut: came.cut, ..was.clone() }))
+    (other && came.plugin.is_none()).then(|| {
+        Line::Access(AccessLine { calls: came.calls.clone(), cut: came.cut, ..was.clone() })
+    })
 }
 
 impl Rerun {
@@ -237,12 +238,12 @@ impl Only {
                 Line::Wake(wake)
             }
             Line::Dropped(dropped) => Line::Dropped(dropped),
-            Line::End(end) => Line::End(End { lines: self.lines, ..end }),
+            Line::End(end) => Line::End(EndLine { lines: self.lines, ..end }),
         }))
     }
 
     /// The boot with this plugin alone in its profile.
-    fn boot(&mut self, mut boot: Boot) -> anyhow::Result<Boot> {
+    fn boot(&mut self, mut boot: BootLine) -> anyhow::Result<BootLine> {
         let Some(own) = boot.plugins.iter().find(|plugin| plugin.name == self.name) else {
             let names: Vec<String> =
                 boot.plugins.iter().map(|plugin| plain(&plugin.name)).collect();
@@ -279,7 +280,7 @@ impl Only {
 
     /// Whether the plugin may have been given an access: it answered, or it may have
     /// passed on what the policy or a later plugin decided.
-    fn was_asked(&self, access: &Access) -> bool {
+    fn was_asked(&self, access: &AccessLine) -> bool {
         let direction = match access.op {
             Op::Read => Direction::Read,
             Op::Write => Direction::Write,

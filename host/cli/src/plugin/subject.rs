@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use wasmsr_engine::Profile;
-use wasmsr_engine::plugin::{self, Inspection, Manifest};
+use wasmsr_engine::manifest::Manifest;
+use wasmsr_engine::plugin::{self, Inspection};
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_interface::{ExitClaim, ExitList};
+use wasmsr_kvm::filter::{KvmFilter, PackError};
 use wasmsr_toolchain::{
     BuildError, CratesError, Output, PluginCrates, WasmToolchain, build, publish,
 };
-use wasmsr_vmm::filter::{KvmFilter, PackError};
 
 use crate::exit::Failure;
 

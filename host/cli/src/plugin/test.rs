@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::{self, Difference, Trace};
+use wasmsr_engine::script::{self, Difference, Trace};
 
 use super::recording_test::{self, Kept, MOST_DIFFERENCES, Rerun};
 use super::subject::Subject;
@@ -152,13 +152,13 @@ fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
         Ok(texts) => texts,
         Err(error) => return Verdict::Broken { why: format!("{error:#}") },
     };
-    let all = trace::differences(&text, &answered);
+    let all = script::differences(&text, &answered);
     let more = all.len().saturating_sub(MOST_DIFFERENCES) as u64;
     let differences: Vec<Line> = all.into_iter().take(MOST_DIFFERENCES).map(Line::from).collect();
     match (differences.is_empty(), answers) {
         (true, _) => Verdict::Passed,
         (false, Answers::Compare) => Verdict::Failed { differences, more },
-        (false, Answers::Bless) => match replace(path, &trace::blessed(&text, &answered)) {
+        (false, Answers::Bless) => match replace(path, &script::blessed(&text, &answered)) {
             Ok(()) => Verdict::Blessed { differences, more },
             Err(error) => Verdict::Broken { why: format!("cannot write it: {error}") },
         },

@@ -1,6 +1,6 @@
 //! Which accesses of a recording are chosen.
 
-use wasmsr_engine::record::{Access, Line, Op, PluginCall};
+use wasmsr_engine::record::{AccessLine, Line, Op, PluginCall};
 use wasmsr_interface::OutcomeKind;
 
 use crate::args::{AccessFilter, FilterOp, FilterOutcome};
@@ -60,14 +60,14 @@ impl AccessFilter {
     }
 
     /// Whether an access is chosen for what the guest did.
-    pub(crate) fn takes_deed(&self, access: &Access) -> bool {
+    pub(crate) fn takes_deed(&self, access: &AccessLine) -> bool {
         self.takes_vcpu(access.vcpu)
             && (self.msr.is_empty() || self.msr.iter().any(|range| range.contains(access.msr)))
             && self.op.is_none_or(|wanted| wanted.takes(access.op))
     }
 
     /// Whether an access is chosen for its outcome and the plugin that decided it.
-    pub(crate) fn takes_answer(&self, access: &Access) -> bool {
+    pub(crate) fn takes_answer(&self, access: &AccessLine) -> bool {
         let plugin = access.plugin.as_deref().unwrap_or(POLICY);
         (self.outcome.is_empty() || self.outcome.iter().any(|wanted| wanted.takes(access)))
             && (self.plugin.is_empty() || self.plugin.iter().any(|wanted| wanted == plugin))
@@ -92,7 +92,7 @@ impl FilterOp {
 }
 
 impl FilterOutcome {
-    fn takes(self, access: &Access) -> bool {
+    fn takes(self, access: &AccessLine) -> bool {
         match self.kind() {
             Some(kind) => access.outcome == kind,
             None => access.failed,

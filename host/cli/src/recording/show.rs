@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use wasmsr_engine::record::{Access, Boot, Dropped, End, Line, Op, PluginCall};
+use wasmsr_engine::record::{AccessLine, BootLine, DroppedLine, EndLine, Line, Op, PluginCall};
 
 use super::call;
 use super::units::{counted, date, duration, moment};
@@ -92,12 +92,12 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
             writeln!(out, "{t} {:>4}  timers of plugins, {ns}", wake.vcpu)?;
             &wake.calls
         }
-        Line::Dropped(Dropped { t, lines }) => {
+        Line::Dropped(DroppedLine { t, lines }) => {
             let missing = if *lines == 1 { "1 line is" } else { &format!("{lines} lines are") };
             writeln!(out, "{}  {missing} missing here: the recorder had no room", moment(*t),)?;
             &[]
         }
-        Line::End(End { t, lines, dropped }) => {
+        Line::End(EndLine { t, lines, dropped }) => {
             let lines = counted(*lines, "line", "lines");
             writeln!(out, "{}  the boot is over: {lines} recorded, {dropped} dropped", moment(*t),)?;
             &[]
@@ -105,7 +105,7 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
     })
 }
 
-fn write_boot(out: &mut dyn Write, boot: &Boot) -> io::Result<()> {
+fn write_boot(out: &mut dyn Write, boot: &BootLine) -> io::Result<()> {
     writeln!(
         out,
         "{}  boot {}, {}: {} vCPU{}, {}, wasmsr {}",
@@ -129,7 +129,7 @@ fn write_boot(out: &mut dyn Write, boot: &Boot) -> io::Result<()> {
     )
 }
 
-fn write_access(out: &mut dyn Write, access: &Access) -> io::Result<()> {
+fn write_access(out: &mut dyn Write, access: &AccessLine) -> io::Result<()> {
     let op = match access.op {
         Op::Read => "read",
         Op::Write => "write",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use hdrhistogram::Histogram;
-use wasmsr_engine::record::{Access, Line, Op, PluginCall};
+use wasmsr_engine::record::{AccessLine, Line, Op, PluginCall};
 use wasmsr_interface::{MsrIndex, OutcomeKind};
 
 use super::call;
@@ -187,7 +187,7 @@ impl Tally {
         })
     }
 
-    fn add_access(&mut self, access: &Access) {
+    fn add_access(&mut self, access: &AccessLine) {
         let plugin = self.plugins.id(access.plugin.as_deref());
         self.total.add(access);
         self.by_plugin.entry(plugin).or_default().add(access);
@@ -200,7 +200,7 @@ impl Tally {
         }
     }
 
-    fn new_row(&mut self, access: &Access, plugin: PluginId) -> usize {
+    fn new_row(&mut self, access: &AccessLine, plugin: PluginId) -> usize {
         if let Some(others) = self.others {
             return others;
         }
@@ -245,7 +245,7 @@ impl Default for Counts {
 
 impl Counts {
     /// Counts an access.
-    pub(crate) fn add(&mut self, access: &Access) {
+    pub(crate) fn add(&mut self, access: &AccessLine) {
         match access.op {
             Op::Read => self.reads += 1,
             Op::Write => self.writes += 1,
@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     fn access(msr: u32, plugin: &str, ns: u64) -> Line {
-        Line::Access(Access {
+        Line::Access(AccessLine {
             t: 5,
             vcpu: 0,
             msr: MsrIndex(msr),

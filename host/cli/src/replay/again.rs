@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use wasmsr_engine::record::{Boot, Line, Replay};
+use wasmsr_engine::record::{BootLine, Line};
+use wasmsr_engine::replay::Replay;
 use wasmsr_engine::{Engine, LoadOptions, Profile};
 
 use crate::exit::Failure;
@@ -14,7 +15,7 @@ use crate::recording::reader::{Read, RecordingReader};
 /// plugins yield. Shadows are left out: they do not answer.
 pub(crate) fn load(
     mut profile: Profile,
-    boot: &Boot,
+    boot: &BootLine,
     options: &LoadOptions,
 ) -> anyhow::Result<Engine> {
     let kernel = boot.kernel.as_deref().and_then(|kernel| kernel.parse().ok());
@@ -36,7 +37,7 @@ pub(crate) struct Step<'a> {
 /// recorded reply.
 pub(crate) fn run(
     path: &Path,
-    mut engine_of: impl FnMut(&Boot) -> anyhow::Result<Engine>,
+    mut engine_of: impl FnMut(&BootLine) -> anyhow::Result<Engine>,
     seen: &mut dyn FnMut(Step<'_>) -> Result<(), Failure>,
 ) -> Result<u64, Failure> {
     let mut replay: Option<Replay> = None;
@@ -47,7 +48,7 @@ pub(crate) fn run(
         let Read { number, line: was, .. } = read?;
         let at = || format!("recording {name}, line {number}");
         if let Line::Boot(boot) = &was {
-            unmatched += replay.map_or(0, |replay| replay.unprompted());
+            unmatched += replay.map_or(0, |replay| replay.unmatched());
             let engine = engine_of(boot).with_context(at).map_err(Failure::input)?;
             replay = Some(Replay::new(Arc::new(engine)));
         }
@@ -58,5 +59,5 @@ pub(crate) fn run(
         let came = replay.step(&was).with_context(at).map_err(Failure::input)?;
         seen(Step { number, was: &was, came: &came })?;
     }
-    Ok(unmatched + replay.map_or(0, |replay| replay.unprompted()))
+    Ok(unmatched + replay.map_or(0, |replay| replay.unmatched()))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use wasmsr_engine::record::{Access, Bytes, HostCall, Line, Op};
+use wasmsr_engine::record::{AccessLine, Bytes, HostCall, Line, Op};
 use wasmsr_interface::OutcomeKind;
 
 /// Whether a line differs: in the answer to an access, or in what plugins changed
@@ -22,10 +22,10 @@ pub(crate) struct Deed<'a>(pub(crate) &'a Line);
 impl fmt::Display for Deed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Line::Access(Access { op: Op::Write, value: Some(value), .. }) => {
+            Line::Access(AccessLine { op: Op::Write, value: Some(value), .. }) => {
                 write!(f, "write {:#x}", value.0)
             }
-            Line::Access(Access { op: Op::Write, .. }) => f.write_str("write"),
+            Line::Access(AccessLine { op: Op::Write, .. }) => f.write_str("write"),
             Line::Access(_) => f.write_str("read"),
             Line::Wake(_) => f.write_str("timers"),
             Line::Start(_) => f.write_str("start"),
@@ -48,7 +48,7 @@ impl fmt::Display for Answer<'_> {
     }
 }
 
-struct AccessAnswer<'a>(&'a Access, &'a Access);
+struct AccessAnswer<'a>(&'a AccessLine, &'a AccessLine);
 
 impl fmt::Display for AccessAnswer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ mod answer;
 use anyhow::{anyhow, bail};
 use serde::Serialize;
 use wasmsr_engine::plugin::ModuleError;
-use wasmsr_engine::record::{Boot, Line};
+use wasmsr_engine::record::{BootLine, Line};
 use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
 use wasmsr_interface::MsrIndex;
 
@@ -43,7 +43,11 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
 }
 
 /// The plugins of the profile that the user named, or those of the boot.
-fn engine_of(boot: &Boot, args: &args::Replay, options: &LoadOptions) -> anyhow::Result<Engine> {
+fn engine_of(
+    boot: &BootLine,
+    args: &args::Replay,
+    options: &LoadOptions,
+) -> anyhow::Result<Engine> {
     match &args.profile {
         Some(path) => load(Profile::read(path)?, boot, options),
         None => load(recorded(boot)?, boot, options).map_err(with_a_way_out),
@@ -52,7 +56,7 @@ fn engine_of(boot: &Boot, args: &args::Replay, options: &LoadOptions) -> anyhow:
 
 /// The profile of a boot, with only those plugins that ran. The recording may come from
 /// a stranger, so a path in it is not enough to run a file: the hash must match.
-fn recorded(boot: &Boot) -> anyhow::Result<Profile> {
+fn recorded(boot: &BootLine) -> anyhow::Result<Profile> {
     let mut profile = Profile::parse(&boot.profile, &boot.text)?;
     profile.plugins.retain_mut(|plugin| {
         let mut ran = boot.plugins.iter();

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
-use wasmsr_engine::record::{Recorder, Recording, RecordingEnd, Stopped};
+use wasmsr_engine::record::{Recorder, RecordingEnd, RecordingWriter, Stopped};
 
 use super::summary::RecordingSummary;
 use crate::exit::Failure;
@@ -21,7 +21,7 @@ const MODE: u32 = 0o600;
 
 /// A recording that is being written, with its file.
 pub(crate) struct RecordFile {
-    recording: Recording,
+    recording: RecordingWriter,
     path: PathBuf,
 }
 
@@ -96,7 +96,7 @@ impl RecordFile {
     pub(crate) fn begin(path: &Path, limit: ByteSize) -> Result<Self, Failure> {
         let cannot = || format!("cannot record to {}", path.display());
         let file = open(path).with_context(cannot).map_err(Failure::input)?;
-        let recording = Recording::begin(file, limit.as_u64());
+        let recording = RecordingWriter::begin(file, limit.as_u64());
         let recording = recording.with_context(cannot).map_err(Failure::host)?;
         Ok(RecordFile { recording, path: path.to_owned() })
     }

@@ -1,4 +1,4 @@
-//! From an MSR to the seats of the plugins that answer it.
+//! From an MSR to the slots of the plugins that answer it.
 //!
 //! The map is a radix tree over the index, eight bits a level, that stops
 //! early: a subtree with few segments is a run of them, looked through in
@@ -9,11 +9,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
-/// Place of an answering plugin in a vCPU's row of seats.
+/// Place of an answering plugin in a vCPU's row of slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SeatId(pub u16);
+pub struct SlotId(pub u16);
 
-/// One claim of a seat: it answers these accesses, after all earlier claims on
+/// One claim of a slot: it answers these accesses, after all earlier claims on
 /// them have passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
@@ -22,20 +22,20 @@ pub struct Claim {
     /// The directions.
     pub directions: Directions,
     /// Who answers.
-    pub seat: SeatId,
+    pub slot: SlotId,
 }
 
-/// Which seats answer which MSR, in order of their claims.
+/// Which slots answer which MSR, in order of their claims.
 #[derive(Debug, Clone, Default)]
 pub struct MsrMap {
     /// Disjoint and sorted by index.
     segments: Vec<Segment>,
     nodes: Vec<[Subtree; FAN_OUT]>,
     root: Subtree,
-    chains: Vec<Box<[SeatId]>>,
+    chains: Vec<Box<[SlotId]>>,
 }
 
-/// MSRs with the same answering seats.
+/// MSRs with the same answering slots.
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     first: u32,
@@ -77,10 +77,10 @@ impl MsrMap {
         map
     }
 
-    /// The seats that answer the access, first to last; empty where none
+    /// The slots that answer the access, first to last; empty where none
     /// claimed it.
     #[inline]
-    pub fn lookup(&self, index: MsrIndex, direction: Direction) -> &[SeatId] {
+    pub fn lookup(&self, index: MsrIndex, direction: Direction) -> &[SlotId] {
         let Some(segment) = self.segment(index.0) else { return &[] };
         let chain = match direction {
             Direction::Read => segment.read,
@@ -131,14 +131,14 @@ impl MsrMap {
                 continue;
             }
             let mut chain = |direction| {
-                let seats: Box<[SeatId]> = active
+                let slots: Box<[SlotId]> = active
                     .iter()
                     .filter_map(|&order| claims.get(order))
                     .filter(|claim| claim.directions.contains(direction))
-                    .map(|claim| claim.seat)
+                    .map(|claim| claim.slot)
                     .collect();
-                *known.entry(seats).or_insert_with_key(|seats| {
-                    self.chains.push(seats.clone());
+                *known.entry(slots).or_insert_with_key(|slots| {
+                    self.chains.push(slots.clone());
                     self.chains.len() - 1
                 })
             };
@@ -187,17 +187,17 @@ mod tests {
 
     use super::*;
 
-    fn claim(first: u32, last: u32, directions: Directions, seat: u16) -> Claim {
+    fn claim(first: u32, last: u32, directions: Directions, slot: u16) -> Claim {
         let range = MsrRange::new(MsrIndex(first), MsrIndex(last)).unwrap();
-        Claim { range, directions, seat: SeatId(seat) }
+        Claim { range, directions, slot: SlotId(slot) }
     }
 
     /// What the map is meant to say.
-    fn model(claims: &[Claim], index: MsrIndex, direction: Direction) -> Vec<SeatId> {
+    fn model(claims: &[Claim], index: MsrIndex, direction: Direction) -> Vec<SlotId> {
         claims
             .iter()
             .filter(|c| c.range.contains(index) && c.directions.contains(direction))
-            .map(|c| c.seat)
+            .map(|c| c.slot)
             .collect()
     }
 
@@ -212,8 +212,8 @@ mod tests {
             claim(0, 0, Directions::Read, 1),
             claim(u32::MAX, u32::MAX, Directions::Write, 2),
         ]);
-        assert_eq!(map.lookup(MsrIndex(0), Direction::Read), [SeatId(1)]);
-        assert_eq!(map.lookup(MsrIndex(u32::MAX), Direction::Write), [SeatId(2)]);
+        assert_eq!(map.lookup(MsrIndex(0), Direction::Read), [SlotId(1)]);
+        assert_eq!(map.lookup(MsrIndex(u32::MAX), Direction::Write), [SlotId(2)]);
         assert!(map.lookup(MsrIndex(u32::MAX), Direction::Read).is_empty());
     }
 
@@ -227,7 +227,7 @@ mod tests {
         let map = MsrMap::new(&claims);
         for i in 0..10_000 {
             let index = MsrIndex(0x4000_0000 + 2 * i);
-            assert_eq!(map.lookup(index, Direction::Read), [SeatId((i % 100) as u16)]);
+            assert_eq!(map.lookup(index, Direction::Read), [SlotId((i % 100) as u16)]);
             assert!(map.lookup(MsrIndex(index.0 + 1), Direction::Read).is_empty());
         }
     }
@@ -241,8 +241,8 @@ mod tests {
         // Crowded low bits, and now and then the whole space.
         let first = prop_oneof![0..300u32, 0x4000_0000..0x4000_0200u32, any::<u32>()];
         let one = (first, prop_oneof![Just(0u32), 0..20u32, any::<u32>()], directions, 0..4u16)
-            .prop_map(|(first, len, directions, seat)| {
-                claim(first, first.saturating_add(len), directions, seat)
+            .prop_map(|(first, len, directions, slot)| {
+                claim(first, first.saturating_add(len), directions, slot)
             });
         prop::collection::vec(one, 0..80)
     }

@@ -1,8 +1,10 @@
 //! MSRs on the engine's side: the map from index to plugins, the policy for
 //! unhandled accesses. Everything here is a pure function of its inputs.
 
+mod decision;
 mod map;
 mod policy;
 
-pub use map::{Claim, MsrMap, SeatId};
+pub(crate) use decision::Decision;
+pub use map::{Claim, MsrMap, SlotId};
 pub use policy::{Policy, PolicyAction, PolicyOverride};

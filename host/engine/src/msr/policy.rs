@@ -80,7 +80,7 @@ impl Policy {
                 let (direction, msr) = (op.direction(), index.described());
                 Outcome::Stop(
                     format!(
-                        "nobody answers the {direction} of {msr} (reason {reason}), and the \
+                        "the {direction} of {msr} is unhandled (reason {reason}), and the \
                          profile says {key} = \"stop\""
                     )
                     .into(),

@@ -15,14 +15,10 @@ pub(super) use numbers::{
 };
 pub use numbers::{Number, OTHER_NUMBERS, OUTCOMES, REASONS};
 use wasmsr_interface::Direction;
-use wasmtime::{ExternType, Module};
-
-use super::manifest::{ABI_VERSION, Manifest};
-use super::module::ModuleError;
 
 /// One import that ABI 1 offers.
 #[derive(Debug, Clone, Copy)]
-pub struct HostCall {
+pub struct Import {
     /// Name within the import module `wasmsr`.
     pub name: &'static str,
     /// Its type, with names of the parameters.
@@ -35,15 +31,15 @@ pub struct HostCall {
     pub meaning: &'static str,
 }
 
-impl HostCall {
-    /// Its type as Wasm knows it: [`HostCall::signature`] without the names.
+impl Import {
+    /// Its type as Wasm knows it: [`Import::signature`] without the names.
     pub fn ty(&self) -> String {
         without_names(self.signature)
     }
 }
 
 /// All host calls.
-pub const HOST_CALLS: &[HostCall] = &[
+pub const IMPORTS: &[Import] = &[
     free(
         "outcome",
         "(kind: i32) -> ()",
@@ -195,8 +191,8 @@ const fn free(
     signature: &'static str,
     fuel: Fuel,
     meaning: &'static str,
-) -> HostCall {
-    HostCall { name, signature, capability: None, fuel, meaning }
+) -> Import {
+    Import { name, signature, capability: None, fuel, meaning }
 }
 
 const fn behind(
@@ -205,15 +201,15 @@ const fn behind(
     signature: &'static str,
     fuel: Fuel,
     meaning: &'static str,
-) -> HostCall {
-    HostCall { name, signature, capability: Some(capability), fuel, meaning }
+) -> Import {
+    Import { name, signature, capability: Some(capability), fuel, meaning }
 }
 
 /// What the host call of this name costs; found out when wasmsr is compiled,
 /// which fails for a name that the table does not have.
 #[expect(clippy::panic, reason = "only the compiler calls it")]
 pub(super) const fn fuel_of(name: &str) -> Fuel {
-    let mut calls = HOST_CALLS;
+    let mut calls = IMPORTS;
     while let [call, others @ ..] = calls {
         if same(call.name.as_bytes(), name.as_bytes()) {
             return call.fuel;
@@ -244,6 +240,13 @@ pub struct Export {
     pub needed: Needed,
     /// What it is for, as the ABI reference says it.
     pub meaning: &'static str,
+}
+
+impl Export {
+    /// Its type as Wasm knows it: [`Export::signature`] without the names.
+    pub fn ty(&self) -> String {
+        without_names(self.signature)
+    }
 }
 
 /// Which plugins must have an export.
@@ -323,85 +326,10 @@ pub const EXPORTS: &[Export] = &[
 
 /// The names, for errors.
 pub(super) fn names() -> impl Display {
-    HOST_CALLS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
+    IMPORTS.iter().map(|call| call.name).collect::<Vec<_>>().join(", ")
 }
 
-/// Holds imports and exports against the ABI.
-pub(super) fn check(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
-    check_imports(module, manifest)?;
-    for export in EXPORTS {
-        let why = match export.needed {
-            Needed::Always => Some(format!("ABI {ABI_VERSION} asks for")),
-            Needed::For(direction) => manifest.answers(direction).then(|| {
-                let access = match direction {
-                    Direction::Read => "r",
-                    Direction::Write => "w",
-                };
-                format!("the manifest's `{access}` access calls for")
-            }),
-            Needed::No => None,
-        };
-        check_export(module, export, why)?;
-    }
-    Ok(())
-}
-
-/// An export must have the ABI's type; with `why`, it must be there at all.
-fn check_export(module: &Module, export: &Export, why: Option<String>) -> Result<(), ModuleError> {
-    let (name, expected) = (export.name, without_names(export.signature));
-    match (module.get_export(name), why) {
-        (Some(ty), _) => {
-            let found = describe(&ty);
-            match found == expected {
-                true => Ok(()),
-                false => Err(ModuleError::ExportType { name, expected, found }),
-            }
-        }
-        (None, Some(why)) => Err(ModuleError::NoExport { name, why }),
-        (None, None) => Ok(()),
-    }
-}
-
-fn check_imports(module: &Module, manifest: &Manifest) -> Result<(), ModuleError> {
-    for import in module.imports() {
-        let call = HOST_CALLS
-            .iter()
-            .find(|call| import.module() == "wasmsr" && call.name == import.name())
-            .ok_or_else(|| ModuleError::NoImport {
-                module: import.module().to_owned(),
-                name: import.name().to_owned(),
-            })?;
-        let found = describe(&import.ty());
-        let expected = call.ty();
-        if found != expected {
-            return Err(ModuleError::ImportType { name: call.name, expected, found });
-        }
-        if let Some(capability) = call.capability
-            && !manifest.needs.all().any(|asked| asked.to_string().starts_with(capability))
-        {
-            return Err(ModuleError::NotAsked { import: call.name, capability });
-        }
-    }
-    Ok(())
-}
-
-/// A type as the ABI's table writes it.
-pub(super) fn describe(ty: &ExternType) -> String {
-    match ty {
-        ExternType::Func(func) => {
-            let list = |types: &mut dyn Iterator<Item = wasmtime::ValType>| {
-                types.map(|ty| ty.to_string()).collect::<Vec<_>>().join(", ")
-            };
-            format!("({}) -> ({})", list(&mut func.params()), list(&mut func.results()))
-        }
-        ExternType::Memory(_) => "memory".to_owned(),
-        ExternType::Global(_) => "global".to_owned(),
-        ExternType::Table(_) => "table".to_owned(),
-        _ => "something else".to_owned(),
-    }
-}
-
-/// A signature without the names of its parameters, as [`describe`] writes it.
+/// A signature without the names of its parameters, as the check of a module writes it.
 fn without_names(signature: &str) -> String {
     let Some((parameters, result)) = signature.split_once(" -> ") else {
         return signature.to_owned();

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use sha2::Digest;
 use wasmtime::{Engine, Module};
 
-use super::module::read_at_most;
+use super::file::read_at_most;
 use crate::profile::Sha256;
 
 /// A directory of compiled plugins that belongs to this user alone.
@@ -84,7 +84,7 @@ impl CodeCache {
     /// The code of the plugin file with this hash; `None` where it must be
     /// compiled.
     pub(super) fn load(&self, engine: &Engine, file: Sha256) -> Option<Module> {
-        let key = Key::new(engine, file);
+        let key = EntryKey::new(engine, file);
         let path = self.directory.join(key.file_name());
         match read(&path).and_then(|entry| deserialize(engine, key.code_in(&entry)?)) {
             Ok(module) => Some(module),
@@ -99,14 +99,14 @@ impl CodeCache {
     /// Keeps the code of the plugin file with this hash; where that fails, the
     /// next start compiles again.
     pub(super) fn store(&self, module: &Module, file: Sha256) {
-        let key = Key::new(module.engine(), file);
+        let key = EntryKey::new(module.engine(), file);
         if let Err(error) = self.write(&key, module).and_then(|()| prune(&self.directory, MAX_SIZE))
         {
             tracing::debug!("cache directory {}: {error}", self.directory.display());
         }
     }
 
-    fn write(&self, key: &Key, module: &Module) -> io::Result<()> {
+    fn write(&self, key: &EntryKey, module: &Module) -> io::Result<()> {
         let code = module.serialize().map_err(|error| io::Error::other(format!("{error:#}")))?;
         // Readable and writable by its owner alone.
         let mut entry =
@@ -129,18 +129,18 @@ const HEADER: usize = MAGIC.len() + 32 + 8 + 8 + 32;
 const MAX_SIZE: u64 = 256 << 20;
 
 /// What code was made from, and how.
-struct Key {
+struct EntryKey {
     file: Sha256,
     settings: u64,
 }
 
-impl Key {
+impl EntryKey {
     fn new(engine: &Engine, file: Sha256) -> Self {
         // Covers wasmtime's version, its settings and the CPU's features. A
         // Rust release with another hasher finds no entry, and no wrong one.
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Key { file, settings: hasher.finish() }
+        EntryKey { file, settings: hasher.finish() }
     }
 
     fn file_name(&self) -> String {

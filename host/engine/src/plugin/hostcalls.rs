@@ -8,15 +8,16 @@ use wasmsr_interface::{Directions, MsrIndex, MsrRange, VcpuId};
 use wasmtime::{Caller, Linker, Memory};
 
 use super::abi::{self, DOES_NOT_FIT, DONE, Fuel, NO_FILE, REFUSED, fuel_of};
-use super::instance::{Answer, Phase, State};
-use super::limits;
-use crate::intercepts::Refusal;
+use super::answer::Answer;
+use super::store::{Phase, StoreData};
+use crate::intercepts::SwitchError;
+use crate::limits;
 use crate::state::InstanceState;
 
-type Context<'a> = Caller<'a, State>;
+type Context<'a> = Caller<'a, StoreData>;
 
 /// Defines every host call in `linker`.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn link(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     let module = "wasmsr";
     linker.func_wrap(module, "outcome", outcome)?;
     linker.func_wrap(module, "log", log)?;
@@ -46,11 +47,11 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 }
 
 fn outcome(mut context: Context<'_>, kind: u32) -> wasmtime::Result<()> {
-    let state = context.data_mut();
-    if state.phase != Phase::Access {
+    let data = context.data_mut();
+    if data.phase != Phase::Access {
         wasmtime::bail!("`outcome` called outside `rdmsr` and `wrmsr`");
     }
-    state.outcome = Some(match kind {
+    data.outcome = Some(match kind {
         abi::FAULT => Answer::Fault,
         abi::PASS => Answer::Pass,
         abi::KERNEL => Answer::Kernel,
@@ -62,12 +63,12 @@ fn outcome(mut context: Context<'_>, kind: u32) -> wasmtime::Result<()> {
 fn log(mut context: Context<'_>, level: u32, ptr: u32, len: u32) -> wasmtime::Result<()> {
     let len = len.min(limits::LOG_LINE);
     charge(&mut context, const { fuel_of("log") }, len.into())?;
-    let (bytes, state) = slice(&mut context, ptr, len)?;
-    if level == abi::ERROR && state.phase != Phase::Access {
+    let (bytes, data) = slice(&mut context, ptr, len)?;
+    if level == abi::ERROR && data.phase != Phase::Access {
         // Why the call will refuse, most likely: it goes into that error.
-        state.last_error = printable(bytes);
+        data.last_error = printable(bytes);
     } else {
-        state.say(level, || printable(bytes));
+        data.say(level, || printable(bytes));
     }
     Ok(())
 }
@@ -87,8 +88,8 @@ fn config(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32>
 
 fn tsc(mut context: Context<'_>) -> wasmtime::Result<u64> {
     charge(&mut context, const { fuel_of("tsc") }, 0)?;
-    let state = context.data();
-    Ok(state.vm.host.guest_tsc(state.vcpu))
+    let data = context.data();
+    Ok(data.vm.host.guest_tsc(data.vcpu))
 }
 
 fn monotonic_ns(mut context: Context<'_>) -> wasmtime::Result<u64> {
@@ -108,8 +109,8 @@ fn tsc_is_stable(mut context: Context<'_>) -> wasmtime::Result<u32> {
 
 fn vcpu_times(mut context: Context<'_>, vcpu: u32, ptr: u32) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("vcpu_times") }, 0)?;
-    let (target, state) = slice(&mut context, ptr, 16)?;
-    let times = state.vm.host.vcpu_times(VcpuId(vcpu));
+    let (target, data) = slice(&mut context, ptr, 16)?;
+    let times = data.vm.host.vcpu_times(VcpuId(vcpu));
     let times = times.map(|times| [times.ran_ns.to_le_bytes(), times.waited_ns.to_le_bytes()]);
     Ok(give(times.as_ref().map(|times| times.as_flattened()), target))
 }
@@ -121,35 +122,35 @@ fn host_cpus(mut context: Context<'_>) -> wasmtime::Result<u32> {
 
 fn guest_read(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("guest_read") }, len.into())?;
-    let (target, state) = slice(&mut context, ptr, len)?;
-    if !state.plugin.held.guest_memory {
+    let (target, data) = slice(&mut context, ptr, len)?;
+    if !data.plugin.held.guest_memory {
         return Ok(REFUSED);
     }
-    Ok(state.vm.host.read_memory(gpa, target).map_or(REFUSED, |()| DONE))
+    Ok(data.vm.host.read_memory(gpa, target).map_or(REFUSED, |()| DONE))
 }
 
 fn guest_write(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("guest_write") }, len.into())?;
-    let (source, state) = slice(&mut context, ptr, len)?;
-    if !state.plugin.held.guest_memory {
+    let (source, data) = slice(&mut context, ptr, len)?;
+    if !data.plugin.held.guest_memory {
         return Ok(REFUSED);
     }
-    Ok(state.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| DONE))
+    Ok(data.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| DONE))
 }
 
 fn kvm_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("kvm_rdmsr") }, 0)?;
-    let (target, state) = slice(&mut context, ptr, 8)?;
-    let held = state.plugin.held.kvm_msr;
-    let value = held.then(|| state.vm.host.kvm_msr(state.vcpu, MsrIndex(index))).flatten();
+    let (target, data) = slice(&mut context, ptr, 8)?;
+    let held = data.plugin.held.kvm_msr;
+    let value = held.then(|| data.vm.host.kvm_msr(data.vcpu, MsrIndex(index))).flatten();
     Ok(give(value.map(u64::to_le_bytes), target))
 }
 
 fn kvm_wrmsr(mut context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("kvm_wrmsr") }, 0)?;
-    let state = context.data();
+    let data = context.data();
     let done =
-        state.plugin.held.kvm_msr && state.vm.host.set_kvm_msr(state.vcpu, MsrIndex(index), value);
+        data.plugin.held.kvm_msr && data.vm.host.set_kvm_msr(data.vcpu, MsrIndex(index), value);
     Ok(if done { DONE } else { REFUSED })
 }
 
@@ -169,10 +170,10 @@ fn read_host_msr(
     ptr: u32,
 ) -> wasmtime::Result<u32> {
     charge(&mut context, fuel, 0)?;
-    let (target, state) = slice(&mut context, ptr, 8)?;
+    let (target, data) = slice(&mut context, ptr, 8)?;
     let index = MsrIndex(index);
-    let held = state.plugin.held.host_msr(index);
-    let value = held.then(|| state.vm.host.host_msr(cpu, index)).flatten();
+    let held = data.plugin.held.host_msr(index);
+    let value = held.then(|| data.vm.host.host_msr(cpu, index)).flatten();
     Ok(give(value.map(u64::to_le_bytes), target))
 }
 
@@ -185,13 +186,13 @@ fn host_file(
 ) -> wasmtime::Result<u32> {
     let cap = cap.min(limits::HOST_FILE);
     charge(&mut context, const { fuel_of("host_file") }, u64::from(name_len) + u64::from(cap))?;
-    let (name, state) = slice(&mut context, name, name_len)?;
-    let plugin = state.plugin.clone();
+    let (name, data) = slice(&mut context, name, name_len)?;
+    let plugin = data.plugin.clone();
     let Some(path) = str::from_utf8(name).ok().and_then(|name| plugin.held.host_file(name)) else {
         return Ok(NO_FILE);
     };
-    let (target, state) = slice(&mut context, ptr, cap)?;
-    let read = state.vm.host.read_host_file(path, target);
+    let (target, data) = slice(&mut context, ptr, cap)?;
+    let read = data.vm.host.read_host_file(path, target);
     Ok(read.and_then(|len| u32::try_from(len).ok()).unwrap_or(NO_FILE))
 }
 
@@ -209,44 +210,44 @@ fn intercept(
         abi::BOTH => Directions::ReadWrite,
         _ => wasmtime::bail!("`intercept` called for directions {directions}; 1 is read, 2 write"),
     };
-    let state = context.data();
-    if !state.plugin.held.intercept {
+    let data = context.data();
+    if !data.plugin.held.intercept {
         return Ok(REFUSED);
     }
     let Some(range) = MsrRange::new(MsrIndex(first), MsrIndex(last)) else { return Ok(REFUSED) };
-    let State { plugin, vm, .. } = state;
+    let StoreData { plugin, vm, .. } = data;
     let switched =
         vm.intercepts.switch(&plugin.name, &plugin.manifest, range, directions, on != 0, &*vm.host);
     Ok(match switched {
         Ok(()) => DONE,
-        Err(Refusal::NotClaimed) => REFUSED,
-        Err(Refusal::DoesNotFit) => DOES_NOT_FIT,
+        Err(SwitchError::NotClaimed) => REFUSED,
+        Err(SwitchError::DoesNotFit) => DOES_NOT_FIT,
     })
 }
 
 fn timer(mut context: Context<'_>, at: u64) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("timer") }, 0)?;
-    let state = context.data_mut();
-    if !state.plugin.held.timer {
+    let data = context.data_mut();
+    if !data.plugin.held.timer {
         return Ok(REFUSED);
     }
-    let soonest = state.vm.host.monotonic_ns().saturating_add(limits::SHORTEST_TIMER);
+    let soonest = data.vm.host.monotonic_ns().saturating_add(limits::SHORTEST_TIMER);
     let at = at.max(soonest);
-    state.timer = Some((state.vcpu, at));
-    state.vm.host.wake_at(state.vcpu, at);
+    data.timer = Some((data.vcpu, at));
+    data.vm.host.wake_at(data.vcpu, at);
     Ok(DONE)
 }
 
 fn save_state(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<u32> {
     charge(&mut context, const { fuel_of("save_state") }, len.into())?;
-    let (bytes, state) = slice(&mut context, ptr, len)?;
-    if state.phase != Phase::Save {
+    let (bytes, data) = slice(&mut context, ptr, len)?;
+    if data.phase != Phase::Save {
         wasmtime::bail!("`save_state` called outside `save`");
     }
     if bytes.len() > limits::SAVED_STATE {
         return Ok(REFUSED);
     }
-    state.saved = bytes.to_vec();
+    data.saved = bytes.to_vec();
     Ok(DONE)
 }
 
@@ -262,19 +263,19 @@ fn saved_version(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Resu
 
 fn report_text(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<()> {
     charge(&mut context, const { fuel_of("report_text") }, len.into())?;
-    let (bytes, state) = slice(&mut context, ptr, len)?;
-    if state.phase != Phase::Report {
+    let (bytes, data) = slice(&mut context, ptr, len)?;
+    if data.phase != Phase::Report {
         wasmtime::bail!("`report_text` called outside `report`");
     }
     let bytes = bytes.get(..limits::REPORT).unwrap_or(bytes);
     let lines: Vec<String> = bytes.split(|&byte| byte == b'\n').map(printable).collect();
-    state.report = lines.join("\n");
+    data.report = lines.join("\n");
     Ok(())
 }
 
 fn restoring<'a>(context: &'a Context<'_>, call: &str) -> wasmtime::Result<&'a InstanceState> {
-    let state = context.data();
-    let restoring = state.restoring.as_ref().filter(|_| state.phase == Phase::Restore);
+    let data = context.data();
+    let restoring = data.restoring.as_ref().filter(|_| data.phase == Phase::Restore);
     restoring.ok_or_else(|| wasmtime::Error::msg(format!("`{call}` called outside `restore`")))
 }
 
@@ -314,21 +315,21 @@ fn charge(context: &mut Context<'_>, fuel: Fuel, bytes: u64) -> wasmtime::Result
     }
 }
 
-/// `len` bytes of the plugin's memory at `ptr`, and the store's state.
+/// `len` bytes of the plugin's memory at `ptr`, and the store's data.
 fn slice<'a>(
     context: &'a mut Context<'_>,
     ptr: u32,
     len: u32,
-) -> wasmtime::Result<(&'a mut [u8], &'a mut State)> {
+) -> wasmtime::Result<(&'a mut [u8], &'a mut StoreData)> {
     let memory: Memory = context
         .data()
         .memory
         .ok_or_else(|| wasmtime::Error::msg("host call before the memory is there"))?;
-    let (bytes, state) = memory.data_and_store_mut(context);
+    let (bytes, data) = memory.data_and_store_mut(context);
     let start = ptr as usize;
     let size = bytes.len();
     let range = start..start.saturating_add(len as usize);
-    bytes.get_mut(range).map(|bytes| (bytes, state)).ok_or_else(|| {
+    bytes.get_mut(range).map(|bytes| (bytes, data)).ok_or_else(|| {
         wasmtime::Error::msg(format!(
             "pointer {ptr:#x} with length {len:#x} is outside the plugin's memory of {size:#x} bytes"
         ))

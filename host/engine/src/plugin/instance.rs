@@ -1,182 +1,20 @@
 //! One live plugin: an instance in a store of its own, and the limits around
 //! every call into it.
 
-use std::fmt;
-use std::sync::Arc;
-
-use bytesize::ByteSize;
-use wasmsr_interface::{Host, MsrAccess, MsrOp, VcpuId};
-use wasmtime::{Memory, ResourceLimiter, Store, Trap, TypedFunc};
+use wasmsr_interface::{MsrAccess, MsrOp, VcpuId};
+use wasmtime::{Store, TypedFunc};
 
 use super::abi::{self, NO_VCPU};
-use super::limits;
+use super::answer::{Answer, Failure, InstanceError};
 use super::log::Log;
 use super::module::Plugin;
-use crate::intercepts::Intercepts;
+use super::store::{Phase, StoreData, Surroundings, failure};
+use crate::limits;
 use crate::state::InstanceState;
 
-/// A plugin's answer to an access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
-    /// A read's value.
-    Value(u64),
-    /// The write was taken.
-    Done,
-    /// #GP in the guest.
-    Fault,
-    /// Not this plugin's: whoever comes next decides.
-    Pass,
-    /// KVM's own answer.
-    Kernel,
-}
-
-/// Why a call did not come back with an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
-    OutOfFuel {
-        fuel: u64,
-    },
-    Stack,
-    /// Any other trap, with the ceiling if an allocation hit it before.
-    Trap {
-        what: String,
-        ceiling: Option<u64>,
-    },
-    /// The export is not there, though its manifest promised it.
-    NoExport,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::OutOfFuel { fuel } => write!(
-                f,
-                "it used up its fuel of {fuel} instructions (raise `fuel` if the work is honest)"
-            ),
-            Failure::Stack => write!(f, "its stack overflowed (does it recurse without end?)"),
-            Failure::Trap { what, ceiling: None } => write!(f, "it trapped: {what}"),
-            Failure::Trap { what, ceiling: Some(bytes) } => write!(
-                f,
-                "it hit its memory ceiling of {} (raise `memory` if the need is honest) and trapped: {what}",
-                ByteSize(*bytes).display().iec()
-            ),
-            Failure::NoExport => write!(f, "it has no export for this direction"),
-        }
-    }
-}
-
-/// Why a plugin does not come to life.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum InstanceError {
-    #[error("it cannot be instantiated: {0}")]
-    Instantiate(Failure),
-    #[error("its `init` failed: {0}")]
-    Init(Failure),
-    #[error("it refuses its configuration: {0}")]
-    Refused(String),
-    #[error("its `save` failed: {0}")]
-    Save(Failure),
-    #[error("it does not save its state: {0}")]
-    NotSaved(String),
-    #[error("it has no export `restore`, but there is saved state for it")]
-    NoRestore,
-    #[error("its `restore` failed: {0}")]
-    Restore(Failure),
-    #[error("it refuses the saved state: {0}")]
-    NotRestored(String),
-}
-
-/// The VM around an instance.
-#[derive(Clone)]
-pub(crate) struct Surroundings {
-    pub(crate) host: Arc<dyn Host>,
-    pub(crate) intercepts: Intercepts,
-    /// How many vCPUs the VM has.
-    pub(crate) vcpus: u32,
-}
-
-/// What a store carries beside the plugin's own memory.
-pub(super) struct State {
-    pub(super) plugin: Arc<Plugin>,
-    pub(super) vm: Surroundings,
-    pub(super) memory: Option<Memory>,
-    /// The vCPU that is served, on whose thread this is as long as it runs.
-    pub(super) vcpu: VcpuId,
-    pub(super) phase: Phase,
-    /// What the plugin said through `outcome`.
-    pub(super) outcome: Option<Answer>,
-    pub(super) log: Log,
-    /// The last error-level line of a lifecycle call, which explains why it
-    /// refuses.
-    pub(super) last_error: String,
-    /// When, by the host's monotonic clock, the plugin wants to be called, and
-    /// on which vCPU's thread.
-    pub(super) timer: Option<(VcpuId, u64)>,
-    /// What `save` hands out.
-    pub(super) saved: Vec<u8>,
-    /// What `restore` takes in.
-    pub(super) restoring: Option<InstanceState>,
-    /// What `report` hands out.
-    pub(super) report: String,
-    ceiling_hit: bool,
-}
-
-/// What the plugin is called for, which decides what it may call back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// `init`, `reset`, `timer`
-    Lifecycle,
-    /// `rdmsr`, `wrmsr`
-    Access,
-    Save,
-    Restore,
-    Report,
-}
-
-impl State {
-    /// Writes a line of the plugin's to the log, as far as its limit allows.
-    pub(super) fn say(&self, level: u32, line: impl FnOnce() -> String) {
-        self.log.say(&self.plugin.name, level, line);
-    }
-}
-
-impl ResourceLimiter for State {
-    fn memory_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        let allowed = desired as u64 <= self.plugin.config.memory;
-        self.ceiling_hit |= !allowed;
-        Ok(allowed)
-    }
-
-    fn table_growing(
-        &mut self,
-        _current: usize,
-        desired: usize,
-        _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= limits::TABLE_ELEMENTS)
-    }
-
-    fn instances(&self) -> usize {
-        1
-    }
-
-    fn memories(&self) -> usize {
-        limits::MEMORIES
-    }
-
-    fn tables(&self) -> usize {
-        limits::TABLES
-    }
-}
-
-/// A live plugin. Not shared: whoever holds it runs it.
+/// A live plugin.
 pub(crate) struct Instance {
-    store: Store<State>,
+    store: Store<StoreData>,
     fuel: u64,
     rdmsr: Option<TypedFunc<(u32, u32, u32), u64>>,
     wrmsr: Option<TypedFunc<(u32, u64, u32, u32), ()>>,
@@ -196,29 +34,15 @@ impl Instance {
     /// Instantiates and initialises `plugin`, for one vCPU or for the VM, while
     /// `vcpu` is served.
     pub(crate) fn new(
-        plugin: &Arc<Plugin>,
+        plugin: &Plugin,
         vm: &Surroundings,
         log: &Log,
         scope: Option<VcpuId>,
         vcpu: VcpuId,
     ) -> Result<Self, InstanceError> {
-        let state = State {
-            plugin: plugin.clone(),
-            vm: vm.clone(),
-            memory: None,
-            vcpu,
-            phase: Phase::Lifecycle,
-            outcome: None,
-            log: log.clone(),
-            last_error: String::new(),
-            timer: None,
-            saved: Vec::new(),
-            restoring: None,
-            report: String::new(),
-            ceiling_hit: false,
-        };
-        let mut store = Store::new(plugin.linked.module().engine(), state);
-        store.limiter(|state| state);
+        let data = StoreData::new(&plugin.description, vm, log, vcpu);
+        let mut store = Store::new(plugin.linked.module().engine(), data);
+        store.limiter(|data| data);
         let fuel = plugin.config.fuel;
         let lifecycle = fuel.saturating_mul(limits::LIFECYCLE_FUEL);
         refuel(&mut store, lifecycle);
@@ -304,10 +128,10 @@ impl Instance {
 
     /// Calls the plugin's `timer`, which it asked for.
     pub(crate) fn fire(&mut self, vcpu: VcpuId) -> Result<(), Failure> {
-        let state = self.store.data_mut();
-        state.timer = None;
-        state.vcpu = vcpu;
-        state.phase = Phase::Lifecycle;
+        let data = self.store.data_mut();
+        data.timer = None;
+        data.vcpu = vcpu;
+        data.phase = Phase::Lifecycle;
         let Some(timer) = self.lifecycle.timer.clone() else { return Ok(()) };
         // It may come as often as an access, so it gets no more than one.
         refuel(&mut self.store, self.fuel);
@@ -331,9 +155,9 @@ impl Instance {
     {
         let fuel = self.fuel.saturating_mul(limits::LIFECYCLE_FUEL);
         refuel(&mut self.store, fuel);
-        let state = self.store.data_mut();
-        state.vcpu = vcpu;
-        state.phase = phase;
+        let data = self.store.data_mut();
+        data.vcpu = vcpu;
+        data.phase = phase;
         let called = f.call(&mut self.store, params);
         self.store.data_mut().phase = Phase::Access;
         called.map_err(|error| failure(&error, self.store.data(), fuel))
@@ -341,10 +165,10 @@ impl Instance {
 
     /// An error that the plugin logged, and then did not refuse.
     fn say_last_error(&mut self) {
-        let state = self.store.data_mut();
-        let said = std::mem::take(&mut state.last_error);
+        let data = self.store.data_mut();
+        let said = std::mem::take(&mut data.last_error);
         if !said.is_empty() {
-            state.say(abi::ERROR, || said);
+            data.say(abi::ERROR, || said);
         }
     }
 
@@ -361,9 +185,9 @@ impl Instance {
     /// no defined state and must be dropped.
     #[inline]
     pub(crate) fn answer(&mut self, access: MsrAccess, vcpu: VcpuId) -> Result<Answer, Failure> {
-        let state = self.store.data_mut();
-        state.vcpu = vcpu;
-        state.outcome = None;
+        let data = self.store.data_mut();
+        data.vcpu = vcpu;
+        data.outcome = None;
         refuel(&mut self.store, self.fuel);
         let (index, reason) = (access.index.0, access.reason as u32);
         let called = match (access.op, &self.rdmsr, &self.wrmsr) {
@@ -375,10 +199,10 @@ impl Instance {
             }
             _ => return Err(Failure::NoExport),
         };
-        let state = self.store.data();
+        let data = self.store.data();
         match called {
-            Ok(answer) => Ok(state.outcome.unwrap_or(answer)),
-            Err(error) => Err(failure(&error, state, self.fuel)),
+            Ok(answer) => Ok(data.outcome.unwrap_or(answer)),
+            Err(error) => Err(failure(&error, data, self.fuel)),
         }
     }
 
@@ -395,22 +219,8 @@ impl Instance {
 }
 
 #[inline]
-fn refuel(store: &mut Store<State>, fuel: u64) {
+fn refuel(store: &mut Store<StoreData>, fuel: u64) {
     // Fails only where the engine's settings have fuel off.
     let set = store.set_fuel(fuel);
     debug_assert!(set.is_ok(), "fuel is on in every engine");
-}
-
-fn failure(error: &wasmtime::Error, state: &State, fuel: u64) -> Failure {
-    let ceiling = state.ceiling_hit.then_some(state.plugin.config.memory);
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => Failure::OutOfFuel { fuel },
-        Some(Trap::StackOverflow) => Failure::Stack,
-        Some(trap) => {
-            let text = trap.to_string();
-            let what = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
-            Failure::Trap { what, ceiling }
-        }
-        None => Failure::Trap { what: format!("{error:#}"), ceiling },
-    }
 }

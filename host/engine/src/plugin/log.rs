@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{abi, limits};
+use super::abi;
+use crate::limits;
 use crate::rate_limit::RateLimit;
 
 /// The log of an instance and of those that take its place: one that fails does

@@ -2,31 +2,27 @@
 //! wasmtime.
 
 mod abi;
+mod answer;
 mod cache;
-mod capability;
+mod check;
+mod description;
+mod error;
+mod file;
 mod hostcalls;
+mod inspect;
 mod instance;
-pub mod limits;
-mod listed;
 mod log;
-mod manifest;
 mod module;
-mod overlap;
-mod places;
+mod store;
 
 pub use abi::{
-    EXPORTS, Export, Fuel, HOST_CALLS, HostCall, Needed, Number, OTHER_NUMBERS, OUTCOMES, REASONS,
+    EXPORTS, Export, Fuel, IMPORTS, Import, Needed, Number, OTHER_NUMBERS, OUTCOMES, REASONS,
 };
+pub(crate) use answer::{Answer, Failure, InstanceError};
 pub use cache::{CacheError, CodeCache};
-#[cfg(test)]
-pub(crate) use capability::CAPABILITIES;
-pub use capability::{Capability, Grant, ParseCapabilityError};
-pub(crate) use instance::{Answer, Failure, Instance, InstanceError, Surroundings};
-pub use listed::{ListedClaim, ListedError};
+pub use error::ModuleError;
+pub use inspect::{Inspection, inspect, read_manifest};
+pub(crate) use instance::Instance;
 pub(crate) use log::Log;
-pub use manifest::{
-    ABI_VERSION, About, CpuidLeaf, Intercept, MANIFEST_SECTION, Manifest, ManifestError, MsrClaim,
-    Needs, RegisterSpec, Scope, Unhandled, UnhandledReason,
-};
 pub(crate) use module::{Compiler, Plugin};
-pub use module::{Inspection, MAX_FILE_SIZE, ModuleError, inspect, read_manifest};
+pub(crate) use store::Surroundings;

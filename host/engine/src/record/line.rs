@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wasmsr_interface::{MsrIndex, OutcomeKind, Reason};
 
-use super::call::PluginCall;
+use super::call::{ENGINE, HostCall, PluginCall};
 use super::hex::Hex;
 
 /// The format that is written. One with other meanings has another number;
@@ -18,22 +18,22 @@ pub const FORMAT: u32 = 1;
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
     /// A boot begins; what it runs with. The first line is one.
-    Boot(Box<Boot>),
+    Boot(Box<BootLine>),
     /// The plugins were started.
-    Start(Start),
+    Start(StartLine),
     /// A guest's access, answered.
-    Access(Access),
+    Access(AccessLine),
     /// Plugins' timers were due.
-    Wake(Wake),
+    Wake(WakeLine),
     /// Lines that the queue had no room for are missing here.
-    Dropped(Dropped),
+    Dropped(DroppedLine),
     /// The boot is over.
-    End(End),
+    End(EndLine),
 }
 
 /// A boot begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Boot {
+pub struct BootLine {
     /// [`FORMAT`]
     pub format: u32,
     /// The version of wasmsr that recorded.
@@ -72,7 +72,7 @@ pub struct BootPlugin {
 
 /// The plugins were started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
+pub struct StartLine {
     /// Since the recording began.
     pub t: u64,
     /// What they asked of the host meanwhile.
@@ -85,7 +85,7 @@ pub struct Start {
 
 /// A guest's access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Access {
+pub struct AccessLine {
     /// When it reached the engine.
     pub t: u64,
     /// Which vCPU did it.
@@ -135,7 +135,7 @@ pub enum Op {
 
 /// Plugins' timers were due.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wake {
+pub struct WakeLine {
     /// When.
     pub t: u64,
     /// On which vCPU's thread.
@@ -152,7 +152,7 @@ pub struct Wake {
 
 /// Lines are missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dropped {
+pub struct DroppedLine {
     /// When the next line came that had room.
     pub t: u64,
     /// How many accesses and wakes.
@@ -161,13 +161,57 @@ pub struct Dropped {
 
 /// The boot is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct EndLine {
     /// When.
     pub t: u64,
     /// Lines of accesses and wakes that were written since the boot began.
     pub lines: u64,
     /// Lines that were dropped.
     pub dropped: u64,
+}
+
+impl AccessLine {
+    /// Whether both were answered alike: outcome, value read, failure, and what
+    /// the plugins changed: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn answered_as(&self, other: &AccessLine) -> bool {
+        let answer = |access: &AccessLine| (access.outcome, access.value, access.failed);
+        answer(self) == answer(other) && self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+impl StartLine {
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn changed_as(&self, other: &StartLine) -> bool {
+        self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+impl WakeLine {
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn changed_as(&self, other: &WakeLine) -> bool {
+        self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
+    // What the engine asks follows from what plugins asked.
+    let of_plugins = calls.iter().filter(|call| call.plugin != ENGINE);
+    of_plugins.map(|call| &call.call).filter(|call| call.is_effect())
 }
 
 fn is_false(value: &bool) -> bool {

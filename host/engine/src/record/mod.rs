@@ -1,22 +1,32 @@
-//! Recordings: every access of a run with its answer, and all that the plugins
-//! asked of the host meanwhile, as JSON Lines. What is in one is enough to run
-//! the plugins again, on any machine, with the same result.
+//! Recordings: every access of a run with its answer, and all host calls that the
+//! plugins made meanwhile, as JSON Lines. A recording is enough to run the plugins
+//! again, on any machine, with the same result.
 
+mod absolute;
+mod boot;
 mod call;
-mod files;
+mod call_log;
+mod event;
 mod hex;
 mod line;
+mod logging_host;
 mod out;
-pub(crate) mod prompt;
-mod read;
+mod reader;
 mod recorder;
-mod replay;
-pub(crate) mod tape;
+mod replay_host;
+mod writer;
 
+pub(crate) use boot::boot_line;
 pub use call::{ENGINE, HostCall, PluginCall, Switch};
+pub(crate) use call_log::{CallLog, LoggedCall, during};
+pub(crate) use event::{AccessEvent, WakeEvent};
 pub use hex::{Bytes, Hex};
-pub use line::{Access, Boot, BootPlugin, Dropped, End, FORMAT, Line, Op, Start, Wake};
-pub use read::{Lines, RecordingError};
-pub(crate) use recorder::{Answered, Woken, boot_line};
-pub use recorder::{Recorder, Recording, RecordingEnd, Stopped};
-pub use replay::{Replay, ReplayError};
+pub use line::{
+    AccessLine, BootLine, BootPlugin, DroppedLine, EndLine, FORMAT, Line, Op, StartLine, WakeLine,
+};
+pub(crate) use logging_host::LoggingHost;
+pub use out::Stopped;
+pub use reader::{Lines, RecordingError};
+pub use recorder::Recorder;
+pub(crate) use replay_host::{ReplayHost, replaying};
+pub use writer::{RecordingEnd, RecordingWriter};

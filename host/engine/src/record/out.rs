@@ -5,21 +5,22 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use bytesize::ByteSize;
+
 use super::line::Line;
-use super::recorder::Stopped;
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 18;
 
-/// What a file has taken, for who watches from another thread.
+/// What a file has taken, for other threads to read.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct WrittenCounts {
     bytes: AtomicU64,
     accesses: AtomicU64,
     wakes: AtomicU64,
 }
 
-impl Tally {
+impl WrittenCounts {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -33,6 +34,20 @@ impl Tally {
     }
 }
 
+/// Why a recording ended before its run.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The file takes no more.
+    #[error("{0}")]
+    File(io::Error),
+    /// The recording has the size that it may have.
+    #[error("it has reached its limit, {}", ByteSize(*.0))]
+    Limit(u64),
+    /// The file neither takes more nor fails.
+    #[error("its file takes nothing, or too slowly")]
+    Stuck,
+}
+
 /// A file with the lines that it has not taken yet.
 pub(super) struct Out<W> {
     file: W,
@@ -42,7 +57,7 @@ pub(super) struct Out<W> {
     buffer: Vec<u8>,
     /// Where lines in the buffer end that are counted.
     ends: Vec<(usize, Counted)>,
-    taken: Arc<Tally>,
+    taken: Arc<WrittenCounts>,
     stopped: Option<Stopped>,
 }
 
@@ -53,7 +68,7 @@ enum Counted {
 }
 
 impl<W: Write> Out<W> {
-    pub(super) fn new(file: W, limit: u64, taken: Arc<Tally>) -> Self {
+    pub(super) fn new(file: W, limit: u64, taken: Arc<WrittenCounts>) -> Self {
         let (buffer, ends) = (Vec::new(), Vec::new());
         Out { file, room: limit, limit, buffer, ends, taken, stopped: None }
     }

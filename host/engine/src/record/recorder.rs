@@ -1,23 +1,16 @@
-//! Writes a recording while the guest runs: vCPUs put what they answered into
-//! a bounded queue, and a thread writes it out. Nobody waits for the file: what
-//! finds no room is dropped, counted, and the recording says where.
+//! Takes what vCPUs answer and puts it into a bounded queue. No vCPU waits for the
+//! file: an access that finds no room in the queue is dropped and counted, and the
+//! recording says where lines are missing.
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use bytesize::ByteSize;
-use wasmsr_interface::{MsrAccess, MsrOp, Outcome, OutcomeKind, VcpuId};
-
-use super::call::{HostCall, PluginCall};
-use super::hex::Hex;
-use super::line::{Access, Boot, BootPlugin, Dropped, End, FORMAT, Line, Op, Start, Wake};
-use super::out::{Out, Tally};
-use super::tape::{Piece, TapedCall, plugin_calls};
+use super::call_log::CallLog;
+use super::event::{AccessEvent, WakeEvent, nanos};
+use super::line::BootLine;
+use super::out::WrittenCounts;
 
 /// Accesses and wakes that may wait to be written.
 const ROOM: usize = 1 << 16;
@@ -28,113 +21,46 @@ const ROOM_FOR_BOOTS: usize = 1 << 10;
 /// Bytes of host calls that may wait with them.
 const ROOM_FOR_CALLS: usize = 64 << 20;
 
-/// How long a line may wait in the writer's buffer.
-const SOON: Duration = Duration::from_millis(200);
-
-/// How long the end of a recording waits for a file that takes nothing.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A recording that is being written.
-pub struct Recording {
-    recorder: Recorder,
-    /// Gives the end once all is written.
-    end: Receiver<Option<Stopped>>,
-}
-
-/// Takes what the plugins of one boot after another answer; see
+/// Takes the accesses of one boot after another; see
 /// [`Engine::start_recorded`](crate::Engine::start_recorded).
 #[derive(Clone)]
-pub struct Recorder(Arc<Shared>);
+pub struct Recorder(pub(super) Arc<Shared>);
 
-/// What has become of a recording.
-#[derive(Debug)]
-pub struct RecordingEnd {
-    /// Accesses that the file has taken.
-    pub accesses: u64,
-    /// Times that it has taken at which plugins' timers were due.
-    pub wakes: u64,
-    /// Accesses and wakes that are missing, for whatever reason.
-    pub dropped: u64,
-    /// Bytes that the file has taken.
-    pub bytes: u64,
-    /// Why the recording ended before the run.
-    pub stopped: Option<Stopped>,
-}
-
-/// Why a recording ended before its run.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped {
-    /// The file takes no more.
-    #[error("{0}")]
-    File(io::Error),
-    /// The recording has the size that it may have.
-    #[error("it has reached its limit, {}", ByteSize(*.0))]
-    Limit(u64),
-    /// The file neither takes more nor fails.
-    #[error("its file takes nothing, or too slowly")]
-    Stuck,
-}
-
-struct Shared {
-    queue: Sender<Queued>,
-    began: Instant,
+/// What the vCPUs and the thread that writes have in common.
+pub(super) struct Shared {
+    pub(super) queue: Sender<Queued>,
+    pub(super) began: Instant,
     boots: AtomicU64,
     /// A boot whose plugins have not started yet.
-    boot: Mutex<Option<Box<Boot>>>,
+    boot: Mutex<Option<Box<BootLine>>>,
     /// Accesses and wakes that there were.
-    seen: AtomicU64,
+    pub(super) seen: AtomicU64,
     /// Those that were dropped since a line last had room.
-    dropped: AtomicU64,
-    waiting: AtomicUsize,
-    calls_waiting: AtomicUsize,
+    pub(super) dropped: AtomicU64,
+    pub(super) waiting: AtomicUsize,
+    pub(super) calls_waiting: AtomicUsize,
     /// Set when not even a boot had room.
-    given_up: AtomicBool,
+    pub(super) given_up: AtomicBool,
     /// What the file has taken.
-    written: Arc<Tally>,
+    pub(super) written: Arc<WrittenCounts>,
 }
 
-/// An access with its answer, as its vCPU leaves it.
-#[derive(Debug)]
-pub(crate) struct Answered {
-    pub(crate) began: Instant,
-    pub(crate) took: Duration,
-    pub(crate) vcpu: VcpuId,
-    pub(crate) access: MsrAccess,
-    pub(crate) outcome: Outcome,
-    /// KVM's value, for an access that it answered.
-    pub(crate) kernel: Option<u64>,
-    pub(crate) plugin: Option<Arc<str>>,
-    pub(crate) failed: bool,
-    pub(crate) calls: Piece,
-}
-
-/// Timers that were served.
-#[derive(Debug)]
-pub(crate) struct Woken {
-    pub(crate) began: Instant,
-    pub(crate) took: Duration,
-    pub(crate) vcpu: VcpuId,
-    pub(crate) calls: Piece,
-}
-
-enum Queued {
-    Boot(Box<Boot>),
-    Start(Instant, Piece),
-    Answered(Box<Answered>, u64),
-    Woken(Box<Woken>, u64),
+/// What waits to be written. The number is how many accesses and wakes were dropped
+/// before it.
+pub(super) enum Queued {
+    Boot(Box<BootLine>),
+    Start(Instant, CallLog),
+    Access(Box<AccessEvent>, u64),
+    Wake(Box<WakeEvent>, u64),
     End(Instant, u64),
     Finish(Instant, u64),
 }
 
-impl Recording {
-    /// Begins a recording that is written to `out`, and ends before it has more
-    /// than `limit` bytes. Nothing is written before plugins have started.
-    ///
-    /// # Errors
-    /// What the system said, if it gives no thread.
-    pub fn begin(out: impl Write + Send + 'static, limit: u64) -> io::Result<Self> {
-        let (queue, lines) = channel();
-        let written = Arc::new(Tally::default());
+impl Recorder {
+    /// A recorder whose queue has the thread that writes at its other end. `written`
+    /// is what that thread counts.
+    pub(super) fn new(written: Arc<WrittenCounts>) -> (Self, Receiver<Queued>) {
+        let (queue, queued) = channel();
         let recorder = Recorder(Arc::new(Shared {
             queue,
             began: Instant::now(),
@@ -145,73 +71,28 @@ impl Recording {
             waiting: AtomicUsize::new(0),
             calls_waiting: AtomicUsize::new(0),
             given_up: AtomicBool::new(false),
-            written: written.clone(),
+            written,
         }));
-        let shared = Arc::clone(&recorder.0);
-        let (ended, end) = channel();
-        thread::Builder::new().name("recorder".into()).spawn(move || {
-            let out = Out::new(out, limit, written);
-            let writer = Writer { shared, out, due: None, before: (0, 0), total: (0, 0) };
-            // Fails if nobody has waited for it any longer.
-            let _ = ended.send(writer.run(&lines));
-        })?;
-        Ok(Recording { recorder, end })
+        (recorder, queued)
     }
 
-    /// Where accesses go.
-    pub fn recorder(&self) -> &Recorder {
-        &self.recorder
-    }
-
-    /// Waits until everything is written, as long as the file takes something,
-    /// and ends the recording.
-    pub fn finish(self) -> RecordingEnd {
-        let Recording { recorder: Recorder(shared), end } = self;
-        let dropped = shared.dropped.swap(0, Relaxed);
-        // Fails only if the writer is gone, which waiting for it tells.
-        let _ = shared.queue.send(Queued::Finish(Instant::now(), dropped));
-        let stopped = loop {
-            let before = shared.written.bytes();
-            match end.recv_timeout(PATIENCE) {
-                Ok(stopped) => break stopped,
-                Err(RecvTimeoutError::Timeout) if shared.written.bytes() > before => {}
-                Err(RecvTimeoutError::Timeout) => break Some(Stopped::Stuck),
-                Err(RecvTimeoutError::Disconnected) => {
-                    let panicked = io::Error::other("the thread that writes it panicked");
-                    break Some(Stopped::File(panicked));
-                }
-            }
-        };
-        let stuck = shared.given_up.load(Relaxed).then_some(Stopped::Stuck);
-        let (accesses, wakes) = (shared.written.accesses(), shared.written.wakes());
-        RecordingEnd {
-            accesses,
-            wakes,
-            dropped: shared.seen.load(Relaxed).saturating_sub(accesses + wakes),
-            bytes: shared.written.bytes(),
-            stopped: stopped.or(stuck),
-        }
-    }
-}
-
-impl Recorder {
     /// Says what boots. It is written when its plugins have started.
-    pub(crate) fn boot(&self, mut boot: Boot) {
-        boot.t = since(self.0.began, Instant::now());
+    pub(crate) fn boot(&self, mut boot: BootLine) {
+        boot.t = self.0.time(Instant::now());
         *self.pending() = Some(Box::new(boot));
     }
 
     /// Says that the plugins have started.
-    pub(crate) fn start(&self, mut calls: Piece) {
+    pub(crate) fn start(&self, mut calls: CallLog) {
         if let Some(mut boot) = self.pending().take() {
             boot.boot = self.0.boots.fetch_add(1, Relaxed) + 1;
             self.put(Queued::Boot(boot));
         }
-        let size = size_of_calls(&calls);
+        let size = calls.size();
         let waiting = self.0.calls_waiting.fetch_add(size, Relaxed);
         if waiting > 0 && waiting.saturating_add(size) > ROOM_FOR_CALLS {
             self.0.calls_waiting.fetch_sub(size, Relaxed);
-            calls = Piece { calls: Vec::new(), cut: true };
+            calls = CallLog::all_cut();
         }
         self.put(Queued::Start(Instant::now(), calls));
     }
@@ -222,17 +103,19 @@ impl Recorder {
         self.put(Queued::End(Instant::now(), dropped));
     }
 
-    pub(crate) fn answered(&self, answered: Box<Answered>) {
-        let size = size_of_calls(&answered.calls);
-        self.offer(size, |dropped| Queued::Answered(answered, dropped));
+    /// An access was answered.
+    pub(crate) fn access(&self, event: Box<AccessEvent>) {
+        let size = event.calls.size();
+        self.offer(size, |dropped| Queued::Access(event, dropped));
     }
 
-    pub(crate) fn woken(&self, woken: Box<Woken>) {
-        let size = size_of_calls(&woken.calls);
-        self.offer(size, |dropped| Queued::Woken(woken, dropped));
+    /// Timers were served.
+    pub(crate) fn wake(&self, event: Box<WakeEvent>) {
+        let size = event.calls.size();
+        self.offer(size, |dropped| Queued::Wake(event, dropped));
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, Option<Box<Boot>>> {
+    fn pending(&self) -> MutexGuard<'_, Option<Box<BootLine>>> {
         self.0.boot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -244,7 +127,7 @@ impl Recorder {
         let fits = calls.saturating_add(size) <= ROOM_FOR_CALLS && self.has_room(ROOM);
         if fits {
             let dropped = shared.dropped.swap(0, Relaxed);
-            // Fails only if the writer is gone, which `finish` tells.
+            // Fails only if the thread that writes has ended, which `finish` reports.
             let _ = shared.queue.send(line(dropped));
         } else {
             shared.calls_waiting.fetch_sub(size, Relaxed);
@@ -252,8 +135,8 @@ impl Recorder {
         }
     }
 
-    /// Queues a line without which those that follow would be another boot's:
-    /// where there is no room for it, the recording ends.
+    /// Queues a line without which the lines that follow would belong to another
+    /// boot. If there is no room for it, the recording ends.
     fn put(&self, line: Queued) {
         match self.has_room(ROOM + ROOM_FOR_BOOTS) {
             // As in `offer`.
@@ -262,7 +145,7 @@ impl Recorder {
         }
     }
 
-    /// Takes a place in the queue, of which there are so many.
+    /// Takes a place in the queue, which has `room` places.
     fn has_room(&self, room: usize) -> bool {
         let shared = &*self.0;
         let fits = shared.waiting.fetch_add(1, Relaxed) < room && !shared.given_up.load(Relaxed);
@@ -273,191 +156,9 @@ impl Recorder {
     }
 }
 
-fn size_of_calls(piece: &Piece) -> usize {
-    piece.calls.iter().map(|taped| size_of::<TapedCall>() + taped.call.size()).sum()
-}
-
-/// The thread at the other end of the queue.
-struct Writer<W: Write> {
-    shared: Arc<Shared>,
-    out: Out<W>,
-    /// When the oldest line that waits in the buffer is to be in the file.
-    due: Option<Instant>,
-    /// Accesses and wakes, and drops, before this boot.
-    before: (u64, u64),
-    /// And until now.
-    total: (u64, u64),
-}
-
-impl<W: Write> Writer<W> {
-    fn run(mut self, lines: &Receiver<Queued>) -> Option<Stopped> {
-        loop {
-            let queued = match self.due {
-                Some(due) => lines.recv_timeout(due.saturating_duration_since(Instant::now())),
-                None => lines.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match queued {
-                Ok(Queued::Finish(at, dropped)) => {
-                    self.finish(at, dropped);
-                    break;
-                }
-                Ok(queued) => {
-                    self.shared.waiting.fetch_sub(1, Relaxed);
-                    self.take(queued);
-                    self.due = self.due.or_else(|| Some(Instant::now() + SOON));
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            // Lines that come without a pause must not put it off.
-            if self.due.is_some_and(|due| due <= Instant::now()) {
-                self.out.flush();
-                self.due = None;
-            }
-        }
-        self.out.flush();
-        self.out.stopped()
+impl Shared {
+    /// Nanoseconds since the recording began.
+    pub(super) fn time(&self, at: Instant) -> u64 {
+        nanos(at.saturating_duration_since(self.began))
     }
-
-    fn take(&mut self, queued: Queued) {
-        match queued {
-            Queued::Boot(boot) => {
-                self.before = self.total;
-                self.out.line(&Line::Boot(boot));
-            }
-            Queued::Start(at, piece) => {
-                self.shared.calls_waiting.fetch_sub(size_of_calls(&piece), Relaxed);
-                let (t, cut) = (self.time(at), piece.cut);
-                self.out.line(&Line::Start(Start { t, calls: calls(piece.calls), cut }));
-            }
-            Queued::Answered(answered, dropped) => {
-                self.note_dropped(answered.began, dropped);
-                self.shared.calls_waiting.fetch_sub(size_of_calls(&answered.calls), Relaxed);
-                let t = self.time(answered.began);
-                self.counted(&Line::Access(access(*answered, t)));
-            }
-            Queued::Woken(woken, dropped) => {
-                self.note_dropped(woken.began, dropped);
-                self.shared.calls_waiting.fetch_sub(size_of_calls(&woken.calls), Relaxed);
-                let (t, ns, cut) = (self.time(woken.began), nanos(woken.took), woken.calls.cut);
-                let (vcpu, calls) = (woken.vcpu.0, calls(woken.calls.calls));
-                self.counted(&Line::Wake(Wake { t, vcpu, ns, calls, cut }));
-            }
-            Queued::End(at, dropped) => {
-                self.note_dropped(at, dropped);
-                let (lines, dropped) = (self.total.0 - self.before.0, self.total.1 - self.before.1);
-                self.out.line(&Line::End(End { t: self.time(at), lines, dropped }));
-            }
-            Queued::Finish(..) => {}
-        }
-    }
-
-    /// The last that is written; of a recording that has reached its limit, how
-    /// much it lacks.
-    fn finish(&mut self, at: Instant, dropped: u64) {
-        self.note_dropped(at, dropped);
-        self.out.flush();
-        let written = self.shared.written.accesses() + self.shared.written.wakes();
-        let known = self.total.1;
-        let lines = self.shared.seen.load(Relaxed).saturating_sub(written + known);
-        if lines > 0 {
-            self.out.last_line(&Line::Dropped(Dropped { t: self.time(at), lines }));
-        }
-    }
-
-    fn note_dropped(&mut self, at: Instant, lines: u64) {
-        if lines > 0 && self.out.line(&Line::Dropped(Dropped { t: self.time(at), lines })) {
-            self.total.1 += lines;
-        }
-    }
-
-    fn counted(&mut self, line: &Line) {
-        self.total.0 += u64::from(self.out.line(line));
-    }
-
-    fn time(&self, at: Instant) -> u64 {
-        since(self.shared.began, at)
-    }
-}
-
-/// What a boot runs with, as far as the engine knows.
-pub(crate) fn boot_line(
-    vcpus: u32,
-    kernel: Option<String>,
-    mut plugins: Vec<BootPlugin>,
-    profile: &crate::Profile,
-) -> Boot {
-    for plugin in &mut plugins {
-        plugin.path = from_anywhere(&plugin.path);
-    }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Boot {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        t: 0,
-        unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-        boot: 0,
-        vcpus,
-        kernel,
-        plugins,
-        profile: from_anywhere(&profile.path),
-        text: profile.text.to_string(),
-    }
-}
-
-/// Calls as a recording has them.
-pub(crate) fn calls(taped: Vec<TapedCall>) -> Vec<PluginCall> {
-    let mut calls = plugin_calls(taped);
-    for call in &mut calls {
-        if let HostCall::HostFile { path, .. } = &mut call.call {
-            *path = from_anywhere(path);
-        }
-    }
-    calls
-}
-
-/// A path that leads there from any folder, as far as text can hold it.
-fn from_anywhere(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    PathBuf::from(path.to_string_lossy().into_owned())
-}
-
-fn access(answered: Answered, t: u64) -> Access {
-    let MsrAccess { index, op, reason } = answered.access;
-    let outcome = answered.outcome.kind();
-    let read = match answered.outcome {
-        Outcome::Value(value) => Some(value),
-        Outcome::Kernel => answered.kernel,
-        Outcome::Done | Outcome::Fault | Outcome::Stop(_) => None,
-    };
-    let is_write = matches!(op, MsrOp::Write(_));
-    let refused = is_write && outcome == OutcomeKind::Kernel && answered.kernel.is_none();
-    let (op, value) = match op {
-        MsrOp::Read => (Op::Read, read),
-        MsrOp::Write(value) => (Op::Write, Some(value)),
-    };
-    Access {
-        t,
-        vcpu: answered.vcpu.0,
-        msr: index,
-        name: index.name().map(str::to_owned),
-        op,
-        reason,
-        value: value.map(Hex),
-        outcome,
-        refused,
-        plugin: answered.plugin.map(|name| name.to_string()),
-        failed: answered.failed,
-        ns: nanos(answered.took),
-        cut: answered.calls.cut,
-        calls: calls(answered.calls.calls),
-    }
-}
-
-fn since(began: Instant, at: Instant) -> u64 {
-    nanos(at.saturating_duration_since(began))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

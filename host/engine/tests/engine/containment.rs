@@ -76,7 +76,7 @@ fn the_memory_ceiling_holds_and_is_named() {
 
 #[test]
 fn the_same_access_costs_the_same_fuel_every_time() {
-    // 1 + 7 * n instructions for n turns: at the edge, one unit decides.
+    // 1 + 7 * n instructions for n order_lock: at the edge, one unit decides.
     let counted = "(local $n i32) (local.set $n (i32.const 100))
         (loop (local.set $n (i32.sub (local.get $n) (i32.const 1))) (br_if 0 (local.get $n)))";
     let fits = |fuel: u32| {
@@ -152,7 +152,7 @@ fn a_start_function_and_init_are_limited_too() {
         );
         let bytes = plugin("spins", "[[msr]]\nrange = \"1\"\naccess = \"r\"", &body);
         let engine = Setup::new().with("spins.wasm", bytes, "").load().unwrap();
-        let error = engine.rehearse(1).unwrap_err().to_string();
+        let error = engine.dry_run(1).unwrap_err().to_string();
         assert!(error.contains("fuel of 10000000"), "{error}");
     }
 }

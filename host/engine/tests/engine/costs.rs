@@ -1,6 +1,6 @@
 //! What an access and an instance cost, as far as the engine can tell.
 
-use wasmsr_engine::plugin::{HOST_CALLS, HostCall};
+use wasmsr_engine::plugin::{IMPORTS, Import};
 use wasmsr_interface::{Direction, MsrIndex, VcpuId};
 
 use crate::fixture::{Setup, plugin, read, write};
@@ -44,12 +44,12 @@ fn the_fuel_of_an_access_is_exact() {
 fn every_host_call_costs_what_the_table_says() {
     const ASKS: &str = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"\n[needs]\noptional = [\
          \"guest-memory\", \"kvm-msr\", \"host-msr\", \"host-file:x\", \"intercept\", \"timer\"]";
-    for HostCall { name, capability, fuel, .. } in HOST_CALLS {
+    for Import { name, capability, fuel, .. } in IMPORTS {
         if ["save_state", "saved_state", "saved_version", "report_text"].contains(name) {
             // Not within an access, whose fuel alone is told.
             continue;
         }
-        let call = HOST_CALLS.iter().find(|call| call.name == *name).unwrap();
+        let call = IMPORTS.iter().find(|call| call.name == *name).unwrap();
         let ty = call.ty();
         let (parameters, result) = ty.split_once(" -> ").unwrap();
         let parameters: Vec<&str> =

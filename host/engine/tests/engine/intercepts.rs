@@ -62,11 +62,11 @@ fn what_is_reserved_does_not_exit_until_it_is_turned_on() {
 
     let (mut started, host) = setup.start(1);
     let vcpu = &mut started.vcpus[0];
-    assert_eq!(switch(vcpu, 0x22, 0x23, READS | ON), Outcome::Done);
+    assert_eq!(switch(vcpu, 0x22, 0x23, READS | ON), Outcome::Value(0));
     assert_eq!(exits(&host), ["0x10 r", "0x22-0x23 r", "0x10 w"]);
     assert_eq!(read(vcpu, 0x22), Outcome::Value(5));
 
-    assert_eq!(switch(vcpu, 0x22, 0x22, READS), Outcome::Done);
+    assert_eq!(switch(vcpu, 0x22, 0x22, READS), Outcome::Value(0));
     assert_eq!(exits(&host), ["0x10 r", "0x23 r", "0x10 w"]);
 }
 
@@ -93,7 +93,7 @@ fn a_plugin_moves_only_what_it_claims() {
         (0x20, 0x20, READS << 1 | ON),
         (0x21, 0x20, READS | ON),
     ] {
-        assert_eq!(switch(vcpu, first, last, rest), Outcome::Done, "{first:#x}-{last:#x}");
+        assert_eq!(switch(vcpu, first, last, rest), Outcome::Value(1), "{first:#x}-{last:#x}");
     }
     assert!(host.exits.lock().unwrap().is_none());
     let Outcome::Stop(text) = write(vcpu, 0x10, 0x20 | 0x20 << 16 | ON) else { panic!("no stop") };
@@ -104,9 +104,9 @@ fn a_plugin_moves_only_what_it_claims() {
 fn what_the_filter_cannot_hold_changes_nothing() {
     let (mut started, host) = setup().start(1);
     let vcpu = &mut started.vcpus[0];
-    assert_eq!(switch(vcpu, 0x20, 0x2f, READS | ON), Outcome::Done, "the host holds ten");
+    assert_eq!(switch(vcpu, 0x20, 0x2f, READS | ON), Outcome::Value(2), "the host holds ten");
     assert!(host.exits.lock().unwrap().is_none());
-    assert_eq!(switch(vcpu, 0x20, 0x22, READS | ON), Outcome::Done);
+    assert_eq!(switch(vcpu, 0x20, 0x22, READS | ON), Outcome::Value(0));
 }
 
 #[test]

@@ -190,7 +190,7 @@ fn a_refused_configuration_has_the_plugins_own_words() {
            (call $log (i32.const 1) (i32.const 0) (i32.const 18)) (i32.const 1)) {RDMSR}"
     );
     let engine = Setup::new().with("p.wasm", plugin("p", READS, &body), "").load().unwrap();
-    let error = engine.rehearse(1).unwrap_err().to_string();
+    let error = engine.dry_run(1).unwrap_err().to_string();
     assert!(error.contains("p.wasm") && error.contains("`value` is missing"), "{error}");
 }
 
@@ -198,7 +198,7 @@ fn a_refused_configuration_has_the_plugins_own_words() {
 fn more_initial_memory_than_the_ceiling() {
     let body = format!("{RDMSR} (table 20000 funcref)");
     let engine = Setup::new().with("p.wasm", plugin("p", READS, &body), "").load().unwrap();
-    assert!(engine.rehearse(1).is_err(), "a table is memory, too");
+    assert!(engine.dry_run(1).is_err(), "a table is memory, too");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn the_profile_lists_the_msrs_of_a_plugin_that_leaves_it_to_it() {
          (func (export \"init\") (param i32) (result i32) (i32.const 1))",
     );
     let engine = Setup::new().with("p.wasm", refuses, "").load().unwrap();
-    assert!(engine.rehearse(1).is_err(), "a plugin with an empty list lives, and may refuse");
+    assert!(engine.dry_run(1).is_err(), "a plugin with an empty list lives, and may refuse");
 
     for (config, part) in [
         ("config.msrs = [{ msr = 1 }]", "`msrs[0]`"),

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use wasmsr_engine::record::{Access, Line, Lines, Op, Recording, RecordingEnd, Replay, Stopped};
+use wasmsr_engine::record::{AccessLine, Line, Lines, Op, RecordingEnd, RecordingWriter, Stopped};
+use wasmsr_engine::replay::Replay;
 use wasmsr_engine::{Engine, Started};
 use wasmsr_interface::{Host, MsrHandler, MsrIndex, MsrOp, Outcome, OutcomeKind, Reason, VcpuId};
 
@@ -43,7 +44,7 @@ impl Buffer {
 /// Records what `run` does with two vCPUs.
 fn record(setup: &Setup, run: impl FnOnce(&mut Started, &TestHost)) -> (Buffer, RecordingEnd) {
     let file = Buffer::default();
-    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
     let host = Arc::new(TestHost::default());
     host.tick.store(400_000, Ordering::Relaxed);
     let shared: Arc<dyn Host> = host.clone();
@@ -78,7 +79,7 @@ fn accesses(vcpu: &mut wasmsr_engine::VcpuDispatch, count: u32, mut seed: u64) {
 }
 
 /// Every line again, and those accesses whose answers differ.
-fn replay(engine: Engine, lines: &[Line]) -> (Vec<Line>, Vec<Access>, u64) {
+fn replay(engine: Engine, lines: &[Line]) -> (Vec<Line>, Vec<AccessLine>, u64) {
     let mut replay = Replay::new(Arc::new(engine));
     let mut different = Vec::new();
     let again = lines.iter().map(|line| {
@@ -90,7 +91,7 @@ fn replay(engine: Engine, lines: &[Line]) -> (Vec<Line>, Vec<Access>, u64) {
         }
         came
     });
-    (again.collect(), different, replay.unprompted())
+    (again.collect(), different, replay.unmatched())
 }
 
 #[test]
@@ -109,14 +110,14 @@ fn a_replay_is_exact_with_nothing_of_the_first_host() {
         let counted = end.accesses + end.wakes;
         assert_eq!(counted, lines.len() as u64 - 3, "all but boot, start and end");
         assert_eq!(end.bytes, file.len());
-        let kinds = |kind: fn(&Access) -> bool| {
+        let kinds = |kind: fn(&AccessLine) -> bool| {
             lines.iter().filter(|line| matches!(line, Line::Access(a) if kind(a))).count()
         };
         assert!(kinds(|a| a.failed) > 10 && kinds(|a| a.outcome == OutcomeKind::Kernel) > 10);
         assert!(lines.iter().any(|line| matches!(line, Line::Wake(w) if w.calls.len() > 3)));
 
-        let (again, different, unprompted) = replay(setup.load().unwrap(), &lines);
-        assert_eq!((different, unprompted), (Vec::new(), 0), "{scope}");
+        let (again, different, unmatched) = replay(setup.load().unwrap(), &lines);
+        assert_eq!((different, unmatched), (Vec::new(), 0), "{scope}");
         assert_eq!(again, lines, "{scope}: not even a host call differs");
     }
 }
@@ -140,8 +141,8 @@ fn vcpus_that_share_a_plugin_are_recorded_in_its_order() {
         })
         .collect();
     assert!(vcpus.windows(2).filter(|pair| pair[0] != pair[1]).count() > 1, "they took turns");
-    let (again, different, unprompted) = replay(setup.load().unwrap(), &lines);
-    assert_eq!((different, unprompted), (Vec::new(), 0));
+    let (again, different, unmatched) = replay(setup.load().unwrap(), &lines);
+    assert_eq!((different, unmatched), (Vec::new(), 0));
     assert_eq!(again, lines);
 }
 
@@ -150,7 +151,7 @@ fn another_plugin_answers_otherwise_and_a_replay_says_where() {
     let (file, _) = record(&one("vcpu", 0), |started, _| accesses(&mut started.vcpus[0], 300, 4));
     let lines = file.lines();
     let (_, different, _) = replay(one("vcpu", 1).load().unwrap(), &lines);
-    let sums = |access: &Access| access.msr.0 == 0x10 && !access.failed;
+    let sums = |access: &AccessLine| access.msr.0 == 0x10 && !access.failed;
     let expected = lines.iter().filter(|line| matches!(line, Line::Access(a) if sums(a))).count();
     assert!(expected > 50 && different.len() == expected, "{} of {expected}", different.len());
     assert!(different.iter().all(sums));
@@ -179,8 +180,8 @@ fn a_plugin_that_asks_otherwise_changes_no_other() {
         setup.with("p.wasm", busy("busy", "vcpu", 0), GRANT)
     };
     let (file, _) = record(&both(100), |started, _| accesses(&mut started.vcpus[0], 50, 4));
-    let (_, different, unprompted) = replay(both(0).load().unwrap(), &file.lines());
-    assert_eq!((different, unprompted), (Vec::new(), 0));
+    let (_, different, unmatched) = replay(both(0).load().unwrap(), &file.lines());
+    assert_eq!((different, unmatched), (Vec::new(), 0));
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn a_start_line_is_cut_however_many_vcpus_there_are() {
     let keys = "grant = [\"guest-memory\"]";
     let setup = Setup::new().with("p.wasm", plugin("greedy", manifest, body), keys);
     let file = Buffer::default();
-    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = setup.load().unwrap();
     drop(engine.start_recorded(&host, 16, recording.recorder()).unwrap());
@@ -304,7 +305,7 @@ fn a_boot_that_does_not_start_takes_no_number() {
          (func (export \"init\") (param i32) (result i32) (i32.const 1))",
     );
     let file = Buffer::default();
-    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let good = one("vcpu", 0);
     for setup in [&good, &Setup::new().with("p.wasm", bad, ""), &good] {
@@ -344,7 +345,7 @@ fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
     let setup = Setup::new().with("p.wasm", constant, "");
     let (go, stuck): (Sender<()>, _) = channel();
     let file = Buffer::default();
-    let recording = Recording::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = setup.load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
@@ -370,7 +371,7 @@ fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
 fn the_end_of_a_run_does_not_wait_for_a_file_that_is_stuck() {
     let (_go, stuck): (Sender<()>, _) = channel();
     let file = Buffer::default();
-    let recording = Recording::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = one("vcpu", 0).load().unwrap();
     // Beyond what has room, boots included.
@@ -403,7 +404,7 @@ impl Write for Sent {
 #[test]
 fn lines_reach_the_file_while_more_come_without_a_pause() {
     let (file, written) = channel();
-    let recording = Recording::begin(Sent(file), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(Sent(file), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = one("vcpu", 0).load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
@@ -423,7 +424,7 @@ fn plugins_that_do_not_start_leave_no_boot() {
     let manifest = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"";
     let broken = Setup::new().with("p.wasm", plugin("broken", manifest, trap), "");
     let file = Buffer::default();
-    let recording = Recording::begin(file.clone(), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     assert!(broken.load().unwrap().start_recorded(&host, 1, recording.recorder()).is_err());
     one("vcpu", 0).load().unwrap().start_recorded(&host, 1, recording.recorder()).unwrap();
@@ -436,7 +437,7 @@ fn plugins_that_do_not_start_leave_no_boot() {
 fn a_recording_ends_at_its_limit_with_a_whole_line_and_says_what_it_lacks() {
     const LIMIT: u64 = 50_000;
     let file = Buffer::default();
-    let recording = Recording::begin(file.clone(), LIMIT).unwrap();
+    let recording = RecordingWriter::begin(file.clone(), LIMIT).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = one("vcpu", 0).load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
@@ -471,7 +472,7 @@ fn a_full_disk_ends_the_recording_and_not_the_run() {
         }
     }
     let file = Buffer::default();
-    let recording = Recording::begin(Full(100_000, file.clone()), u64::MAX).unwrap();
+    let recording = RecordingWriter::begin(Full(100_000, file.clone()), u64::MAX).unwrap();
     let host: Arc<dyn Host> = Arc::new(TestHost::default());
     let engine = one("vcpu", 0).load().unwrap();
     let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
@@ -506,10 +507,10 @@ fn an_edited_recording_is_refused_with_the_reason() {
     };
     refused(&lines[1..], "where no boot has begun");
     refused(&[lines[0].clone(), Line::Access(access.clone())], "where no boot has begun");
-    let far = Line::Access(Access { vcpu: 2, ..access.clone() });
+    let far = Line::Access(AccessLine { vcpu: 2, ..access.clone() });
     refused(&[lines[0].clone(), lines[1].clone(), far], "on vCPU 2, but the boot has 2");
     let op = Op::Write;
-    let nothing = Line::Access(Access { op, value: None, ..access });
+    let nothing = Line::Access(AccessLine { op, value: None, ..access });
     refused(&[lines[0].clone(), lines[1].clone(), nothing], "without a `value`");
     let mut many = boot.clone();
     many.vcpus = u32::MAX;

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use wasmsr_engine::record::Recording;
+use wasmsr_engine::record::RecordingWriter;
 use wasmsr_engine::{ShadowCounts, Started};
 use wasmsr_interface::{Host, MsrHandler, MsrIndex, MsrOp, Outcome, Reason};
 
@@ -107,7 +107,7 @@ fn an_example_says_who_answered_what() {
         counts(&started).examples,
         [
             format!("read of {msr}: 0x1; the shadow: 0x2"),
-            format!("write of 0x2b to {msr}: done; the shadow: #GP"),
+            format!("write of 0x2b to {msr}: ok; the shadow: fault"),
         ]
     );
 }
@@ -322,7 +322,7 @@ fn a_shadow_that_does_not_start_is_left_out() {
         );
         let bad = plugin("p", "[[msr]]\nrange = \"0x10\"\naccess = \"r\"", &body);
         let setup = setup(simple("p", CLAIM, "(i64.const 1)", ""), bad, "");
-        let error = setup.load().unwrap().rehearse(2).unwrap_err().to_string();
+        let error = setup.load().unwrap().dry_run(2).unwrap_err().to_string();
         assert!(error.contains("s.wasm"), "{error}");
         let (mut started, _) = setup.start(2);
         for vcpu in &mut started.vcpus {
@@ -396,7 +396,7 @@ fn nobody_waits_for_a_shadow_that_is_not_theirs() {
         let host = Arc::new(TestHost::default());
         host.tick.store(1, Ordering::Relaxed);
         let shared: Arc<dyn Host> = host.clone();
-        let recording = Recording::begin(io::sink(), u64::MAX).unwrap();
+        let recording = RecordingWriter::begin(io::sink(), u64::MAX).unwrap();
         let engine = setup.load().unwrap();
         let mut started = engine.start_recorded(&shared, 2, recording.recorder()).unwrap();
         let [one, other] = &mut started.vcpus[..] else { panic!() };

@@ -2,7 +2,7 @@
 
 use tempfile::TempDir;
 use wasmsr_engine::LoadOptions;
-use wasmsr_engine::trace::{Trace, blessed, differences};
+use wasmsr_engine::script::{Trace, blessed, differences};
 
 use crate::fixture::plugin;
 

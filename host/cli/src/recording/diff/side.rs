@@ -5,7 +5,7 @@ use std::hash::Hash;
 use std::path::Path;
 
 use anyhow::anyhow;
-use wasmsr_engine::record::{Access, Hex, Line, Op};
+use wasmsr_engine::record::{AccessLine, Hex, Line, Op};
 use wasmsr_interface::{MsrIndex, OutcomeKind};
 
 use super::align::Did;
@@ -83,8 +83,8 @@ impl Known {
         self.plugins.name(plugin).map(|name| &**name)
     }
 
-    fn did(&mut self, access: &Access, chosen: bool) -> Did {
-        let Access { t, msr, op, value, outcome, failed, .. } = *access;
+    fn did(&mut self, access: &AccessLine, chosen: bool) -> Did {
+        let AccessLine { t, msr, op, value, outcome, failed, .. } = *access;
         let value = value.map(|Hex(value)| value);
         let (written, read) = if op == Op::Write { (value, None) } else { (None, value) };
         if let Some(name) = &access.name
@@ -158,7 +158,7 @@ impl Side {
     fn add(
         &mut self,
         boot: u64,
-        access: &Access,
+        access: &AccessLine,
         chosen: bool,
         known: &mut Known,
     ) -> Result<(), Failure> {

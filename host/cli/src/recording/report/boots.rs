@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use wasmsr_engine::record::{Boot, BootPlugin};
+use wasmsr_engine::record::{BootLine, BootPlugin};
 
 use super::html::escape;
 use crate::recording::units::{counted, date, moment};
@@ -53,7 +53,7 @@ struct ListedPlugin {
 
 impl Boots {
     /// Adds a boot.
-    pub(super) fn add(&mut self, boot: &Boot) {
+    pub(super) fn add(&mut self, boot: &BootLine) {
         self.all += 1;
         if self.listed.len() >= MOST_BOOTS {
             return;
@@ -180,14 +180,14 @@ mod tests {
 
     use super::*;
 
-    fn boot(number: u64, plugins: usize, text: &str) -> Boot {
+    fn boot(number: u64, plugins: usize, text: &str) -> BootLine {
         let plugin = BootPlugin {
             name: text.to_owned(),
             version: text.to_owned(),
             sha256: number.to_string(),
             path: PathBuf::from(text),
         };
-        Boot {
+        BootLine {
             format: 1,
             version: text.to_owned(),
             t: 0,

@@ -11,7 +11,7 @@ mod tables;
 mod timeline;
 
 use serde::Serialize;
-use wasmsr_engine::record::{Dropped, Line};
+use wasmsr_engine::record::{DroppedLine, Line};
 
 use self::boots::Boots;
 use self::html::{data, escape, fill, source};
@@ -93,7 +93,7 @@ impl Found {
         self.tally.add(line);
         match line {
             Line::Boot(boot) => self.boots.add(boot),
-            Line::Dropped(Dropped { t, lines }) => {
+            Line::Dropped(DroppedLine { t, lines }) => {
                 self.all_gaps += 1;
                 if self.gaps.len() < MOST_GAPS {
                     self.gaps.push((*t, *lines));
@@ -296,7 +296,7 @@ mod tests {
     fn every_gap_counts_though_not_all_are_drawn() {
         let mut found = found();
         for t in 0..600 {
-            found.add(1, &Line::Dropped(Dropped { t, lines: 2 }));
+            found.add(1, &Line::Dropped(DroppedLine { t, lines: 2 }));
         }
         let notes = found.notes(&[]);
         assert!(notes[0].starts_with("1,200 lines are missing"), "{notes:?}");

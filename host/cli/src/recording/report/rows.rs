@@ -2,7 +2,7 @@
 //! trouble (fault, failed, stop), since the few would get lost among the many.
 
 use serde::{Serialize, Serializer};
-use wasmsr_engine::record::{Access, Hex, Op};
+use wasmsr_engine::record::{AccessLine, Hex, Op};
 use wasmsr_interface::MsrIndex;
 
 use super::sample::Sample;
@@ -30,8 +30,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn new(number: u64, boot: u64, access: &Access) -> Self {
-        let Access { t, vcpu, msr, op, value, ns, .. } = *access;
+    fn new(number: u64, boot: u64, access: &AccessLine) -> Self {
+        let AccessLine { t, vcpu, msr, op, value, ns, .. } = *access;
         Row {
             number,
             t,
@@ -73,7 +73,7 @@ impl Rows {
     }
 
     /// Adds an access.
-    pub(super) fn add(&mut self, boot: u64, access: &Access) {
+    pub(super) fn add(&mut self, boot: u64, access: &AccessLine) {
         let number = self.all.seen();
         let row = || Row::new(number, boot, access);
         let class = Class::of(access);

@@ -2,7 +2,7 @@
 //! that one pass is enough and the number of columns is bounded.
 
 use serde::Serialize;
-use wasmsr_engine::record::Access;
+use wasmsr_engine::record::AccessLine;
 use wasmsr_interface::OutcomeKind;
 
 use crate::terminal::words::FAILED;
@@ -26,7 +26,7 @@ pub(super) enum Class {
 const CLASSES: usize = 6;
 
 impl Class {
-    pub(super) fn of(access: &Access) -> Class {
+    pub(super) fn of(access: &AccessLine) -> Class {
         match access.outcome {
             _ if access.failed => Class::Failed,
             OutcomeKind::Value => Class::Value,

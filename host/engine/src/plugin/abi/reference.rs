@@ -7,8 +7,9 @@ use wasmsr_book::generated;
 use wasmsr_interface::Direction;
 
 use super::numbers::{Number, OUTCOMES, REASONS};
-use super::{EXPORTS, Export, HOST_CALLS, HostCall, Needed};
-use crate::plugin::limits;
+use super::{EXPORTS, Export, IMPORTS, Import, Needed};
+use crate::limits;
+use crate::manifest::CAPABILITIES;
 use crate::profile::{DEFAULT_FUEL, DEFAULT_MEMORY};
 
 #[track_caller]
@@ -32,18 +33,18 @@ fn the_reference_is_current() {
     };
     hold("exports", "| export | type | needed | meaning |", EXPORTS.iter().map(export));
 
-    let call = |HostCall { name, signature, capability, meaning, .. }: &HostCall| {
+    let call = |Import { name, signature, capability, meaning, .. }: &Import| {
         let capability = capability.map(|name| format!("`{name}`")).unwrap_or_default();
         format!("| `{name}` | `{signature}` | {capability} | {meaning} |")
     };
-    hold("host calls", "| import | type | capability | meaning |", HOST_CALLS.iter().map(call));
+    hold("host calls", "| import | type | capability | meaning |", IMPORTS.iter().map(call));
 
     let number = |Number { value, meaning, .. }: &Number| format!("| {value} | {meaning} |");
     hold("reasons", "| `reason` | meaning |", REASONS.iter().map(number));
     hold("outcomes", "| `kind` | the access becomes |", OUTCOMES.iter().map(number));
 
     let mut costs: BTreeMap<_, Vec<String>> = BTreeMap::new();
-    for HostCall { name, fuel, .. } in HOST_CALLS {
+    for Import { name, fuel, .. } in IMPORTS {
         costs.entry(fuel).or_default().push(format!("`{name}`"));
     }
     let cost = |(fuel, calls): (_, Vec<String>)| format!("| {} | {fuel} |", calls.join(", "));
@@ -90,9 +91,17 @@ fn the_reference_is_current() {
 #[test]
 fn texts_have_the_limits() {
     for (name, limit) in limits::of_calls() {
-        let call = HOST_CALLS.iter().find(|call| call.name == name).unwrap();
+        let call = IMPORTS.iter().find(|call| call.name == name).unwrap();
         assert!(call.meaning.contains(&limit), "{name}: no {limit} in: {}", call.meaning);
     }
     let counted = format!("at most {}", limits::HOST_FILE);
     assert!(super::fuel::FILE.to_string().contains(&counted));
+}
+
+#[test]
+fn each_documented_capability_serves_host_calls() {
+    let names = CAPABILITIES.iter().map(|(form, _)| form.split(':').next().unwrap());
+    let mut needed: Vec<_> = IMPORTS.iter().filter_map(|import| import.capability).collect();
+    needed.dedup();
+    assert_eq!(needed, names.collect::<Vec<_>>());
 }

@@ -1,0 +1,175 @@
+//! What observes the accesses of a vCPU: a recorder, and shadows.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmsr_interface::{Host, MsrAccess, MsrOp, Outcome, VcpuId};
+
+use super::order_lock::{Order, OrderLock};
+use crate::manifest::Scope;
+use crate::msr::{Decision, SlotId};
+use crate::plugin::Answer;
+use crate::record::{AccessEvent, CallLog, Recorder, WakeEvent};
+use crate::shadow::{Asked, Shadows};
+
+/// The observers of one vCPU.
+pub(crate) struct Observers {
+    pub(crate) recorder: Option<Recorder>,
+    pub(crate) order_lock: OrderLock,
+    pub(crate) shadows: Option<Shadows>,
+    /// The VMM's host, not a logging one.
+    pub(crate) host: Arc<dyn Host>,
+    /// The plugin in each slot.
+    pub(crate) names: Arc<[Arc<str>]>,
+    /// The plugins that were asked for the present access, if there are shadows.
+    pub(crate) asked: Vec<Asked>,
+}
+
+/// When an access came, and how long it took.
+#[derive(Clone, Copy)]
+pub(super) struct Timing {
+    pub(super) began: Instant,
+    pub(super) took: Duration,
+}
+
+impl Observers {
+    /// A plugin was asked.
+    #[cold]
+    pub(super) fn asked(
+        &mut self,
+        slot: SlotId,
+        answer: &Result<Answer, Outcome>,
+        fuel: Option<u64>,
+    ) {
+        if self.shadows.is_some() {
+            self.asked.push(Asked { slot, answer: answer.clone(), fuel });
+        }
+    }
+
+    /// An access was answered with the host calls in `log`. Returns what the VMM must
+    /// do.
+    pub(super) fn answered(
+        &mut self,
+        access: MsrAccess,
+        decision: Decision,
+        timing: Timing,
+        mut log: CallLog,
+        vcpu: VcpuId,
+        order: Option<Order<'_>>,
+    ) -> Outcome {
+        self.follow(Scope::Vm, access, &log, timing.took, vcpu);
+        let outcome = self.record(access, decision, timing, &mut log, vcpu);
+        drop(order);
+        self.follow(Scope::Vcpu, access, &log, timing.took, vcpu);
+        self.asked.clear();
+        outcome
+    }
+
+    fn follow(
+        &mut self,
+        scope: Scope,
+        access: MsrAccess,
+        log: &CallLog,
+        took: Duration,
+        vcpu: VcpuId,
+    ) {
+        if let Some(shadows) = &mut self.shadows {
+            for asked in &self.asked {
+                shadows.follow(scope, asked, access, log, took, vcpu);
+            }
+        }
+    }
+
+    fn record(
+        &self,
+        access: MsrAccess,
+        decision: Decision,
+        Timing { began, took }: Timing,
+        log: &mut CallLog,
+        vcpu: VcpuId,
+    ) -> Outcome {
+        let Decision { outcome, by, failed } = decision;
+        let Some(recorder) = &self.recorder else { return outcome };
+        // KVM's answer belongs into the recording, so KVM is asked here, and the VMM
+        // gets that answer as the outcome.
+        let kernel = match (&outcome, access.op) {
+            (Outcome::Kernel, MsrOp::Read) => self.host.kvm_msr(vcpu, access.index),
+            (Outcome::Kernel, MsrOp::Write(value)) => {
+                self.host.set_kvm_msr(vcpu, access.index, value).then_some(value)
+            }
+            _ => None,
+        };
+        let told = match outcome {
+            Outcome::Kernel => match (kernel, access.op) {
+                (Some(value), MsrOp::Read) => Outcome::Value(value),
+                (Some(_), MsrOp::Write(_)) => Outcome::Done,
+                (None, _) => Outcome::Fault,
+            },
+            _ => outcome.clone(),
+        };
+        let plugin = by.and_then(|slot| self.names.get(usize::from(slot.0)).cloned());
+        let calls = self.for_recorder(log);
+        recorder.access(Box::new(AccessEvent {
+            began,
+            took,
+            vcpu,
+            access,
+            outcome,
+            kernel,
+            plugin,
+            failed,
+            calls,
+        }));
+        told
+    }
+
+    /// The log for the recorder; a copy of it, if shadows need it as well.
+    fn for_recorder(&self, log: &mut CallLog) -> CallLog {
+        match self.shadows {
+            Some(_) => log.clone(),
+            None => mem::take(log),
+        }
+    }
+
+    /// Timers that were due at `now` were served with the host calls in `log`.
+    pub(super) fn woken(
+        &mut self,
+        began: Instant,
+        now: u64,
+        mut log: CallLog,
+        vcpu: VcpuId,
+        order: Option<Order<'_>>,
+    ) {
+        let took = began.elapsed();
+        let of_vm = self.wake_shadows(Scope::Vm, now, &log, vcpu);
+        if let Some(recorder) = &self.recorder {
+            let calls = self.for_recorder(&mut log);
+            recorder.wake(Box::new(WakeEvent { began, took, vcpu, calls }));
+        }
+        drop(order);
+        let of_vcpu = self.wake_shadows(Scope::Vcpu, now, &log, vcpu);
+        if let Some(at) = of_vm.into_iter().chain(of_vcpu).min() {
+            self.host.wake_at(vcpu, at);
+        }
+    }
+
+    /// Says when the next timer of these shadows is due.
+    fn wake_shadows(&mut self, scope: Scope, now: u64, log: &CallLog, vcpu: VcpuId) -> Option<u64> {
+        self.shadows.as_mut()?.wake(scope, now, log, vcpu)
+    }
+
+    /// The guest was reset, with the host calls in `log`.
+    pub(super) fn reset(&mut self, log: &CallLog, vcpu: VcpuId) {
+        if let Some(shadows) = &mut self.shadows {
+            shadows.reset(log, vcpu);
+        }
+    }
+
+    /// No vCPU runs any more.
+    pub(super) fn ended(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.end();
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Why a profile's plugins cannot be loaded, with the plugin, the MSR and the remedy.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wasmsr_interface::{Direction, MsrRange};
+
+use crate::manifest::CpuidConflict;
+use crate::plugin::ModuleError;
+
+/// Why a profile's plugins cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// wasmtime does not start.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+    /// One plugin's file.
+    #[error("plugin {}", .path.display())]
+    Module {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ModuleError,
+    },
+    /// Two plugins of one name.
+    #[error("{} and {} are both plugin `{name}`; load only one of them", .first.display(), .second.display())]
+    SameName {
+        /// The name.
+        name: Arc<str>,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// Two plugins that claim the same accesses.
+    #[error(
+        "plugins `{first}` and `{second}` both claim the {direction} of {}{}; take one out of the \
+         profile, or write `fallback = true` for `{second}` to let it answer what `{first}` passes on",
+        .range, .range.first().name().map(|name| format!(" ({name})")).unwrap_or_default()
+    )]
+    Claimed {
+        /// The earlier plugin.
+        first: Arc<str>,
+        /// The later one.
+        second: Arc<str>,
+        /// The accesses' direction.
+        direction: Direction,
+        /// The MSRs that both claim.
+        range: MsrRange,
+    },
+    /// Two plugins that disagree on CPUID.
+    #[error(transparent)]
+    Cpuid(#[from] CpuidConflict),
+    /// A shadow of a plugin that is not there.
+    #[error(
+        "{}: `shadow-of = \"{of}\"` names no plugin of this profile; its plugins are {names}",
+        .shadow.display()
+    )]
+    NoLeader {
+        /// The shadow's file.
+        shadow: PathBuf,
+        /// Whom it names.
+        of: String,
+        /// Whom it could name.
+        names: String,
+    },
+    /// More slots than can be numbered.
+    #[error("more than {} plugins; load fewer", u16::MAX / 2)]
+    TooMany,
+}

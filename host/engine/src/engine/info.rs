@@ -1,0 +1,62 @@
+//! What a loaded profile has, for people.
+
+use std::sync::Arc;
+
+use wasmsr_interface::{Directions, KernelVersion, MsrRange};
+
+use crate::manifest::{Manifest, Scope};
+use crate::plugin::Plugin;
+use crate::profile::{PluginConfig, Sha256};
+
+/// A loaded plugin, for people.
+#[derive(Debug, Clone, Copy)]
+pub struct PluginInfo<'a> {
+    /// Its manifest.
+    pub manifest: &'a Manifest,
+    /// What the profile says of it.
+    pub config: &'a PluginConfig,
+    /// Size of its file in bytes.
+    pub size: u64,
+    /// SHA-256 of its file.
+    pub sha256: Sha256,
+    /// Whether its code came from the cache.
+    pub from_cache: bool,
+}
+
+/// A plugin whose MSRs are the kernel's on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct YieldedPlugin {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The profile's `kernel-from`.
+    pub from: KernelVersion,
+    /// The host's kernel.
+    pub host: KernelVersion,
+}
+
+/// Who answers one range of the MSR map, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapEntry {
+    /// The MSRs.
+    pub range: MsrRange,
+    /// The directions.
+    pub directions: Directions,
+    /// The plugin.
+    pub plugin: Arc<str>,
+    /// Whose state it is.
+    pub scope: Scope,
+    /// Whether it only answers what an earlier plugin passes on.
+    pub fallback: bool,
+}
+
+impl<'a> PluginInfo<'a> {
+    pub(super) fn of(plugin: &'a Plugin) -> Self {
+        PluginInfo {
+            manifest: &plugin.manifest,
+            config: &plugin.config,
+            size: plugin.size,
+            sha256: plugin.sha256,
+            from_cache: plugin.from_cache,
+        }
+    }
+}

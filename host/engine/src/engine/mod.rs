@@ -1,0 +1,189 @@
+//! A profile's plugins, loaded and checked against each other: what must exit, what
+//! CPUID must say, and who answers what.
+
+mod claims;
+mod error;
+mod info;
+
+use std::sync::Arc;
+
+pub use error::LoadError;
+pub use info::{MapEntry, PluginInfo, YieldedPlugin};
+use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
+
+use crate::intercepts::Intercepts;
+use crate::manifest;
+use crate::msr::{Claim, Policy};
+use crate::plugin::{CodeCache, Compiler, Plugin};
+use crate::profile::Profile;
+use crate::shadow::ShadowPlan;
+use crate::slots::{Routes, SlotPlan, assign_slots};
+
+/// All plugins of a profile, compiled and checked against each other. Holds
+/// nothing of any boot: [`start`](Engine::start) makes that.
+pub struct Engine {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) plugins: Vec<Arc<Plugin>>,
+    yielded: Vec<YieldedPlugin>,
+    pub(crate) slots: Vec<SlotPlan>,
+    claims: Vec<Claim>,
+    pub(crate) routes: Arc<Routes>,
+    exits: ExitList,
+    cpuid: Vec<CpuidChange>,
+    pub(crate) shadows: Vec<ShadowPlan>,
+    pub(crate) profile: Profile,
+    pub(crate) host_kernel: Option<KernelVersion>,
+}
+
+/// What loading depends on beside the profile.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The host's kernel: it decides which plugins yield their MSRs
+    /// (`kernel-from`). `None`: no plugin does.
+    pub host_kernel: Option<KernelVersion>,
+    /// Keeps what was compiled, for later starts. `None`: every start
+    /// compiles.
+    pub cache: Option<CodeCache>,
+}
+
+impl Engine {
+    /// Loads every plugin of `profile`: reads, checks, compiles, and holds
+    /// them against each other.
+    ///
+    /// # Errors
+    /// [`LoadError`], naming the plugin, the MSR and the remedy.
+    pub fn load(profile: &Profile, options: &LoadOptions) -> Result<Self, LoadError> {
+        let compiler = Compiler::new(options.cache.as_ref()).map_err(LoadError::Engine)?;
+        let mut plugins: Vec<Arc<Plugin>> = Vec::new();
+        let mut yielded = Vec::new();
+        let mut shadows = Vec::new();
+        for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
+            let plugin =
+                loaded.map_err(|source| LoadError::Module { path: config.path.clone(), source })?;
+            if let Some(of) = &config.shadow_of {
+                shadows.push((plugin, of.as_str()));
+                continue;
+            }
+            if let Some(twin) = plugins.iter().find(|other| other.name == plugin.name) {
+                return Err(LoadError::SameName {
+                    name: plugin.name.clone(),
+                    first: twin.path.clone(),
+                    second: plugin.path.clone(),
+                });
+            }
+            match (config.kernel_from, options.host_kernel) {
+                (Some(from), Some(host)) if host >= from => {
+                    yielded.push(YieldedPlugin { name: plugin.name.clone(), from, host });
+                }
+                _ => plugins.push(Arc::new(plugin)),
+            }
+        }
+        if plugins.len() > usize::from(u16::MAX / 2) {
+            return Err(LoadError::TooMany);
+        }
+        claims::refuse_double_claims(&plugins)?;
+        let shadows = shadow_plans(shadows, &plugins, &yielded)?;
+        let leaves = plugins
+            .iter()
+            .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
+        let cpuid = manifest::merge_cpuid(leaves)?;
+        let (slots, claims, routes) = assign_slots(&plugins);
+        Ok(Engine {
+            policy: Arc::new(profile.policy.clone()),
+            exits: intercepts(&plugins).exits(),
+            plugins,
+            yielded,
+            slots,
+            claims,
+            routes: Arc::new(routes),
+            cpuid,
+            shadows,
+            profile: profile.clone(),
+            host_kernel: options.host_kernel,
+        })
+    }
+
+    /// What must exit when a boot starts: the VMM makes its MSR filter from
+    /// it. A plugin may change it later ([`Host::set_exits`](wasmsr_interface::Host::set_exits)).
+    pub fn exits(&self) -> &ExitList {
+        &self.exits
+    }
+
+    /// What the guest's CPUID must say, beside what the hypervisor supports.
+    pub fn cpuid(&self) -> &[CpuidChange] {
+        &self.cpuid
+    }
+
+    /// The plugins, in the order of the profile.
+    pub fn plugins(&self) -> impl Iterator<Item = PluginInfo<'_>> {
+        self.plugins.iter().map(|plugin| PluginInfo::of(plugin))
+    }
+
+    /// The plugins that leave their MSRs to this host's kernel.
+    pub fn yielded(&self) -> &[YieldedPlugin] {
+        &self.yielded
+    }
+
+    /// The MSR map, sorted by index.
+    pub fn map(&self) -> Vec<MapEntry> {
+        let mut entries: Vec<MapEntry> = self
+            .claims
+            .iter()
+            .filter_map(|claim| {
+                let slot = self.slots.get(usize::from(claim.slot.0))?;
+                Some(MapEntry {
+                    range: claim.range,
+                    directions: claim.directions,
+                    plugin: slot.plugin.name.clone(),
+                    scope: slot.scope,
+                    fallback: slot.plugin.config.fallback,
+                })
+            })
+            .collect();
+        // Stable: a fallback stays behind the plugin that it backs.
+        entries.sort_by_key(|entry| entry.range.first());
+        entries
+    }
+
+    /// The plugins that run beside others, in the order of the profile.
+    pub fn shadows(&self) -> impl Iterator<Item = PluginInfo<'_>> {
+        self.shadows.iter().map(|plan| PluginInfo::of(&plan.plugin))
+    }
+}
+
+/// What exits at the start of a boot with these plugins.
+pub(crate) fn intercepts(plugins: &[Arc<Plugin>]) -> Intercepts {
+    Intercepts::new(plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest)))
+}
+
+/// Finds for each shadow the plugin beside which it runs.
+fn shadow_plans(
+    shadows: Vec<(Plugin, &str)>,
+    plugins: &[Arc<Plugin>],
+    yielded: &[YieldedPlugin],
+) -> Result<Vec<ShadowPlan>, LoadError> {
+    let mut plans = Vec::new();
+    for (shadow, of) in shadows {
+        if yielded.iter().any(|plugin| *plugin.name == *of) {
+            tracing::info!("{}: nothing to compare, `{of}` yields", shadow.path.display());
+            continue;
+        }
+        let Some(leader) = plugins.iter().find(|plugin| *plugin.name == *of) else {
+            let names = plugins.iter().map(|plugin| format!("`{}`", plugin.name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(LoadError::NoLeader {
+                shadow: shadow.path.clone(),
+                of: of.to_owned(),
+                names,
+            });
+        };
+        let about = &shadow.manifest.plugin;
+        // It may have the name of the plugin in charge.
+        let name = format!("{} {} (shadow of {of})", about.name, about.version);
+        let plugin = Arc::new(shadow.named(name.into()));
+        let (slots, _, routes) = assign_slots(std::slice::from_ref(&plugin));
+        let of = leader.name.clone();
+        plans.push(ShadowPlan { plugin, of, slots, routes: Arc::new(routes) });
+    }
+    Ok(plans)
+}

@@ -1,0 +1,280 @@
+//! A plugin's manifest: what it answers and what it asks for.
+
+mod capability;
+mod claim;
+mod cpuid;
+mod error;
+mod listed;
+mod overlap;
+mod places;
+mod tables;
+
+#[cfg(test)]
+pub(crate) use capability::CAPABILITIES;
+pub(crate) use capability::Held;
+pub use capability::{Capability, Grant, ParseCapabilityError};
+pub use claim::{Intercept, MsrClaim, Scope};
+pub(crate) use cpuid::merge as merge_cpuid;
+pub use cpuid::{CpuidConflict, CpuidLeaf, RegisterSpec};
+pub use error::ManifestError;
+pub use listed::{ListedClaim, ListedError};
+use overlap::Overlap;
+pub(crate) use places::Spot;
+pub use tables::{ABI_VERSION, About, MANIFEST_SECTION, Needs, Unhandled, UnhandledReason};
+use tables::{File, MsrTable};
+use wasmsr_interface::Direction;
+
+use crate::toml_file::{self, Place};
+
+/// The manifest, read and validated.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// `[plugin]`
+    pub plugin: About,
+    /// `[[msr]]` with a range: the claims. In a loaded plugin, also those that
+    /// its profile lists.
+    pub msr: Vec<MsrClaim>,
+    /// `[[msr]]` with a key of the configuration, where the profile lists the
+    /// MSRs.
+    pub listed: Vec<ListedClaim>,
+    /// `[unhandled]`: the accesses nobody else took.
+    pub unhandled: Unhandled,
+    /// `[needs]`
+    pub needs: Needs,
+    /// `[[cpuid]]`
+    pub cpuid: Vec<CpuidLeaf>,
+}
+
+impl Manifest {
+    /// Reads and validates the bytes of the custom section.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for the first mistake found, with its place.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let place = toml_file::place(&String::from_utf8_lossy(good), good.len());
+            ManifestError::Utf8.at(Some(place))
+        })?;
+        let file: File = toml_file::parse(text)?;
+        file.validate().map_err(|(mistake, spot)| mistake.at(places::of(text, spot)))?;
+        Ok(file.into())
+    }
+
+    /// Where the text that it was read from has one of the claims in
+    /// [`Manifest::msr`], by its number from 0.
+    pub fn place_of_claim(text: &str, number: usize) -> Option<Place> {
+        places::of_claim(text, number)
+    }
+
+    /// Where the text that it was read from has a part.
+    pub(crate) fn place_of(text: &str, spot: Spot) -> Option<Place> {
+        places::of(text, spot)
+    }
+
+    /// Whether the plugin may be asked for accesses in this direction.
+    pub fn answers(&self, direction: Direction) -> bool {
+        let unhandled = !self.unhandled.reasons.is_empty();
+        unhandled
+            || self.msr.iter().any(|claim| claim.access.contains(direction))
+            || self.listed.iter().any(|claim| claim.access.contains(direction))
+    }
+
+    /// The manifest with the claims that a configuration, JSON text, lists.
+    ///
+    /// # Errors
+    /// [`ManifestError`] for an entry that is no claim, by its key, or ranges
+    /// that overlap.
+    pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
+        for claim in &self.listed {
+            self.msr.extend(claim.read(config)?);
+        }
+        let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
+        match Overlap::first(claims) {
+            Some(Overlap { earlier, later, .. }) => Err(ManifestError::Overlap(earlier, later)),
+            None => Ok(self),
+        }
+    }
+}
+
+impl File {
+    /// What the types cannot say. A mistake comes with where it is.
+    fn validate(&self) -> Result<(), (ManifestError, Spot)> {
+        let name = &self.plugin.name;
+        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) {
+            return Err((ManifestError::Name(name.clone()), Spot::Name));
+        }
+        if self.plugin.abi != ABI_VERSION {
+            return Err((ManifestError::Abi(self.plugin.abi), Spot::Abi));
+        }
+        if self.msr.is_empty() && self.unhandled.reasons.is_empty() {
+            return Err((ManifestError::Idle, Spot::Plugin));
+        }
+        let switches = self.needs.all().any(|asked| *asked == Capability::Intercept);
+        for (number, table) in self.msr.iter().enumerate() {
+            let which = match (&table.range, &table.config) {
+                (Some(range), None) => range.to_string(),
+                (None, Some(key)) => format!("config = {key:?}"),
+                _ => return Err((ManifestError::RangeOrConfig, Spot::Msr(number))),
+            };
+            if table.intercept == Intercept::Off && !switches {
+                return Err((ManifestError::Reserved(which), Spot::Intercept(number)));
+            }
+        }
+        self.refuse_overlap()?;
+        for (number, leaf) in self.cpuid.iter().enumerate() {
+            for (register, spec) in leaf.registers() {
+                spec.change().map_err(|message| {
+                    let CpuidLeaf { leaf, subleaf, .. } = *leaf;
+                    let mistake = ManifestError::Cpuid { leaf, subleaf, register, message };
+                    (mistake, Spot::Cpuid(number, register))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_overlap(&self) -> Result<(), (ManifestError, Spot)> {
+        let tables = self.msr.iter().enumerate();
+        let (numbers, claims): (Vec<_>, Vec<_>) = tables
+            .filter_map(|(number, table)| Some((number, (table.range?, table.access))))
+            .unzip();
+        let Some(Overlap { earlier, later, place }) = Overlap::first(claims.into_iter()) else {
+            return Ok(());
+        };
+        let number = numbers.get(place).copied().unwrap_or_default();
+        Err((ManifestError::Overlap(earlier, later), Spot::Range(number)))
+    }
+}
+
+impl From<File> for Manifest {
+    fn from(file: File) -> Self {
+        let File { plugin, msr: tables, unhandled, needs, cpuid } = file;
+        let (mut msr, mut listed) = (Vec::new(), Vec::new());
+        for MsrTable { range, config, access, scope, intercept } in tables {
+            msr.extend(range.map(|range| MsrClaim { range, access, scope, intercept }));
+            listed.extend(config.map(|key| ListedClaim { key, access, scope, intercept }));
+        }
+        Manifest { plugin, msr, listed, unhandled, needs, cpuid }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmsr_book::reference::Reference;
+
+    use super::*;
+
+    #[test]
+    fn the_reference_is_current() {
+        let manifest = Reference::<File>::of("docs/manifest.md");
+        manifest.table::<About>("plugin");
+        manifest.table::<MsrTable>("msr");
+        manifest.table::<Unhandled>("unhandled");
+        manifest.table::<Needs>("needs");
+        manifest.table::<CpuidLeaf>("cpuid");
+        manifest.table::<RegisterSpec>("register");
+        manifest.schema("docs/schemas/manifest.json");
+    }
+
+    const HEAD: &str = "[plugin]\nname = \"p\"\nversion = \"1.0.0\"\nabi = 1\n";
+
+    #[track_caller]
+    fn refused(rest: &str, part: &str) {
+        let error = Manifest::parse(format!("{HEAD}{rest}").as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+
+    #[test]
+    fn reads_every_key() {
+        let text = format!(
+            "{HEAD}description = \"d\"\n\
+             [[msr]]\nrange = \"0x10a\"\naccess = \"r\"\nscope = \"vm\"\n\
+             [[msr]]\nrange = \"0x10a\"\naccess = \"w\"\n\
+             [unhandled]\nreasons = [\"unknown\", \"invalid\"]\n\
+             [needs]\ncapabilities = [\"guest-memory\", \"host-msr:0x606-0x611\"]\n\
+             optional = [\"host-msr\", \"host-file:energy\"]\n\
+             [[cpuid]]\nleaf = 0x7\nsubleaf = 0x0\nedx.set = [29]\n"
+        );
+        let manifest = Manifest::parse(text.as_bytes()).unwrap();
+        assert_eq!(manifest.msr[0].scope, Scope::Vm);
+        assert_eq!(manifest.msr[1].scope, Scope::Vcpu);
+        assert_eq!(manifest.unhandled.reasons.len(), 2);
+        assert_eq!(manifest.needs.capabilities[1].to_string(), "host-msr:0x606-0x611");
+        assert_eq!(manifest.needs.all().count(), 4);
+        assert_eq!(manifest.cpuid[0].edx.change().unwrap().set, 1 << 29);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        refused("", "names no MSR");
+        refused("[[msr]]\naccess = \"r\"\n", "either `range` or `config`");
+        refused("[[msr]]\nrange = \"1\"\nconfig = \"msrs\"\n", "either `range` or `config`");
+        refused("[[msr]]\nrange = \"0x10b-0x10a\"\n", "runs backwards");
+        refused("[[msr]]\nrange = \"0x10a\"\nacess = \"r\"\n", "did you mean `access`?");
+        refused("[[msr]]\nrange = \"0x10a\"\naccess = \"x\"\n", "unknown variant `x`");
+        refused("[[msr]]\nrange = \"0-0x10\"\n[[msr]]\nrange = \"0x10\"\n", "overlap");
+        let msr = "[[msr]]\nrange = \"1\"\n";
+        refused(&format!("{msr}intercept = \"off\"\n"), "nothing could turn it on");
+        let listed = "[[msr]]\nconfig = \"msrs\"\nintercept = \"off\"\n";
+        refused(listed, "[[msr]] config = \"msrs\" says intercept = \"off\"");
+        refused(&format!("{msr}[needs]\ncapabilities = [\"root\"]\n"), "unknown capability `root`");
+        refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [32]\n"), "0 to 31");
+        refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [3]\nedx.clear = [3]\n"), "bit 3");
+    }
+
+    #[test]
+    fn another_abi_is_refused() {
+        let text = HEAD.replace("abi = 1", "abi = 2") + "[[msr]]\nrange = \"1\"\n";
+        let error = Manifest::parse(text.as_bytes()).unwrap_err();
+        let place = Place { line: 4, column: 7 };
+        assert_eq!(error, ManifestError::At { place, mistake: Box::new(ManifestError::Abi(2)) });
+    }
+
+    #[test]
+    fn every_mistake_has_its_place() {
+        let at = |rest: &str, line: usize| {
+            let error = Manifest::parse(format!("{HEAD}{rest}").as_bytes()).unwrap_err();
+            let text = error.to_string();
+            assert!(text.starts_with(&format!("line {line}, column ")), "{text}");
+        };
+        at("", 1);
+        at("[[msr]]\nrange = \"1\"\n\n[[msr]]\naccess = \"r\"\n", 8);
+        at("[[msr]]\nrange = \"1-3\"\n[[msr]]\nrange = 5\n[[msr]]\nrange = \"2\"\n", 10);
+        at("[[msr]]\nrange = \"1-3\"\naccess = \"r\"\n[[msr]]\nrange = 3\n", 9);
+        at("[[msr]]\nrange = \"1\"\n[[msr]]\nintercept = \"off\"\nrange = \"2\"\n", 8);
+        let inline = format!("msr = [\n{{ range = 1 }},\n{{ range = 1 }},\n]\n{HEAD}");
+        let inline = Manifest::parse(inline.as_bytes()).unwrap_err();
+        assert!(inline.to_string().starts_with("line 3, column 11: "), "{inline}");
+        let cpuid = "[[cpuid]]\nleaf = 7\nedx.set = [1]\n[[cpuid]]\nleaf = 7\nsubleaf = 1\n";
+        at(&format!("[[msr]]\nrange = 1\n{cpuid}ebx.set = [32]\n"), 13);
+        let name = Manifest::parse(HEAD.replace("\"p\"", "\"P\"").as_bytes()).unwrap_err();
+        assert!(name.to_string().starts_with("line 2, column 8: plugin name `P`"), "{name}");
+        let msr = "[[msr]]\nrange = 1\n";
+        // The second of two tables of one leaf, with and without the register in the first.
+        let leaf = "[[cpuid]]\nleaf = 7\n";
+        at(&format!("{msr}{leaf}edx.set = [1]\n{leaf}edx.set = [32]\n"), 12);
+        at(&format!("{msr}{leaf}ecx.set = [1]\n{leaf}edx.set = [32]\n"), 12);
+        at(&format!("{msr}{msr}"), 8);
+        let fourth = "[[msr]]\nrange = \"0x30-0x40\"\n[[msr]]\nrange = \"0x10\"\n";
+        at(&format!("{fourth}[[msr]]\nrange = \"0x20\"\n[[msr]]\nrange = \"0-0x10\"\n"), 12);
+        at("[[msr]]\nconfig = \"a\"\n[[msr]]\nrange = 1\n[[msr]]\nrange = 1\n", 10);
+        at("[[msr]]\nconfig = \"a\"\nintercept = \"off\"\n", 7);
+        at(&format!("{msr}[needs]\ncapabilities = [\n  \"timer\",\n  \"root\",\n]\n"), 10);
+        at(&format!("{msr}[unhandled]\nreasons = [\n  \"unknown\",\n  \"never\",\n]\n"), 10);
+    }
+
+    #[test]
+    fn texts_that_are_no_manifest_have_a_place_too() {
+        for (bytes, place) in [
+            (&b""[..], "line 1, column 1: "),
+            (b"[plugin]\nname = \"p\"\nversion = \"\xff\"", "line 3, column 12: "),
+            (b"plugin = 5", "line 1, column 10: "),
+            (b"[[msr]]\nrange = 1\n", "line 1, column 1: "),
+        ] {
+            let error = Manifest::parse(bytes).unwrap_err().to_string();
+            assert!(error.starts_with(place), "{error}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a plugin's store carries, and the limits of its memory.
+
+use std::sync::Arc;
+
+use wasmsr_interface::{Host, VcpuId};
+use wasmtime::{Memory, ResourceLimiter, Trap};
+
+use super::answer::{Answer, Failure};
+use super::description::Description;
+use super::log::Log;
+use crate::intercepts::Intercepts;
+use crate::limits;
+use crate::state::InstanceState;
+
+/// The VM around an instance.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) intercepts: Intercepts,
+    /// How many vCPUs the VM has.
+    pub(crate) vcpus: u32,
+}
+
+/// What a store carries beside the plugin's own memory.
+pub(super) struct StoreData {
+    pub(super) plugin: Arc<Description>,
+    pub(super) vm: Surroundings,
+    pub(super) memory: Option<Memory>,
+    /// The vCPU that is served, on whose thread this is as long as it runs.
+    pub(super) vcpu: VcpuId,
+    pub(super) phase: Phase,
+    /// What the plugin said through `outcome`.
+    pub(super) outcome: Option<Answer>,
+    pub(super) log: Log,
+    /// The last error-level line of a lifecycle call, which explains why it
+    /// refuses.
+    pub(super) last_error: String,
+    /// When, by the host's monotonic clock, the plugin wants to be called, and
+    /// on which vCPU's thread.
+    pub(super) timer: Option<(VcpuId, u64)>,
+    /// What `save` hands out.
+    pub(super) saved: Vec<u8>,
+    /// What `restore` takes in.
+    pub(super) restoring: Option<InstanceState>,
+    /// What `report` hands out.
+    pub(super) report: String,
+    /// Whether the plugin asked for more memory than its ceiling.
+    ceiling_hit: bool,
+}
+
+/// What the plugin is called for, which decides what it may call back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// `init`, `reset`, `timer`
+    Lifecycle,
+    /// `rdmsr`, `wrmsr`
+    Access,
+    Save,
+    Restore,
+    Report,
+}
+
+impl StoreData {
+    /// The data of a new instance, which is initialised while `vcpu` is served.
+    pub(super) fn new(
+        plugin: &Arc<Description>,
+        vm: &Surroundings,
+        log: &Log,
+        vcpu: VcpuId,
+    ) -> Self {
+        StoreData {
+            plugin: plugin.clone(),
+            vm: vm.clone(),
+            memory: None,
+            vcpu,
+            phase: Phase::Lifecycle,
+            outcome: None,
+            log: log.clone(),
+            last_error: String::new(),
+            timer: None,
+            saved: Vec::new(),
+            restoring: None,
+            report: String::new(),
+            ceiling_hit: false,
+        }
+    }
+
+    /// Writes a line of the plugin's to the log, as far as its limit allows.
+    pub(super) fn say(&self, level: u32, line: impl FnOnce() -> String) {
+        self.log.say(&self.plugin.name, level, line);
+    }
+}
+
+impl ResourceLimiter for StoreData {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired as u64 <= self.plugin.config.memory;
+        self.ceiling_hit |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= limits::TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        1
+    }
+
+    fn memories(&self) -> usize {
+        limits::MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        limits::TABLES
+    }
+}
+
+/// Why a call that had so much fuel ended with `error`.
+pub(super) fn failure(error: &wasmtime::Error, data: &StoreData, fuel: u64) -> Failure {
+    let ceiling = data.ceiling_hit.then_some(data.plugin.config.memory);
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Failure::OutOfFuel { fuel },
+        Some(Trap::StackOverflow) => Failure::Stack,
+        Some(trap) => {
+            let text = trap.to_string();
+            let what = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
+            Failure::Trap { what, ceiling }
+        }
+        None => Failure::Trap { what: format!("{error:#}"), ceiling },
+    }
+}

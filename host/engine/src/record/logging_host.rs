@@ -1,0 +1,125 @@
+//! A host that logs what one plugin asks of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wasmsr_interface::{
+    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+};
+
+use super::call::{HostCall, Switch};
+use super::call_log::note;
+use super::hex::{Bytes, Hex};
+
+/// A host that passes the calls of one plugin on to another host, and logs each with
+/// its reply; see [`during`](super::during).
+pub(crate) struct LoggingHost {
+    inner: Arc<dyn Host>,
+    plugin: Arc<str>,
+}
+
+impl LoggingHost {
+    pub(crate) fn new(inner: Arc<dyn Host>, plugin: Arc<str>) -> Self {
+        LoggingHost { inner, plugin }
+    }
+
+    fn note(&self, call: HostCall) {
+        note(&self.plugin, call);
+    }
+}
+
+impl Host for LoggingHost {
+    fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
+        let value = self.inner.guest_tsc(vcpu);
+        self.note(HostCall::Tsc { vcpu: vcpu.0, value: Hex(value) });
+        value
+    }
+
+    fn tsc_khz(&self) -> u32 {
+        let value = self.inner.tsc_khz();
+        self.note(HostCall::TscKhz { value });
+        value
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        let value = self.inner.monotonic_ns();
+        self.note(HostCall::MonotonicNs { value: Hex(value) });
+        value
+    }
+
+    fn realtime_ns(&self) -> u64 {
+        let value = self.inner.realtime_ns();
+        self.note(HostCall::RealtimeNs { value: Hex(value) });
+        value
+    }
+
+    fn tsc_is_stable(&self) -> bool {
+        let value = self.inner.tsc_is_stable();
+        self.note(HostCall::TscIsStable { value });
+        value
+    }
+
+    fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
+        let times = self.inner.vcpu_times(vcpu);
+        let value = times.map(|times| (Hex(times.ran_ns), Hex(times.waited_ns)));
+        self.note(HostCall::VcpuTimes { vcpu: vcpu.0, value });
+        times
+    }
+
+    fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
+        let read = self.inner.read_memory(gpa, out);
+        let data = read.is_ok().then(|| Bytes(out.to_vec()));
+        self.note(HostCall::GuestRead { gpa: Hex(gpa), len: out.len(), data });
+        read
+    }
+
+    fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
+        let written = self.inner.write_memory(gpa, data);
+        let (data, done) = (Bytes(data.to_vec()), written.is_ok());
+        self.note(HostCall::GuestWrite { gpa: Hex(gpa), data, done });
+        written
+    }
+
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
+        let value = self.inner.kvm_msr(vcpu, index);
+        self.note(HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, value: value.map(Hex) });
+        value
+    }
+
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
+        let done = self.inner.set_kvm_msr(vcpu, index, value);
+        self.note(HostCall::KvmWrmsr { vcpu: vcpu.0, msr: index, value: Hex(value), done });
+        done
+    }
+
+    fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
+        let value = self.inner.host_msr(cpu, index);
+        self.note(HostCall::HostRdmsr { cpu, msr: index, value: value.map(Hex) });
+        value
+    }
+
+    fn host_cpus(&self) -> u32 {
+        let value = self.inner.host_cpus();
+        self.note(HostCall::HostCpus { value });
+        value
+    }
+
+    fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
+        let read = self.inner.read_host_file(path, out);
+        let data = read.and_then(|len| out.get(..len)).map(|data| Bytes(data.to_vec()));
+        self.note(HostCall::HostFile { path: path.to_owned(), room: out.len(), data });
+        read
+    }
+
+    fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused> {
+        let set = self.inner.set_exits(exits, cause);
+        let refused = set.as_ref().err().map(|refused| refused.0.clone());
+        self.note(HostCall::SetExits { switch: Switch::of(cause), refused });
+        set
+    }
+
+    fn wake_at(&self, vcpu: VcpuId, at: u64) {
+        self.inner.wake_at(vcpu, at);
+        self.note(HostCall::WakeAt { vcpu: vcpu.0, at: Hex(at) });
+    }
+}

@@ -1,0 +1,166 @@
+//! Saves the state of a VM's plugins, and restores it.
+
+use std::sync::Arc;
+
+use wasmsr_interface::{ExitsCause, Host, VcpuId};
+
+use crate::dispatch::VcpuDispatch;
+use crate::engine::Engine;
+use crate::start::{StartError, Started};
+use crate::state::{InstanceState, SavedState};
+
+/// Why the state of a VM's plugins is not saved.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin `{name}`: {why}")]
+pub struct SaveError {
+    name: Arc<str>,
+    why: String,
+}
+
+/// Why saved state does not come back.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// A plugin does not even start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// State of a plugin that the profile does not have.
+    #[error(
+        "the saved state holds state of plugin `{name}`, which this profile does not load with that scope; load it, or save without it"
+    )]
+    NoPlugin {
+        /// The plugin that saved.
+        name: String,
+    },
+    /// Intercepts that the plugin's manifest does not claim.
+    #[error(
+        "the saved state holds intercepts of plugin `{name}` that it does not claim here; load the version that saved them, or save without them"
+    )]
+    NotClaimed {
+        /// The plugin that saved.
+        name: String,
+    },
+    /// State of a vCPU that this VM does not have.
+    #[error(
+        "the saved state holds state of plugin `{name}` for vCPU {vcpu}, but this VM has {count} vCPUs; give it as many as the one that was saved"
+    )]
+    NoVcpu {
+        /// The plugin that saved.
+        name: String,
+        /// The vCPU whose instance it was.
+        vcpu: usize,
+        /// vCPUs there are.
+        count: usize,
+    },
+    /// A plugin refuses what it is given.
+    #[error("plugin `{name}` does not take the state that its version {version} saved: {why}")]
+    Refused {
+        /// The plugin.
+        name: String,
+        /// The version that saved.
+        version: String,
+        /// The plugin's words, or its failure.
+        why: String,
+    },
+    /// The VMM's filter does not take the saved intercepts.
+    #[error("the saved intercepts cannot be restored: {0}")]
+    Exits(String),
+}
+
+impl Engine {
+    /// Saves the plugins of a VM. Its vCPUs must be out of the guest, with no
+    /// access pending: KVM keeps the answer to one nowhere that can be saved.
+    ///
+    /// # Errors
+    /// [`SaveError`] if a plugin does not save its state.
+    pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
+        let mut saved = SavedState::default();
+        for (position, vcpu) in vcpus.iter_mut().enumerate() {
+            let served = vcpu.vcpu;
+            for slot in &mut vcpu.slots {
+                let state = slot.with(|instance| {
+                    // The VM's own instances are saved with the first vCPU.
+                    if instance.scope().is_none() && position > 0 {
+                        return Ok(None);
+                    }
+                    instance.save(served).map_err(|error| SaveError {
+                        name: instance.name().clone(),
+                        why: error.to_string(),
+                    })
+                });
+                saved.instances.extend(state?);
+            }
+        }
+        if let Some(vcpu) = vcpus.first() {
+            // Those of all others are their manifests'.
+            let asks = |name: &str| {
+                let mut plugins = self.plugins.iter();
+                plugins.any(|p| *p.name == *name && p.held.intercept)
+            };
+            saved.intercepts = vcpu.vm.intercepts.save();
+            saved.intercepts.retain(|switched| asks(&switched.plugin));
+        }
+        Ok(saved)
+    }
+
+    /// Starts the plugins as [`start`](Engine::start) does and gives each what
+    /// it saved. A plugin that saved nothing starts afresh, and so do shadows.
+    /// What follows cannot be recorded.
+    ///
+    /// # Errors
+    /// [`RestoreError`] if a state belongs to no plugin or vCPU here, or a
+    /// plugin refuses it.
+    pub fn restore(
+        &self,
+        host: &Arc<dyn Host>,
+        vcpus: u32,
+        saved: &SavedState,
+    ) -> Result<Started, RestoreError> {
+        let mut started = self.start(host, vcpus)?;
+        if let Some(vcpu) = started.vcpus.first() {
+            let manifest = |name: &str| {
+                let mut plugins = self.plugins.iter();
+                plugins.find(|plugin| *plugin.name == *name).map(|plugin| &plugin.manifest)
+            };
+            let restored = vcpu.vm.intercepts.restore(&saved.intercepts, manifest);
+            restored.map_err(|name| RestoreError::NotClaimed { name })?;
+            if vcpu.switches.is_some() {
+                let exits = vcpu.vm.intercepts.exits();
+                host.set_exits(&exits, &ExitsCause::Restore)
+                    .map_err(|error| RestoreError::Exits(error.to_string()))?;
+            }
+        }
+        for state in &saved.instances {
+            restore_one(&mut started.vcpus, state)?;
+        }
+        Ok(started)
+    }
+}
+
+fn restore_one(vcpus: &mut [VcpuDispatch], state: &InstanceState) -> Result<(), RestoreError> {
+    let name = &state.plugin;
+    let count = vcpus.len();
+    let vcpu = usize::try_from(state.vcpu.unwrap_or(0)).unwrap_or(usize::MAX);
+    let Some(vcpu) = vcpus.get_mut(vcpu) else {
+        return Err(RestoreError::NoVcpu { name: name.clone(), vcpu, count });
+    };
+    let scope = state.vcpu.map(VcpuId);
+    let served = vcpu.vcpu;
+    for slot in &mut vcpu.slots {
+        let restored = slot.with(|instance| {
+            let is_its = **instance.name() == **name && instance.scope() == scope;
+            is_its.then(|| instance.restore(state, served))
+        });
+        match restored {
+            None => {}
+            Some(Ok(())) => return Ok(()),
+            Some(Err(error)) => {
+                return Err(RestoreError::Refused {
+                    name: name.clone(),
+                    version: state.version.clone(),
+                    why: error.to_string(),
+                });
+            }
+        }
+    }
+    Err(RestoreError::NoPlugin { name: name.clone() })
+}

@@ -1,0 +1,231 @@
+//! An instance that is replaced when it fails.
+
+use std::fmt;
+use std::sync::Arc;
+
+use wasmsr_interface::{MsrAccess, Outcome, VcpuId};
+
+use super::backoff::Backoff;
+use crate::plugin::{Answer, Failure, Instance, InstanceError, Log, Plugin, Surroundings};
+use crate::profile::OnFailure;
+use crate::rate_limit::RateLimit;
+use crate::state::InstanceState;
+
+/// Failure messages at once, and per second after that.
+const MESSAGE_BURST: u32 = 10;
+const MESSAGES_PER_SECOND: u32 = 1;
+
+/// An instance with its history of failures.
+pub(crate) struct SupervisedInstance {
+    plugin: Arc<Plugin>,
+    vm: Surroundings,
+    scope: Option<VcpuId>,
+    /// Of all its instances.
+    log: Log,
+    live: Option<Instance>,
+    backoff: Backoff,
+    messages: RateLimit,
+}
+
+impl SupervisedInstance {
+    pub(crate) fn new(
+        plugin: &Arc<Plugin>,
+        vm: &Surroundings,
+        scope: Option<VcpuId>,
+    ) -> Result<Self, InstanceError> {
+        let log = Log::default();
+        let live = Instance::new(plugin, vm, &log, scope, scope.unwrap_or(VcpuId(0)))?;
+        Ok(SupervisedInstance {
+            plugin: plugin.clone(),
+            vm: vm.clone(),
+            scope,
+            log,
+            live: Some(live),
+            backoff: Backoff::default(),
+            messages: RateLimit::new(MESSAGE_BURST, MESSAGES_PER_SECOND),
+        })
+    }
+
+    /// The plugin's name.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.plugin.name
+    }
+
+    /// Whose instance it is; `None` for the VM's.
+    pub(crate) fn scope(&self) -> Option<VcpuId> {
+        self.scope
+    }
+
+    /// Fuel that the last access put to the plugin used; `None` after a
+    /// failure.
+    pub(crate) fn fuel_used(&self) -> Option<u64> {
+        self.live.as_ref().map(Instance::fuel_used)
+    }
+
+    /// Bytes of the plugin's memory; `None` after a failure.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.live.as_ref().map(Instance::memory)
+    }
+
+    /// The state after a reset of the guest: by the plugin's own `reset`, or
+    /// else by a fresh instance. Says whether one of them failed.
+    pub(super) fn reset(&mut self, vcpu: VcpuId) -> bool {
+        self.backoff = Backoff::default();
+        let place = format_args!("in its reset on {vcpu}");
+        let reset = self.live.as_mut().map_or(Ok(false), |live| live.reset(vcpu));
+        if reset == Ok(true) {
+            return false;
+        }
+        if let Err(failure) = &reset {
+            self.note_failure(&place, failure);
+        }
+        let renewed = self.renew(vcpu);
+        if let Err(failure) = &renewed {
+            self.note_failure(&place, failure);
+        }
+        reset.is_err() || renewed.is_err()
+    }
+
+    /// Brings a fresh instance to life while `vcpu` is served.
+    fn renew(&mut self, vcpu: VcpuId) -> Result<(), Failure> {
+        self.live = None;
+        match Instance::new(&self.plugin, &self.vm, &self.log, self.scope, vcpu) {
+            Ok(live) => {
+                self.live = Some(live);
+                Ok(())
+            }
+            Err(error) => Err(Failure::Trap { what: error.to_string(), ceiling: None }),
+        }
+    }
+
+    /// When the plugin's timer is due on the thread of `vcpu`.
+    pub(super) fn timer(&self, vcpu: VcpuId) -> Option<u64> {
+        self.live.as_ref()?.timer(vcpu)
+    }
+
+    /// Calls the plugin's timer, if it is due. Says whether it failed.
+    pub(super) fn wake(&mut self, now: u64, vcpu: VcpuId) -> bool {
+        if self.timer(vcpu).is_none_or(|at| at > now) {
+            return false;
+        }
+        let Some(Err(failure)) = self.live.as_mut().map(|live| live.fire(vcpu)) else {
+            return false;
+        };
+        self.note_failure(&format_args!("in its timer on {vcpu}"), &failure);
+        true
+    }
+
+    /// What the plugin has to tell after the run; `None` if that failed.
+    pub(crate) fn report(&mut self, vcpu: VcpuId) -> Option<String> {
+        let Some(live) = &mut self.live else { return Some(String::new()) };
+        match live.report(vcpu) {
+            Ok(text) => Some(text),
+            Err(failure) => {
+                self.note_failure(&"in its report", &failure);
+                None
+            }
+        }
+    }
+
+    /// What the plugin wants to keep. One that has just failed keeps nothing.
+    pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<InstanceState>, InstanceError> {
+        let Some(live) = &mut self.live else { return Ok(None) };
+        let bytes = live.save(vcpu)?;
+        Ok(bytes.map(|bytes| InstanceState {
+            plugin: self.plugin.name.to_string(),
+            version: self.plugin.manifest.plugin.version.to_string(),
+            vcpu: self.scope.map(|vcpu| vcpu.0),
+            bytes,
+        }))
+    }
+
+    /// Gives the plugin what it saved.
+    pub(crate) fn restore(
+        &mut self,
+        saved: &InstanceState,
+        vcpu: VcpuId,
+    ) -> Result<(), InstanceError> {
+        match &mut self.live {
+            Some(live) => live.restore(saved, vcpu),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts an access to the plugin.
+    ///
+    /// # Errors
+    /// The outcome that `on-failure` gives, if the plugin fails or is not asked after
+    /// it failed.
+    #[inline]
+    pub(crate) fn answer(&mut self, access: MsrAccess, vcpu: VcpuId) -> Result<Answer, Outcome> {
+        if let Some(live) = &mut self.live {
+            return match live.answer(access, vcpu) {
+                Ok(answer) => {
+                    self.backoff.succeeded();
+                    Ok(answer)
+                }
+                Err(failure) => Err(self.fail(access, vcpu, &failure)),
+            };
+        }
+        self.restart(access, vcpu)
+    }
+
+    /// The access after a failure: the plugin backs off, or a fresh instance answers.
+    #[cold]
+    fn restart(&mut self, access: MsrAccess, vcpu: VcpuId) -> Result<Answer, Outcome> {
+        if self.backoff.skips() {
+            return Err(self.on_failure(access, "it backs off after repeated failures"));
+        }
+        match self.renew(vcpu) {
+            Ok(()) => self.answer(access, vcpu),
+            Err(failure) => Err(self.fail(access, vcpu, &failure)),
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, access: MsrAccess, vcpu: VcpuId, failure: &Failure) -> Outcome {
+        let (direction, msr) = (access.op.direction(), access.index.described());
+        self.note_failure(&format_args!("at the {direction} of {msr} on {vcpu}"), failure);
+        self.on_failure(access, failure)
+    }
+
+    #[cold]
+    fn note_failure(&mut self, place: &dyn fmt::Display, failure: &Failure) {
+        self.live = None;
+        let skipped = self.backoff.failed();
+        let Some(unsaid) = self.messages.allow() else { return };
+        let then = match self.plugin.config.shadow_of {
+            Some(_) => "the guest does not notice".to_owned(),
+            None => format!("on-failure = \"{}\"", self.plugin.config.on_failure),
+        };
+        tracing::warn!(
+            "plugin {} failed {place}: {failure}; {then}{}{}",
+            self.plugin.name,
+            match skipped {
+                0 => String::new(),
+                skipped => format!("; it is not asked for the next {skipped} accesses"),
+            },
+            match unsaid {
+                0 => String::new(),
+                unsaid => format!(" ({unsaid} failures before this one were not reported)"),
+            },
+        );
+    }
+
+    fn on_failure(&self, access: MsrAccess, why: impl fmt::Display) -> Outcome {
+        match self.plugin.config.on_failure {
+            OnFailure::Fault => Outcome::Fault,
+            OnFailure::Kernel => Outcome::Kernel,
+            OnFailure::Ignore => Outcome::ignored(access.op),
+            OnFailure::Stop => Outcome::Stop(
+                format!(
+                    "plugin {} failed at the {} of {}: {why}; its profile says on-failure = \"stop\"",
+                    self.plugin.name,
+                    access.op.direction(),
+                    access.index.described(),
+                )
+                .into(),
+            ),
+        }
+    }
+}

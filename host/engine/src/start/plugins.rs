@@ -1,0 +1,100 @@
+//! Starts plugins: an instance for each slot of each vCPU.
+
+use std::sync::Arc;
+
+use wasmsr_interface::{Host, VcpuId};
+
+use super::error::StartError;
+use super::slots::{shared_slots, slots_of};
+use super::started::Started;
+use crate::dispatch::{Reports, UnhandledLog, VcpuDispatch};
+use crate::engine::{Engine, intercepts};
+use crate::metrics::{Counters, Metrics};
+use crate::plugin::Surroundings;
+use crate::record::{CallLog, ENGINE, during};
+use crate::shadow::ShadowTallies;
+use crate::slots::{SlotPlan, SupervisedInstance};
+
+/// The host as each plugin, by its name, is to see it.
+type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;
+
+/// The host calls of plugins while they started, one instance after the other.
+#[derive(Default)]
+pub(crate) struct StartCalls {
+    pub(crate) all: CallLog,
+    /// Whose instance made calls, and where in `all` they end.
+    ends: Vec<(Option<VcpuId>, usize)>,
+}
+
+impl StartCalls {
+    fn add(&mut self, scope: Option<VcpuId>, calls: CallLog) {
+        self.all.append(calls);
+        self.ends.push((scope, self.all.calls.len()));
+    }
+
+    /// The calls of the instance of `plugin` for this vCPU; or, if its instances have
+    /// another scope, those of all its instances.
+    pub(super) fn of(&self, plugin: &str, scope: Option<VcpuId>) -> CallLog {
+        let mut own = Vec::new();
+        let mut start = 0;
+        for &(whose, end) in &self.ends {
+            if whose == scope {
+                let calls = self.all.calls.get(start..end).unwrap_or_default();
+                own.extend(calls.iter().filter(|call| *call.plugin == *plugin).cloned());
+            }
+            start = end;
+        }
+        if own.is_empty() { self.all.of(plugin) } else { self.all.part(own.into_iter()) }
+    }
+}
+
+/// Starts the plugins alone. The calls are those to
+/// [`LoggingHost`](crate::record::LoggingHost)s.
+pub(crate) fn start_plugins(
+    engine: &Engine,
+    host_of: HostOf<'_>,
+    vcpus: u32,
+) -> Result<(Started, StartCalls), StartError> {
+    let intercepts = intercepts(&engine.plugins);
+    let surroundings = |name: &Arc<str>| Surroundings {
+        host: host_of(name),
+        intercepts: intercepts.clone(),
+        vcpus,
+    };
+    let mut starts = StartCalls::default();
+    let mut new_instance = |plan: &SlotPlan, scope| {
+        let vm = surroundings(&plan.plugin.name);
+        let (instance, calls) = during(|| SupervisedInstance::new(&plan.plugin, &vm, scope));
+        starts.add(scope, calls);
+        instance.map_err(|error| StartError::of(&plan.plugin, &error))
+    };
+    let shared = shared_slots(&engine.slots, &mut new_instance)?;
+    let own = surroundings(&ENGINE.into());
+    let switches =
+        engine.plugins.iter().any(|plugin| plugin.held.intercept).then(|| intercepts.clone());
+    let unhandled_log = UnhandledLog::new();
+    let metrics = Metrics { vcpus: Vec::new(), plugins: engine.routes.names.clone() };
+    let mut started = Started {
+        vcpus: Vec::new(),
+        metrics,
+        reports: Reports::default(),
+        shadows: ShadowTallies::default(),
+    };
+    for vcpu in (0..vcpus).map(VcpuId) {
+        let counters = Arc::new(Counters::new(engine.slots.len()));
+        started.metrics.vcpus.push(counters.clone());
+        started.vcpus.push(VcpuDispatch {
+            vcpu,
+            routes: engine.routes.clone(),
+            slots: slots_of(vcpu, &engine.slots, &shared, &mut new_instance)?,
+            policy: engine.policy.clone(),
+            counters,
+            unhandled_log: unhandled_log.clone(),
+            vm: own.clone(),
+            switches: switches.clone(),
+            reports: started.reports.clone(),
+            observers: None,
+        });
+    }
+    Ok((started, starts))
+}
