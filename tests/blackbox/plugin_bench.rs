@@ -30,7 +30,7 @@ fn workdir(manifest: &'static str, code: &'static str) -> Workdir {
 #[apply(test)]
 fn a_built_file_is_measured_too() -> Outcome {
     let run = workdir(READ, ANSWERS).wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
-    let memory = "64.0 KiB an instance (1 pages), 64.0 KiB after the accesses, at most 1.0 MiB";
+    let memory = "64.0 KiB per instance (1 pages), 64.0 KiB after the accesses, at most 1.0 MiB";
     assert!(run.stdout.contains(memory), "{run}");
     Ok(())
 }
@@ -101,7 +101,7 @@ fn memory_is_looked_at_after_the_accesses() -> Outcome {
             (i64.const 5))",
     );
     let run = workdir.wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
-    let memory = "64.0 KiB an instance (1 pages), 192.0 KiB after the accesses";
+    let memory = "64.0 KiB per instance (1 pages), 192.0 KiB after the accesses";
     assert!(run.stdout.contains(memory), "{run}");
     Ok(())
 }
