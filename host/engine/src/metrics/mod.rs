@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(crate) use counters::Counters;
 pub use counts::MsrCounts;
 pub use latency::Latency;
+pub(crate) use meter::Meter;
 use wasmsr_interface::MsrIndex;
 
 /// The counters of all vCPUs of a running VM.

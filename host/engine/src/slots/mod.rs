@@ -7,5 +7,5 @@ mod slot;
 mod supervised;
 
 pub(crate) use routes::{Routes, assign_slots};
-pub(crate) use slot::{Slot, SlotPlan};
+pub(crate) use slot::{Slot, SlotPlan, lock};
 pub(crate) use supervised::SupervisedInstance;

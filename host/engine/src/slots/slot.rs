@@ -60,6 +60,7 @@ impl Slot {
 
 /// A panic elsewhere is a bug of its own; the instance behind the lock is
 /// whole between calls.
-fn lock(instance: &Mutex<SupervisedInstance>) -> MutexGuard<'_, SupervisedInstance> {
+#[inline]
+pub(crate) fn lock(instance: &Mutex<SupervisedInstance>) -> MutexGuard<'_, SupervisedInstance> {
     instance.lock().unwrap_or_else(PoisonError::into_inner)
 }
