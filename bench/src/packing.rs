@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use wasmsr_interface::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
-use wasmsr_vmm::filter::{KvmFilter, MAX_MSRS_PER_RANGE};
+use wasmsr_kvm::filter::{KvmFilter, MAX_MSRS_PER_RANGE};
 
 use crate::figure::{Bench, Measured};
 use crate::measure::in_turn;

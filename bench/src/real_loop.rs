@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use wasmsr_engine::{Engine, LoadOptions};
 use wasmsr_interface::{MsrAccess, MsrHandler, Outcome};
-use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_vmm::{Boot, RunEnd, Vm, VmConfig, VmSpec, control};
 
 use crate::figure::{Bench, Measured};

@@ -30,7 +30,7 @@ fn workdir(manifest: &'static str, code: &'static str) -> Workdir {
 #[apply(test)]
 fn a_built_file_is_measured_too() -> Outcome {
     let run = workdir(READ, ANSWERS).wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
-    let memory = "64.0 KiB an instance (1 pages), 64.0 KiB after the accesses, at most 1.0 MiB";
+    let memory = "64.0 KiB per instance (1 pages), 64.0 KiB after the accesses, at most 1.0 MiB";
     assert!(run.stdout.contains(memory), "{run}");
     Ok(())
 }
@@ -39,7 +39,7 @@ fn a_built_file_is_measured_too() -> Outcome {
 fn a_plugin_that_fails_is_measured_as_failing() -> Outcome {
     let (run, answers) =
         bench(r#"msr = [{ range = "0x10" }]"#, "(reads (i64.const 5)) (writes unreachable)");
-    assert_eq!(answers, ["handled", "failed"], "{run}");
+    assert_eq!(answers, ["value", "failed"], "{run}");
     run.exited(1).said(&["unreachable"]);
     Ok(())
 }
@@ -101,7 +101,7 @@ fn memory_is_looked_at_after_the_accesses() -> Outcome {
             (i64.const 5))",
     );
     let run = workdir.wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
-    let memory = "64.0 KiB an instance (1 pages), 192.0 KiB after the accesses";
+    let memory = "64.0 KiB per instance (1 pages), 192.0 KiB after the accesses";
     assert!(run.stdout.contains(memory), "{run}");
     Ok(())
 }
@@ -112,7 +112,10 @@ fn a_plugin_for_what_is_unhandled() -> Outcome {
     let run = workdir.wasmsr(&["plugin", "bench", "x.wasm"]).exited(0);
     for access in ["read, unknown", "write, unknown"] {
         let row = run.stdout.lines().find(|line| line.contains(access));
-        assert!(row.is_some_and(|row| row.contains("handled")), "no `{access}`:\n{run}");
+        assert!(
+            row.is_some_and(|row| row.contains(" value ") || row.contains(" ok ")),
+            "no `{access}`:\n{run}"
+        );
     }
     Ok(())
 }
@@ -121,7 +124,7 @@ fn a_plugin_for_what_is_unhandled() -> Outcome {
 fn a_plugin_that_has_nothing_to_answer() -> Outcome {
     let listed = workdir(r#"msr = [{ config = "msrs", access = "r" }]"#, ANSWERS);
     let run = listed.wasmsr(&["plugin", "bench", "x.wasm"]).exited(2);
-    run.said(&["answers no MSR", "--profile"]);
+    run.said(&["claims no MSR", "--profile"]);
     Ok(())
 }
 
@@ -135,7 +138,7 @@ fn a_shadow_is_measured_alone() -> Outcome {
          [[plugin]]\npath = \"x.wasm\"\nshadow-of = \"x\"\n",
     );
     let run = workdir.wasmsr(&["plugin", "bench", "x.wasm", "--profile", "vm.toml"]).exited(0);
-    assert!(run.stdout.contains("handled"), "{run}");
+    assert!(run.stdout.contains(" value "), "{run}");
     Ok(())
 }
 
@@ -162,7 +165,7 @@ fn the_log_of_measured_instances_is_kept_out() -> Outcome {
             (call $log (i32.const 2) (i32.const 0) (i32.const 9)) (i32.const 0))
         (reads (i64.const 5))"#,
     );
-    assert_eq!(answers, ["handled"], "{run}");
+    assert_eq!(answers, ["value"], "{run}");
     assert_eq!(run.stderr.matches("here I am").count(), 1, "{run}");
     Ok(())
 }

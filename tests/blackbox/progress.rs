@@ -61,10 +61,10 @@ impl Slow {
     }
 }
 
-/// `trace stats` of a slow recording.
+/// `recording stats` of a slow recording.
 fn stats(workdir: &Workdir, term: &str) -> (Slow, Command) {
     let slow = Slow::in_pipe(&workdir.path().join("r.jsonl"));
-    let mut command = wasmsr(&["trace", "stats", "r.jsonl"]);
+    let mut command = wasmsr(&["recording", "stats", "r.jsonl"]);
     command.env("TERM", term).current_dir(workdir.path());
     (slow, command)
 }

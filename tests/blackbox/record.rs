@@ -100,12 +100,12 @@ fn every_access_is_a_line() -> Outcome {
     assert_eq!(
         of("0x1000"),
         [
-            "0 read 0x1 handled counter null",
-            "0 write 0x10 handled counter null",
-            "0 read 0x11 handled counter null",
+            "0 read 0x1 value counter null",
+            "0 write 0x10 ok counter null",
+            "0 read 0x11 value counter null",
             "0 write 0xf fault counter null",
             "0 write 0xbad fault counter true",
-            "1 read 0x1 handled counter null",
+            "1 read 0x1 value counter null",
         ]
     );
     assert_eq!(of("0x77777"), ["1 read null fault null null"]);
@@ -144,7 +144,7 @@ fn other_plugins_differ_and_are_listed() -> Outcome {
     };
     row(&["0", "0x1000", "-", "read", "0x1", "0x2"]);
     row(&["0", "0x1000", "-", "read", "0x11", "0x12"]);
-    row(&["0", "0x1000", "-", "write", "0xf", "#GP", "done"]);
+    row(&["0", "0x1000", "-", "write", "0xf", "fault", "ok"]);
     row(&["1", "0x1000", "-", "read", "0x1", "0x2"]);
     let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml", "--limit", "1"]);
     assert!(run.stdout.contains("and 3 more"), "{run}");
@@ -184,7 +184,7 @@ fn an_older_recording_makes_room_and_nothing_else_does() -> Outcome {
     workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
     for precious in ["vm.toml", "counter.wasm"] {
         let before = fs::read(workdir.path().join(precious)).expect("it is there");
-        again(precious).refused(&[precious, "exists and is no recording; name another"]);
+        again(precious).refused(&[precious, "exists and is not a recording; name another"]);
         assert_eq!(fs::read(workdir.path().join(precious)).expect("it is there"), before);
     }
     Ok(())
@@ -266,8 +266,8 @@ fn a_recording_becomes_a_test() -> Outcome {
     for part in [
         "- vCPU 0, 0x1000: read -> 0x1\n",
         "+ vCPU 0, 0x1000: read -> 0x2\n",
-        "- vCPU 0, 0x1000: write 0xf -> #GP\n",
-        "+ vCPU 0, 0x1000: write 0xf -> done\n",
+        "- vCPU 0, 0x1000: write 0xf -> fault\n",
+        "+ vCPU 0, 0x1000: write 0xf -> ok\n",
         "0 passed, 1 failed",
     ] {
         assert!(run.stdout.contains(part), "no `{part}`: {run}");

@@ -135,7 +135,7 @@ fn a_pipe_takes_a_recording() -> Outcome {
 fn a_pipe_without_a_reader_is_refused() -> Outcome {
     let workdir = five("r 1000 -> 5")?;
     pipe(&workdir);
-    workdir.wasmsr(&RECORD_TO_PIPE).refused(&["cannot record to pipe", "nobody reads from it"]);
+    workdir.wasmsr(&RECORD_TO_PIPE).refused(&["cannot record to pipe", "the pipe has no reader"]);
     Ok(())
 }
 
@@ -232,7 +232,7 @@ fn a_folder_whose_name_is_not_text_is_recorded() -> Outcome {
     let mut command = wasmsr(&["run", "--record", "r.jsonl"]);
     let run = Running::start(command.arg(folder.join("vm.toml")).current_dir(workdir.path()));
     run.finish().exited(guest_exit(0)).said(&["recorded 1 accesses to r.jsonl"]);
-    workdir.wasmsr(&["trace", "show", "r.jsonl"]).exited(0);
+    workdir.wasmsr(&["recording", "show", "r.jsonl"]).exited(0);
     workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml"]).exited(0);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `wasmsr trace report`: the page as text, and as people use it, in a browser
+//! `wasmsr recording report`: the page as text, and as people use it, in a browser
 //! with keys and pointer.
 
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ fn recording() -> Recording {
         let (msr, plugin) =
             [("0x434e5400", "counter"), ("0x611", "rapl"), ("0x1b", "rapl")][number % 3];
         let fault = number % 10 == 9;
-        let outcome = if fault { "fault" } else { "handled" };
+        let outcome = if fault { "fault" } else { "value" };
         recording.access(json!({
             "msr": msr, "plugin": plugin, "outcome": outcome, "ns": 100 + number * 7,
             "value": format!("{:#x}", 0x1000 + number),
@@ -28,7 +28,7 @@ fn recording() -> Recording {
 fn page(recording: &Recording, arguments: &[&str]) -> (Workdir, String) {
     let workdir = Workdir::new();
     workdir.put("r.jsonl", recording.text());
-    let mut all = vec!["trace", "report", "r.jsonl", "-o", "page.html"];
+    let mut all = vec!["recording", "report", "r.jsonl", "-o", "page.html"];
     all.extend(arguments);
     let run = workdir.wasmsr(&all).exited(0);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("", ""));
@@ -60,7 +60,7 @@ fn the_page_says_all_sums_without_a_script() -> Outcome {
         "rapl",
         "<td>1.2.3</td>",
         &"ab".repeat(32),
-        "30 faults by choice",
+        "fault: 30",
     ] {
         assert!(page.contains(part), "no `{part}` in the page");
     }
@@ -89,7 +89,10 @@ fn large_recordings_are_sampled_and_said_to_be() -> Outcome {
 #[apply(test)]
 fn filters_are_said() -> Outcome {
     let (_workdir, page) = page(&recording(), &["--plugin", "counter", "--msr", "0x0-0xffffffff"]);
-    assert!(page.contains("only those of --msr 0x0-0xffffffff --plugin counter"), "it is not said");
+    assert!(
+        page.contains("only the accesses with --msr 0x0-0xffffffff --plugin counter"),
+        "it is not said"
+    );
     assert!(page.contains("<dt>Accesses</dt><dd>100</dd>"), "they have no effect");
     Ok(())
 }
@@ -101,8 +104,8 @@ fn troubles_of_each_kind_are_kept() -> Outcome {
         (0..1200).fold(Recording::with(&[]), |all, _| all.access(json!({ "outcome": "fault" })));
     let failed = json!({ "outcome": "fault", "failed": true, "plugin": "p", "value": "0x5ee" });
     let (_workdir, page) = page(&faults.access(failed), &["--rows", "10"]);
-    assert!(page.contains("1,200 faults by choice, of which 300 are listed"), "it is not said");
-    assert!(page.contains("1 failure of a plugin"), "it is not said");
+    assert!(page.contains("fault: 1,200, of which 300 are listed"), "it is not said");
+    assert!(page.contains("failed: 1"), "it is not said");
     assert!(page.contains("<span class=\"mark failed\">"), "it is not in its table");
     assert!(page.contains("\"0x5ee\""), "it is not among the accesses");
     Ok(())
@@ -118,11 +121,11 @@ fn a_recording_is_not_overwritten() -> Outcome {
     std::fs::hard_link(path("r.jsonl"), path("hard")).expect("the disk has links");
     std::os::unix::fs::symlink("r.jsonl", path("soft")).expect("the disk has links");
     for output in ["./r.jsonl", "hard", "soft", "other.jsonl"] {
-        let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", output]);
+        let run = workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", output]);
         run.refused(&[output, "another name"]);
     }
     let stdin = std::fs::File::open(path("r.jsonl")).expect("it is there");
-    let run = wasmsr(&["trace", "report", "-", "-o", "hard"])
+    let run = wasmsr(&["recording", "report", "-", "-o", "hard"])
         .current_dir(workdir.path())
         .stdin(stdin)
         .output()
@@ -131,7 +134,7 @@ fn a_recording_is_not_overwritten() -> Outcome {
     for name in ["r.jsonl", "other.jsonl"] {
         assert_eq!(std::fs::read_to_string(path(name)).expect("it is there"), text);
     }
-    let run = workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "none/page.html"]);
+    let run = workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "none/page.html"]);
     run.refused(&["none/page.html", "No such file"]);
     Ok(())
 }
@@ -150,16 +153,16 @@ fn the_page_is_for_whom_the_recording_is_for() -> Outcome {
     for wanted in [0o600, 0o640] {
         let permissions = std::fs::Permissions::from_mode(wanted);
         std::fs::set_permissions(path("r.jsonl"), permissions).expect("it is ours");
-        workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "page.html"]).exited(0);
+        workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "page.html"]).exited(0);
         assert_eq!(mode("page.html"), wanted);
     }
     let stdin = std::fs::File::open(path("r.jsonl")).expect("it is there");
-    let mut command = wasmsr(&["trace", "report", "-", "-o", "page.html"]);
+    let mut command = wasmsr(&["recording", "report", "-", "-o", "page.html"]);
     let status = command.current_dir(workdir.path()).stdin(stdin).status();
     assert!(status.expect("the command runs").success());
     assert_eq!(mode("page.html"), 0o600);
     // A device stays one.
-    workdir.wasmsr(&["trace", "report", "r.jsonl", "-o", "/dev/null"]).exited(0);
+    workdir.wasmsr(&["recording", "report", "r.jsonl", "-o", "/dev/null"]).exited(0);
     assert!(!std::fs::metadata("/dev/null").expect("it is there").is_file());
     Ok(())
 }
@@ -179,7 +182,7 @@ fn a_part_has_its_own_time() -> Outcome {
     let (workdir, page) = page(&late_boot(), &["--boot", "2"]);
     assert!(page.contains("<dt>Over</dt><dd>2.00 s</dd>"), "not from its begin");
     assert!(page.contains("<dt>Rate</dt><dd>1/s</dd>"), "not from its begin");
-    let run = workdir.wasmsr(&["trace", "stats", "r.jsonl", "--boot", "2", "--json"]).exited(0);
+    let run = workdir.wasmsr(&["recording", "stats", "r.jsonl", "--boot", "2", "--json"]).exited(0);
     let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
     assert_eq!(report["duration_ns"], 2_000_000_000_u64);
     Ok(())
@@ -317,7 +320,7 @@ fn a_search_narrows_the_accesses() -> Outcome {
     browser.tab_to("#outcome");
     browser.press(&['f']);
     assert_eq!(counted(&browser), "10 of 300 accesses");
-    assert_eq!(column(&browser, "#accesses", 7), ["fault by choice"; 3]);
+    assert_eq!(column(&browser, "#accesses", 7), ["fault"; 3]);
     Ok(())
 }
 

@@ -153,7 +153,10 @@ fn what_plugins_change_at_their_start_is_compared() -> Outcome {
     let other = Plugin { code: other.leak(), ..STARTS_WITH_1 };
     workdir.put("starts.wasm", other.wasm());
     let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml"]).exited(1);
-    assert!(run.stdout.contains("1 starts changed guest memory or KVM's MSRs otherwise"), "{run}");
+    assert!(
+        run.stdout.contains("1 starts changed guest memory or KVM's MSRs in another way"),
+        "{run}"
+    );
     let words = "- - - start 01 to GPA 0x300000 02 to GPA 0x300000";
     let row = |line: &str| line.split_whitespace().skip(1).eq(words.split(' '));
     assert!(run.stdout.lines().any(row), "{run}");
@@ -301,7 +304,7 @@ fn a_test_that_fails_at_once_is_not_written() -> Outcome {
     let add = || workdir.wasmsr(&["plugin", "test", "five.wasm", "--add", "r.jsonl"]);
     let text = fs::read_to_string(workdir.path().join("r.jsonl")).expect("it is there");
     workdir.put("r.jsonl", text.replace("\"value\":\"0x5\"", "\"value\":\"0x6\""));
-    add().refused(&["traces/r.jsonl makes no test", "0x1000: read -> 0x6"]);
+    add().refused(&["traces/r.jsonl is not made a test", "0x1000: read -> 0x6"]);
     assert!(!workdir.path().join("traces/r.jsonl").exists());
     // A later version may differ.
     workdir.put("five.wasm", SIX.wasm());

@@ -73,11 +73,11 @@ fn bash_completes_files_and_lists() -> Outcome {
         ("run ", "run machine.toml"),
         ("run m", "run machine.toml"),
         ("-v check ", "-v check machine.toml"),
-        ("trace stats --msr 10a ", "--msr 10a machine.toml"),
+        ("recording stats --msr 10a ", "--msr 10a machine.toml"),
         ("run --record ", "--record machine.toml"),
         ("plugin test --add m", "--add machine.toml"),
-        ("trace show --outcome k", "--outcome kernel"),
-        ("trace show --outcome fault,k", "--outcome fault,kernel"),
+        ("recording show --outcome k", "--outcome kernel"),
+        ("recording show --outcome fault,k", "--outcome fault,kernel"),
         ("plugin ins", "plugin inspect"),
     ] {
         terminal.type_in(&format!("wasmsr {typed}\t"));
@@ -168,7 +168,7 @@ fn every_verb_says_its_exit_codes() -> Outcome {
     let workdir = Workdir::new();
     for (verb, codes) in [
         (&["run"][..], &["odd", "0", "2", "4", "10", "16", "128 + n"][..]),
-        (&["trace", "diff"], &["0", "1", "2"]),
+        (&["recording", "diff"], &["0", "1", "2"]),
         (&["plugin", "bench"], &["0", "1", "2"]),
         (&["doctor"], &["0", "2", "12"]),
     ] {

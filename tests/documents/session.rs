@@ -317,7 +317,7 @@ pub(crate) fn what_was_not_made_is_not_asked_for() {
     let mut session = Session::new(built::workspace());
     session.note_unmade("wasmsr run Cargo.toml --record 'a.jsonl' > b", "no KVM");
     let needs = |command: &str| session.needs_unmade(command);
-    assert_eq!(needs("wasmsr trace show a.jsonl | head"), Some("no KVM".to_owned()));
+    assert_eq!(needs("wasmsr recording show a.jsonl | head"), Some("no KVM".to_owned()));
     // That one is there, and `b` reads like a word.
     assert_eq!(needs("wasmsr check Cargo.toml b --a.jsonl"), None);
 }

@@ -1,15 +1,14 @@
 //! A guest of a few bytes in real mode, which prints what it reads.
-#![expect(unsafe_code, reason = "guest memory is given to KVM by its address")]
 
 use anyhow::{Context, Result};
-use kvm_bindings::{kvm_regs, kvm_userspace_memory_region};
-use kvm_ioctls::{VcpuFd, VmFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use kvm_bindings::kvm_regs;
+use kvm_ioctls::VcpuFd;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-/// The port to which it writes the lower half of what it has read.
+/// The port to which it writes the lower half of what it reads.
 pub(crate) const VALUE: u16 = 0x10;
 
-/// The port to which it writes when an access was #GP.
+/// The port to which it writes after a #GP.
 pub(crate) const FAULT: u16 = 0x11;
 
 const CODE: u64 = 0x1000;
@@ -18,19 +17,15 @@ const STACK: u64 = 0x8000;
 
 /// What each vCPU does.
 fn code() -> Vec<u8> {
-    let mut code = Vec::new();
-    // The counter, of which each vCPU has its own.
-    code.extend(read(0x434e_5400));
-    code.extend(read(0x434e_5400));
-    code.extend(write(0x434e_5400, 41));
-    code.extend(read(0x434e_5400));
+    // A counter, of which each vCPU has its own.
+    const COUNTER: u32 = 0x434e_5400;
+    let counter = [read(COUNTER), read(COUNTER), write(COUNTER, 41), read(COUNTER)];
     // IA32_ARCH_CAPABILITIES, which is read-only.
-    code.extend(read(0x10a));
-    code.extend(write(0x10a, 1));
-    // One that nobody knows: the policy's `unknown`.
-    code.extend(read(0xdead_beef));
-    code.push(0xf4); // hlt
-    code
+    let read_only = [read(0x10a), write(0x10a, 1)];
+    // An MSR that neither a plugin nor KVM knows: the policy's `unknown`.
+    let unknown = read(0xdead_beef);
+    let halt = vec![0xf4]; // hlt
+    [counter.concat(), read_only.concat(), unknown, halt].concat()
 }
 
 fn read(msr: u32) -> Vec<u8> {
@@ -51,7 +46,7 @@ fn write(msr: u32, value: u32) -> Vec<u8> {
     code
 }
 
-/// Says so, and goes on behind the instruction, which has two bytes.
+/// Tells of the #GP, and goes on behind the instruction, which has two bytes.
 const GENERAL_PROTECTION: &[u8] = &[
     0xe6, 0x11, // out FAULT, al
     0x58, // pop ax
@@ -60,37 +55,21 @@ const GENERAL_PROTECTION: &[u8] = &[
     0xcf, // iret
 ];
 
-/// What it has written to [`VALUE`].
+/// A value that the guest has written to [`VALUE`], as text.
 pub(crate) fn shown(bytes: &[u8]) -> String {
     let value = bytes.try_into().map_or(0, u32::from_le_bytes);
     format!("{value:#x}")
 }
 
-/// Guest memory with the guest in it.
-pub(crate) fn memory(vm: &VmFd, size: u64) -> Result<GuestMemoryMmap> {
-    let length = usize::try_from(size)?;
-    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), length)])?;
-    let region = kvm_userspace_memory_region {
-        slot: 0,
-        flags: 0,
-        guest_phys_addr: 0,
-        memory_size: size,
-        userspace_addr: memory.get_host_address(GuestAddress(0))? as u64,
-    };
-    // SAFETY: the mapping has this size, and whoever runs a vCPU of this VM
-    // keeps it: nothing is unmapped before the last thread of one has ended.
-    unsafe { vm.set_user_memory_region(region) }.context("give memory to the VM")?;
-    // Three pages that KVM needs for real mode on Intel, beyond the memory.
-    vm.set_tss_address(0xfffb_d000).context("place the task state")?;
-
+/// Puts the guest into memory.
+pub(crate) fn load(memory: &GuestMemoryMmap) -> Result<()> {
     memory.write_slice(&code(), GuestAddress(CODE))?;
     memory.write_slice(GENERAL_PROTECTION, GuestAddress(HANDLER))?;
     // Its vector, 13: offset and segment.
-    memory.write_slice(&HANDLER.to_le_bytes()[..4], GuestAddress(13 * 4))?;
-    Ok(memory)
+    Ok(memory.write_slice(&HANDLER.to_le_bytes()[..4], GuestAddress(13 * 4))?)
 }
 
-/// Where the vCPU begins, with a stack of its own.
+/// Sets the first instruction and a stack of its own for each vCPU.
 pub(crate) fn set_registers(vcpu: &VcpuFd, id: u32) -> Result<()> {
     let mut segments = vcpu.get_sregs().context("read segments")?;
     segments.cs.base = 0;

@@ -9,16 +9,16 @@ use clap::{
 };
 use clap_complete::Shell;
 use wasmsr_interface::MsrRange;
+use wasmsr_stats::Address;
 
 use crate::exit;
-use crate::live::address::Address;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// Say more on standard error; twice for everything
+    /// Log more to standard error; give it twice for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
@@ -26,13 +26,13 @@ pub(crate) struct Cli {
     pub(crate) verb: Verb,
 }
 
-/// The arguments, where they are right; ends the process where they are not.
+/// The arguments. If they are wrong, the process ends here.
 pub(crate) fn parse() -> Cli {
     let matches = command().get_matches();
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-/// The command with all its verbs, of which each says its exit codes.
+/// The command with all its verbs; the help of each lists its exit codes.
 pub(crate) fn command() -> Command {
     with_exit_codes(Cli::command(), "")
 }
@@ -52,7 +52,7 @@ fn with_exit_codes(command: Command, verb: &str) -> Command {
     })
 }
 
-/// What each verb is called, such as `plugin test`.
+/// The names of all verbs, such as `plugin test`.
 #[cfg(test)]
 pub(crate) fn verbs() -> Vec<String> {
     fn below(command: &Command, path: &str, verbs: &mut Vec<String>) {
@@ -73,28 +73,28 @@ pub(crate) fn verbs() -> Vec<String> {
 pub(crate) enum Verb {
     /// Run the virtual machine that a profile describes
     Run(Run),
-    /// Check everything about a profile that can be known without a guest
+    /// Check a profile as far as is possible without a guest
     Check(Check),
-    /// Run plugins again on a recording, and list what they answer otherwise
+    /// Run plugins on a recording again, and list the answers that differ
     Replay(Replay),
-    /// Write, build, test, measure and look at plugins
+    /// Write, build, test, measure and inspect plugins
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Show what a running VM has counted, once
+    /// Show the statistics of a running VM once
     Stats(Stats),
     /// Watch a running VM
     Top(Top),
-    /// Look at recordings of a guest's accesses, which `run --record` writes
+    /// Show, count and compare the recordings that `run --record` writes
     #[command(subcommand)]
-    Trace(Trace),
-    /// Say whether this host is fit, and what to do where it is not
+    Recording(Recording),
+    /// Check whether this host can run VMs, and say what to do if it cannot
     Doctor(Doctor),
-    /// Make profile lines of another VMM's configuration
+    /// Convert another VMM's configuration into profile lines
     #[command(subcommand)]
     Convert(Convert),
-    /// Print what a shell needs to complete this command
+    /// Print the completion script for a shell
     Completions(Completions),
-    /// Print the manual page, or write those of all verbs
+    /// Print the manual page, or write the pages of all verbs
     Man(Man),
 }
 
@@ -113,18 +113,18 @@ pub(crate) struct Run {
     #[arg(long, value_name = "WHAT", default_value = "boot")]
     pub(crate) on_reboot: OnReboot,
 
-    /// Write every MSR access to this file, with its answer and all that
-    /// plugins asked of the host: JSON Lines, for `trace` and `replay`
+    /// Record every MSR access in this file, with its outcome and the host calls
+    /// of plugins: JSON Lines, for `recording` and `replay`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
 
-    /// End the recording, not the run, before its file has more than this
+    /// End the recording before its file is larger than this; the run continues
     #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record",
           value_hint = ValueHint::Other)]
     pub(crate) record_limit: ByteSize,
 
-    /// When the run has ended, write to this file how it did and what was
-    /// counted, as one JSON object
+    /// When the run has ended, write how it ended and its statistics to this file,
+    /// as one JSON object
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) summary: Option<PathBuf>,
 
@@ -141,7 +141,7 @@ pub(crate) struct Run {
 pub(crate) enum OnReboot {
     /// End the run
     Exit,
-    /// Boot again, with the plugins that lie on disk then
+    /// Boot again, with the plugins that are on disk at that time
     Boot,
 }
 
@@ -173,7 +173,7 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "N", default_value_t = 20, value_hint = ValueHint::Other)]
     pub(crate) limit: usize,
 
-    /// Write the answers that came into the recording
+    /// Write the new answers into the recording
     #[arg(long)]
     pub(crate) bless: bool,
 
@@ -187,11 +187,11 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// The VM: its process, profile or socket; not needed if one runs
+    /// The VM: its process, profile or socket; not needed if only one runs
     #[arg(conflicts_with = "list", value_hint = ValueHint::FilePath)]
     pub(crate) vm: Option<String>,
 
-    /// List the VMs that run
+    /// List the running VMs
     #[arg(long)]
     pub(crate) list: bool,
 
@@ -202,20 +202,20 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// The VM: its process, profile or socket; not needed if one runs
+    /// The VM: its process, profile or socket; not needed if only one runs
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) vm: Option<String>,
 
-    /// Seconds between two looks
+    /// Seconds between two updates
     #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval,
           value_hint = ValueHint::Other)]
     pub(crate) delay: Duration,
 
-    /// Print lines, for pipes and files, instead of a screen
+    /// Print lines instead of a screen, for pipes and files
     #[arg(short, long)]
     pub(crate) batch: bool,
 
-    /// End after so many looks
+    /// End after this many updates
     #[arg(short = 'n', long, value_name = "N", value_hint = ValueHint::Other,
           value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) looks: Option<u64>,
@@ -241,24 +241,25 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, Args)]
 pub(crate) struct Cache {
-    /// Keep compiled plugins here, not in wasmsr/ in $XDG_CACHE_HOME or ~/.cache
+    /// Keep compiled plugins in this folder; the default is wasmsr/ in
+    /// $XDG_CACHE_HOME or ~/.cache
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) cache_dir: Option<PathBuf>,
 
-    /// Compile every plugin anew, and keep nothing
+    /// Compile every plugin again, and keep nothing
     #[arg(long, conflicts_with = "cache_dir")]
     pub(crate) no_cache: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Plugin {
-    /// Write a crate to start a plugin from
+    /// Write the crate of a new plugin
     New(New),
-    /// Build a plugin's crate, and show what came of it
+    /// Build a plugin's crate, and describe the .wasm file
     Build(Build),
-    /// Hold a plugin against its traces, without KVM
+    /// Run a plugin's traces and recordings as tests, without KVM
     Test(Test),
-    /// Measure what a plugin's answers cost, without KVM
+    /// Measure the time and fuel of a plugin's accesses, without KVM
     Bench(Bench),
     /// Show a plugin's manifest, ABI version, exports, imports, size and hash
     Inspect(Inspect),
@@ -266,25 +267,25 @@ pub(crate) enum Plugin {
 
 #[derive(Debug, Args)]
 pub(crate) struct New {
-    /// The plugin's name, and that of its folder
+    /// The name of the plugin and of its folder
     #[arg(value_hint = ValueHint::Other)]
     pub(crate) name: String,
 
-    /// The MSRs that it answers, such as 0x123,0x40000000-0x400000ff
+    /// The MSRs that it claims, such as 0x123,0x40000000-0x400000ff
     #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true,
           value_hint = ValueHint::Other)]
     pub(crate) msr: Vec<MsrRange>,
 
-    /// The directions that it answers
+    /// The directions that it claims
     #[arg(long, value_name = "ACCESS", default_value = "rw")]
     pub(crate) access: Access,
 
-    /// Whose state an MSR is: that of each vCPU, or the VM's
+    /// Whether each vCPU has its own values of the MSRs, or all share the VM's
     #[arg(long, value_name = "SCOPE", default_value = "vcpu")]
     pub(crate) scope: Scope,
 
-    /// The folder of the crate wasmsr-sdk; if not given, that of the checkout
-    /// this wasmsr was built from
+    /// The folder of the crate wasmsr-sdk; the default is in the checkout that this
+    /// wasmsr was built from
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) sdk: Option<PathBuf>,
 }
@@ -301,9 +302,9 @@ pub(crate) enum Access {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scope {
-    /// An instance for each vCPU
+    /// One instance per vCPU
     Vcpu,
-    /// One for the VM
+    /// One instance for the VM
     Vm,
 }
 
@@ -324,20 +325,19 @@ pub(crate) struct Test {
     #[arg(value_name = "DIR|FILE.wasm", default_value = ".", value_hint = ValueHint::AnyPath)]
     pub(crate) subject: PathBuf,
 
-    /// The folder of the traces; if not given, traces/ beside what is tested
+    /// The folder of the tests; the default is traces/ beside the crate or file
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) traces: Option<PathBuf>,
 
-    /// Make this recording a test first: what it has of the plugin goes into
-    /// the folder of the traces
+    /// First make this recording a test of the plugin, in the folder of the tests
     #[arg(long, value_name = "RECORDING", value_hint = ValueHint::FilePath)]
     pub(crate) add: Option<PathBuf>,
 
-    /// Only those whose name contains this text
+    /// Run only the tests whose name contains this text
     #[arg(long, value_name = "TEXT", value_hint = ValueHint::Other)]
     pub(crate) filter: Option<String>,
 
-    /// Write the answers that came into the files
+    /// Write the new answers into the files
     #[arg(long)]
     pub(crate) bless: bool,
 
@@ -352,8 +352,8 @@ pub(crate) struct Bench {
     #[arg(value_name = "DIR|FILE.wasm", default_value = ".", value_hint = ValueHint::AnyPath)]
     pub(crate) subject: PathBuf,
 
-    /// The profile with the plugin's configuration and grants; if not given,
-    /// vm.toml of the crate, or else none and every grant it asks for
+    /// The profile with the plugin's configuration and grants; the default is
+    /// vm.toml of the crate, or else no configuration and every grant it asks for
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) profile: Option<PathBuf>,
 
@@ -375,7 +375,7 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Convert {
-    /// The MSRs of a Firecracker CPU template, for the plugin value-template
+    /// Convert the MSRs of a Firecracker CPU template, for the plugin value-template
     Firecracker(Firecracker),
 }
 
@@ -387,19 +387,19 @@ pub(crate) struct Firecracker {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Trace {
-    /// Print a recording, an access a line
-    Show(TraceShow),
+pub(crate) enum Recording {
+    /// Print a recording, one line per access
+    Show(RecordingShow),
     /// Count a recording's accesses and time them, by MSR and plugin
-    Stats(TraceStats),
+    Stats(RecordingStats),
     /// Compare two recordings; ends with 1 if they differ
-    Diff(TraceDiff),
-    /// Write a page about a recording, to be opened in a browser
-    Report(TraceReport),
+    Diff(RecordingDiff),
+    /// Write a page about a recording, for a browser
+    Report(RecordingReport),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceShow {
+pub(crate) struct RecordingShow {
     /// The recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
@@ -407,21 +407,21 @@ pub(crate) struct TraceShow {
     #[command(flatten)]
     pub(crate) filter: AccessFilter,
 
-    /// Print what plugins asked of the host, below the access at which they did
+    /// Print the host calls of plugins below their access
     #[arg(long)]
     pub(crate) calls: bool,
 
-    /// Stop after so many accesses
+    /// Stop after this many accesses
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) limit: Option<u64>,
 
-    /// Print the lines that were chosen as they are recorded, as JSON Lines
+    /// Print the chosen lines as JSON Lines, as they are recorded
     #[arg(long, conflicts_with = "calls")]
     pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceStats {
+pub(crate) struct RecordingStats {
     /// The recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
@@ -435,7 +435,7 @@ pub(crate) struct TraceStats {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceDiff {
+pub(crate) struct RecordingDiff {
     /// A recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) a: PathBuf,
@@ -447,7 +447,7 @@ pub(crate) struct TraceDiff {
     #[command(flatten)]
     pub(crate) filter: AccessFilter,
 
-    /// List at most so many differences; all are counted
+    /// List at most this many differences; all are counted
     #[arg(long, value_name = "N", default_value_t = 100, value_hint = ValueHint::Other)]
     pub(crate) limit: usize,
 
@@ -457,65 +457,66 @@ pub(crate) struct TraceDiff {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct TraceReport {
+pub(crate) struct RecordingReport {
     /// The recording; `-` for standard input
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
 
-    /// The page, which is written anew if it is there; `-` for standard output
+    /// The page, which is replaced if it exists; `-` for standard output
     #[arg(short, long, value_name = "PAGE", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
 
     #[command(flatten)]
     pub(crate) filter: AccessFilter,
 
-    /// Most accesses in the page's table; beyond that every 2nd, 4th, 8th …
+    /// Most accesses in the page's table; of a larger recording it has every 2nd,
+    /// 4th, 8th …
     #[arg(long, value_name = "N", default_value_t = 20_000, value_hint = ValueHint::Other,
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) rows: u32,
 }
 
-/// Which accesses; those that fit all that is given.
+/// Which accesses: those that meet every condition that is given.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct AccessFilter {
-    /// Of these MSRs, such as 0x10a,0x40000000-0x400000ff
+    /// Accesses to these MSRs, such as 0x10a,0x40000000-0x400000ff
     #[arg(long, value_name = "MSRS", value_delimiter = ',', value_hint = ValueHint::Other)]
     pub(crate) msr: Vec<MsrRange>,
 
-    /// Of this vCPU
+    /// Accesses of this vCPU
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) vcpu: Option<u32>,
 
-    /// That ended so
+    /// Accesses with this outcome
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     pub(crate) outcome: Vec<FilterOutcome>,
 
-    /// That this plugin decided, or the policy: `policy`
+    /// Accesses that this plugin decided; `policy` for the policy
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_hint = ValueHint::Other)]
     pub(crate) plugin: Vec<String>,
 
-    /// Reads or writes only
+    /// Only reads or only writes
     #[arg(long, value_name = "WHAT")]
     pub(crate) op: Option<FilterOp>,
 
-    /// Of this boot, counted from 1
+    /// Accesses in this boot, counted from 1
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) boot: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FilterOutcome {
-    /// A read was completed
+    /// A read with a value
     Value,
-    /// A write was completed
+    /// A write that was taken
     Ok,
-    /// The guest got #GP(0)
+    /// #GP(0) in the guest
     Fault,
     /// KVM's own answer
     Kernel,
-    /// The run was stopped
+    /// The run ended
     Stop,
-    /// The plugin failed, whatever the guest got
+    /// The plugin trapped or overran a limit, whatever the outcome
     Failed,
 }
 
@@ -535,7 +536,7 @@ pub(crate) struct Completions {
 
 #[derive(Debug, Args)]
 pub(crate) struct Man {
-    /// Write a page for each verb into this folder
+    /// Write one page per verb into this folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) out: Option<PathBuf>,
 }

@@ -1,18 +1,18 @@
-//! `wasmsr check`: what a profile means, without a guest and without KVM.
+//! `wasmsr check`: what a profile means, found without a guest and without KVM.
 
 use bytesize::ByteSize;
 use serde::Serialize;
+use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 use wasmsr_vmm::Boot;
-use wasmsr_vmm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::{Loaded, load_options};
-use crate::plain::{plain, pretty_json};
-use crate::tables::{range_name, table};
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, pretty_json};
+use crate::terminal::tables::{range_name, table};
 
-/// Checks a profile and prints what follows from it.
+/// Checks a profile, and prints its plugins, MSR map, CPUID changes and filter.
 pub(crate) fn check(args: &args::Check) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
     let loaded = Loaded::load_and_check(&args.profile, &options).map_err(Failure::input)?;

@@ -1,4 +1,4 @@
-//! `wasmsr doctor`: whether this host is fit, and what to do where it is not.
+//! `wasmsr doctor`: whether this host can run VMs, and what to do if it cannot.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use wasmsr_toolchain::{Missing, WasmToolchain};
 use wasmsr_vmm::{Finding, Fitness};
 
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::cache_directory;
-use crate::tables::table;
+use crate::terminal::console::print;
+use crate::terminal::tables::table;
 
-/// Looks at the host and prints a line a point. Code 12 if nothing would run.
+/// Checks the host and prints one line per point. Code 12 if no VM can run.
 pub(crate) fn doctor(args: &args::Doctor) -> Result<Code, Failure> {
     let mut findings = wasmsr_vmm::survey();
     let opened = cache_directory(&args.cache)
@@ -65,7 +65,7 @@ fn word(verdict: Fitness) -> &'static str {
     }
 }
 
-/// A row a point, and below it what to do.
+/// One row per point, and below it what to do.
 fn for_people(findings: &[Finding]) -> String {
     let mut table = table(["POINT", "VERDICT", "FOUND"], &[]);
     for finding in findings {
@@ -77,7 +77,7 @@ fn for_people(findings: &[Finding]) -> String {
     table.trim_fmt()
 }
 
-/// What became of the cache; none was opened where there is no directory.
+/// Whether the cache can be used; `None` if there is no directory for it.
 fn cache(opened: Option<Result<PathBuf, CacheError>>) -> Finding {
     const WHAT: &str = "cache";
     const SO: &str = "so every start compiles its plugins";
@@ -92,7 +92,7 @@ fn cache(opened: Option<Result<PathBuf, CacheError>>) -> Finding {
         ),
         Some(Err(CacheError::Exposed { path, why, user })) => Finding::limited(
             WHAT,
-            format!("{}: {why}, but what lies there is run as code, {SO}", path.display()),
+            format!("{}: {why}, but the files there are run as code, {SO}", path.display()),
             format!("`chown {user}` and `chmod 700` it, or choose another with --cache-dir"),
         ),
         None => Finding::limited(
@@ -103,7 +103,7 @@ fn cache(opened: Option<Result<PathBuf, CacheError>>) -> Finding {
     }
 }
 
-/// What authors of plugins need; running them takes none.
+/// The toolchain that authors of plugins need; running plugins needs none.
 fn wasm_toolchain(found: &Result<WasmToolchain, Missing>) -> Finding {
     const WHAT: &str = "Wasm toolchain";
     match found {

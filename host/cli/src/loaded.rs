@@ -9,7 +9,7 @@ use anyhow::Context;
 use wasmsr_engine::plugin::CodeCache;
 use wasmsr_engine::{Engine, LoadOptions};
 use wasmsr_interface::KernelVersion;
-use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_kvm::filter::KvmFilter;
 
 use crate::args;
 use crate::profile::VmProfile;
@@ -22,8 +22,8 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Reads the profile and its plugins, and holds them against each other,
-    /// the ABI, and KVM's limits. A boot finds what is wrong beyond that.
+    /// Reads the profile and its plugins, and checks them against each other, the
+    /// ABI and KVM's limits. A boot can find further mistakes.
     pub(crate) fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
         let profile = VmProfile::read(path)?;
         let in_profile = || format!("profile {}", path.display());
@@ -32,8 +32,8 @@ impl Loaded {
         Ok(Loaded { profile, engine, filter })
     }
 
-    /// As [`load`](Self::load), and finds without a guest what a boot would
-    /// find.
+    /// As [`load`](Self::load), and also checks without a guest what a boot would
+    /// check.
     pub(crate) fn load_and_check(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
         let loaded = Self::load(path, options)?;
         let in_profile = || format!("profile {}", path.display());
@@ -44,14 +44,14 @@ impl Loaded {
     }
 }
 
-/// What loading depends on beside the profile. Without a cache everything
-/// works, so one that cannot be used is no error.
+/// What loading depends on beside the profile. A cache that cannot be used is not an
+/// error: everything works without one.
 pub(crate) fn load_options(args: &args::Cache) -> LoadOptions {
     let cache = cache_directory(args).and_then(|directory| {
         CodeCache::open(&directory)
             .inspect_err(|error| {
                 tracing::warn!(
-                    "{error} with --cache-dir; every start compiles its plugins meanwhile"
+                    "{error} with --cache-dir; until then every start compiles its plugins"
                 );
             })
             .ok()
@@ -59,7 +59,7 @@ pub(crate) fn load_options(args: &args::Cache) -> LoadOptions {
     LoadOptions { host_kernel: host_kernel(), cache }
 }
 
-/// Where compiled plugins are kept, if anywhere.
+/// The folder of compiled plugins, if they are kept.
 pub(crate) fn cache_directory(args: &args::Cache) -> Option<PathBuf> {
     match args.no_cache {
         true => None,
@@ -76,8 +76,8 @@ fn default_cache() -> Option<PathBuf> {
         .map(|caches| caches.join("wasmsr"))
 }
 
-/// The running kernel's version; `None` where the system does not say, and
-/// then no plugin yields.
+/// The running kernel's version. If the system does not say it, `None`, and no plugin
+/// yields.
 fn host_kernel() -> Option<KernelVersion> {
     fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.parse().ok()
 }

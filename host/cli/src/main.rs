@@ -1,37 +1,23 @@
 //! The command `wasmsr`: arguments to calls, errors to exit codes.
 
-// These panic where nobody reads any more; `console` has what does not.
+// These panic if the reader of the stream has gone; `console` has functions that do not.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
 mod check;
-mod completions;
-mod console;
 mod convert;
 mod doctor;
-#[cfg(test)]
-mod documented;
 mod exit;
-mod firecracker;
-mod live;
+mod help;
 mod loaded;
-mod man;
-mod plain;
 mod plugin;
 mod profile;
-mod progress;
-mod recorded;
 mod recording;
-#[cfg(test)]
-mod reference;
 mod replay;
 mod run;
-mod signals;
 mod stats;
-mod summary;
-mod tables;
+mod terminal;
 mod top;
-mod trace;
 mod whole_file;
 
 use std::process::ExitCode;
@@ -39,8 +25,9 @@ use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::format;
 
-use args::{Convert, Trace, Verb};
+use args::{Convert, Verb};
 use exit::Failure;
+use terminal::console;
 
 fn main() -> ExitCode {
     let cli = args::parse();
@@ -62,14 +49,11 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),
-        Verb::Trace(Trace::Show(args)) => trace::show(&args),
-        Verb::Trace(Trace::Stats(args)) => trace::stats(&args),
-        Verb::Trace(Trace::Diff(args)) => trace::diff(&args),
-        Verb::Trace(Trace::Report(args)) => trace::report(&args),
+        Verb::Recording(verb) => recording::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
-        Verb::Completions(args) => completions::completions(&args),
-        Verb::Man(args) => man::man(&args),
+        Verb::Completions(args) => help::completions::completions(&args),
+        Verb::Man(args) => help::man::man(&args),
     }
 }
 
@@ -83,7 +67,7 @@ fn log_to_stderr(verbose: u8) {
         .with_max_level(level)
         .fmt_fields(format::debug_fn(console::write_field))
         .with_writer(console::Stderr)
-        // Saying that a line was lost panics where standard error has gone.
+        // Reporting a lost line panics if standard error is closed.
         .log_internal_errors(false)
         .with_ansi(console::stderr_is_coloured())
         .with_target(false)

@@ -1,20 +1,19 @@
-//! `wasmsr stats`: what a running VM has counted, once.
+//! `wasmsr stats`: the statistics of a running VM, printed once.
 
 use serde::Serialize;
+use wasmsr_stats::{Round, Snapshot};
 
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::live::client::{self, Round};
-use crate::live::snapshot::Snapshot;
-use crate::tables::{self, table};
+use crate::terminal::console::print;
+use crate::terminal::tables::{self, table};
 
-/// Prints the statistics of a VM, or the VMs that there are.
+/// Prints the statistics of a VM, or lists the running VMs.
 pub(crate) fn stats(args: &args::Stats) -> Result<Code, Failure> {
     let text = match args.list {
         true => list(args)?,
         false => {
-            let (_, snapshot) = client::find(args.vm.as_deref())?;
+            let (_, snapshot) = wasmsr_stats::find(args.vm.as_deref())?;
             match args.json {
                 true => json(&snapshot)?,
                 false => for_people(&snapshot),
@@ -42,7 +41,7 @@ struct Line<'a> {
 fn list(args: &args::Stats) -> Result<String, Failure> {
     let round = Round::ask();
     for (process, error) in &round.silent {
-        tracing::warn!("process {process} does not answer: {error:#}");
+        tracing::warn!("process {process} does not answer: {error}");
     }
     let lines = round.running.iter().map(|(_, snapshot)| Line {
         pid: snapshot.pid,

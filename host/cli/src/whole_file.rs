@@ -1,5 +1,5 @@
-//! A file that appears whole or not at all: it is written beside its place, and
-//! then put there in one step. An interruption leaves what was there.
+//! A file that appears whole or not at all: it is written beside its place and then
+//! put there in one step. After an interruption the old file is still there.
 
 use std::fs::Permissions;
 use std::io::{self, BufWriter, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, PersistError};
 
-/// A file on its way to its place. Until then only its owner may read it.
+/// A file that is not yet at its place. Only its owner may read it until it is.
 pub(crate) struct WholeFile {
     file: BufWriter<NamedTempFile>,
     place: PathBuf,
@@ -26,17 +26,17 @@ impl WholeFile {
         &self.place
     }
 
-    /// Who may read it.
+    /// Sets its permissions.
     pub(crate) fn permit(&self, permissions: Permissions) -> io::Result<()> {
         self.file.get_ref().as_file().set_permissions(permissions)
     }
 
-    /// Puts it in the place of what may be there.
+    /// Puts it at its place, and replaces what may be there.
     pub(crate) fn replace(self) -> io::Result<()> {
         self.put(|file, place| file.persist(place).map(drop))
     }
 
-    /// Puts it where nothing is yet.
+    /// Puts it at its place; an error if something is there.
     pub(crate) fn add(self) -> io::Result<()> {
         self.put(|file, place| file.persist_noclobber(place).map(drop))
     }

@@ -1,14 +1,15 @@
 //! Answers a virtual machine's MSR accesses with WebAssembly plugins.
 //!
-//! The engine knows no hypervisor. A VMM reads a [`Profile`], lets
-//! [`Engine::load`] compile and check its plugins, makes its MSR filter from
-//! [`Engine::exits`] and its CPUID from [`Engine::cpuid`], gives
-//! [`Engine::start`] a [`Host`], and then calls [`MsrHandler::answer`] for
-//! every MSR exit of a vCPU, on the thread that runs it.
+//! The engine knows no hypervisor. A VMM reads a [`Profile`], and [`Engine::load`]
+//! compiles and checks its plugins. The VMM makes its MSR filter from [`Engine::exits`]
+//! and its CPUID from [`Engine::cpuid`], gives [`Engine::start`] a
+//! [`Host`](wasmsr_interface::Host), and then calls
+//! [`MsrHandler::answer`](wasmsr_interface::MsrHandler::answer) for every MSR exit of a
+//! vCPU, on the thread that runs it.
 //!
 //! Data flows one way: profile, compiled plugins, MSR map, filter, exit,
-//! [`MsrAccess`](msr::MsrAccess), [`Outcome`](msr::Outcome). Neither a guest nor
-//! a plugin can make this crate panic, block, or grow without bound.
+//! [`MsrAccess`](wasmsr_interface::MsrAccess), [`Outcome`](wasmsr_interface::Outcome).
+//! Neither a guest nor a plugin can make this crate panic or block for long.
 
 mod dispatch;
 mod engine;

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::MsrIndex;
+use crate::index::MsrIndex;
 
 /// Number of a virtual CPU, counted from 0 in the order of creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VcpuId(pub u32);
 
-/// Most vCPUs of a VM: xAPIC ids are 8 bits wide, and 0xff is the broadcast.
+/// The most vCPUs of a VM: xAPIC ids are 8 bits wide, and 0xff is the broadcast.
 pub const MAX_VCPUS: u32 = 255;
 
 impl fmt::Display for VcpuId {
@@ -94,8 +94,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// One `rdmsr` or `wrmsr`, with everything that was known when it left the
-/// kernel.
+/// One `rdmsr` or `wrmsr`, with all that the kernel tells about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MsrAccess {
     /// The guest's ECX.

@@ -1,11 +1,10 @@
-//! CPUID leaves as plugins change them, for the VMM to apply over what its
+//! CPUID leaves as plugins change them. The VMM applies the changes over what its
 //! hypervisor supports.
 
 use std::sync::Arc;
 
-/// One leaf and subleaf as the guest must see it. Registers that no plugin
-/// names stay as the hypervisor gives them; a leaf it does not have starts
-/// from zeros.
+/// The change of one leaf and subleaf. Bits that no plugin names stay as the hypervisor
+/// gives them; a leaf that it does not have starts from zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuidChange {
     /// EAX on entry.
@@ -20,7 +19,7 @@ pub struct CpuidChange {
     pub ecx: RegisterChange,
     /// Change of EDX.
     pub edx: RegisterChange,
-    /// The plugins that ask for it, in the order of the profile.
+    /// The plugins that ask for the change, in the order of the profile.
     pub plugins: Vec<Arc<str>>,
 }
 
@@ -41,7 +40,7 @@ impl RegisterChange {
 }
 
 impl CpuidChange {
-    /// A leaf of which nothing changes.
+    /// No change, of this leaf and subleaf.
     pub fn none(leaf: u32, subleaf: u32) -> Self {
         let [eax, ebx, ecx, edx] = [RegisterChange::default(); 4];
         CpuidChange { leaf, subleaf, eax, ebx, ecx, edx, plugins: Vec::new() }

@@ -1,15 +1,16 @@
-//! What must exit: every MSR that a loaded plugin named, in the directions it
-//! named, with the plugin's name for the errors of a VMM that cannot filter it.
+//! What must exit: every MSR that a loaded plugin claims, in the directions that it
+//! claims. A VMM that cannot filter one names the plugin in its error.
 
 use std::sync::Arc;
 
-use crate::{Directions, MsrRange};
+use crate::access::Directions;
+use crate::range::MsrRange;
 
 /// The accesses that must leave the kernel, in the order of the profile.
-/// Claims may overlap: a fallback plugin claims what another has claimed.
+/// Claims may overlap: a second plugin may claim an MSR as the first one's fallback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExitList {
-    /// One entry a claim of a manifest.
+    /// One entry per claim of a manifest.
     pub claims: Vec<ExitClaim>,
 }
 
@@ -20,6 +21,6 @@ pub struct ExitClaim {
     pub plugin: Arc<str>,
     /// The MSRs that must exit.
     pub range: MsrRange,
-    /// In which directions.
+    /// The directions in which they must exit.
     pub directions: Directions,
 }

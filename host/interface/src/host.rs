@@ -4,16 +4,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::{Directions, ExitList, MsrIndex, MsrRange, VcpuId};
+use crate::access::{Directions, VcpuId};
+use crate::exit_list::ExitList;
+use crate::index::MsrIndex;
+use crate::range::MsrRange;
 
 /// The virtual machine that a set of plugins serves, as its VMM offers it.
 ///
 /// A plugin reaches these only through host calls, each behind a capability.
-/// A method with a `vcpu` is called while that vCPU is out of `KVM_RUN`: on the
-/// thread that calls its [`MsrHandler`](crate::MsrHandler), and only there while the
-/// vCPU runs; or, when no vCPU runs, for one vCPU after the other on the thread that
-/// starts, restores or saves the plugins. The one exception is
-/// [`vcpu_times`](Host::vcpu_times), which is called for any vCPU at any time.
+///
+/// A method with a `vcpu` is called while that vCPU is out of `KVM_RUN`. While the VM
+/// runs, that is on the thread which calls the vCPU's [`MsrHandler`](crate::MsrHandler).
+/// While it does not, the thread that starts, restores or saves the plugins calls for one
+/// vCPU after the other. [`vcpu_times`](Host::vcpu_times) is the exception: it may be
+/// called for any vCPU at any time.
+///
+/// The lock of a plugin instance that vCPUs share is held during a call. So a method must
+/// not wait for a lock that its VMM holds while it calls the engine.
 pub trait Host: Send + Sync {
     /// The guest's time-stamp counter on `vcpu`, now.
     fn guest_tsc(&self, vcpu: VcpuId) -> u64;
@@ -34,9 +41,9 @@ pub trait Host: Send + Sync {
     /// `KVM_CLOCK_TSC_STABLE` says (KVM api 4.29).
     fn tsc_is_stable(&self) -> bool;
 
-    /// What the host's scheduler has given the thread of `vcpu`, which may be
-    /// another than the calling one; `None` where it has not started or the
-    /// host does not count.
+    /// What the host's scheduler has given the thread of `vcpu`, which may be another
+    /// thread than the calling one; `None` if it has not started, or if the host does not
+    /// count.
     fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes>;
 
     /// Copies `out.len()` bytes of guest-physical memory at `gpa`.
@@ -53,39 +60,37 @@ pub trait Host: Send + Sync {
     /// written.
     fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory>;
 
-    /// KVM's own value of an MSR on `vcpu`; `None` where KVM has none.
+    /// KVM's own value of an MSR on `vcpu`; `None` if KVM has none.
     fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64>;
 
-    /// Sets KVM's own value of an MSR on `vcpu`; `false` where KVM refuses.
+    /// Sets KVM's own value of an MSR on `vcpu`; `false` if KVM refuses.
     #[must_use]
     fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool;
 
-    /// The physical host's value of an MSR on one of its CPUs, or on the CPU
-    /// that this thread runs on; `None` where the host has none or does not let
-    /// it be read.
+    /// The physical host's value of an MSR on one of its CPUs, or on the CPU that this
+    /// thread runs on; `None` if the host has none or does not let it be read.
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64>;
 
     /// How many CPUs the physical host has online.
     fn host_cpus(&self) -> u32;
 
-    /// The beginning of a file of the host, as much as `out` holds; how much
-    /// that is, or `None` if it cannot be read. Must not block.
+    /// Reads the beginning of a file of the host, as much as `out` holds, and returns how
+    /// much that is; `None` if it cannot be read. It must not block.
     fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize>;
 
     /// Replaces what exits, at once for all vCPUs. `cause` says what asked for it.
     ///
     /// # Errors
-    /// [`ExitsRefused`] if the VMM's filter cannot hold it; the old one stays.
+    /// [`ExitsRefused`] if the VMM's filter cannot hold it; the old filter stays.
     fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused>;
 
-    /// Has [`MsrHandler::wake`](crate::MsrHandler::wake) called on the thread
-    /// of `vcpu` when [`monotonic_ns`](Host::monotonic_ns) has reached `at`,
-    /// the vCPU taken out of the guest for it. One time a vCPU is kept: the
-    /// earliest asked for since the last wake.
+    /// Has [`MsrHandler::wake`](crate::MsrHandler::wake) called on the thread of `vcpu`
+    /// when [`monotonic_ns`](Host::monotonic_ns) has reached `at`; the vCPU is taken out
+    /// of the guest for it. One time per vCPU is kept: the earliest since the last wake.
     fn wake_at(&self, vcpu: VcpuId, at: u64);
 }
 
-/// A vCPU's thread in the eyes of the host's scheduler, since its start.
+/// What the host's scheduler has given a thread since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VcpuTimes {
     /// Nanoseconds on a CPU.
@@ -94,7 +99,7 @@ pub struct VcpuTimes {
     pub waited_ns: u64,
 }
 
-/// What asked for other exits.
+/// What asked for a change of what exits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitsCause {
     /// A plugin turned the intercept of MSRs that it claims on or off.

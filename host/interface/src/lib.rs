@@ -7,7 +7,7 @@
 //! [`CpuidChange`] what the guest's CPUID must say.
 //!
 //! This crate has values and traits only. It knows no hypervisor and no plugin, so
-//! a VMM that depends on it compiles neither.
+//! whatever depends on it compiles neither.
 
 mod access;
 mod cpuid;

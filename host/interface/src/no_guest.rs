@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::{ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes};
+use crate::access::VcpuId;
+use crate::exit_list::ExitList;
+use crate::host::{ExitsCause, ExitsRefused, Host, OutsideMemory, VcpuTimes};
+use crate::index::MsrIndex;
 
-/// No guest at all: what plugins see when a profile is only checked, and
-/// enough for tests and benchmarks of plugins that need none.
+/// No guest at all: what plugins see when a profile is only checked. It is enough for
+/// tests and benchmarks of plugins that need no guest.
 ///
-/// Every MSR of KVM's and of the host's is 0, so that a plugin which looks at
-/// them when it starts does not fail for that; KVM's take any value, and forget
-/// it. Every file of the host is empty, and there is no memory.
+/// Every MSR of KVM's and of the host's reads as 0, so that a plugin does not fail if it
+/// looks at them when it starts. KVM's MSRs take any value and forget it. Every file of
+/// the host is empty, and there is no memory.
 #[derive(Debug)]
 pub struct NoGuest {
     start: Instant,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::MsrOp;
+use crate::access::MsrOp;
 
 /// What the VMM must do with an access.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +15,10 @@ pub enum Outcome {
     Done,
     /// Inject #GP(0); RIP does not advance and no register changes.
     Fault,
-    /// Give KVM's own answer for this vCPU: `KVM_GET_MSRS` or `KVM_SET_MSRS`,
-    /// a refusal turned into #GP(0).
+    /// Give KVM's own answer for this vCPU, by `KVM_GET_MSRS` or `KVM_SET_MSRS`. What
+    /// KVM refuses becomes #GP(0).
     Kernel,
-    /// End the run, without completing the instruction. The text says why.
+    /// End the run; the instruction is not completed. The text says why.
     Stop(Arc<str>),
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::MsrIndex;
+use crate::index::MsrIndex;
 
 /// MSRs from `first` to `last`, both included; never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -5,7 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{MsrIndex, MsrRange, ParseRangeError};
+use crate::index::MsrIndex;
+use crate::range::{MsrRange, ParseRangeError};
 
 impl Serialize for MsrIndex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! `cargo build` for Wasm, and what came of it.
+//! Runs `cargo build` for Wasm, and puts the files in their place.
 
 use std::fs;
 use std::io;
@@ -7,58 +7,58 @@ use std::process::{ExitStatus, Stdio};
 
 use crate::crates::{PluginCrate, PluginCrates};
 use crate::find::{TARGET, WasmToolchain};
-use crate::say::say;
+use crate::stderr::say;
 
 /// The cargo profile for plugins, in the workspace's manifest or cargo's
 /// configuration.
 const PROFILE: &str = "plugin";
 
-/// What becomes of what cargo prints.
+/// Where cargo's messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
-    /// It goes to standard error as it comes.
+    /// To standard error, at once.
     Shown,
-    /// It is shown only where the build fails.
+    /// To standard error, if the build fails.
     OnFailure,
 }
 
-/// A plugin as cargo built it, not yet where profiles look for it.
+/// A built plugin, not yet where profiles look for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// The file.
     pub path: PathBuf,
-    /// Its name there, `NAME.wasm`.
+    /// The name it gets there, `NAME.wasm`.
     pub file_name: String,
 }
 
-/// Why a plugin is not built.
+/// Why a plugin could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// cargo does not run.
+    /// cargo could not be started.
     #[error("cannot run cargo: {0}; install Rust from https://rustup.rs")]
     NoCargo(io::Error),
-    /// cargo fails; it has said why.
+    /// cargo failed, and has printed why.
     #[error("`cargo build --profile {PROFILE} --target {TARGET}` failed ({0})")]
     Failed(ExitStatus),
-    /// cargo is content, but there is no file.
+    /// cargo succeeded, but there is no file.
     #[error("cargo built no {}: {cause}", .path.display())]
     NoFile {
         /// Where it should be.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The file cannot be put in its place.
+    /// The file could not be put in its place.
     #[error("cannot write {}: {cause}", .path.display())]
     Publish {
         /// Its place.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         cause: io::Error,
     },
 }
 
-/// Builds `crates`, which are of one workspace.
+/// Builds `crates`, which belong to one workspace.
 ///
 /// # Errors
 /// [`BuildError`]
@@ -68,12 +68,12 @@ pub fn build(
     crates: &[&PluginCrate],
     output: Output,
 ) -> Result<Vec<Built>, BuildError> {
-    // Apart from the host's target folder, so that the two do not wait for
-    // each other's lock or rebuild each other's work.
+    // A folder apart from the host's builds, so that the two do not wait for each
+    // other's lock or rebuild each other's files.
     let target = workspace.root.join("target/wasm");
     let mut cargo = toolchain.cargo_build();
-    // cargo looks for its configuration, where the linker's arguments are,
-    // from the current folder upwards.
+    // cargo looks for its configuration, which has the linker's arguments, from the
+    // current folder upwards.
     let folder = match crates {
         [only] => &only.folder,
         _ => &workspace.root,
@@ -108,7 +108,7 @@ pub fn build(
 }
 
 impl Built {
-    /// The bytes that cargo made.
+    /// The bytes of the file.
     ///
     /// # Errors
     /// [`BuildError::NoFile`]
@@ -117,9 +117,9 @@ impl Built {
     }
 }
 
-/// Puts a built plugin into `folder`, where profiles look for it, and returns
-/// its path there. A running VM may read the file at any moment, so it is
-/// replaced in one step; one that is the same already stays.
+/// Puts a built plugin into `folder`, where profiles look for it, and returns its path
+/// there. A running VM may read the file at any moment, so it is replaced in one step;
+/// an identical file is kept.
 ///
 /// # Errors
 /// [`BuildError::Publish`]

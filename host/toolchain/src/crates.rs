@@ -1,4 +1,4 @@
-//! The plugin crates of a workspace, as cargo tells them.
+//! The plugin crates of a workspace, as cargo lists them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,37 @@ use serde_json::Value;
 
 use crate::cargo::cargo;
 
-/// What cargo says of a workspace.
+/// A workspace and its plugin crates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginCrates {
     /// The folder of the workspace's `Cargo.toml`.
     pub root: PathBuf,
-    /// Its crates that become a plugin: those with a `cdylib`.
+    /// The crates that are plugins: those with a `cdylib`.
     pub crates: Vec<PluginCrate>,
 }
 
-/// A package that becomes a plugin.
+/// A package that is a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginCrate {
-    /// What cargo calls the package.
+    /// The name of the package.
     pub package: String,
-    /// What the file is called, without `.wasm`.
+    /// The name of the file, without `.wasm`.
     pub file_stem: String,
     /// The folder of its `Cargo.toml`.
     pub folder: PathBuf,
 }
 
-/// Why cargo does not say.
+/// Why cargo does not list the crates.
 #[derive(Debug, thiserror::Error)]
 pub enum CratesError {
-    /// It does not run.
+    /// cargo could not be started.
     #[error("cannot run cargo: {0}; install Rust from https://rustup.rs")]
     NoCargo(io::Error),
-    /// It refuses the crate.
-    #[error("cargo does not take the crate: {0}")]
+    /// cargo refuses the crate.
+    #[error("cargo refuses the crate: {0}")]
     Refused(String),
-    /// It says something else.
-    #[error("`cargo metadata` says nothing that can be read: {0}")]
+    /// cargo's answer cannot be read.
+    #[error("the output of `cargo metadata` cannot be read: {0}")]
     Unreadable(String),
 }
 
@@ -64,21 +64,21 @@ impl PluginCrates {
         Self::of(&metadata).ok_or_else(|| unreadable("it names no workspace"))
     }
 
-    /// Reads the output of `cargo metadata --no-deps`; `None` if it is none.
+    /// Reads the output of `cargo metadata --no-deps`; `None` if it is something else.
     pub fn of(metadata: &Value) -> Option<Self> {
         let root = PathBuf::from(text(metadata, "workspace_root")?);
         let crates = list(metadata, "packages").iter().filter_map(plugin_crate).collect();
         Some(PluginCrates { root, crates })
     }
 
-    /// Where built plugins lie. Profiles name this folder, so it does not
-    /// follow `CARGO_TARGET_DIR`.
+    /// The folder of built plugins. Profiles name it, so it does not depend on
+    /// `CARGO_TARGET_DIR`.
     pub fn plugins(&self) -> PathBuf {
         self.root.join("target/plugins")
     }
 }
 
-/// cargo's error without what it says beside it, on one line.
+/// cargo's error on one line, without its warnings.
 fn one_line(said: &str) -> String {
     let said = said.find("error: ").and_then(|at| said.get(at + "error: ".len()..)).unwrap_or(said);
     said.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -1,7 +1,8 @@
-//! A Rust toolchain that compiles for Wasm.
+//! Finds a Rust toolchain that compiles for Wasm.
 //!
-//! In this order: the active toolchain has the target; rustup can add it;
-//! Debian's own toolchain, whose packages come with the library's sources.
+//! Three are tried, in this order: the active toolchain if it has the target, the active
+//! toolchain after rustup has added the target, and Debian's own, whose packages include
+//! the sources of the standard library.
 
 use std::fmt;
 use std::fs;
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cargo::{cargo, forget_own_package};
-use crate::say::say;
+use crate::stderr::say;
 
 /// The target that plugins are built for.
 pub const TARGET: &str = "wasm32-unknown-unknown";
@@ -24,8 +25,8 @@ const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 /// Debian's linker for Wasm, and its package.
 const LLD: (&str, &str) = ("/usr/bin/wasm-ld", "lld");
 
-/// A target is some 20 MB; a server that cannot be reached shall not cost
-/// more than this.
+/// How long rustup may take: a target is some 20 MB, and a server that cannot be reached
+/// must not delay longer.
 const RUSTUP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A way to compile for [`TARGET`].
@@ -40,12 +41,12 @@ pub enum WasmToolchain {
     },
 }
 
-/// There is no such toolchain; the text says what to install.
+/// There is no such toolchain. The text says what to install.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Debian's packages that would make one.
+    /// The Debian packages that are missing.
     pub packages: Vec<&'static str>,
-    /// Whether there is a compiler, for whatever target.
+    /// Whether there is a compiler, for any target.
     pub has_rustc: bool,
     /// Whether there is a cargo.
     pub has_cargo: bool,
@@ -65,14 +66,13 @@ impl Missing {
     /// What is missing.
     pub fn cause(&self) -> String {
         match (self.has_rustc, self.has_cargo, self.has_rustup) {
-            (false, _, false) => "no rustc, to build plugins with".to_owned(),
-            (_, false, _) => "no cargo, to build plugins with".to_owned(),
+            (false, _, false) => "there is no rustc to build plugins with".to_owned(),
+            (_, false, _) => "there is no cargo to build plugins with".to_owned(),
             (_, true, true) => {
-                format!("no toolchain here compiles for {TARGET}, which plugins are built for")
+                format!("no toolchain here compiles for {TARGET}, the target of plugins")
             }
             (true, true, false) => format!(
-                "rustc has no {TARGET}, which plugins are built for, and there is no rustup to \
-                 add it"
+                "rustc lacks {TARGET}, the target of plugins, and there is no rustup to add it"
             ),
         }
     }
@@ -88,8 +88,8 @@ impl Missing {
 }
 
 impl WasmToolchain {
-    /// Looks for one, and changes nothing. Which one is active may depend on the
-    /// folder.
+    /// Looks for a toolchain, and changes nothing. Which toolchain is active may depend on
+    /// the folder.
     ///
     /// # Errors
     /// [`Missing`]
@@ -100,8 +100,8 @@ impl WasmToolchain {
         Self::debian(folder)
     }
 
-    /// Looks for one; where the active toolchain lacks the target, lets rustup
-    /// add it, after a line that says so.
+    /// Looks for a toolchain. If the active one lacks the target, rustup adds it, after a
+    /// line on standard error about that.
     ///
     /// # Errors
     /// [`Missing`]
@@ -140,8 +140,8 @@ impl WasmToolchain {
             }
             Self::Debian { linker } => debian_cargo_build(linker),
         };
-        // Where there is one of these, cargo forgets the flags of its
-        // configuration, among them the size of a plugin's stack.
+        // If one of these is set, cargo ignores the flags of its configuration, among
+        // them the size of a plugin's stack.
         cargo.env_remove("RUSTFLAGS").env_remove("CARGO_ENCODED_RUSTFLAGS");
         cargo
     }
@@ -159,7 +159,7 @@ impl fmt::Display for WasmToolchain {
 fn debian_cargo_build(linker: &Path) -> Command {
     let mut cargo = Command::new(DEBIAN_CARGO);
     forget_own_package(&mut cargo);
-    // What leads from rustup's cargo to rustup's compiler.
+    // These variables would lead to rustup's compiler.
     for name in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC_WRAPPER", "LD_LIBRARY_PATH", "RUSTDOC"] {
         cargo.env_remove(name);
     }
@@ -202,7 +202,7 @@ fn rustup_adds_target(folder: &Path) -> bool {
     added && active_has_target(folder)
 }
 
-/// Waits for a program, and stops it when the time is over.
+/// Waits for a program, and kills it when the time is over. Whether it succeeded.
 fn ends_well_within(limit: Duration, child: &mut Child) -> bool {
     const POLL: Duration = Duration::from_millis(50);
     let deadline = Instant::now() + limit;
@@ -211,7 +211,7 @@ fn ends_well_within(limit: Duration, child: &mut Child) -> bool {
             Ok(Some(status)) => return status.success(),
             Ok(None) if Instant::now() < deadline => thread::sleep(POLL),
             _ => {
-                // Both fail where it has just ended.
+                // Both fail if it has just ended.
                 let _ = child.kill();
                 let _ = child.wait();
                 return false;
@@ -220,8 +220,8 @@ fn ends_well_within(limit: Duration, child: &mut Child) -> bool {
     }
 }
 
-/// rustup's toolchains bring `rust-lld`; Debian's package `lld` is the other
-/// source.
+/// The linker for Wasm: `rust-lld` of a rustup toolchain, or that of Debian's package
+/// `lld`.
 fn linker(folder: &Path) -> Option<PathBuf> {
     const BUNDLED: &str = "lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld";
     let sysroot = printed(folder, &["--print", "sysroot"]);
@@ -232,7 +232,7 @@ fn linker(folder: &Path) -> Option<PathBuf> {
     })
 }
 
-/// What the rustc that is active in a folder prints, if it does.
+/// What the active rustc of a folder prints, if it succeeds.
 fn printed(folder: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("rustc")
         .current_dir(folder)
@@ -245,7 +245,7 @@ fn printed(folder: &Path, arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether [`cargo`] finds one.
+/// Whether there is a cargo for [`cargo`] to run.
 fn has_cargo() -> bool {
     std::env::var_os("CARGO").is_some() || is_installed("cargo")
 }

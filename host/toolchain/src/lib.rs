@@ -1,18 +1,18 @@
-//! Builds plugin crates: a Rust toolchain that compiles for Wasm, the crates of
-//! a workspace as cargo tells them, and the built files put where profiles look
-//! for them.
+//! Builds plugin crates: finds a Rust toolchain that compiles for Wasm, asks cargo for
+//! the crates of a workspace, builds them, and puts the files where profiles look for
+//! them.
 //!
 //! Shared by the command and the chores of this workspace, so that there is one
 //! way to build a plugin.
 
-// These panic where nobody reads any more.
+// These panic if the reader of the stream has gone.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod build;
 mod cargo;
 mod crates;
 mod find;
-mod say;
+mod stderr;
 
 pub use build::{BuildError, Built, Output, build, publish};
 pub use cargo::{cargo, forget_own_package};

@@ -1,4 +1,4 @@
-//! How the world outside reaches a running VM: signals, console input, quit.
+//! How a running VM is reached from outside: signals, console input, quit.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::end::{At, RunEnd};
 use crate::input::InputQueue;
 
-/// The two ends of the line to a VM. They outlive the VM: one line serves all
-/// boots of a guest, and what arrives between two boots reaches the next.
+/// The two ends of the channel to a VM. They outlive the VM: one channel serves all
+/// boots of a guest, and what arrives between two boots reaches the next one.
 pub fn control() -> (Control, Events) {
     let (sender, receiver) = mpsc::channel();
     let input = Arc::new(InputQueue::default());
@@ -29,13 +29,13 @@ impl Control {
         self.send(Event::Signal(number));
     }
 
-    /// Ends the run because somebody at the console asks for it.
+    /// Ends the run because the console's user asks for it.
     pub fn quit(&self) {
         self.send(Event::Quit);
     }
 
-    /// Types `bytes` on the guest's serial console. Blocks while the guest
-    /// does not read; `false` once there will be no VM any more.
+    /// Types `bytes` on the guest's serial console. Blocks while the guest does not
+    /// read; `false` once there is no VM and no further one will come.
     #[must_use]
     pub fn input(&self, bytes: &[u8]) -> bool {
         bytes.chunks(256).all(|chunk| {
@@ -46,7 +46,7 @@ impl Control {
     }
 
     fn send(&self, event: Event) {
-        // Without a receiver there is no VM to be told.
+        // Without a receiver there is no VM to send it to.
         let _ = self.sender.send(event);
     }
 }
@@ -89,11 +89,11 @@ impl Drop for Events {
     }
 }
 
-/// Whatever can happen to a running VM.
+/// What can happen to a running VM.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A vCPU's thread is done, there; with the end of the run, unless it was
-    /// told to stop.
+    /// A vCPU's thread has ended, at this place; with the end of the run, unless it
+    /// was told to stop.
     Left(At, Option<RunEnd>),
     /// No vCPU can ever run again.
     AllHalted(At),
@@ -103,7 +103,7 @@ pub(crate) enum Event {
     Quit,
     /// Console input waits.
     Input,
-    /// A vCPU has a time to be woken at, or one has come.
+    /// A vCPU has a new time to be woken at, or its time has come.
     Alarm,
     /// Time has passed.
     Tick,

@@ -1,28 +1,26 @@
 //! What a guest sees of its processor: what KVM supports, with the topology
 //! of this VM, and then what the plugins change. Pure functions.
 
-use kvm_bindings::{KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 use wasmsr_interface::{CpuidChange, VcpuId};
+use wasmsr_kvm::{CpuidEntry, change_cpuid};
 
-/// CPUID of `vcpu` in a machine of one package with `vcpus` cores of one
-/// thread each.
+/// CPUID of `vcpu` in a machine of one package, with `vcpus` cores of one thread
+/// each.
 pub(crate) fn of_vcpu(
-    supported: &[kvm_cpuid_entry2],
+    supported: &[CpuidEntry],
     vcpu: VcpuId,
     vcpus: u32,
     changes: &[CpuidChange],
-) -> Vec<kvm_cpuid_entry2> {
+) -> Vec<CpuidEntry> {
     let mut entries = supported.to_vec();
     set_topology(&mut entries, vcpu, vcpus);
-    for change in changes {
-        apply(&mut entries, change);
-    }
+    change_cpuid(&mut entries, changes);
     entries
 }
 
-/// Width of a guest-physical address (leaf 0x8000_0008); 36 bits where the
-/// processor does not say, as the SDM has it.
-pub(crate) fn physical_address_bits(supported: &[kvm_cpuid_entry2]) -> u8 {
+/// Width of a guest-physical address (leaf 0x8000_0008); 36 bits if the processor does
+/// not say, as the SDM has it.
+pub(crate) fn physical_address_bits(supported: &[CpuidEntry]) -> u8 {
     supported
         .iter()
         .find(|entry| entry.function == 0x8000_0008)
@@ -32,13 +30,13 @@ pub(crate) fn physical_address_bits(supported: &[kvm_cpuid_entry2]) -> u8 {
 /// Adds the TSC deadline mode of the local APIC, which KVM never reports as
 /// supported: it asks the VMM to look at `KVM_CAP_TSC_DEADLINE_TIMER` instead
 /// (KVM api 4.46).
-pub(crate) fn add_tsc_deadline(supported: &mut [kvm_cpuid_entry2]) {
+pub(crate) fn add_tsc_deadline(supported: &mut [CpuidEntry]) {
     if let Some(entry) = supported.iter_mut().find(|entry| entry.function == 1) {
         entry.ecx |= 1 << 24;
     }
 }
 
-fn set_topology(entries: &mut Vec<kvm_cpuid_entry2>, vcpu: VcpuId, vcpus: u32) {
+fn set_topology(entries: &mut Vec<CpuidEntry>, vcpu: VcpuId, vcpus: u32) {
     let apic_id = vcpu.0;
     let bits = id_bits(vcpus);
     let several = vcpus > 1;
@@ -84,16 +82,16 @@ fn set_topology(entries: &mut Vec<kvm_cpuid_entry2>, vcpu: VcpuId, vcpus: u32) {
 
 /// One subleaf of leaf 0xb (SDM volume 2, CPUID): at this level, `count`
 /// logical processors differ in the low `shift` bits of their x2APIC id.
-fn topology_level(level: u32, kind: u32, shift: u32, count: u32, apic_id: u32) -> kvm_cpuid_entry2 {
-    kvm_cpuid_entry2 {
+fn topology_level(level: u32, kind: u32, shift: u32, count: u32, apic_id: u32) -> CpuidEntry {
+    CpuidEntry {
         function: 0xb,
         index: level,
-        flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+        flags: CpuidEntry::INDEXED,
         eax: shift,
         ebx: count,
         ecx: kind << 8 | level,
         edx: apic_id,
-        ..kvm_cpuid_entry2::default()
+        ..CpuidEntry::default()
     }
 }
 
@@ -106,71 +104,8 @@ fn set_bit(register: &mut u32, bit: u32, on: bool) {
     *register = *register & !(1 << bit) | (u32::from(on) << bit);
 }
 
-fn apply(entries: &mut Vec<kvm_cpuid_entry2>, change: &CpuidChange) {
-    let matches = |entry: &kvm_cpuid_entry2| {
-        let indexed = entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX != 0;
-        entry.function == change.leaf && (!indexed || entry.index == change.subleaf)
-    };
-    let at = match entries.iter().position(matches) {
-        Some(at) => at,
-        None => {
-            add_leaf(entries, change.leaf, change.subleaf);
-            entries.len() - 1
-        }
-    };
-    if let Some(entry) = entries.get_mut(at) {
-        entry.eax = change.eax.apply(entry.eax);
-        entry.ebx = change.ebx.apply(entry.ebx);
-        entry.ecx = change.ecx.apply(entry.ecx);
-        entry.edx = change.edx.apply(entry.edx);
-    }
-}
-
-/// Appends a leaf of zeros and makes it reachable: guests do not look beyond
-/// the highest leaf that the range's first one names.
-fn add_leaf(entries: &mut Vec<kvm_cpuid_entry2>, leaf: u32, subleaf: u32) {
-    let range = leaf & 0xffff_0000;
-    if let Some(first) = entries.iter_mut().find(|entry| entry.function == range) {
-        first.eax = first.eax.max(leaf);
-    }
-    let indexed = subleaf != 0
-        || HAVE_SUBLEAVES.contains(&leaf)
-        || entries.iter().any(|entry| entry.function == leaf);
-    entries.push(kvm_cpuid_entry2 {
-        function: leaf,
-        index: subleaf,
-        flags: if indexed { KVM_CPUID_FLAG_SIGNIFCANT_INDEX } else { 0 },
-        ..kvm_cpuid_entry2::default()
-    });
-}
-
-/// Leaves in which ECX selects (SDM volume 2 and APM volume 3, CPUID).
-const HAVE_SUBLEAVES: &[u32] = &[
-    0x4,
-    0x7,
-    0xb,
-    0xd,
-    0xf,
-    0x10,
-    0x12,
-    0x14,
-    0x17,
-    0x18,
-    0x1a,
-    0x1b,
-    0x1d,
-    0x1e,
-    0x1f,
-    0x20,
-    0x23,
-    0x24,
-    0x8000_001d,
-    0x8000_0020,
-    0x8000_0026,
-];
-
 /// The highest leaf of the range that starts at `first`.
-fn highest(entries: &[kvm_cpuid_entry2], first: u32) -> u32 {
+fn highest(entries: &[CpuidEntry], first: u32) -> u32 {
     entries.iter().find(|entry| entry.function == first).map_or(0, |entry| entry.eax)
 }
 
@@ -180,12 +115,12 @@ mod tests {
 
     use super::*;
 
-    fn leaf(function: u32, index: u32, flags: u32, registers: [u32; 4]) -> kvm_cpuid_entry2 {
+    fn leaf(function: u32, index: u32, flags: u32, registers: [u32; 4]) -> CpuidEntry {
         let [eax, ebx, ecx, edx] = registers;
-        kvm_cpuid_entry2 { function, index, flags, eax, ebx, ecx, edx, padding: [0; 3] }
+        CpuidEntry { function, index, flags, eax, ebx, ecx, edx, padding: [0; 3] }
     }
 
-    fn supported() -> Vec<kvm_cpuid_entry2> {
+    fn supported() -> Vec<CpuidEntry> {
         vec![
             leaf(0, 0, 0, [0xd, 0, 0, 0]),
             leaf(1, 0, 0, [0x1234, 0xaabb_0800, 1, 1]),
@@ -203,17 +138,11 @@ mod tests {
     }
 
     #[track_caller]
-    fn find(entries: &[kvm_cpuid_entry2], function: u32, index: u32) -> [u32; 4] {
+    fn find(entries: &[CpuidEntry], function: u32, index: u32) -> [u32; 4] {
         let mut found = entries.iter().filter(|e| e.function == function && e.index == index);
         let entry = found.next().unwrap_or_else(|| panic!("no leaf {function:#x}.{index}"));
         assert!(found.next().is_none(), "leaf {function:#x}.{index} twice");
         [entry.eax, entry.ebx, entry.ecx, entry.edx]
-    }
-
-    fn change(leaf: u32, subleaf: u32, set_edx: u32, clear_edx: u32) -> CpuidChange {
-        let none = RegisterChange::default();
-        let edx = RegisterChange { set: set_edx, clear: clear_edx };
-        CpuidChange { leaf, subleaf, eax: none, ebx: none, ecx: none, edx, plugins: Vec::new() }
     }
 
     #[test]
@@ -247,30 +176,11 @@ mod tests {
     }
 
     #[test]
-    fn a_change_sets_and_clears_bits_and_leaves_the_rest() {
-        let entries = of_vcpu(&supported(), VcpuId(0), 1, &[change(7, 0, 1 << 29, 1 << 3)]);
-        assert_eq!(find(&entries, 7, 0), [0, 0, 0, 1 << 29]);
-    }
-
-    #[test]
-    fn a_new_subleaf_does_not_disturb_its_neighbours() {
-        let entries = of_vcpu(&supported(), VcpuId(0), 1, &[change(7, 2, 1, 0)]);
-        assert_eq!(find(&entries, 7, 0), [0, 0, 0, 1 << 3]);
-        assert_eq!(find(&entries, 7, 2), [0, 0, 0, 1]);
-    }
-
-    #[test]
-    fn a_new_leaf_becomes_reachable() {
-        let entries = of_vcpu(
-            &supported(),
-            VcpuId(0),
-            1,
-            &[change(0x14, 0, 1, 0), change(0x4000_0005, 0, 2, 0)],
-        );
-        assert_eq!(find(&entries, 0, 0)[0], 0x14);
-        assert_eq!(find(&entries, 0x4000_0000, 0)[0], 0x4000_0005);
-        assert_eq!(find(&entries, 0x14, 0), [0, 0, 0, 1]);
-        assert_eq!(find(&entries, 0x4000_0005, 0), [0, 0, 0, 2]);
+    fn changes_come_last() {
+        let ebx = RegisterChange { set: 7, clear: !7 };
+        let change = CpuidChange { ebx, ..CpuidChange::none(1, 0) };
+        let entries = of_vcpu(&supported(), VcpuId(2), 3, &[change]);
+        assert_eq!(find(&entries, 1, 0)[1], 7, "not even the topology is safe");
     }
 
     #[test]

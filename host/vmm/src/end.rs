@@ -24,7 +24,7 @@ pub enum RunEnd {
     /// The guest asked for a reset.
     Reset(At),
     /// An exception while delivering a double fault (`KVM_EXIT_SHUTDOWN`).
-    /// RIP is not known on AMD processors, where KVM resets the vCPU first.
+    /// RIP is not known on AMD processors: KVM resets the vCPU there first.
     TripleFault(At),
     /// Every vCPU is halted with interrupts off, or was never started.
     HaltedForever(At),
@@ -53,7 +53,7 @@ pub enum RunEnd {
         /// Where the first vCPU was then.
         at: Option<At>,
     },
-    /// Somebody typed the console's escape sequence.
+    /// The console's escape sequence was typed.
     Quit {
         /// Where the first vCPU was then.
         at: Option<At>,
@@ -114,7 +114,7 @@ fn write_place(f: &mut fmt::Formatter<'_>, at: Option<At>) -> fmt::Result {
 pub struct At {
     /// The vCPU.
     pub vcpu: VcpuId,
-    /// Its RIP, where KVM could tell.
+    /// Its RIP, if KVM could tell.
     pub rip: Option<u64>,
 }
 

@@ -3,18 +3,21 @@
 //!
 //! kvm-ioctls has an enum of its own for this, `VcpuExit`. It hides how wide a
 //! port access was (`outl` and four `outsb` look the same) and everything
-//! about an internal error, and it holds on to the vCPU while the exit is
-//! being served.
+//! about an internal error, and it borrows the vCPU while the exit is being
+//! served.
+
+use std::io;
+use std::ptr;
 
 use kvm_bindings::{
     KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_MMIO,
-    KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR,
-    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
-    KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL, KVM_SYSTEM_EVENT_RESET,
+    KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_INTERNAL_ERROR_EMULATION,
+    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_SYSTEM_EVENT_RESET,
     KVM_SYSTEM_EVENT_SHUTDOWN, kvm_run,
 };
 use kvm_ioctls::VcpuFd;
-use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, Reason};
+use wasmsr_interface::MsrAccess;
+use wasmsr_kvm::{Drained, KvmRun};
 
 /// Why a vCPU left the guest (KVM api section 5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +26,7 @@ pub(crate) enum Exit {
     Msr(MsrAccess),
     /// `in`, `out` and their string forms; the bytes are in [`port_data`].
     Port(PortIo),
-    /// A load or store where neither memory nor a device of the kernel is.
+    /// A load or store at an address without memory or a device of the kernel.
     Mmio(IoDirection),
     /// A triple fault.
     Shutdown,
@@ -80,22 +83,15 @@ pub(crate) fn run(vcpu: &mut VcpuFd) -> Result<Exit, kvm_ioctls::Error> {
 
 /// The raw exit as an owned one.
 #[expect(unsafe_code, reason = "an exit's details lie in a union")]
-pub(crate) fn decode(run: &kvm_run) -> Exit {
+fn decode(run: &mut kvm_run) -> Exit {
+    if let Some(access) = view(run).msr_access() {
+        return Exit::Msr(access);
+    }
     let details = &run.__bindgen_anon_1;
     // SAFETY: every member of the union is made of integers, for which any
     // bytes are valid; `exit_reason` says which member the kernel has filled.
     unsafe {
         match run.exit_reason {
-            KVM_EXIT_X86_RDMSR => Exit::Msr(MsrAccess {
-                index: MsrIndex(details.msr.index),
-                op: MsrOp::Read,
-                reason: msr_reason(details.msr.reason),
-            }),
-            KVM_EXIT_X86_WRMSR => Exit::Msr(MsrAccess {
-                index: MsrIndex(details.msr.index),
-                op: MsrOp::Write(details.msr.data),
-                reason: msr_reason(details.msr.reason),
-            }),
             KVM_EXIT_IO => Exit::Port(PortIo {
                 port: details.io.port,
                 direction: match u32::from(details.io.direction) {
@@ -160,12 +156,29 @@ pub(crate) fn port_data(vcpu: &mut VcpuFd) -> &mut [u8] {
     }
 }
 
-fn msr_reason(reason: u32) -> Reason {
-    match reason {
-        KVM_MSR_EXIT_REASON_INVAL => Reason::Invalid,
-        KVM_MSR_EXIT_REASON_FILTER => Reason::Filter,
-        _ => Reason::Unknown,
-    }
+/// The MSR access for which `vcpu` has just exited, to be answered.
+pub(crate) fn msr(vcpu: &mut VcpuFd) -> &mut KvmRun {
+    view(vcpu.get_kvm_run())
+}
+
+/// Answers the MMIO read for which `vcpu` has just exited, like a bus without a device.
+pub(crate) fn read_all_ones(vcpu: &mut VcpuFd) {
+    vcpu.get_kvm_run().__bindgen_anon_1.mmio.data = [0xff; 8];
+}
+
+/// Lets KVM complete an access that has its answer, without going on in the guest.
+#[expect(unsafe_code, reason = "KVM_RUN works on the page behind the descriptor")]
+pub(crate) fn drain(vcpu: &mut VcpuFd) -> io::Result<Drained> {
+    let run = ptr::from_mut(vcpu.get_kvm_run());
+    // SAFETY: it is that of this vCPU, which is borrowed here and so not entered elsewhere.
+    unsafe { wasmsr_kvm::drain(vcpu, run) }
+}
+
+#[expect(unsafe_code, reason = "wasmsr-kvm does not know this type")]
+fn view(run: &mut kvm_run) -> &mut KvmRun {
+    // SAFETY: kvm-bindings takes its types from the kernel's headers; and a vCPU is out of
+    // the guest while its `kvm_run` is borrowed.
+    unsafe { KvmRun::of(run) }
 }
 
 fn first<T: Clone>(all: &[T], count: usize) -> Vec<T> {
@@ -174,27 +187,20 @@ fn first<T: Clone>(all: &[T], count: usize) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use kvm_bindings::{KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_INVAL};
+    use wasmsr_interface::{MsrIndex, MsrOp, Reason};
+
     use super::*;
 
     #[track_caller]
     fn check(exit_reason: u32, fill: impl FnOnce(&mut kvm_run), expected: &Exit) {
         let mut run = kvm_run { exit_reason, ..kvm_run::default() };
         fill(&mut run);
-        assert_eq!(&decode(&run), expected);
+        assert_eq!(&decode(&mut run), expected);
     }
 
     #[test]
     fn msr_accesses() {
-        let access = |op, reason| Exit::Msr(MsrAccess { index: MsrIndex(0x10a), op, reason });
-        check(
-            KVM_EXIT_X86_RDMSR,
-            |run| {
-                run.__bindgen_anon_1.msr.index = 0x10a;
-                run.__bindgen_anon_1.msr.reason = KVM_MSR_EXIT_REASON_FILTER;
-                run.__bindgen_anon_1.msr.data = 7;
-            },
-            &access(MsrOp::Read, Reason::Filter),
-        );
         check(
             KVM_EXIT_X86_WRMSR,
             |run| {
@@ -202,7 +208,11 @@ mod tests {
                 run.__bindgen_anon_1.msr.reason = KVM_MSR_EXIT_REASON_INVAL;
                 run.__bindgen_anon_1.msr.data = u64::MAX;
             },
-            &access(MsrOp::Write(u64::MAX), Reason::Invalid),
+            &Exit::Msr(MsrAccess {
+                index: MsrIndex(0x10a),
+                op: MsrOp::Write(u64::MAX),
+                reason: Reason::Invalid,
+            }),
         );
     }
 
@@ -245,7 +255,8 @@ mod tests {
         let mut run = kvm_run { exit_reason: KVM_EXIT_INTERNAL_ERROR, ..kvm_run::default() };
         run.__bindgen_anon_1.internal.suberror = 4;
         run.__bindgen_anon_1.internal.ndata = u32::MAX;
-        let Exit::InternalError(error) = decode(&run) else { panic!("{:?}", decode(&run)) };
+        let exit = decode(&mut run);
+        let Exit::InternalError(error) = exit else { panic!("{exit:?}") };
         assert_eq!((error.data.len(), error.instruction.len()), (16, 0));
     }
 

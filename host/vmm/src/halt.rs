@@ -7,7 +7,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::VcpuFd;
 
-/// What one vCPU's thread says about itself.
+/// What the thread of one vCPU tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sign {
     /// Exits so far.
@@ -18,11 +18,11 @@ pub(crate) struct Sign {
 
 /// What to do after a look at all vCPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Liveness {
     /// Something happens.
     Alive,
-    /// Nothing has exited for a while: kick the vCPUs, so that each has a
-    /// look at itself.
+    /// Nothing has exited for a while: kick the vCPUs, so that each one looks
+    /// whether it sleeps.
     Kick,
     /// No vCPU can ever run again.
     Dead,
@@ -39,14 +39,14 @@ pub(crate) struct HaltWatch {
 impl HaltWatch {
     /// One tick. All asleep once is not enough: the vCPUs look at themselves
     /// one after the other, and one may wake another before it falls asleep.
-    pub(crate) fn look(&mut self, signs: &[Sign]) -> Verdict {
+    pub(crate) fn look(&mut self, signs: &[Sign]) -> Liveness {
         if !signs.iter().map(|sign| sign.exits).eq(self.exits.iter().copied()) {
             *self = HaltWatch { exits: signs.iter().map(|sign| sign.exits).collect(), asleep: 0 };
-            return Verdict::Alive;
+            return Liveness::Alive;
         }
         let all_asleep = signs.iter().all(|sign| sign.asleep.is_some());
         self.asleep = if all_asleep { self.asleep + 1 } else { 0 };
-        if self.asleep > 1 { Verdict::Dead } else { Verdict::Kick }
+        if self.asleep > 1 { Liveness::Dead } else { Liveness::Kick }
     }
 }
 
@@ -84,7 +84,7 @@ mod tests {
 
     /// Signs as (exits, asleep) for each vCPU at each tick.
     #[track_caller]
-    fn check(ticks: &[(&[(u64, bool)], Verdict)]) {
+    fn check(ticks: &[(&[(u64, bool)], Liveness)]) {
         let mut watch = HaltWatch::default();
         for (tick, (signs, expected)) in ticks.iter().enumerate() {
             let signs: Vec<_> = signs
@@ -95,7 +95,7 @@ mod tests {
         }
     }
 
-    use Verdict::{Alive, Dead, Kick};
+    use Liveness::{Alive, Dead, Kick};
 
     #[test]
     fn a_busy_guest_is_left_alone() {

@@ -1,10 +1,10 @@
-//! Console input on its way to the guest, with back-pressure: whoever types
-//! faster than the guest reads has to wait.
+//! Console input on its way to the guest, with back-pressure: input that comes faster
+//! than the guest reads has to wait.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Most bytes that wait.
+/// The most bytes that wait.
 const CAPACITY: usize = 4096;
 
 /// Bytes between the terminal's thread and the UART's FIFO.
@@ -52,7 +52,7 @@ impl InputQueue {
         filled
     }
 
-    /// Nobody reads any more: lets every writer go.
+    /// Ends the queue: there is no reader any more, and every writer is let go.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();

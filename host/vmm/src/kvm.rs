@@ -1,8 +1,6 @@
 //! Opens `/dev/kvm` and checks that it can do what wasmsr needs.
 
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
@@ -21,12 +19,12 @@ pub enum KvmError {
     /// Not the stable API, which has been version 12 since Linux 2.6.22.
     ApiVersion(i32),
     /// The kernel is too old or built without something.
-    Lacks(Vec<Capability>),
+    Lacks(Vec<KvmCap>),
 }
 
 /// Something that KVM may be able to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Capability {
+pub struct KvmCap {
     /// The constant in the kernel's `kvm.h`.
     pub name: &'static str,
     /// The first kernel with it on x86.
@@ -78,13 +76,13 @@ impl KvmError {
     }
 }
 
-impl fmt::Display for Capability {
+impl fmt::Display for KvmCap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (Linux has it since {})", self.name, self.since)
     }
 }
 
-/// What to do where KVM refuses something that wasmsr needs.
+/// What to do if KVM refuses something that wasmsr needs.
 pub(crate) fn remedy(errno: i32) -> &'static str {
     match errno {
         libc::EBUSY => {
@@ -113,7 +111,7 @@ pub fn open() -> Result<Kvm, KvmError> {
     }
 }
 
-/// The same, whatever it can do.
+/// Opens `/dev/kvm` without a look at its capabilities.
 pub(crate) fn open_device() -> Result<Kvm, KvmError> {
     let kvm = Kvm::new().map_err(cannot_open)?;
     match kvm.get_api_version() {
@@ -124,9 +122,9 @@ pub(crate) fn open_device() -> Result<Kvm, KvmError> {
 }
 
 /// What wasmsr needs and this KVM cannot do.
-pub(crate) fn lacking(kvm: &Kvm) -> Vec<Capability> {
+pub(crate) fn lacking(kvm: &Kvm) -> Vec<KvmCap> {
     let lacks = REQUIRED.iter().filter(|(cap, ..)| !kvm.check_extension(*cap));
-    lacks.map(|&(_, name, since)| Capability { name, since }).collect()
+    lacks.map(|&(_, name, since)| KvmCap { name, since }).collect()
 }
 
 /// Whether this KVM interprets the guest's ring-0 code instead of running it
@@ -134,13 +132,6 @@ pub(crate) fn lacking(kvm: &Kvm) -> Vec<Capability> {
 /// virtualisation. It lacks instructions that a stock kernel needs.
 pub(crate) fn interprets_ring0() -> bool {
     Path::new("/sys/module/kvm_pvm").exists()
-}
-
-/// Whether `kvm.ignore_msrs` is set, which answers MSRs that KVM does not know
-/// inside the kernel: their accesses never exit.
-pub(crate) fn ignores_unknown_msrs() -> io::Result<bool> {
-    let value = fs::read_to_string("/sys/module/kvm/parameters/ignore_msrs")?;
-    Ok(value.starts_with('Y'))
 }
 
 const REQUIRED: &[(Cap, &str, &str)] = &[
@@ -191,7 +182,7 @@ mod tests {
     #[test]
     fn all_that_is_lacking_is_named() {
         let lacks = [("KVM_CAP_A", "5.10"), ("KVM_CAP_B", "4.12")];
-        let lacks = lacks.map(|(name, since)| Capability { name, since }).to_vec();
+        let lacks = lacks.map(|(name, since)| KvmCap { name, since }).to_vec();
         let all = "lacks KVM_CAP_A (Linux has it since 5.10), KVM_CAP_B (Linux has it since 4.12)";
         check(&KvmError::Lacks(lacks), all, "newer kernel");
     }

@@ -1,12 +1,14 @@
-//! The KVM side of wasmsr: builds a virtual machine, lets the MSRs that
-//! plugins name leave the kernel, and turns the vCPUs. It knows no plugin: who
-//! answers an MSR is a [`MsrHandler`](wasmsr_interface::MsrHandler) a vCPU.
+//! The VMM of wasmsr: builds a virtual machine on KVM, lets the MSRs that plugins name
+//! leave the kernel, and runs the vCPUs. It knows no plugin: one
+//! [`MsrHandler`](wasmsr_interface::MsrHandler) per vCPU answers its MSR accesses.
 //!
-//! The path of an exit: `exits` makes it an owned value, `vcpu` hands it to
-//! the handler or to the devices, `apply` writes the answer back.
+//! The path of an exit: `exits` makes it an owned value, `vcpu` hands it to the handler or
+//! to the devices, and the answer goes back into the exit through wasmsr-kvm, which has
+//! all that is the same in every VMM on KVM.
 //!
 //! ```no_run
-//! # use wasmsr_vmm::{Boot, Vm, VmConfig, VmSpec, control, filter::KvmFilter};
+//! # use wasmsr_kvm::filter::KvmFilter;
+//! # use wasmsr_vmm::{Boot, Vm, VmConfig, VmSpec, control};
 //! # fn handlers() -> Vec<Box<dyn wasmsr_interface::MsrHandler>> { Vec::new() }
 //! # fn main() -> Result<(), wasmsr_vmm::BuildError> {
 //! let (control, events) = control();
@@ -23,27 +25,20 @@
 //! # }
 //! ```
 
-mod alarms;
-mod apply;
 mod boot;
 mod config;
 mod control;
 mod cpuid;
-mod cpuid_promises;
 mod devices;
 mod end;
 mod exits;
-pub mod filter;
 mod halt;
-mod host;
-mod host_msrs;
 mod input;
 mod kvm;
-mod kvm_msrs;
 mod lifecycle;
 mod memory;
+mod progress;
 mod run;
-mod scheduler;
 mod survey;
 mod thread;
 mod vcpu;
@@ -53,7 +48,7 @@ pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
 pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
 pub use end::{At, InternalErrorReport, RunEnd};
-pub use kvm::{Capability, KvmError, open as open_kvm};
+pub use kvm::{KvmCap, KvmError, open as open_kvm};
 pub use memory::MemoryError;
 pub use survey::{Finding, Fitness, survey};
 pub use vm::{BuildError, Vm, VmSpec};

@@ -1,5 +1,5 @@
-//! The life of one run as a pure function: where it stands and what happens
-//! give where it stands next and what is to be done.
+//! The life of one run as a pure function: from a state and an event to the next state
+//! and an action.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use wasmsr_interface::VcpuId;
 use crate::control::Event;
 use crate::end::{At, RunEnd};
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum State {
-    /// So many vCPU threads run.
+pub(crate) enum RunState {
+    /// This many vCPU threads run.
     Running { threads: usize },
-    /// The end is known, so many vCPU threads have yet to leave.
+    /// The end is known, and this many vCPU threads have yet to leave.
     Stopping { end: RunEnd, threads: usize },
     /// All have left.
     Ended(RunEnd),
@@ -27,72 +27,73 @@ pub(crate) enum Action {
     LookAround,
     /// Get every vCPU out of the guest for good.
     StopVcpus,
-    /// Get the vCPUs out of the guest whose time has come.
+    /// Get each vCPU out of the guest if its time has come.
     RingAlarms,
     /// Hand waiting input to the console.
     FeedConsole,
 }
 
-impl State {
-    /// How long to wait for an event before time itself is one.
+impl RunState {
+    /// How long to wait for an event before [`Event::Tick`].
     pub(crate) fn tick(&self) -> Duration {
         match self {
-            State::Running { .. } => Duration::from_millis(250),
-            // A kick that arrives between two entries is lost, so it comes
-            // again, soon.
-            State::Stopping { .. } | State::Ended(_) => Duration::from_millis(1),
+            RunState::Running { .. } => Duration::from_millis(250),
+            // A kick that arrives between two entries is lost, so it is repeated
+            // soon.
+            RunState::Stopping { .. } | RunState::Ended(_) => Duration::from_millis(1),
         }
     }
 
     /// The state after `event`, and what is to be done about it.
-    pub(crate) fn step(self, event: Event) -> (State, Action) {
+    pub(crate) fn step(self, event: Event) -> (RunState, Action) {
         match (self, event) {
             (state, Event::Input) => (state, Action::FeedConsole),
-            (state @ State::Running { .. }, Event::Alarm) => (state, Action::RingAlarms),
-            (State::Running { threads }, Event::Left(at, end)) => {
+            (state @ RunState::Running { .. }, Event::Alarm) => (state, Action::RingAlarms),
+            (RunState::Running { threads }, Event::Left(at, end)) => {
                 let end = end.unwrap_or_else(|| {
                     RunEnd::HostError(format!("{} left without a reason", at.vcpu))
                 });
-                State::stopping(end, threads.saturating_sub(1))
+                RunState::stopping(end, threads.saturating_sub(1))
             }
-            (State::Running { threads }, Event::AllHalted(at)) => {
-                State::stopping(RunEnd::HaltedForever(at), threads)
+            (RunState::Running { threads }, Event::AllHalted(at)) => {
+                RunState::stopping(RunEnd::HaltedForever(at), threads)
             }
-            (State::Running { threads }, Event::Signal(number)) => {
-                State::stopping(RunEnd::Signal { number, at: None }, threads)
+            (RunState::Running { threads }, Event::Signal(number)) => {
+                RunState::stopping(RunEnd::Signal { number, at: None }, threads)
             }
-            (State::Running { threads }, Event::Quit) => {
-                State::stopping(RunEnd::Quit { at: None }, threads)
+            (RunState::Running { threads }, Event::Quit) => {
+                RunState::stopping(RunEnd::Quit { at: None }, threads)
             }
-            (state @ State::Running { .. }, Event::Tick) => (state, Action::LookAround),
+            (state @ RunState::Running { .. }, Event::Tick) => (state, Action::LookAround),
 
-            (State::Stopping { end, threads }, Event::Left(at, _)) => {
-                State::stopping(placed(end, at), threads.saturating_sub(1))
+            (RunState::Stopping { end, threads }, Event::Left(at, _)) => {
+                RunState::stopping(placed(end, at), threads.saturating_sub(1))
             }
-            // A reset would start the guest anew: who wants to end it comes
-            // first.
-            (State::Stopping { end: RunEnd::Reset(_), threads }, Event::Signal(number)) => {
-                State::stopping(RunEnd::Signal { number, at: None }, threads)
+            // A reset would start the guest anew, so what ends it comes first.
+            (RunState::Stopping { end: RunEnd::Reset(_), threads }, Event::Signal(number)) => {
+                RunState::stopping(RunEnd::Signal { number, at: None }, threads)
             }
-            (State::Stopping { end: RunEnd::Reset(_), threads }, Event::Quit) => {
-                State::stopping(RunEnd::Quit { at: None }, threads)
+            (RunState::Stopping { end: RunEnd::Reset(_), threads }, Event::Quit) => {
+                RunState::stopping(RunEnd::Quit { at: None }, threads)
             }
-            (state @ State::Stopping { .. }, Event::Tick) => (state, Action::StopVcpus),
+            (state @ RunState::Stopping { .. }, Event::Tick) => (state, Action::StopVcpus),
 
             // The first end counts.
-            (state @ (State::Stopping { .. } | State::Ended(_)), _) => (state, Action::Nothing),
+            (state @ (RunState::Stopping { .. } | RunState::Ended(_)), _) => {
+                (state, Action::Nothing)
+            }
         }
     }
 
-    fn stopping(end: RunEnd, threads: usize) -> (State, Action) {
+    fn stopping(end: RunEnd, threads: usize) -> (RunState, Action) {
         match threads {
-            0 => (State::Ended(end), Action::Nothing),
-            _ => (State::Stopping { end, threads }, Action::StopVcpus),
+            0 => (RunState::Ended(end), Action::Nothing),
+            _ => (RunState::Stopping { end, threads }, Action::StopVcpus),
         }
     }
 }
 
-/// An end that came from outside happened where the first vCPU was got out.
+/// The end with its place: if it came from outside, where the first vCPU left.
 fn placed(end: RunEnd, left: At) -> RunEnd {
     let first = (left.vcpu == VcpuId(0)).then_some(left);
     match end {
@@ -115,9 +116,10 @@ mod tests {
     /// The end after these events, which must be one.
     #[track_caller]
     fn check(threads: usize, events: Vec<Event>, expected: &RunEnd) {
-        let state =
-            events.into_iter().fold(State::Running { threads }, |state, event| state.step(event).0);
-        assert_eq!(&state, &State::Ended(expected.clone()));
+        let state = events
+            .into_iter()
+            .fold(RunState::Running { threads }, |state, event| state.step(event).0);
+        assert_eq!(&state, &RunState::Ended(expected.clone()));
     }
 
     #[test]
@@ -128,8 +130,8 @@ mod tests {
     #[test]
     fn the_first_end_counts_and_every_thread_is_waited_for() {
         let (state, action) =
-            State::Running { threads: 3 }.step(left(1, Some(RunEnd::TripleFault(AT))));
-        assert_eq!(state, State::Stopping { end: RunEnd::TripleFault(AT), threads: 2 });
+            RunState::Running { threads: 3 }.step(left(1, Some(RunEnd::TripleFault(AT))));
+        assert_eq!(state, RunState::Stopping { end: RunEnd::TripleFault(AT), threads: 2 });
         assert_eq!(action, Action::StopVcpus);
         let events = vec![
             left(1, Some(RunEnd::TripleFault(AT))),
@@ -142,11 +144,11 @@ mod tests {
 
     #[test]
     fn a_signal_stops_every_vcpu() {
-        let (state, action) = State::Running { threads: 2 }.step(Event::Signal(15));
+        let (state, action) = RunState::Running { threads: 2 }.step(Event::Signal(15));
         assert_eq!(
             (&state, action),
             (
-                &State::Stopping { end: RunEnd::Signal { number: 15, at: None }, threads: 2 },
+                &RunState::Stopping { end: RunEnd::Signal { number: 15, at: None }, threads: 2 },
                 Action::StopVcpus
             )
         );
@@ -169,28 +171,28 @@ mod tests {
 
     #[test]
     fn halts_are_looked_for_while_running_only() {
-        let running = State::Running { threads: 1 };
+        let running = RunState::Running { threads: 1 };
         assert_eq!(running.step(Event::Tick).1, Action::LookAround);
         check(1, vec![Event::AllHalted(AT), left(0, None)], &RunEnd::HaltedForever(AT));
     }
 
     #[test]
     fn alarms_ring_while_running_only() {
-        let (state, action) = State::Running { threads: 1 }.step(Event::Alarm);
-        assert_eq!((&state, action), (&State::Running { threads: 1 }, Action::RingAlarms));
+        let (state, action) = RunState::Running { threads: 1 }.step(Event::Alarm);
+        assert_eq!((&state, action), (&RunState::Running { threads: 1 }, Action::RingAlarms));
         let (state, _) = state.step(Event::Signal(15));
         assert_eq!(state.step(Event::Alarm).1, Action::Nothing);
     }
 
     #[test]
     fn input_changes_nothing() {
-        let (state, action) = State::Running { threads: 1 }.step(Event::Input);
-        assert_eq!((state, action), (State::Running { threads: 1 }, Action::FeedConsole));
+        let (state, action) = RunState::Running { threads: 1 }.step(Event::Input);
+        assert_eq!((state, action), (RunState::Running { threads: 1 }, Action::FeedConsole));
     }
 
     #[test]
     fn a_thread_that_leaves_unasked_is_an_error() {
-        let (state, _) = State::Running { threads: 1 }.step(left(0, None));
-        assert!(matches!(state, State::Ended(RunEnd::HostError(_))), "{state:?}");
+        let (state, _) = RunState::Running { threads: 1 }.step(left(0, None));
+        assert!(matches!(state, RunState::Ended(RunEnd::HostError(_))), "{state:?}");
     }
 }

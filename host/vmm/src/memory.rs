@@ -3,9 +3,11 @@
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use vm_memory::mmap::FromRangesError;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use wasmsr_interface::OutsideMemory;
+use wasmsr_kvm::GuestRam;
 
-/// RAM ends here and goes on at 4 GiB: the hole holds the IOAPIC, the local
+/// RAM ends here and continues at 4 GiB: the hole holds the IOAPIC, the local
 /// APICs and KVM's own pages.
 pub(crate) const HOLE_START: u64 = 3 << 30;
 const HOLE_END: u64 = 4 << 30;
@@ -22,7 +24,7 @@ pub enum MemoryError {
         wanted >> 20, host >> 20
     )]
     TooLarge {
-        /// The profile's.
+        /// What was asked for.
         wanted: u64,
         /// The host's.
         host: u64,
@@ -33,7 +35,7 @@ pub enum MemoryError {
          has; lower `memory`", wanted >> 20
     )]
     TooWide {
-        /// The profile's.
+        /// What was asked for.
         wanted: u64,
         /// Width of a guest-physical address.
         bits: u8,
@@ -41,7 +43,7 @@ pub enum MemoryError {
     /// The host refuses the mapping.
     #[error("cannot map {} MiB of guest memory: {error}", wanted >> 20)]
     Map {
-        /// The profile's.
+        /// What was asked for.
         wanted: u64,
         /// What the system says.
         error: FromRangesError,
@@ -112,7 +114,34 @@ pub(crate) fn give_to(vm: &VmFd, memory: &GuestMemoryMmap) -> Result<(), MemoryE
     Ok(())
 }
 
-/// The host's memory in bytes, where `/proc` tells.
+/// Guest memory as plugins' host calls reach it.
+pub(crate) struct Ram(pub(crate) GuestMemoryMmap);
+
+impl Ram {
+    fn check(&self, gpa: u64, len: usize) -> Result<GuestAddress, OutsideMemory> {
+        let address = GuestAddress(gpa);
+        match self.0.check_range(address, len) {
+            true => Ok(address),
+            false => Err(OutsideMemory { gpa, len }),
+        }
+    }
+}
+
+impl GuestRam for Ram {
+    fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
+        let len = out.len();
+        let address = self.check(gpa, len)?;
+        self.0.read_slice(out, address).map_err(|_| OutsideMemory { gpa, len })
+    }
+
+    fn write(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
+        let len = data.len();
+        let address = self.check(gpa, len)?;
+        self.0.write_slice(data, address).map_err(|_| OutsideMemory { gpa, len })
+    }
+}
+
+/// The host's memory in bytes, if `/proc` tells.
 fn host_memory() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -157,5 +186,36 @@ mod tests {
     fn memory_beyond_the_address_width_is_refused() {
         let error = allocate(4 << 20, 21).unwrap_err().to_string();
         assert!(error.contains("21 bits"), "{error}");
+    }
+
+    const RAM: u64 = 0x2000;
+
+    fn ram() -> Ram {
+        Ram(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x2000)]).unwrap())
+    }
+
+    #[test]
+    fn memory_is_read_as_written() {
+        let ram = ram();
+        assert_eq!(ram.write(RAM - 4, b"abcd"), Ok(()));
+        let mut out = [0; 4];
+        assert_eq!(ram.read(RAM - 4, &mut out), Ok(()));
+        assert_eq!(&out, b"abcd");
+    }
+
+    #[test]
+    fn a_range_that_leaves_ram_writes_nothing() {
+        let ram = ram();
+        let outside = OutsideMemory { gpa: RAM - 2, len: 4 };
+        assert_eq!(ram.write(RAM - 2, b"abcd"), Err(outside));
+        let mut out = [0xff; 2];
+        assert_eq!(ram.read(RAM - 2, &mut out), Ok(()));
+        assert_eq!(out, [0, 0]);
+    }
+
+    #[test]
+    fn addresses_do_not_wrap() {
+        let mut out = [0; 8];
+        assert!(ram().read(u64::MAX - 3, &mut out).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a VM: a thread a vCPU, and the main loop that waits for the end.
+//! Runs a VM: one thread per vCPU, and the main loop that waits for the end.
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -7,15 +7,15 @@ use wasmsr_interface::{MsrHandler, VcpuId};
 
 use crate::control::{Event, Events};
 use crate::end::{At, RunEnd};
-use crate::halt::{HaltWatch, Verdict};
-use crate::lifecycle::{Action, State};
+use crate::halt::{HaltWatch, Liveness};
+use crate::lifecycle::{Action, RunState};
 use crate::thread::{self, VcpuThread};
 use crate::vm::Vm;
 
 impl Vm {
-    /// Runs the VM to its end: a thread a vCPU, each with its handler, in the
-    /// order of vCPUs. When this returns, all threads have been joined, and then
-    /// every handler was told the end and dropped.
+    /// Runs the VM to its end: one thread per vCPU, each with its handler, in the order
+    /// of vCPUs. When this returns, all threads have been joined, and then every handler
+    /// was told of the end and dropped.
     pub fn run(self, handlers: Vec<Box<dyn MsrHandler>>, events: &Events) -> RunEnd {
         if handlers.len() != self.vcpus.len() {
             return RunEnd::HostError(format!(
@@ -29,9 +29,11 @@ impl Vm {
         }
         self.devices.connect_console(events.input());
         let alarms = self.host.alarms();
-        alarms.connect(events.sender());
+        let sender = events.sender();
+        // Without a receiver the run is over.
+        alarms.connect(move || drop(sender.send(Event::Alarm)));
 
-        let mut state = State::Running { threads: self.vcpus.len() };
+        let mut state = RunState::Running { threads: self.vcpus.len() };
         let mut threads = Vec::new();
         for (vcpu, handler) in self.vcpus.into_iter().zip(handlers) {
             let id = vcpu.id;
@@ -49,7 +51,7 @@ impl Vm {
         let mut tick = Instant::now();
         let end = loop {
             let event = match state {
-                State::Ended(end) => break end,
+                RunState::Ended(end) => break end,
                 _ => {
                     let due = tick + state.tick();
                     match events.next(alarms.next_look(due)) {
@@ -97,15 +99,15 @@ impl Vm {
 fn look_for_halts(watch: &mut HaltWatch, threads: &[VcpuThread]) -> Option<At> {
     let signs: Vec<_> = threads.iter().map(VcpuThread::sign).collect();
     match watch.look(&signs) {
-        Verdict::Alive => None,
-        Verdict::Kick => {
+        Liveness::Alive => None,
+        Liveness::Kick => {
             for thread in threads {
                 thread.forget_sleep();
                 thread.kick();
             }
             None
         }
-        Verdict::Dead => {
+        Liveness::Dead => {
             Some(At { vcpu: VcpuId(0), rip: signs.first().and_then(|sign| sign.asleep) })
         }
     }

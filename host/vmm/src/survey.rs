@@ -1,64 +1,21 @@
-//! Whether this host can run a VM of ours, point by point: what is looked at
-//! is here, what follows from it in `verdict`.
+//! Whether this host can run a VM of ours, point by point. Here is what is looked at;
+//! `verdict` says what follows from it.
 
+mod finding;
 mod verdict;
 
 use std::fs;
 use std::path::Path;
 
 use kvm_ioctls::{Cap, Kvm};
-use verdict::{Backend, Refusal, Vcpus};
 use wasmsr_interface::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
+use wasmsr_kvm::filter::{KvmFilter, MAX_MSRS_PER_RANGE, MAX_RANGES};
+use wasmsr_kvm::{enable_msr_exits, ignores_unknown_msrs};
 
-use crate::filter::{KvmFilter, MAX_MSRS_PER_RANGE, MAX_RANGES};
 use crate::kvm;
-use crate::vm::msr_exits;
 
-/// One point of the survey.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What was looked at.
-    pub what: &'static str,
-    /// How it is.
-    pub verdict: Fitness,
-    /// What was found.
-    pub found: String,
-    /// What to do where that is not well.
-    pub remedy: Option<String>,
-}
-
-/// How one point is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fitness {
-    /// As wasmsr needs it.
-    Good,
-    /// wasmsr runs, but not everything does.
-    Limited,
-    /// Nothing runs.
-    Unfit,
-}
-
-impl Finding {
-    /// A point that is well.
-    pub fn good(what: &'static str, found: impl Into<String>) -> Self {
-        Finding { what, verdict: Fitness::Good, found: found.into(), remedy: None }
-    }
-
-    /// A point that keeps something from running.
-    pub fn limited(
-        what: &'static str,
-        found: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
-        let remedy = Some(remedy.into());
-        Finding { what, verdict: Fitness::Limited, found: found.into(), remedy }
-    }
-
-    /// A point that keeps everything from running.
-    pub fn unfit(what: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Finding { verdict: Fitness::Unfit, ..Self::limited(what, found, remedy) }
-    }
-}
+pub use finding::{Finding, Fitness};
+use verdict::{Backend, FilterRefusal, Vcpus};
 
 /// Looks at the kernel, `/dev/kvm` and what is behind it. Makes a VM to try the
 /// MSR filter's limits, and runs nothing in it.
@@ -79,14 +36,14 @@ pub fn survey() -> Vec<Finding> {
     }
     findings.extend([
         verdict::backend(backend(Path::new("/sys/module")), device.as_ref().err()),
-        verdict::ignore_msrs(&kvm::ignores_unknown_msrs()),
+        verdict::ignore_msrs(&ignores_unknown_msrs()),
         verdict::host_msrs(&fs::File::open("/dev/cpu/0/msr").map(drop)),
     ]);
     findings
 }
 
 /// Installs as much as a filter may hold, in a VM of its own.
-fn try_filter(kvm: &Kvm) -> Result<(), Refusal> {
+fn try_filter(kvm: &Kvm) -> Result<(), FilterRefusal> {
     // Apart from each other, and from the x2APIC MSRs, which no filter covers.
     let claims = (1..=MAX_RANGES).filter_map(|number| {
         let first = u32::try_from(number).ok()? << 16;
@@ -98,10 +55,10 @@ fn try_filter(kvm: &Kvm) -> Result<(), Refusal> {
         })
     });
     let list = ExitList { claims: claims.collect() };
-    let packed = KvmFilter::pack(&list).map_err(|error| Refusal::Pack(error.to_string()))?;
-    let vm = kvm.create_vm().map_err(Refusal::CreateVm)?;
-    vm.enable_cap(&msr_exits()).map_err(Refusal::Exits)?;
-    packed.install(&vm).map_err(Refusal::Filter)
+    let packed = KvmFilter::pack(&list).map_err(|error| FilterRefusal::Pack(error.to_string()))?;
+    let vm = kvm.create_vm().map_err(FilterRefusal::CreateVm)?;
+    enable_msr_exits(&vm).map_err(|refused| FilterRefusal::Exits(refused.error.into()))?;
+    packed.install(&vm).map_err(|refused| FilterRefusal::Filter(refused.error.into()))
 }
 
 fn vcpus(kvm: &Kvm) -> Vcpus {

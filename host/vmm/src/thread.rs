@@ -1,9 +1,8 @@
-//! The thread of a vCPU: how it starts and leaves, what it tells meanwhile,
-//! and how others get its vCPU out of the guest.
+//! The thread of a vCPU: how it starts and leaves, and how others get its vCPU out of the
+//! guest.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
@@ -13,6 +12,7 @@ use wasmsr_interface::{MsrHandler, VcpuId};
 use crate::control::Event;
 use crate::end::{At, RunEnd};
 use crate::halt::Sign;
+use crate::progress::Progress;
 use crate::vcpu::Vcpu;
 
 /// The thread of a vCPU, as the VM's main loop sees it.
@@ -23,8 +23,8 @@ pub(crate) struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Starts `vcpu`. As its very last act the thread sends
-    /// [`Event::Left`], whatever happens in it.
+    /// Starts `vcpu`. The last thing that the thread does is to send [`Event::Left`],
+    /// whatever happens in it.
     pub(crate) fn start(
         vcpu: Vcpu,
         mut handler: Box<dyn MsrHandler>,
@@ -36,14 +36,14 @@ impl VcpuThread {
         let thread =
             thread::Builder::new().name(format!("vcpu{}", vcpu.id.0)).spawn(move || {
                 let mut leaving = Leaving::new(vcpu.id, events);
-                vcpu.host.threads().started(vcpu.id);
+                vcpu.host.enter_thread(vcpu.id);
                 (leaving.at, leaving.end) = vcpu.run(&mut *handler, &own);
                 handler
             })?;
         Ok(VcpuThread { vcpu: id, thread, progress })
     }
 
-    /// Whose thread it is.
+    /// The vCPU that it runs.
     pub(crate) fn vcpu(&self) -> VcpuId {
         self.vcpu
     }
@@ -64,8 +64,8 @@ impl VcpuThread {
         self.progress.note_asleep(None);
     }
 
-    /// Waits for the thread's end, after its [`Event::Left`], and gives the
-    /// handler back, unless the thread has panicked, which it has told.
+    /// Waits for the thread's end, after its [`Event::Left`], and gives the handler
+    /// back; `None` if the thread has panicked, which [`Event::Left`] has told.
     pub(crate) fn join(self) -> Option<Box<dyn MsrHandler>> {
         self.thread.join().ok()
     }
@@ -75,35 +75,6 @@ impl VcpuThread {
 pub(crate) fn prepare_kicks() -> Result<(), kvm_ioctls::Error> {
     extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
     register_signal_handler(SIGRTMIN(), nothing)
-}
-
-/// What a vCPU's thread tells without being asked.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    exits: AtomicU64,
-    asleep: AtomicBool,
-    rip: AtomicU64,
-}
-
-impl Progress {
-    /// Only the vCPU's own thread counts, so this needs no locked instruction.
-    pub(crate) fn count_exit(&self) {
-        self.exits.store(self.exits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// Where the vCPU sleeps, as [`halt::asleep`](crate::halt::asleep) found.
-    pub(crate) fn note_asleep(&self, rip: Option<u64>) {
-        self.rip.store(rip.unwrap_or_default(), Ordering::Relaxed);
-        self.asleep.store(rip.is_some(), Ordering::Release);
-    }
-
-    fn sign(&self) -> Sign {
-        let asleep = self.asleep.load(Ordering::Acquire);
-        Sign {
-            exits: self.exits.load(Ordering::Relaxed),
-            asleep: asleep.then(|| self.rip.load(Ordering::Relaxed)),
-        }
-    }
 }
 
 /// Sends [`Event::Left`] when dropped, so also when the thread panics.
@@ -122,7 +93,7 @@ impl Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        // Without a receiver nobody waits for this thread.
+        // Without a receiver, nothing waits for this thread.
         let _ = self.events.send(Event::Left(self.at, self.end.take()));
     }
 }

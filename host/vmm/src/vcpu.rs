@@ -7,40 +7,39 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvm_ioctls::VcpuFd;
 use wasmsr_interface::{Host, MsrHandler, VcpuId};
+use wasmsr_kvm::{KvmHost, KvmMsrs};
 
 use crate::devices::{Devices, Request};
 use crate::end::{At, InternalErrorReport, RunEnd};
 use crate::exits::{self, Exit, InternalError, IoDirection};
-use crate::halt;
-use crate::host::VmHost;
-use crate::kvm_msrs::KvmMsrs;
-use crate::thread::Progress;
-use crate::{apply, kvm};
+use crate::memory::Ram;
+use crate::progress::Progress;
+use crate::{halt, kvm};
 
 /// One vCPU with all that its exits can reach.
 pub(crate) struct Vcpu {
     pub(crate) id: VcpuId,
     pub(crate) fd: VcpuFd,
-    pub(crate) msrs: Arc<KvmMsrs>,
+    pub(crate) msrs: KvmMsrs,
     pub(crate) devices: Arc<Devices>,
-    pub(crate) host: Arc<VmHost>,
-    /// Set once for all vCPUs, when they shall leave.
+    pub(crate) host: Arc<KvmHost<Ram>>,
+    /// Set once for all vCPUs, when they must leave.
     pub(crate) stopping: Arc<AtomicBool>,
 }
 
 impl Vcpu {
-    /// Turns the vCPU on the calling thread until the run ends, or until it is
-    /// told to stop (`None`). Tells where that was.
+    /// Runs the vCPU on the calling thread until the run ends, or until it is told to
+    /// stop (`None`). Tells where that was.
     pub(crate) fn run(
         mut self,
         handler: &mut dyn MsrHandler,
         progress: &Progress,
     ) -> (At, Option<RunEnd>) {
-        let end = self.turn(handler, progress);
+        let end = self.serve_exits(handler, progress);
         (self.at(), end)
     }
 
-    fn turn(&mut self, handler: &mut dyn MsrHandler, progress: &Progress) -> Option<RunEnd> {
+    fn serve_exits(&mut self, handler: &mut dyn MsrHandler, progress: &Progress) -> Option<RunEnd> {
         while !self.stopping.load(Ordering::Relaxed) {
             match exits::run(&mut self.fd) {
                 Ok(exit) => {
@@ -64,7 +63,8 @@ impl Vcpu {
                 Err(error) => return Some(self.host_error("run", error)),
             }
         }
-        self.complete_access();
+        // A further exit or an error would not change the end of this run.
+        let _ = exits::drain(&mut self.fd);
         None
     }
 
@@ -73,7 +73,8 @@ impl Vcpu {
         match exit {
             Exit::Msr(access) => {
                 let outcome = handler.answer(access);
-                apply::outcome(outcome, access, &*self.msrs, self.fd.get_kvm_run())
+                exits::msr(&mut self.fd)
+                    .complete(access, outcome, &self.msrs)
                     .map_break(|text| RunEnd::Stopped { at: self.at(), text })
             }
             Exit::Port(io) => self
@@ -83,7 +84,7 @@ impl Vcpu {
             Exit::Mmio(direction) => {
                 self.devices.count_stray_mmio();
                 if direction == IoDirection::In {
-                    apply::all_ones(self.fd.get_kvm_run());
+                    exits::read_all_ones(&mut self.fd);
                 }
                 ControlFlow::Continue(())
             }
@@ -99,19 +100,10 @@ impl Vcpu {
                 ControlFlow::Break(RunEnd::FailEntry { at: self.at(), reason, cpu })
             }
             Exit::Other(reason) => ControlFlow::Break(RunEnd::HostError(format!(
-                "KVM exit {reason}, which a VM like this never has ({})",
+                "KVM exit {reason}, which is not expected of this VM ({})",
                 self.at()
             ))),
         }
-    }
-
-    /// Lets KVM complete an access that it has got an answer to but not yet
-    /// acted on, without going on in the guest (KVM api 5, `KVM_EXIT_IO`).
-    fn complete_access(&mut self) {
-        self.fd.set_kvm_immediate_exit(1);
-        // EINTR by design; any other error will show at the next entry.
-        let _ = self.fd.run();
-        self.fd.set_kvm_immediate_exit(0);
     }
 
     fn requested(&self, request: Request) -> RunEnd {
@@ -160,8 +152,8 @@ impl Vcpu {
         }))
     }
 
-    /// The guest's bytes at a linear address: as many as an instruction has,
-    /// or nothing where they cannot be read.
+    /// The guest's bytes at a linear address: as many as an instruction has at most, or
+    /// none if they cannot be read.
     fn bytes_at(&self, linear: u64) -> Vec<u8> {
         let mut bytes = [0; 15];
         let read = self.fd.translate_gva(linear).is_ok_and(|page| {

@@ -4,26 +4,23 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL,
-    KVM_MSR_EXIT_REASON_UNKNOWN, KVM_PIT_SPEAKER_DUMMY, kvm_cpuid_entry2, kvm_enable_cap,
-    kvm_pit_config,
-};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_interface::{CpuidChange, Host, MsrIndex, VcpuId};
+use wasmsr_interface::{CpuidChange, Host, MAX_VCPUS, MsrIndex, VcpuId};
+use wasmsr_kvm::filter::KvmFilter;
+use wasmsr_kvm::{
+    CpuidEntry, CpuidError, KernelMsrs, KvmHost, KvmMsrs, MAX_CPUID_ENTRIES, Refused,
+    empty_promises, enable_msr_exits, ignores_unknown_msrs, set_cpuid,
+};
 
 use crate::boot::{self, BootError, Entry};
 use crate::config::{Boot, VmConfig};
 use crate::cpuid;
-use crate::cpuid_promises::empty_promises;
 use crate::devices::{Console, Devices, FwCfg};
-use crate::filter::KvmFilter;
-use crate::host::VmHost;
 use crate::kvm::{self, KvmError};
-use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
-use crate::memory::{self, MemoryError};
+use crate::memory::{self, MemoryError, Ram};
 use crate::vcpu::Vcpu;
 
 /// Everything that makes one VM.
@@ -36,9 +33,9 @@ pub struct VmSpec<'a> {
     pub filter: &'a KvmFilter,
     /// What the plugins change in CPUID.
     pub cpuid: &'a [CpuidChange],
-    /// Where the serial console prints, a byte at a time. A write may block;
-    /// it should not hide interruptions ([`std::io::ErrorKind::Interrupted`]),
-    /// or a reader that is stuck keeps the run from ending.
+    /// Where the serial console prints, one byte at a time. A write may block. It must
+    /// not hide interruptions ([`std::io::ErrorKind::Interrupted`]), or a reader that is
+    /// stuck keeps the run from ending.
     pub output: Box<dyn Write + Send>,
 }
 
@@ -46,11 +43,11 @@ pub struct VmSpec<'a> {
 pub struct Vm {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) devices: Arc<Devices>,
-    /// Set once, when all vCPUs shall leave.
+    /// Set once, when all vCPUs must leave.
     pub(crate) stopping: Arc<AtomicBool>,
-    pub(crate) host: Arc<VmHost>,
+    pub(crate) host: Arc<KvmHost<Ram>>,
     /// The console's interrupt is connected as long as this is open.
-    _vm: Arc<VmFd>,
+    _vm: VmFd,
     /// Keeps mapped what the VM has as memory.
     _memory: GuestMemoryMmap,
 }
@@ -70,25 +67,29 @@ pub enum BuildError {
     /// No vCPU at all, or more than KVM or the interrupt controller takes.
     #[error("{asked} vCPUs asked for, but this KVM takes 1 to {limit}; change `vcpus`")]
     Vcpus {
-        /// The profile's.
+        /// What was asked for.
         asked: u32,
         /// The most there can be.
         limit: u32,
     },
     /// More CPUID leaves than KVM takes.
     #[error(
-        "CPUID has {0} leaves with the plugins' changes, but KVM takes {KVM_MAX_CPUID_ENTRIES}; \
+        "CPUID has {0} leaves with the plugins' changes, but KVM takes {MAX_CPUID_ENTRIES}; \
          change fewer leaves"
     )]
     Cpuid(usize),
     /// KVM refuses a step that its capabilities promise.
-    #[error("KVM refuses to {step}: {error}")]
-    Step {
-        /// What was to be done.
-        step: &'static str,
-        /// What KVM says.
-        error: kvm_ioctls::Error,
-    },
+    #[error(transparent)]
+    Step(#[from] Refused),
+}
+
+impl From<CpuidError> for BuildError {
+    fn from(error: CpuidError) -> Self {
+        match error {
+            CpuidError::TooMany(leaves) => BuildError::Cpuid(leaves),
+            CpuidError::Refused(refused) => BuildError::Step(refused),
+        }
+    }
 }
 
 impl Vm {
@@ -99,7 +100,7 @@ impl Vm {
     /// is left behind.
     pub fn build(spec: VmSpec<'_>) -> Result<Vm, BuildError> {
         let kvm = kvm::open()?;
-        if kvm::ignores_unknown_msrs().unwrap_or_default() {
+        if ignores_unknown_msrs().unwrap_or_default() {
             tracing::warn!(
                 "kvm.ignore_msrs is set: the kernel answers unknown MSRs itself, and neither \
                  plugins nor policy see those that no plugin names"
@@ -111,8 +112,8 @@ impl Vm {
         // Exits first: a filter without them would turn accesses into #GP. And
         // both before any device: a filter that is replaced waits for what
         // devices have left to the kernel to be freed, 15 ms on Linux 6.18.
-        vm.enable_cap(&msr_exits()).map_err(refused("let MSR accesses exit"))?;
-        spec.filter.install(&vm).map_err(refused("install the MSR filter"))?;
+        enable_msr_exits(&vm)?;
+        spec.filter.install(&vm)?;
 
         let cpuid = supported_cpuid(&kvm)?;
         for promise in empty_promises(&cpuid, spec.cpuid) {
@@ -132,7 +133,7 @@ impl Vm {
 
         let stopping = Arc::new(AtomicBool::new(false));
         let serial_interrupt = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
-            .map_err(|error| refused("make an event for the console")(error.into()))?;
+            .map_err(|error| Refused { step: "make an event for the console", error })?;
         vm.register_irqfd(&serial_interrupt, SERIAL_IRQ)
             .map_err(refused("connect the console's interrupt"))?;
         let console = Console::new(serial_interrupt, spec.output, Arc::clone(&stopping));
@@ -146,18 +147,14 @@ impl Vm {
             let leaves = cpuid::of_vcpu(&cpuid, id, spec.vm.vcpus, spec.cpuid);
             let (fd, own_msrs) = create_vcpu(&vm, id, &leaves)?;
             fds.push(fd);
-            msrs.push(Arc::new(own_msrs));
+            msrs.push(own_msrs);
         }
         // Every vCPU but the first waits for INIT and SIPI.
-        let mut tsc_khz = 0;
         if let Some(first) = fds.first() {
             enter_at(first, &entry).map_err(refused("set the first vCPU's registers"))?;
-            tsc_khz = first.get_tsc_khz().map_err(refused("tell the frequency of the TSC"))?;
         }
 
-        let vm = Arc::new(vm);
-        let host = VmHost::new(Arc::clone(&vm) as _, memory.clone(), msrs.clone(), tsc_khz);
-        let host = Arc::new(host);
+        let host = Arc::new(KvmHost::new(&vm, &msrs, Ram(memory.clone()))?);
         let vcpus = vcpus.into_iter().zip(fds).zip(msrs).map(|((id, fd), msrs)| Vcpu {
             id,
             fd,
@@ -183,16 +180,13 @@ const TASK_STATE: usize = 0xfffb_d000;
 /// COM1's line on PIC and IOAPIC.
 const SERIAL_IRQ: u32 = 4;
 
-/// xAPIC ids have 8 bits, of which 0xff addresses everybody.
-const MOST_VCPUS: usize = 255;
-
 fn refused(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> BuildError {
-    move |error| BuildError::Step { step, error }
+    move |error| BuildError::Step(Refused { step, error: error.into() })
 }
 
 fn checked_vcpus(kvm: &Kvm, asked: u32) -> Result<Vec<VcpuId>, BuildError> {
-    let limit = kvm.get_max_vcpus().min(kvm.get_max_vcpu_id()).min(MOST_VCPUS);
-    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let limit = kvm.get_max_vcpus().min(kvm.get_max_vcpu_id());
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX).min(MAX_VCPUS);
     match asked {
         0 => Err(BuildError::Vcpus { asked, limit }),
         _ if asked > limit => Err(BuildError::Vcpus { asked, limit }),
@@ -200,37 +194,22 @@ fn checked_vcpus(kvm: &Kvm, asked: u32) -> Result<Vec<VcpuId>, BuildError> {
     }
 }
 
-fn supported_cpuid(kvm: &Kvm) -> Result<Vec<kvm_cpuid_entry2>, BuildError> {
-    let supported = kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-        .map_err(refused("say which CPUID it supports"))?;
-    let mut entries = supported.as_slice().to_vec();
+fn supported_cpuid(kvm: &Kvm) -> Result<Vec<CpuidEntry>, BuildError> {
+    let mut entries = wasmsr_kvm::supported_cpuid(kvm)?;
     if kvm.check_extension(Cap::TscDeadlineTimer) {
         cpuid::add_tsc_deadline(&mut entries);
     }
     Ok(entries)
 }
 
-pub(crate) fn msr_exits() -> kvm_enable_cap {
-    let reasons =
-        KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER;
-    kvm_enable_cap {
-        cap: Cap::X86UserSpaceMsr as u32,
-        args: [reasons.into(), 0, 0, 0],
-        ..kvm_enable_cap::default()
-    }
-}
-
 fn create_vcpu(
     vm: &VmFd,
     id: VcpuId,
-    leaves: &[kvm_cpuid_entry2],
+    leaves: &[CpuidEntry],
 ) -> Result<(VcpuFd, KvmMsrs), BuildError> {
     let vcpu = vm.create_vcpu(id.0.into()).map_err(refused("create a vCPU"))?;
-    let leaves = CpuId::from_entries(leaves).map_err(|_| BuildError::Cpuid(leaves.len()))?;
-    vcpu.set_cpuid2(&leaves).map_err(refused("set a vCPU's CPUID"))?;
-    let msrs = KvmMsrs::of(&vcpu)
-        .map_err(|error| refused("duplicate a vCPU's descriptor")(error.into()))?;
+    set_cpuid(&vcpu, leaves)?;
+    let msrs = KvmMsrs::of(&vcpu)?;
     set_as_firmware_would(&msrs);
     Ok((vcpu, msrs))
 }

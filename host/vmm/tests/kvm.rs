@@ -1,5 +1,5 @@
 //! What only this crate's interface can show on real KVM: that a VM ends
-//! wherever its vCPUs are, and that it leaves nothing behind. What guests see
+//! whatever its vCPUs do, and that it leaves nothing behind. What guests see
 //! is tested with the command, in the workspace's `tests/`.
 
 #![expect(
@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Trial};
 use tempfile::NamedTempFile;
 use wasmsr_interface::{MsrAccess, MsrHandler, MsrOp, Outcome};
-use wasmsr_vmm::filter::KvmFilter;
+use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_vmm::{Boot, BuildError, RunEnd, Vm, VmConfig, VmSpec, control, open_kvm};
 
 fn main() -> std::process::ExitCode {
     let tests: &[(&str, fn())] = &[
-        ("a_vm_ends_wherever_its_vcpus_are", a_vm_ends_wherever_its_vcpus_are),
-        ("a_vm_ends_though_nobody_reads_its_console", a_vm_ends_though_nobody_reads_its_console),
+        ("a_vm_ends_whatever_its_vcpus_do", a_vm_ends_whatever_its_vcpus_do),
+        ("a_vm_ends_though_its_console_is_not_read", a_vm_ends_though_its_console_is_not_read),
         ("fifty_boots_leave_nothing_behind", fifty_boots_leave_nothing_behind),
         ("input_longer_than_the_fifo_is_echoed", input_longer_than_the_fifo_is_echoed),
         ("outcomes_reach_the_guest", outcomes_reach_the_guest),
@@ -51,7 +51,7 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }
 
-fn a_vm_ends_wherever_its_vcpus_are() {
+fn a_vm_ends_whatever_its_vcpus_do() {
     for (name, guest) in [("spin", SPIN), ("wait", WAIT), ("msrs", MSRS), ("ports", PORTS)] {
         let (control, events) = control();
         let vm = build(guest, 3, Box::new(io::sink())).unwrap();
@@ -64,7 +64,7 @@ fn a_vm_ends_wherever_its_vcpus_are() {
     }
 }
 
-fn a_vm_ends_though_nobody_reads_its_console() {
+fn a_vm_ends_though_its_console_is_not_read() {
     const ROOM: usize = 100;
     let (control, events) = control();
     let (mut reader, mut writer) = io::pipe().unwrap();
@@ -171,7 +171,7 @@ impl Possessions {
     }
 }
 
-/// Sends what is printed, a byte at a time.
+/// Sends what is printed, one byte at a time.
 struct Channel(Sender<u8>);
 
 impl Write for Channel {
@@ -276,7 +276,7 @@ guest!(WAIT, "wait",
     "jmp 1b"
 );
 
-// Reads an MSR that nobody knows, for ever.
+// Reads an MSR that KVM does not know, for ever.
 guest!(MSRS, "msrs",
     "movl $0xdead0001, %ecx"
     "1: rdmsr"

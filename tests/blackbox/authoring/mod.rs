@@ -228,7 +228,7 @@ fn a_trace_that_cannot_run_fails_alone() -> Outcome {
 fn the_bench_of_a_crate() -> Outcome {
     let krate = first_try()?;
     let run = krate.wasmsr(&["plugin", "bench"]).exited(0);
-    for part in ["0x123", "0x564400ff", "read", "write", "handled", "vm.toml", "compile", "start"] {
+    for part in ["0x123", "0x564400ff", "read", "write", "value", "vm.toml", "compile", "start"] {
         assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
     }
     let json = || -> Value {

@@ -81,7 +81,7 @@ fn a_directory_that_cannot_be_used() -> Outcome {
     let workdir = Vm::new().plugin(&COUNTER).on_disk("r 1000 -> 1")?;
     workdir.put("wasmsr", "a file");
     let run = told(&workdir, &["run", "vm.toml"]).exited(1);
-    run.said(&["wasmsr is no directory", "do not find this VM"]);
+    run.said(&["wasmsr is not a directory", "do not find this VM"]);
     Ok(())
 }
 

@@ -40,7 +40,7 @@ fn top_on_a_terminal() -> Outcome {
     top.type_in("\x1b");
     top.shows(|screen| screen.contains("0x1000"));
     top.type_in("?");
-    top.shows(|screen| screen.contains("the other way round"));
+    top.shows(|screen| screen.contains("reverse the order"));
     top.type_in("x");
     top.type_in("p");
     top.shows(|screen| screen.contains("PAUSED"));

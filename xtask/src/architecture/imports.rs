@@ -1,7 +1,9 @@
 //! Which files of a crate use which, found in the tokens of its sources.
 //!
 //! A file uses another one if it names an item that is defined there, by a `use` or by
-//! a path; re-exports are followed to the definition, and are themselves no use.
+//! a path; re-exports are followed to the definition, and do not count as a use.
+
+#![expect(clippy::indexing_slicing, reason = "positions that a walk over the slice has found")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -118,7 +120,7 @@ impl Modules {
             }
         };
         let mut within = Vec::new();
-        module.scan(path, &tokens, &mut within);
+        module.scan(&tokens, &mut within);
         for (name, body) in within {
             let path: Segments = path.iter().cloned().chain([name]).collect();
             self.read(&path, file, body);
@@ -138,19 +140,19 @@ impl Modules {
                 let here = self.modules.get(module)?;
                 let child: Segments = module.iter().chain([first]).cloned().collect();
                 let known = self.modules.contains_key(&child) || here.aliases.contains_key(first);
-                return known.then(|| self.definition(module.to_vec(), named, 0)).flatten();
+                return known.then(|| self.definition(module, named, 0)).flatten();
             }
         };
-        self.definition(start, rest, 0)
+        self.definition(&start, rest, 0)
     }
 
     /// The file of an item whose path begins in `module`.
-    fn definition(&self, module: Segments, rest: &[String], depth: usize) -> Option<PathBuf> {
-        let here = self.modules.get(&module)?;
+    fn definition(&self, module: &[String], rest: &[String], depth: usize) -> Option<PathBuf> {
+        let here = self.modules.get(module)?;
         let Some((first, after)) = rest.split_first() else { return Some(here.file.clone()) };
         let child: Segments = module.iter().chain([first]).cloned().collect();
         if self.modules.contains_key(&child) {
-            return self.definition(child, after, depth);
+            return self.definition(&child, after, depth);
         }
         // Re-exports that lead back to themselves do not compile.
         if here.defined.contains(first) || depth > 8 {
@@ -158,11 +160,11 @@ impl Modules {
         }
         if let Some(path) = here.aliases.get(first) {
             let whole: Segments = path.iter().chain(after).cloned().collect();
-            return self.follow(&module, &whole, depth);
+            return self.follow(module, &whole, depth);
         }
         let in_glob = here.globs.iter().find_map(|glob| {
             let whole: Segments = glob.iter().chain([first]).cloned().collect();
-            let file = self.follow(&module, &whole, depth)?;
+            let file = self.follow(module, &whole, depth)?;
             (file != here.file).then_some(file)
         });
         Some(in_glob.unwrap_or_else(|| here.file.clone()))
@@ -172,13 +174,13 @@ impl Modules {
     fn follow(&self, module: &[String], path: &[String], depth: usize) -> Option<PathBuf> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
-            "crate" => self.definition(Segments::new(), rest, depth + 1),
-            "self" => self.definition(module.to_vec(), rest, depth + 1),
+            "crate" => self.definition(&[], rest, depth + 1),
+            "self" => self.definition(module, rest, depth + 1),
             "super" => self.follow(module.split_last()?.1, &relative(rest), depth + 1),
             _ => {
                 let child: Segments = module.iter().chain([first]).cloned().collect();
                 let known = self.modules.contains_key(&child);
-                known.then(|| self.definition(child, rest, depth + 1)).flatten()
+                known.then(|| self.definition(&child, rest, depth + 1)).flatten()
             }
         }
     }
@@ -198,13 +200,8 @@ const ITEMS: &[&str] =
 impl Module {
     /// Notes what the tokens of a module define and name. Modules with a body go to
     /// `within`.
-    fn scan(
-        &mut self,
-        path: &[String],
-        tokens: &[TokenTree],
-        within: &mut Vec<(String, TokenStream)>,
-    ) {
-        self.scan_level(path, tokens, within, true);
+    fn scan(&mut self, tokens: &[TokenTree], within: &mut Vec<(String, TokenStream)>) {
+        self.scan_level(tokens, within, true);
         // A name that `use` brought into scope is used where it stands by itself.
         let mut words = BTreeSet::new();
         free_words(tokens, &mut words);
@@ -214,7 +211,6 @@ impl Module {
 
     fn scan_level(
         &mut self,
-        path: &[String],
         tokens: &[TokenTree],
         within: &mut Vec<(String, TokenStream)>,
         is_module: bool,
@@ -255,7 +251,7 @@ impl Module {
                 TokenTree::Group(_) if is_public(&tokens[..=at]) => {}
                 TokenTree::Group(group) => {
                     let inner: Vec<TokenTree> = group.stream().into_iter().collect();
-                    self.scan_level(path, &inner, within, false);
+                    self.scan_level(&inner, within, false);
                 }
                 _ => {}
             }

@@ -1,12 +1,12 @@
-//! What a plugin asks for, by its manifest.
+//! What a plugin asks for in its manifest.
 
 use serde::Serialize;
 use wasmsr_engine::manifest::{Manifest, RegisterSpec, UnhandledReason};
 
-use crate::plain::plain;
-use crate::tables::{range_name, table};
+use crate::terminal::plain::plain;
+use crate::terminal::tables::{range_name, table};
 
-/// Everything that a plugin wants to answer and to have.
+/// The MSRs that a plugin claims, and the capabilities and CPUID changes it asks for.
 #[derive(Serialize)]
 pub(super) struct Asks {
     msrs: Vec<Msrs>,
@@ -86,7 +86,7 @@ impl Asks {
         }
     }
 
-    /// Tables, each under its title.
+    /// As tables and lines.
     pub(super) fn for_people(&self) -> String {
         let mut text = String::new();
         if !self.msrs.is_empty() {

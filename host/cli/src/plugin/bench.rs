@@ -1,4 +1,5 @@
-//! `wasmsr plugin bench`: what a plugin's answers cost, with no KVM and no guest.
+//! `wasmsr plugin bench`: what a plugin's accesses cost, measured without KVM and
+//! without a guest.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,15 +13,16 @@ use wasmsr_engine::profile::PluginConfig;
 use wasmsr_engine::{Engine, LoadOptions, MapEntry, Profile};
 use wasmsr_interface::{Direction, MsrIndex, MsrRange, NoGuest, Reason};
 
-use super::cost::{Bench, Cost, Deed, FAILED};
+use super::cost::{Bench, Cost, Deed};
 use super::measure;
 use super::subject::Subject;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::plain::{plain, pretty_json};
-use crate::progress::Progress;
-use crate::tables::table;
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, pretty_json};
+use crate::terminal::progress::Progress;
+use crate::terminal::tables::table;
+use crate::terminal::words::FAILED;
 
 /// Most MSRs that are measured: a plugin may claim thousands.
 const MOST_MSRS: usize = 32;
@@ -42,7 +44,7 @@ pub(crate) fn bench(args: &args::Bench) -> Result<Code, Failure> {
     Ok(if failed { Code::DIFFERENT } else { Code::SUCCESS })
 }
 
-/// The plugin alone, as the profile has it, and which profile that is.
+/// A profile with this plugin alone, and the file that it comes from.
 fn profile(args: &args::Bench, subject: &Subject) -> Result<(Profile, Option<PathBuf>), Failure> {
     let own = subject.folder.join("vm.toml");
     let own = (args.subject.is_dir() && own.is_file()).then_some(own);
@@ -63,13 +65,13 @@ fn profile(args: &args::Bench, subject: &Subject) -> Result<(Profile, Option<Pat
         )));
     };
     let mut plugin = profile.plugins.swap_remove(place);
-    // Measured alone, a shadow has nobody to compare itself with.
+    // Measured alone, a shadow has no plugin to be compared with.
     plugin.shadow_of = None;
     profile.plugins = vec![plugin];
     Ok((profile, Some(path)))
 }
 
-/// The plugin with no configuration and all that it asks for.
+/// A profile with the plugin, no configuration and every grant that it asks for.
 fn without_profile(subject: &Subject) -> Result<Profile, Failure> {
     let text = "[[plugin]]\npath = \"plugin.wasm\"\n";
     let mut profile = Profile::parse(Path::new("vm.toml"), text).map_err(Failure::host)?;
@@ -80,8 +82,8 @@ fn without_profile(subject: &Subject) -> Result<Profile, Failure> {
     Ok(profile)
 }
 
-/// Behind it stands the host of a VM with no guest, which has zeros for
-/// everything.
+/// The grant for a capability. It is safe: the host behind it belongs to a VM without a
+/// guest, and answers everything with zeros.
 fn grant(asked: &Capability) -> Grant {
     match asked {
         Capability::GuestMemory => Grant::GuestMemory,
@@ -124,7 +126,7 @@ fn measured(profile: &Profile, subject: &Subject, from: Option<&Path>) -> anyhow
     let deeds: Vec<Deed> = claimed.chain(unhandled(&map, subject)).collect();
     ensure!(
         !deeds.is_empty(),
-        "the plugin answers no MSR with this configuration; name a profile that lists some with \
+        "the plugin claims no MSR with this configuration; name a profile that lists some with \
          --profile"
     );
     let mut progress = Progress::of_steps(deeds.len());
@@ -154,7 +156,7 @@ fn measured(profile: &Profile, subject: &Subject, from: Option<&Path>) -> anyhow
     })
 }
 
-/// Ends and middle of each claim.
+/// The first, the middle and the last MSR of each claim.
 fn representatives(map: &[MapEntry]) -> Vec<(MsrIndex, &MapEntry)> {
     let mut msrs = Vec::new();
     for entry in map {
@@ -166,7 +168,7 @@ fn representatives(map: &[MapEntry]) -> Vec<(MsrIndex, &MapEntry)> {
     msrs
 }
 
-/// How many MSRs the plugin claims.
+/// The number of MSRs that the plugin claims.
 fn claimed_msrs(map: &[MapEntry]) -> u64 {
     let mut ranges: Vec<MsrRange> = map.iter().map(|entry| entry.range).collect();
     ranges.sort_unstable();
@@ -179,8 +181,8 @@ fn claimed_msrs(map: &[MapEntry]) -> u64 {
     count
 }
 
-/// Accesses of an MSR that the plugin does not claim, for each reason for which
-/// it wants those.
+/// Accesses to an MSR that the plugin does not claim, one per reason and direction for
+/// which it handles unclaimed MSRs.
 fn unhandled(map: &[MapEntry], subject: &Subject) -> Vec<Deed> {
     let after = map.iter().filter_map(|entry| entry.range.last().0.checked_add(1));
     let mut candidates = [0xdead, 0].into_iter().chain(after).map(MsrIndex);
@@ -204,7 +206,7 @@ struct Report {
     accesses: Vec<Access>,
     msrs_left_out: u64,
     fuel_limit: u64,
-    /// Of the largest instance before any access, in bytes.
+    /// Bytes of the largest instance before the first access.
     memory: u64,
     /// After all accesses.
     memory_after: u64,
@@ -276,8 +278,8 @@ impl Report {
         const PAGE: u64 = 64 << 10;
         format!(
             "plugin   {} {}\nfile     {}\nprofile  {}\n\n{}\n{left_out}\n\
-             fuel     of {} an access\n\
-             memory   {} an instance ({} pages), {} after the accesses, at most {} ({} pages)\n\
+             fuel     at most {} per access\n\
+             memory   {} per instance ({} pages), {} after the accesses, at most {} ({} pages)\n\
              compile  {:.1} ms, without the cache\n\
              start    {:.1} µs, to instantiate and init for one vCPU",
             self.name,

@@ -1,15 +1,15 @@
-//! `wasmsr plugin build`: a plugin's crate becomes a `.wasm` file.
+//! `wasmsr plugin build`: builds a plugin's crate into a `.wasm` file.
 
 use bytesize::ByteSize;
 
 use super::report::Report;
 use super::subject::Subject;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::plain::{plain, pretty_json};
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, pretty_json};
 
-/// Builds a crate, and prints what came of it and what it asks for.
+/// Builds a crate, and prints what the file is and what it asks for.
 pub(crate) fn build(args: &args::Build) -> Result<Code, Failure> {
     let subject = Subject::build(&args.dir)?;
     let report = Report::new(&subject.wasm, &subject.inspection);

@@ -1,5 +1,5 @@
-//! What one access costs: it is put to a fresh instance over and over, and every
-//! answer is looked at, since a plugin may fail at the hundredth.
+//! What one access costs: a fresh instance gets it again and again. Every outcome is
+//! checked, since a plugin may fail at the hundredth access.
 
 use std::sync::Arc;
 
@@ -9,12 +9,9 @@ use wasmsr_engine::{Engine, Metrics, VcpuDispatch};
 use wasmsr_interface::{Direction, Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, Reason};
 
 use super::measure::{self, Outcomes, Pair};
+use crate::terminal::words::{FAILED, PASS};
 
-/// How an access ends in which the plugin fails.
-pub(super) const FAILED: &str = "failed";
-
-/// Accesses of a fresh plugin before its fuel is read: the first may be a
-/// special one.
+/// Accesses to a fresh plugin before its fuel is read: the first one may be special.
 const ACCESSES_BEFORE_FUEL: u32 = 16;
 
 /// An access that is measured.
@@ -25,11 +22,11 @@ pub(super) struct Deed {
     pub(super) reason: Reason,
 }
 
-/// What is known of it then.
+/// What was measured.
 pub(super) struct Cost {
-    /// How all accesses ended; "mixed" if not all did so.
+    /// How all accesses ended; "mixed" if they did not all end alike.
     pub(super) answer: &'static str,
-    /// At how many the plugin failed. Those are not timed.
+    /// Accesses at which the plugin failed. With any, nothing is timed.
     pub(super) failures: u64,
     pub(super) time: Option<Pair>,
     pub(super) fuel: Option<u64>,
@@ -37,13 +34,13 @@ pub(super) struct Cost {
     pub(super) memory: u64,
 }
 
-/// Where fresh instances come from.
+/// Makes fresh instances, and measures them.
 pub(super) struct Bench<'a> {
     pub(super) engine: &'a Engine,
     pub(super) host: Arc<dyn Host>,
 }
 
-/// A fresh instance, with what it counts.
+/// A fresh instance with its counters.
 struct Fresh {
     vcpu: VcpuDispatch,
     metrics: Metrics,
@@ -56,8 +53,8 @@ impl Bench<'_> {
         Ok(Fresh { vcpu, metrics: started.metrics })
     }
 
-    /// Bytes of the largest instance before any access. What the plugin logs as
-    /// it starts is seen here, and this once.
+    /// Bytes of the largest instance before the first access. This is the only start
+    /// whose log lines are shown.
     pub(super) fn memory_at_start(&self) -> anyhow::Result<u64> {
         Ok(self.fresh()?.memory())
     }
@@ -81,7 +78,7 @@ impl Bench<'_> {
         let access = |op| MsrAccess { index, op, reason };
         let access = access(match direction {
             Direction::Read => MsrOp::Read,
-            // What is read is what a plugin may be expected to take.
+            // A plugin is likely to accept the value that it gives to reads.
             Direction::Write => match self.fresh()?.vcpu.answer(access(MsrOp::Read)) {
                 Outcome::Value(value) => MsrOp::Write(value),
                 _ => MsrOp::Write(0),
@@ -103,17 +100,17 @@ impl Bench<'_> {
         Ok((access, Cost { answer, failures, time, fuel, memory: fresh.memory() }))
     }
 
-    /// Repeats an access until the plugin fails, for what the log says of that.
+    /// Repeats an access until the plugin fails, so that the log says why.
     fn show_failure(&self, access: MsrAccess) -> anyhow::Result<()> {
         /// More accesses than are measured.
         const MOST: u32 = 1 << 21;
         let mut fresh = self.fresh()?;
-        // Counts are read seldom enough not to matter, and soon for a plugin
-        // that fails at once.
+        // Counters are read rarely enough to cost little, and early for a plugin that
+        // fails at once.
         let (mut done, mut more) = (0, 1);
         while done < MOST && fresh.failures() == 0 {
             for _ in 0..more {
-                // It is in the counts.
+                // The counters have it.
                 let _ = fresh.vcpu.answer(access);
             }
             done += more;
@@ -140,14 +137,14 @@ impl Fresh {
         if self.failures() > 0 {
             FAILED
         } else if passed == all {
-            "pass"
+            PASS
         } else {
             outcomes.only().filter(|_| passed == 0).unwrap_or("mixed")
         }
     }
 }
 
-/// Keeps out of the log what hundreds of instances say.
+/// Keeps the log lines of hundreds of instances out of the log.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     with_default(NoSubscriber::default(), work)
 }

@@ -1,5 +1,5 @@
-//! `wasmsr plugin inspect`: what a plugin's file says about itself. It is how
-//! one looks at a file that one does not trust.
+//! `wasmsr plugin inspect`: what a plugin's file says about itself. It is safe for files
+//! that are not trusted.
 
 use anyhow::Context;
 use bytesize::ByteSize;
@@ -8,9 +8,9 @@ use wasmsr_engine::plugin;
 use super::report::{Item, Report};
 use super::subject::filter_of;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
-use crate::plain::{plain, plain_up_to, pretty_json};
+use crate::terminal::console::print;
+use crate::terminal::plain::{plain, plain_up_to, pretty_json};
 
 /// Prints a plugin's manifest, exports and imports.
 pub(crate) fn inspect(args: &args::Inspect) -> Result<Code, Failure> {
@@ -37,7 +37,7 @@ fn for_people(report: &Report) -> String {
             items.iter().map(line).collect()
         }
     };
-    // Whole: what is asked for may stand at the end of a long line.
+    // Lines are shown whole: a capability may be at the end of a long line.
     let line = |line: &str| plain_up_to(&line.replace('\t', "    "), usize::MAX);
     let manifest: String =
         report.manifest.lines().map(|text| format!("  {}\n", line(text))).collect();

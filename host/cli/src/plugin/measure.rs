@@ -1,31 +1,31 @@
-//! Measuring an access through the engine, and a native one in turn: what slows
-//! the machine down slows both.
+//! Measures an access through the engine and a native one in turn, so that a slow
+//! machine slows both.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use wasmsr_interface::{MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, OutcomeKind};
 
-/// How often both are measured; the median counts.
+/// How often both are measured; the result is the median.
 const ROUNDS: usize = 101;
 
-/// How long one measurement of the engine is to take.
+/// The duration of one measurement of the engine.
 const ROUND: Duration = Duration::from_micros(200);
 
-/// Most accesses in one.
+/// Most accesses in one measurement.
 const MOST_ACCESSES: u32 = 10_000;
 
-/// Medians, in nanoseconds an access.
+/// Medians, in nanoseconds per access.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Pair {
     pub(super) ours: f64,
     pub(super) native: f64,
-    /// Of what was measured one after the other.
+    /// The median ratio of two measurements that followed each other.
     pub(super) ratio: f64,
 }
 
-/// Which outcomes there were, a bit each: cheap enough to be kept while the
-/// clock runs.
+/// The outcomes that occurred, one bit each: cheap enough to be noted while the time is
+/// measured.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Outcomes(u8);
 
@@ -34,14 +34,14 @@ impl Outcomes {
         self.0 |= 1 << outcome.kind() as u8;
     }
 
-    /// The only one there was.
+    /// The outcome, if all were the same.
     pub(super) fn only(self) -> Option<&'static str> {
         let mut seen = OutcomeKind::ALL.into_iter().filter(|&kind| self.0 & 1 << kind as u8 != 0);
         seen.next().filter(|_| seen.next().is_none()).map(OutcomeKind::name)
     }
 }
 
-/// What a VMM would write by hand for one MSR.
+/// Code that a VMM could have for one MSR.
 struct Native {
     index: MsrIndex,
     value: u64,
@@ -60,7 +60,7 @@ impl MsrHandler for Native {
     }
 }
 
-/// Measures one access over and over, and notes how they end.
+/// Measures one access again and again, and notes its outcomes.
 pub(super) fn access(
     ours: &mut dyn MsrHandler,
     access: MsrAccess,
@@ -79,7 +79,7 @@ pub(super) fn access(
         let native = nanos_each(&mut *native, access, MOST_ACCESSES, &mut native_outcomes);
         pairs.push((own, native));
     }
-    // It warmed up.
+    // The first pair warmed up.
     pairs.remove(0);
     let of = |value: fn(&(f64, f64)) -> f64| median(pairs.iter().map(value).collect());
     Pair { ours: of(|pair| pair.0), native: of(|pair| pair.1), ratio: of(|pair| pair.0 / pair.1) }

@@ -1,4 +1,4 @@
-//! `wasmsr plugin`: what an author of plugins does, a verb a file.
+//! `wasmsr plugin`: the verbs for authors of plugins, one file per verb.
 
 mod asks;
 mod bench;
@@ -7,7 +7,7 @@ mod cost;
 mod inspect;
 mod measure;
 mod new;
-mod recorded;
+mod recording_test;
 mod report;
 mod subject;
 mod template;
@@ -16,7 +16,7 @@ mod test;
 use crate::args::Plugin;
 use crate::exit::{Code, Failure};
 
-/// Does what one of the verbs says.
+/// Runs one of the verbs.
 pub(crate) fn perform(verb: &Plugin) -> Result<Code, Failure> {
     match verb {
         Plugin::New(args) => new::new(args),

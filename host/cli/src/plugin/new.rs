@@ -1,5 +1,5 @@
-//! `wasmsr plugin new`: a crate to start a plugin from. Everything is checked
-//! before anything is written, and the folder appears whole or not at all.
+//! `wasmsr plugin new`: writes the crate of a new plugin. Everything is checked before
+//! anything is written, and the folder appears whole or not at all.
 
 use std::env;
 use std::fs;
@@ -12,11 +12,11 @@ use wasmsr_engine::manifest::{Manifest, ManifestError};
 use super::subject::filter_of;
 use super::template::Template;
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
+use crate::terminal::console::print;
 
-/// Most MSRs for which a new plugin keeps values: they take half of the memory
-/// that an instance has by default.
+/// Most MSRs for which a new plugin keeps values. They take half of an instance's
+/// default memory.
 const MOST_MSRS: u64 = 1 << 16;
 
 /// Writes the crate and says what to do next.
@@ -26,13 +26,13 @@ pub(crate) fn new(args: &args::New) -> Result<Code, Failure> {
     write(&here, &args.name, &files).map_err(Failure::host)?;
     let name = &args.name;
     let next = format!(
-        "{name}/ is the crate of a plugin; its src/lib.rs is where you go on\n\n  \
+        "{name}/ is the crate of the new plugin; continue in its src/lib.rs\n\n  \
          cd {name}\n  \
          cargo test             run its unit tests\n  \
          wasmsr plugin build    build the .wasm file, and show what it asks for\n  \
-         wasmsr plugin test     hold it against traces/{name}.trace, without KVM\n  \
-         wasmsr plugin bench    measure what its answers cost\n  \
-         wasmsr run vm.toml     boot a small guest that does the accesses"
+         wasmsr plugin test     run traces/{name}.trace, without KVM\n  \
+         wasmsr plugin bench    measure its accesses\n  \
+         wasmsr run vm.toml     boot a small guest that accesses the MSRs"
     );
     print(&next).map_err(Failure::host)?;
     Ok(Code::SUCCESS)
@@ -56,7 +56,7 @@ fn planned(args: &args::New, here: &Path) -> Result<Vec<Planned>> {
     let checkout = sdk.parent().unwrap_or(&sdk);
     let here = here.canonicalize().with_context(|| format!("folder {}", here.display()))?;
     let folder = here.join(&args.name);
-    // Within the checkout the crate moves with the SDK, elsewhere it does not.
+    // Within the checkout the crate moves together with the SDK, so the path is relative.
     let sdk_path = match folder.starts_with(checkout) {
         true => relative(&folder, &sdk),
         false => sdk.clone(),
@@ -80,15 +80,15 @@ fn planned(args: &args::New, here: &Path) -> Result<Vec<Planned>> {
         .into_iter()
         .map(|(path, text)| Planned { path: path.into(), text })
         .collect();
-    // With the versions that the SDK is built with: those are known to work,
-    // and whoever built wasmsr has them without the network.
+    // The SDK's own versions are known to work, and are on this machine if wasmsr was
+    // built here, so no network is needed.
     if let (None, Ok(text)) = (&workspace, fs::read_to_string(checkout.join("Cargo.lock"))) {
         files.push(Planned { path: "Cargo.lock".into(), text });
     }
     Ok(files)
 }
 
-/// A name that is good for a manifest, a crate and a folder.
+/// Checks that a name is valid for a manifest, a crate and a folder.
 fn check_name(name: &str) -> Result<()> {
     const RESERVED: &[&str] = &[
         "abstract",
@@ -154,18 +154,18 @@ fn check_name(name: &str) -> Result<()> {
     let good = name.len() <= 64 && name.bytes().all(letter);
     ensure!(
         good && name.starts_with(|first: char| first.is_ascii_lowercase()) && !name.ends_with('-'),
-        "`{name}` is no name for a plugin; take at most 64 lower-case letters, digits and `-`, \
-         with a letter first"
+        "`{name}` is not a name for a plugin; use at most 64 lower-case letters, digits and \
+         `-`, with a letter first"
     );
     ensure!(
         !RESERVED.contains(&name),
-        "`{name}` cannot be the name of a crate, it means something to Rust; choose another, such \
+        "`{name}` cannot be the name of a crate, since Rust reserves it; choose another, such \
          as `{name}-msrs`"
     );
     Ok(())
 }
 
-/// Holds the manifest to be against the engine's rules and KVM's.
+/// Checks the future manifest against the rules of the engine and of KVM.
 fn check_msrs(template: &Template<'_>) -> Result<()> {
     let count: u64 = template.ranges.iter().map(|range| range.count()).sum();
     ensure!(
@@ -175,7 +175,7 @@ fn check_msrs(template: &Template<'_>) -> Result<()> {
     );
     let manifest = Manifest::parse(template.manifest().as_bytes());
     let manifest = manifest.map_err(|error| match error {
-        // Places are those of a file that is not there.
+        // The place would be in a file that does not exist yet.
         ManifestError::At { mistake, .. } => *mistake,
         error => error,
     })?;
@@ -200,8 +200,8 @@ fn sdk(given: Option<&Path>) -> Result<PathBuf> {
             path.display()
         ),
         (false, None) => bail!(
-            "the checkout that this wasmsr was built from is not there any more; give the folder \
-             plugin-sdk of one with --sdk DIR"
+            "the checkout that this wasmsr was built from is gone; give the folder plugin-sdk of \
+             another one with --sdk DIR"
         ),
     }
 }
@@ -226,7 +226,7 @@ fn enclosing_workspace(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(None)
 }
 
-/// A TOML file; `None` where there is none.
+/// Reads a TOML file; `None` if it does not exist.
 fn read_toml(path: &Path) -> Result<Option<Table>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.parse()?)),
@@ -234,8 +234,8 @@ fn read_toml(path: &Path) -> Result<Option<Table>> {
     }
 }
 
-/// Whether a pattern of cargo's names a folder: `*` stands for any characters
-/// but `/`.
+/// Whether a pattern of cargo's matches a folder: `*` stands for any characters except
+/// `/`.
 fn matches(pattern: &str, folder: &Path) -> bool {
     let mut parts = Path::new(pattern).components().filter(|part| *part != Component::CurDir);
     let mut own = folder.components();
@@ -263,14 +263,14 @@ fn part_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// The way from one folder to another; both are whole paths.
+/// The relative path from one folder to another; both are absolute.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let same = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
     let up = from.components().skip(same).map(|_| Component::ParentDir);
     up.chain(to.components().skip(same)).collect()
 }
 
-/// A path as TOML can have it.
+/// A path as text, as TOML needs it.
 fn text_of(path: &Path) -> Result<String> {
     let text = path.to_str().with_context(|| {
         let path = path.display();
@@ -279,7 +279,7 @@ fn text_of(path: &Path) -> Result<String> {
     text.map(str::to_owned)
 }
 
-/// Writes all files beside the folder's place, and then moves them there.
+/// Writes all files into a temporary folder beside the new one, and renames it.
 fn write(here: &Path, name: &str, files: &[Planned]) -> Result<()> {
     let in_folder = || anyhow!("folder {}", here.display());
     let scratch = tempfile::Builder::new()

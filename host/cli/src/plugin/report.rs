@@ -1,4 +1,5 @@
-//! What a plugin's file says about itself; its JSON is for programs.
+//! What a plugin's file says about itself, as JSON and for the tables of `build` and
+//! `inspect`.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use wasmsr_engine::plugin::Inspection;
 
 use super::asks::Asks;
 
-/// A file, read and explained.
+/// A plugin's file.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) name: String,
@@ -18,7 +19,7 @@ pub(super) struct Report {
     pub(super) abi: u32,
     #[serde(flatten)]
     pub(super) asks: Asks,
-    /// The text.
+    /// The manifest's text.
     pub(super) manifest: String,
     pub(super) exports: Vec<Item>,
     pub(super) imports: Vec<Item>,

@@ -11,10 +11,10 @@ use wasmsr_engine::manifest::Manifest;
 use wasmsr_engine::plugin::{self, Inspection};
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_interface::{ExitClaim, ExitList};
+use wasmsr_kvm::filter::{KvmFilter, PackError};
 use wasmsr_toolchain::{
     BuildError, CratesError, Output, PluginCrates, WasmToolchain, build, publish,
 };
-use wasmsr_vmm::filter::{KvmFilter, PackError};
 
 use crate::exit::Failure;
 
@@ -56,7 +56,7 @@ impl Subject {
         let own = folder.canonicalize().map_err(Failure::host)?;
         let plugin = workspace.crates.iter().find(|plugin| plugin.folder == own).ok_or_else(|| {
             Failure::input(anyhow!(
-                "crate {} is no plugin; add `[lib] crate-type = [\"cdylib\"]` to its Cargo.toml",
+                "crate {} is not a plugin; add `[lib] crate-type = [\"cdylib\"]` to its Cargo.toml",
                 folder.display()
             ))
         })?;
@@ -76,14 +76,14 @@ impl Subject {
         Ok(Subject { wasm: near(&wasm), folder: plain(folder).to_owned(), inspection })
     }
 
-    /// The folder of the file, where other plugins of its tests lie.
+    /// The folder of the file, which also has the other plugins of its tests.
     pub(super) fn beside(&self) -> &Path {
         self.wasm.parent().unwrap_or(Path::new(""))
     }
 
-    /// Puts this very file into the profile of a test, for the plugin there that
-    /// it is a version of: the one whose file has its name, or else whose file
-    /// is named for the same plugin, or else holds it.
+    /// Puts this very file into the profile of a test, in place of another version of the
+    /// same plugin: of the file with the same name, or else of a file named after the
+    /// plugin, or else of a file that has the plugin.
     pub(super) fn take_its_place(&self, profile: &mut Profile) -> anyhow::Result<()> {
         let name = &self.inspection.manifest.plugin.name;
         let same_file = |plugin: &PluginConfig| plugin.path.file_name() == self.wasm.file_name();
@@ -100,7 +100,7 @@ impl Subject {
             let mut found = false;
             for plugin in profile.plugins.iter_mut().filter(|plugin| is_it(plugin)) {
                 plugin.path.clone_from(&self.wasm);
-                // The test is of what is there now.
+                // The present file is tested, whatever its hash.
                 plugin.sha256 = None;
                 found = true;
             }
@@ -110,14 +110,14 @@ impl Subject {
         }
         let file = self.wasm.file_name().unwrap_or_default().display();
         bail!(
-            "none of its plugins is {name}, so it says nothing of {}; give it a [[plugin]] with \
-             `path = \"{file}\"`, or test the plugin that it is about",
+            "none of its plugins is {name}, so it does not test {}; give it a [[plugin]] with \
+             `path = \"{file}\"`, or test the plugin that it names",
             self.wasm.display()
         )
     }
 }
 
-/// KVM's filter for what a plugin claims.
+/// KVM's filter for a plugin's claims.
 pub(super) fn filter_of(manifest: &Manifest) -> Result<KvmFilter, PackError> {
     let claims = manifest.msr.iter().map(|claim| ExitClaim {
         plugin: manifest.plugin.name.as_str().into(),
@@ -132,18 +132,18 @@ fn plain(folder: &Path) -> &Path {
     folder.strip_prefix(".").unwrap_or(folder)
 }
 
-/// What a file says about itself, with errors that name `subject`.
+/// Inspects a file; errors name `subject`.
 fn inspect(file: &Path, subject: &Path) -> Result<Inspection, Failure> {
     plugin::inspect(file)
         .with_context(|| format!("plugin {}", subject.display()))
         .map_err(Failure::input)
 }
 
-/// Reads `plugin.toml` as the engine and KVM will read what becomes of it.
+/// Checks `plugin.toml` by the rules of the engine and of KVM.
 fn check_manifest(folder: &Path) -> Result<(), Failure> {
     if !folder.join("Cargo.toml").is_file() {
         return Err(Failure::input(anyhow!(
-            "{} is no crate, it has no Cargo.toml; `wasmsr plugin new NAME --msr RANGE` writes one",
+            "{} is not a crate, since it has no Cargo.toml; `wasmsr plugin new NAME --msr RANGE` writes one",
             folder.display()
         )));
     }
@@ -161,7 +161,7 @@ fn check_manifest(folder: &Path) -> Result<(), Failure> {
     })
 }
 
-/// A path as people would write it from here.
+/// A path as short as it can be written from the current folder.
 fn near(path: &Path) -> PathBuf {
     let here = env::current_dir().and_then(|here| here.canonicalize());
     let short = here.ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));

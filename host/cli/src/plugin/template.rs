@@ -6,24 +6,24 @@ use wasmsr_interface::MsrRange;
 
 use crate::args::{Access, Scope};
 
-/// What a new crate is about.
+/// What a new crate is made from.
 pub(super) struct Template<'a> {
     pub(super) name: &'a str,
     pub(super) ranges: &'a [MsrRange],
     pub(super) access: Access,
     pub(super) scope: Scope,
-    /// The path of the SDK, from the crate's folder or whole.
+    /// The path of the SDK, absolute or from the crate's folder.
     pub(super) sdk: String,
     /// The folder of built plugins, from the crate's folder.
     pub(super) plugins: String,
-    /// Whether a workspace around the folder has it as a member.
+    /// Whether it is a member of a workspace around its folder.
     pub(super) is_member: bool,
 }
 
-/// What is written in examples.
+/// The value that examples write.
 const WRITTEN: &str = "0x2a";
 
-/// Ranges whose accesses the traces and the guest try.
+/// Most ranges that the trace and the guest access.
 const TRIED: usize = 4;
 
 impl Template<'_> {
@@ -61,9 +61,9 @@ impl Template<'_> {
     pub(super) fn manifest(&self) -> String {
         let Template { name, .. } = self;
         let mut text = format!(
-            "# What the plugin answers and what it needs; docs/manifest.md of wasmsr has every key.\n\n\
+            "# What the plugin claims and needs; docs/manifest.md of wasmsr lists every key.\n\n\
              [plugin]\nname = \"{name}\"\nversion = \"0.1.0\"\nabi = 1\n\
-             description = \"say here in a line what it does\"\n"
+             description = \"say here in one line what it does\"\n"
         );
         for range in self.ranges {
             let _ = write!(
@@ -91,7 +91,7 @@ impl Template<'_> {
         }
     }
 
-    /// The value that the MSRs of a range start with.
+    /// The initial value of a range's MSRs.
     fn start(number: usize) -> String {
         format!("{:#x}", number + 1)
     }
@@ -104,7 +104,7 @@ impl Template<'_> {
             format!("({first}, {last}, {})", Self::start(number))
         });
         let rows: Vec<String> = rows.collect();
-        // As rustfmt has it.
+        // Formatted as rustfmt does.
         let table = match rows.join(", ") {
             line if line.len() <= 58 => line,
             _ => rows.iter().map(|row| format!("\n    {row},")).chain(["\n".into()]).collect(),
@@ -128,11 +128,11 @@ impl Template<'_> {
             .replace("START", &Self::start(0))
             .replace("WRITTEN", WRITTEN);
         format!(
-            "//! {name}: say here what the guest finds behind these MSRs.\n#![no_std]\n\n\
+            "//! {name}: say here what these MSRs mean to the guest.\n#![no_std]\n\n\
              extern crate alloc;\n\nuse alloc::vec::Vec;\n\n\
              use wasmsr_sdk::{{Access, Error, MsrIndex, Otherwise, Plugin, Setup, export}};\n\n\
-             /// The MSRs of plugin.toml, first and last of each range, and the value that\n\
-             /// they start with: yours to choose.\n\
+             /// The MSRs of plugin.toml: first and last of each range, and their initial\n\
+             /// value, which is yours to choose.\n\
              const MSRS: [(u32, u32, u64); {count}] = [{table}];\n\n\
              /// {owner}\nstruct Registers {{\n    \
              /// A value for each MSR, in the order of `MSRS`.\n    values: Vec<u64>,\n}}\n\n\
@@ -142,7 +142,7 @@ impl Template<'_> {
         )
     }
 
-    /// Accesses of an MSR, as steps of a trace.
+    /// Accesses to an MSR, as steps of a trace.
     fn steps(&self, msr: impl std::fmt::Display, start: &str) -> String {
         let write = format!("w {msr} {WRITTEN} -> ok\n");
         match self.access {
@@ -155,8 +155,8 @@ impl Template<'_> {
     fn trace(&self) -> String {
         let file = self.name.replace('-', "_");
         let mut text = format!(
-            "# Accesses of a guest with the answers that must come; `wasmsr plugin test` runs\n\
-             # them. docs/traces.md of wasmsr lists the steps.\n\n\
+            "# Accesses of a guest with the expected answers; `wasmsr plugin test` runs them.\n\
+             # docs/traces.md of wasmsr lists the steps.\n\n\
              [vm]\nvcpus = 2\n\n[[plugin]]\npath = \"{file}.wasm\"\n---\n"
         );
         for (number, range) in self.ranges.iter().take(TRIED).enumerate() {
@@ -189,9 +189,9 @@ impl Template<'_> {
         });
         let accesses = accesses.collect::<Vec<_>>().join(" ");
         format!(
-            "# A VM to try the plugin in; docs/profile.md of wasmsr has every key.\n#\n\
+            "# A VM to try the plugin in; docs/profile.md of wasmsr lists every key.\n#\n\
              #     wasmsr check vm.toml    needs no KVM\n\
-             #     wasmsr run vm.toml      ends with exit code 1, which is the guest's success\n\n\
+             #     wasmsr run vm.toml      ends with exit code 1: the guest's way to say success\n\n\
              [vm]\nmemory = \"64MiB\"\n\n[boot]\n\
              # Built into wasmsr; it reads the MSRs named here, and writes those with a value.\n\
              guest = \"hello\"\ncmdline = \"{accesses}\"\n\n\
@@ -211,13 +211,13 @@ fn toml_text(text: &str) -> String {
 
 const CARGO_CONFIG: &str = r#"# How the plugin is built for Wasm.
 
-# Its stack is a part of its memory, and every vCPU has an instance: 64 KiB in
-# place of the linker's 1 MiB.
+# The stack is a part of the plugin's memory, and every vCPU has an instance: 64 KiB
+# instead of the linker's 1 MiB.
 [target.wasm32-unknown-unknown]
 rustflags = ["-Clink-arg=-zstack-size=65536"]
 
-# Small, since what loads is compiled at start; without unwinding, since a panic
-# ends the instance anyway.
+# Small, since plugins are compiled at start; without unwinding, since a panic ends
+# the instance anyway.
 [profile.plugin]
 inherits = "release"
 opt-level = "s"
@@ -229,8 +229,8 @@ debug = false
 "#;
 
 const REGISTERS: &str = r#"impl Registers {
-    /// The value of an MSR. One that plugin.toml has and `MSRS` has not is left
-    /// to the next plugin, and after the last to the profile's policy.
+    /// The value of an MSR. An MSR that is in plugin.toml but not in `MSRS` is passed on
+    /// to the next plugin, or else to the profile's policy.
     fn value(&mut self, msr: MsrIndex) -> Result<&mut u64, Otherwise> {
         let mut place = 0;
         for (first, last, _) in MSRS {
@@ -245,11 +245,11 @@ const REGISTERS: &str = r#"impl Registers {
 }
 "#;
 
-const NEW: &str = r#"    /// Called once for each instance, before the guest runs. What allocates
-    /// belongs here; `setup.config()` reads the profile's `config`.
+const NEW: &str = r#"    /// Called once per instance, before the guest runs. Allocate here; `setup.config()`
+    /// reads the profile's `config`.
     fn new(_: &Setup) -> Result<Self, Error> {
         let counts = MSRS.iter().map(|(first, last, _)| last - first + 1);
-        // In one piece: a list that grows is copied, and takes twice the memory.
+        // Allocated at once: a list that grows is copied, and takes twice the memory.
         let mut values = Vec::with_capacity(counts.sum::<u32>() as usize);
         for (first, last, start) in MSRS {
             values.extend((first..=last).map(|_| start));
@@ -258,14 +258,14 @@ const NEW: &str = r#"    /// Called once for each instance, before the guest run
     }
 "#;
 
-const RDMSR: &str = r#"    /// A guest reads: the answer is the value, or `Err(Otherwise::Fault)` for #GP.
+const RDMSR: &str = r#"    /// The guest reads: return the value, or `Err(Otherwise::Fault)` for #GP(0).
     fn rdmsr(&mut self, access: Access) -> Result<u64, Otherwise> {
         Ok(*self.value(access.index)?)
     }
 "#;
 
-const WRMSR: &str = r#"    /// A guest writes: `Ok` takes the value, `Err(Otherwise::Fault)` is #GP, as
-    /// hardware has it for reserved bits.
+const WRMSR: &str = r#"    /// The guest writes: return `Ok` to take the value, or `Err(Otherwise::Fault)` for
+    /// #GP(0), as hardware does for reserved bits.
     fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
         *self.value(access.index)? = value;
         Ok(())

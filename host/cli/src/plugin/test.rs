@@ -1,5 +1,5 @@
-//! `wasmsr plugin test`: a plugin held against the files beside it, in the real
-//! engine and with no KVM. A function for each kind of file says what came.
+//! `wasmsr plugin test`: runs the tests beside a plugin in the real engine, without KVM.
+//! Each kind of file has a function that runs it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,13 +10,13 @@ use serde::Serialize;
 use wasmsr_engine::LoadOptions;
 use wasmsr_engine::script::{self, Difference, Trace};
 
-use super::recorded::{self, Kept, Rerun};
+use super::recording_test::{self, Kept, MOST_DIFFERENCES, Rerun};
 use super::subject::Subject;
 use crate::args;
-use crate::console::{print, say, stdout_is_coloured};
 use crate::exit::{Code, Failure};
-use crate::plain::{plain_up_to, pretty_json};
-use crate::progress::Progress;
+use crate::terminal::console::{print, say, stdout_is_coloured};
+use crate::terminal::plain::{plain_up_to, pretty_json};
+use crate::terminal::progress::Progress;
 use crate::whole_file::WholeFile;
 
 /// Runs the tests of a plugin. Code 1 if one fails.
@@ -24,7 +24,7 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
     let subject = Subject::get(&args.subject)?;
     let tests = args.traces.clone().unwrap_or_else(|| subject.folder.join("traces"));
     if let Some(recording) = &args.add {
-        let Kept { path, accesses, left_out } = recorded::keep(recording, &subject, &tests)?;
+        let Kept { path, accesses, left_out } = recording_test::keep(recording, &subject, &tests)?;
         let others = match left_out {
             0 => String::new(),
             _ => format!(", without {left_out} that other plugins answered"),
@@ -49,24 +49,21 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
     Ok(if report.failed > 0 { Code::DIFFERENT } else { Code::SUCCESS })
 }
 
-/// What is done with the answers that came.
+/// What to do with answers that differ.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Answers {
     Compare,
     Bless,
 }
 
-/// Most differences of one test that are listed.
-pub(super) const MOST_DIFFERENCES: usize = 20;
-
 /// Longest line that is shown, in characters.
 const LONGEST_LINE: usize = 4096;
 
-/// Runs one file with the subject, and with other plugins from its folder.
+/// Runs one file with the tested plugin, and other plugins from its folder.
 type Run = fn(&Path, &Subject, Answers) -> Verdict;
 
-/// The kinds of files that are tests, by the end of their names.
-const KINDS: &[(&str, Run)] = &[("trace", run_trace), (recorded::ENDING, run_recording)];
+/// The kinds of tests, by the extension of the file.
+const KINDS: &[(&str, Run)] = &[("trace", run_trace), (recording_test::ENDING, run_recording)];
 
 /// The tests in a folder, in order of their names.
 fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Failure> {
@@ -88,8 +85,8 @@ fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Fai
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     if all.is_empty() {
         return Err(Failure::input(anyhow!(
-            "no test in {}; write a NAME.trace there, as docs/traces.md says, make a recording one \
-             with --add, or give the folder with --traces",
+            "no test in {}; write a NAME.trace there (docs/traces.md), make a recording a test \
+             with --add, or name another folder with --traces",
             folder.display()
         )));
     }
@@ -107,12 +104,12 @@ fn files(folder: &Path, filter: Option<&str>) -> Result<Vec<(PathBuf, Run)>, Fai
     }
 }
 
-/// What became of one test.
+/// The result of one test.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase", tag = "verdict")]
 enum Verdict {
     Passed,
-    /// It differed, and says now what came.
+    /// It differed, and has the new answers now.
     Blessed {
         differences: Vec<Line>,
         /// How many more there are.
@@ -122,13 +119,13 @@ enum Verdict {
         differences: Vec<Line>,
         more: u64,
     },
-    /// It did not run to its end.
+    /// It could not be run to its end.
     Broken {
         why: String,
     },
 }
 
-/// A line that came out differently.
+/// A line that differs.
 #[derive(Serialize)]
 struct Line {
     line: usize,
@@ -142,7 +139,7 @@ impl From<Difference> for Line {
     }
 }
 
-/// A trace: accesses with the answers that must come.
+/// Runs a trace: accesses with expected answers.
 fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let replay = || -> anyhow::Result<(String, String)> {
         let text = fs::read_to_string(path)?;
@@ -168,9 +165,9 @@ fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     }
 }
 
-/// Writes a file anew, in one step: an interruption leaves the old one.
+/// Replaces a file in one step: after an interruption the old one is still there.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    // A link stays a link.
+    // The target of a link is replaced, not the link.
     let path = path.canonicalize()?;
     let mut file = WholeFile::beside(&path)?;
     file.write_all(text.as_bytes())?;
@@ -178,17 +175,16 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.replace()
 }
 
-/// A recording of a guest: its accesses with the answers of then.
+/// Runs a recording: a guest's accesses with their recorded answers.
 fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let Rerun { differences, more, unmatched } =
-        match recorded::rerun(path, subject, answers == Answers::Bless) {
+        match recording_test::rerun(path, subject, answers == Answers::Bless) {
             Ok(rerun) => rerun,
             Err(failure) => return Verdict::Broken { why: format!("{:#}", failure.error) },
         };
     if unmatched > 0 {
         tracing::warn!(
-            "{}: {unmatched} host calls were not recorded and were answered with what was last \
-             known",
+            "{}: {unmatched} host calls have no recorded reply and got the last one known",
             path.display()
         );
     }

@@ -1,4 +1,4 @@
-//! A recording, run again line by line.
+//! Runs a recording again, line by line.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use wasmsr_engine::replay::Replay;
 use wasmsr_engine::{Engine, LoadOptions, Profile};
 
 use crate::exit::Failure;
-use crate::recording::{Read, Recording};
+use crate::recording::reader::{Read, RecordingReader};
 
-/// Loads a profile's plugins for the host that a boot was recorded on, which
-/// decides who yields to the kernel. Shadows have no part in answers.
+/// Loads a profile's plugins for the kernel of a recorded boot, which decides which
+/// plugins yield. Shadows are left out: they do not answer.
 pub(crate) fn load(
     mut profile: Profile,
     boot: &BootLine,
@@ -25,16 +25,16 @@ pub(crate) fn load(
     Engine::load(&profile, &options).with_context(in_profile)
 }
 
-/// A line of a recording, and as it came this time.
+/// A line as it was recorded, and as it came this time.
 pub(crate) struct Step<'a> {
     pub(crate) number: usize,
     pub(crate) was: &'a Line,
     pub(crate) came: &'a Line,
 }
 
-/// Replays the recording in `path` with the plugins that `engine_of` gives each
-/// boot, and shows every line. Returns how many host calls the recording had no
-/// reply to.
+/// Replays the recording in `path` with the plugins that `engine_of` gives for each
+/// boot, and calls `seen` with every line. Returns the number of host calls without a
+/// recorded reply.
 pub(crate) fn run(
     path: &Path,
     mut engine_of: impl FnMut(&BootLine) -> anyhow::Result<Engine>,
@@ -42,7 +42,7 @@ pub(crate) fn run(
 ) -> Result<u64, Failure> {
     let mut replay: Option<Replay> = None;
     let mut unmatched = 0;
-    let recording = Recording::open(path)?;
+    let recording = RecordingReader::open(path)?;
     let name = recording.name().to_owned();
     for read in recording {
         let Read { number, line: was, .. } = read?;
@@ -52,9 +52,9 @@ pub(crate) fn run(
             let engine = engine_of(boot).with_context(at).map_err(Failure::input)?;
             replay = Some(Replay::new(Arc::new(engine)));
         }
-        // Its first line is a boot, or it is no recording.
+        // A recording begins with a boot.
         let Some(replay) = &mut replay else {
-            return Err(Failure::input(anyhow!("{name} begins without a boot")));
+            return Err(Failure::input(anyhow!("recording {name} does not begin with a boot")));
         };
         let came = replay.step(&was).with_context(at).map_err(Failure::input)?;
         seen(Step { number, was: &was, came: &came })?;

@@ -1,12 +1,12 @@
-//! What came of a line then and now, for people.
+//! The result of a line, recorded and replayed, for people.
 
 use std::fmt;
 
 use wasmsr_engine::record::{AccessLine, Bytes, HostCall, Line, Op};
 use wasmsr_interface::OutcomeKind;
 
-/// Whether a line came out otherwise: the answer to an access, or what plugins
-/// changed: guest memory, KVM's MSRs, intercepts, timers.
+/// Whether a line differs: in the answer to an access, or in what plugins changed
+/// (guest memory, KVM's MSRs, intercepts, timers).
 pub(crate) fn differ(was: &Line, came: &Line) -> bool {
     match (was, came) {
         (Line::Access(was), Line::Access(came)) => !came.answered_as(was),
@@ -16,7 +16,7 @@ pub(crate) fn differ(was: &Line, came: &Line) -> bool {
     }
 }
 
-/// What happened.
+/// What happened: an access, a timer, a start.
 pub(crate) struct Deed<'a>(pub(crate) &'a Line);
 
 impl fmt::Display for Deed<'_> {
@@ -34,7 +34,7 @@ impl fmt::Display for Deed<'_> {
     }
 }
 
-/// What came of a line, beside another.
+/// The result of a line; the second line is the one it is compared with.
 pub(crate) struct Answer<'a>(pub(crate) &'a Line, pub(crate) &'a Line);
 
 impl fmt::Display for Answer<'_> {

@@ -1,5 +1,4 @@
-//! `wasmsr replay`: plugins run again on a recording, and what they answer
-//! otherwise.
+//! `wasmsr replay`: runs plugins on a recording again, and lists the answers that differ.
 
 mod again;
 mod answer;
@@ -14,12 +13,12 @@ use wasmsr_interface::MsrIndex;
 pub(crate) use self::again::{Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};
 use crate::args;
-use crate::console::print;
 use crate::exit::{Code, Failure};
 use crate::loaded::load_options;
-use crate::plain::{json, plain_up_to};
-use crate::recording::NewRecording;
-use crate::tables::table;
+use crate::recording::rewrite::NewRecording;
+use crate::terminal::console::print;
+use crate::terminal::plain::{json, plain_up_to};
+use crate::terminal::tables::table;
 
 /// Replays a recording and lists the differences.
 pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
@@ -55,20 +54,19 @@ fn engine_of(
     }
 }
 
-/// The profile of a boot, with no other plugin than those that ran. The
-/// recording may be a stranger's: a path in it is not reason enough to run a
-/// file.
+/// The profile of a boot, with only those plugins that ran. The recording may come from
+/// a stranger, so a path in it is not enough to run a file: the hash must match.
 fn recorded(boot: &BootLine) -> anyhow::Result<Profile> {
     let mut profile = Profile::parse(&boot.profile, &boot.text)?;
     profile.plugins.retain_mut(|plugin| {
         let mut ran = boot.plugins.iter();
         let ran = ran.find(|ran| ran.path == plugin.path && plugin.shadow_of.is_none());
-        // One that is no hash is found below.
+        // A text that is not a hash is found below.
         plugin.sha256 = ran.and_then(|ran| ran.sha256.parse().ok());
         plugin.sha256.is_some()
     });
     if profile.plugins.len() != boot.plugins.len() {
-        bail!("its profile does not have the plugins that it says ran; the recording was edited");
+        bail!("its profile lacks plugins that it says ran; the recording was edited");
     }
     Ok(profile)
 }
@@ -84,7 +82,7 @@ fn with_a_way_out(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// What a replay has shown; its JSON is for programs.
+/// The result of a replay; its JSON is for programs.
 #[derive(Serialize)]
 struct Report {
     recording: String,
@@ -92,22 +90,22 @@ struct Report {
     boots: u64,
     accesses: u64,
     different: u64,
-    /// Timers at which plugins changed something else.
+    /// Timers at which the plugins' changes differ.
     different_timers: u64,
-    /// Boots at whose start they did.
+    /// Boots at whose start they differ.
     different_starts: u64,
-    /// Host calls that the recording has no reply to.
+    /// Host calls without a recorded reply.
     unmatched: u64,
     /// Accesses that the recording lacks.
     dropped: u64,
     /// Accesses whose host calls are not all there.
     cut: u64,
     blessed: bool,
-    /// As many as were asked for.
+    /// The first differences, up to `--limit`.
     differences: Vec<Difference>,
     #[serde(skip)]
     limit: usize,
-    /// Whether others answered than those that were recorded.
+    /// Whether the plugins are others than those that were recorded.
     #[serde(skip)]
     other_plugins: bool,
 }
@@ -189,17 +187,14 @@ impl Report {
                 text += &format!("{count} {what}\n");
             }
         };
-        note(self.different_timers, "timers changed guest memory or KVM's MSRs otherwise");
-        note(self.different_starts, "starts changed guest memory or KVM's MSRs otherwise");
+        note(self.different_timers, "timers changed guest memory or KVM's MSRs in another way");
+        note(self.different_starts, "starts changed guest memory or KVM's MSRs in another way");
         note(
             self.dropped,
-            "accesses and timers are missing in the recording; answers after them may differ for that",
+            "accesses and timers are missing in the recording; answers after them may differ for that reason",
         );
-        note(self.cut, "accesses have more host calls than the recording holds");
-        note(
-            self.unmatched,
-            "host calls were not recorded and were answered with what was last known",
-        );
+        note(self.cut, "accesses have more host calls than were recorded");
+        note(self.unmatched, "host calls have no recorded reply and got the last one known");
         if self.differences.is_empty() {
             return text;
         }

@@ -1,10 +1,20 @@
-//! The columns of `top`, and which of them a screen has room for.
+//! The columns of `top`, and which of them fit on a screen.
 
-use super::model::{By, Line};
+use wasmsr_stats::{OTHERS, POLICY, Shadow};
+
+use super::line::Line;
 use super::value::Value;
-use crate::live::snapshot::{OTHERS, POLICY, Shadow};
 
-/// The columns of lines, which are also what these are sorted by.
+/// What a line is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    Msr,
+    Plugin,
+    /// A shadow, compared with its plugin.
+    Shadow,
+}
+
+/// The columns of lines. Lines are sorted by one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Column {
     Msr,
@@ -20,12 +30,12 @@ pub(super) enum Column {
     Fuel,
 }
 
-/// How wide a column may be, and how soon it must go.
+/// How wide a column may be, and how soon it is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
     least: u16,
     most: u16,
-    /// The highest goes first.
+    /// The highest rank is left out first.
     rank: u8,
 }
 
@@ -48,7 +58,7 @@ const BY_MSR: [Column; 11] = [
 ];
 
 impl By {
-    /// The columns from left to right; none for shadows, which have others.
+    /// The columns from left to right; none for shadows, which have their own.
     pub(super) fn columns(self) -> &'static [Column] {
         match self {
             By::Msr => &BY_MSR,
@@ -75,7 +85,7 @@ impl Column {
         }
     }
 
-    /// Names grow downwards, numbers shrink.
+    /// Whether it is text: text is sorted upwards, numbers downwards.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Column::Msr | Column::Name | Column::Plugin)
     }
@@ -113,7 +123,7 @@ impl Column {
     }
 }
 
-/// A column about shadows: its title, its room and what stands there.
+/// A column about shadows: its title, its width and its value.
 pub(super) type ShadowColumn = (&'static str, Room, fn(&Shadow) -> Value);
 
 pub(super) const SHADOWS: [ShadowColumn; 11] = [
@@ -130,8 +140,8 @@ pub(super) const SHADOWS: [ShadowColumn; 11] = [
     ("TIME ADDED", room(10, 10, 10), |shadow| Value::Time(shadow.mean_ns)),
 ];
 
-/// How wide each column is on a screen of this width, with one cell between
-/// two; `None` for those that have no room.
+/// The width of each column on a screen of this width, with one cell between two
+/// columns; `None` for those that do not fit.
 pub(super) fn fitting(rooms: &[Room], width: u16) -> Vec<Option<u16>> {
     let mut ranked: Vec<usize> = (0..rooms.len()).collect();
     ranked.sort_by_key(|&position| rooms.get(position).map(|room| room.rank));
@@ -145,7 +155,7 @@ pub(super) fn fitting(rooms: &[Room], width: u16) -> Vec<Option<u16>> {
         if placed > 0 && room.least + gap > left {
             break;
         }
-        // The first is there however narrow the screen is.
+        // The first column is shown on any screen.
         let least = room.least.min(left - gap);
         *own = Some(least);
         left -= least + gap;

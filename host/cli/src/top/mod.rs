@@ -1,6 +1,7 @@
-//! `wasmsr top`: a running VM, watched.
+//! `wasmsr top`: shows a running VM, again and again.
 
 mod columns;
+mod line;
 mod model;
 mod value;
 mod view;
@@ -19,30 +20,29 @@ use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{LeaveAlternateScreen, disable_raw_mode};
+use wasmsr_stats::{AskError, Snapshot, Vm};
 
 use crate::args;
-use crate::console;
 use crate::exit::{Code, Failure};
-use crate::live::client::{self, AskError, Vm};
-use crate::live::snapshot::Snapshot;
-use crate::signals;
-use crate::tables;
-use columns::Column;
-use model::{After, By, Key, Model};
+use crate::terminal::console;
+use crate::terminal::signals;
+use crate::terminal::tables;
+use columns::{By, Column};
+use model::{After, Key, Model};
 use view::Palette;
 
-/// How soon a signal or an answer is seen.
+/// The longest time until a signal or an answer is noticed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Watches a VM until it ends, or the user has seen enough.
+/// Shows a VM until it ends or the user quits.
 pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
     let has_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
     if !args.batch && !has_terminal {
         return Err(Failure::input(anyhow::anyhow!(
-            "`top` needs a terminal; `--batch` prints lines, and `wasmsr stats` looks once"
+            "`top` needs a terminal; `--batch` prints lines, and `wasmsr stats` prints them once"
         )));
     }
-    let (vm, first) = client::find(args.vm.as_deref())?;
+    let (vm, first) = wasmsr_stats::find(args.vm.as_deref())?;
     let signal = listen(if args.batch { || () } else { restore_at_once })
         .context("cannot listen to signals")
         .map_err(Failure::host)?;
@@ -62,7 +62,7 @@ pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
     }
 }
 
-/// Why the watching ends.
+/// Why `top` ends.
 enum End {
     Quit,
     Gone,
@@ -83,23 +83,22 @@ fn listen(restore: fn()) -> io::Result<Arc<AtomicUsize>> {
     Ok(signal)
 }
 
-/// Puts the terminal back while another thread may be stuck in writing to it:
-/// so nothing here waits for that.
+/// Restores the terminal without waiting: another thread may be blocked in writing to it.
 fn restore_at_once() {
-    // Nobody is left to be told if the terminal has gone.
+    // If the terminal is closed, there is nothing to restore.
     let _ = disable_raw_mode();
     let tty = File::options().write(true).custom_flags(libc::O_NONBLOCK).open("/dev/tty");
     let _ = tty.and_then(|mut tty| execute!(tty, LeaveAlternateScreen, Show));
 }
 
-/// Asks a VM over and over, on a thread of its own: one that does not answer must
-/// not keep keys waiting.
+/// Asks a VM again and again on another thread: a VM that does not answer must not
+/// delay keys.
 fn look_at(vm: Vm, delay: Duration) -> Receiver<Result<Snapshot, AskError>> {
     let (sender, answers) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let mut next = Instant::now();
         loop {
-            // What asking took is part of the delay.
+            // The time of the question is part of the delay.
             next = (next + delay).max(Instant::now());
             thread::sleep(next.saturating_duration_since(Instant::now()));
             let answer = vm.ask();
@@ -112,18 +111,18 @@ fn look_at(vm: Vm, delay: Duration) -> Receiver<Result<Snapshot, AskError>> {
     answers
 }
 
-/// What is to be shown.
+/// Why something is drawn.
 enum News {
-    /// Another look at the VM.
+    /// There are new statistics.
     Look,
-    /// Why there was none.
+    /// The VM could not be asked.
     Trouble,
-    /// Something that the user wants otherwise.
+    /// The user pressed a key or resized the screen.
     Wish,
 }
 
 impl Watched {
-    /// Takes what has come of the VM.
+    /// Takes new statistics, if there are any.
     fn take(&mut self, model: &mut Model) -> Result<Option<News>, End> {
         match self.signal.load(Relaxed) {
             0 => {}
@@ -143,7 +142,7 @@ impl Watched {
         }
     }
 
-    /// Whether the look that was shown is the last.
+    /// Whether the statistics that were shown are the last.
     fn has_seen_enough(&mut self) -> bool {
         if let Some(left) = &mut self.looks_left {
             *left = left.saturating_sub(1);
@@ -156,7 +155,7 @@ impl Watched {
             true => Palette::Colours,
             false => Palette::Plain,
         };
-        // Puts the terminal back when a panic unwinds, too.
+        // Restores the terminal when a panic unwinds, too.
         let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
         let restored = Restored;
         let mut news = News::Look;
@@ -174,7 +173,7 @@ impl Watched {
         Ok(end)
     }
 
-    /// Waits until there is something else to draw, or nothing more.
+    /// Waits until there is something to draw, or `top` ends.
     fn wait(&mut self, model: &mut Model) -> anyhow::Result<Result<News, End>> {
         loop {
             if let Some(news) = self.take(model).transpose() {
@@ -245,14 +244,14 @@ fn print_lines(model: &Model) -> io::Result<()> {
     writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
-/// Leaves the screen as it was when it is dropped.
+/// Restores the screen when it is dropped.
 struct Restored;
 
 impl Drop for Restored {
     fn drop(&mut self) {
         // Shows the cursor, which drawing hides.
         let _ = execute!(io::stdout(), Show);
-        // Nobody is left to be told if the terminal has gone.
+        // If the terminal is closed, there is nothing to restore.
         let _ = ratatui::try_restore();
     }
 }

@@ -1,57 +1,30 @@
-//! What `top` shows, as a pure function of two looks at a VM and the keys that
-//! were pressed.
+//! What `top` shows, as a pure function of two snapshots of a VM and the keys that were
+//! pressed.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
-use super::columns::Column;
-use crate::live::snapshot::{POLICY, Row, Shadow, Snapshot};
+use wasmsr_stats::{POLICY, Row, Shadow, Snapshot};
 
-/// Looks that the sparkline remembers.
+use super::columns::{By, Column};
+use super::line::Line;
+
+/// Updates that the sparkline remembers.
 const HISTORY: usize = 240;
 
 /// Longest filter that can be typed.
 const LONGEST_FILTER: usize = 64;
 
-/// What a line stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum By {
-    Msr,
-    Plugin,
-    /// A shadow beside its plugin.
-    Shadow,
-}
-
-/// Which accesses the times and the fuel are of.
+/// Which accesses the times and the fuel belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Times {
     /// All since the boot began.
     Boot,
-    /// Those since the look before.
+    /// Those since the update before.
     Look,
 }
 
-/// A line of the table.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Line {
-    /// In hexadecimal; `None` for a plugin's line, and for the rarest.
-    pub(crate) msr: Option<String>,
-    pub(crate) name: Option<String>,
-    /// `None` for the policy.
-    pub(crate) plugin: Option<String>,
-    /// Accesses a second since the look before.
-    pub(crate) rate: f64,
-    pub(crate) total: u64,
-    /// Of all accesses since the look before, in percent.
-    pub(crate) share: f64,
-    pub(crate) mean: Option<u64>,
-    pub(crate) p99: Option<u64>,
-    pub(crate) faults: u64,
-    pub(crate) failures: u64,
-    pub(crate) fuel: Option<u64>,
-}
-
-/// A key, as far as `top` knows it.
+/// A key that `top` knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Key {
     Char(char),
@@ -68,18 +41,18 @@ pub(crate) enum Key {
     Interrupt,
 }
 
-/// Whether `top` goes on after a key.
+/// Whether `top` continues after a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     On,
     Quit,
 }
 
-/// All that is shown.
+/// Everything that is shown.
 pub(crate) struct Model {
     pub(crate) now: Snapshot,
     before: Option<Snapshot>,
-    /// Accesses a second, the latest last.
+    /// Accesses per second, the latest last.
     pub(crate) history: VecDeque<u64>,
     pub(crate) by: By,
     pub(crate) times: Times,
@@ -89,14 +62,14 @@ pub(crate) struct Model {
     pub(crate) is_typing: bool,
     pub(crate) is_paused: bool,
     pub(crate) shows_help: bool,
-    /// Lines above the first one shown.
+    /// The number of lines above the first one shown.
     pub(crate) scrolled: usize,
-    /// Why there is nothing new.
+    /// Why there are no new statistics.
     pub(crate) trouble: Option<String>,
 }
 
 impl Model {
-    /// After the first look.
+    /// Begins with a first snapshot.
     pub(crate) fn new(now: Snapshot) -> Self {
         Model {
             now,
@@ -115,7 +88,7 @@ impl Model {
         }
     }
 
-    /// After another look.
+    /// Takes another snapshot.
     pub(crate) fn look(&mut self, now: Snapshot) {
         self.trouble = None;
         if self.is_paused {
@@ -136,7 +109,7 @@ impl Model {
         self.stay_in_sight();
     }
 
-    /// Accesses a second, of all MSRs.
+    /// Accesses per second to all MSRs.
     pub(crate) fn rate(&self) -> f64 {
         let total = |snapshot: &Snapshot| {
             snapshot.msrs.iter().fold(0, |sum: u64, row| sum.saturating_add(row.accesses()))
@@ -145,12 +118,12 @@ impl Model {
         total(&self.now).saturating_sub(before) as f64 / self.seconds()
     }
 
-    /// The look before, if it was at the same boot.
+    /// The snapshot before, if it is of the same boot.
     fn comparable(&self) -> Option<&Snapshot> {
         self.before.as_ref().filter(|before| before.boots == self.now.boots)
     }
 
-    /// Between the two looks, or since the boot began.
+    /// Seconds between the two snapshots, or since the boot began.
     fn seconds(&self) -> f64 {
         let seconds = match self.comparable() {
             Some(before) => self.now.uptime - before.uptime,
@@ -221,13 +194,13 @@ impl Model {
         self.has_filter([line.msr.as_deref(), line.name.as_deref(), Some(plugin)].iter().flatten())
     }
 
-    /// Whether the text that is wanted is in any of these.
+    /// Whether any of these contains the filter's text.
     fn has_filter(&self, texts: impl IntoIterator<Item = impl AsRef<str>>) -> bool {
         let wanted = self.filter.to_lowercase();
         texts.into_iter().any(|text| text.as_ref().to_lowercase().contains(&wanted))
     }
 
-    /// After a key.
+    /// Takes a key.
     pub(crate) fn press(&mut self, key: Key) -> After {
         if key == Key::Interrupt {
             return After::Quit;
@@ -330,7 +303,7 @@ fn compare(a: &Line, b: &Line, column: Column) -> Ordering {
     }
 }
 
-/// Those without one come last.
+/// An MSR as a number; lines without an MSR come last.
 fn number(line: &Line) -> u64 {
     let digits = line.msr.as_deref().and_then(|msr| msr.strip_prefix("0x"));
     digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(u64::MAX)
@@ -340,7 +313,7 @@ fn number(line: &Line) -> u64 {
 pub(super) mod tests {
     use super::*;
 
-    /// A look after so many seconds, at MSRs with so many reads.
+    /// A snapshot after this many seconds, of MSRs with this many reads.
     pub(crate) fn look(seconds: u32, rows: &[(&str, &str, u64)]) -> Snapshot {
         let rows = rows
             .iter()

@@ -1,19 +1,19 @@
-//! What stands in a cell: whole where there is room, else what matters of it.
+//! The content of a cell, shortened to what matters if there is no room for all of it.
 
-use crate::tables;
+use crate::terminal::tables;
 
 /// A cell's content.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Text(String),
     Count(u64),
-    /// A second.
+    /// Per second.
     Rate(f64),
     /// In percent.
     Share(f64),
-    /// In nanoseconds, where it is known.
+    /// In nanoseconds, if it is known.
     Time(Option<u64>),
-    /// The same of fuel.
+    /// Units of fuel, if known.
     Fuel(Option<u64>),
 }
 
@@ -31,7 +31,7 @@ impl Value {
         }
     }
 
-    /// In so many characters: a number keeps its magnitude, a text its start.
+    /// In at most `width` characters: a number keeps its magnitude, a text its start.
     pub(super) fn within(&self, width: usize) -> String {
         let whole = self.whole();
         if whole.chars().count() <= width {
@@ -48,7 +48,7 @@ impl Value {
         }
     }
 
-    /// Whether it is read from its end.
+    /// Whether it is a number, which is aligned to the right.
     pub(super) fn is_number(&self) -> bool {
         !matches!(self, Value::Text(_))
     }
@@ -82,7 +82,7 @@ pub(super) fn cut(text: &str, width: usize) -> String {
     }
 }
 
-/// The end of a text, which is what tells paths apart.
+/// The end of a text, which is the part that tells paths apart.
 pub(super) fn cut_front(text: &str, width: usize) -> String {
     let length = text.chars().count();
     match length <= width {

@@ -5,12 +5,12 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table};
+use wasmsr_stats::Shadow;
 
-use super::columns::{Room, SHADOWS, fitting};
-use super::model::{By, Model, Times};
+use super::columns::{By, Room, SHADOWS, fitting};
+use super::model::{Model, Times};
 use super::value::{Value, cut, cut_front};
-use crate::live::snapshot::Shadow;
-use crate::tables;
+use crate::terminal::tables;
 
 /// Whether the screen has colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub(crate) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
     }
 }
 
-/// Rows of the head, the sparkline, the table and the foot: on a low screen the
-/// table has them.
+/// The heights of the head, the sparkline, the table and the foot. On a low screen the
+/// table has the rows.
 fn heights(all: u16) -> [u16; 4] {
     let (head, spark, foot) = match all {
         0..3 => (0, 0, 0),
@@ -102,7 +102,7 @@ fn sparkline(frame: &mut Frame<'_>, model: &Model, palette: Palette, area: Rect)
     frame.render_widget(Sparkline::default().data(data).style(palette.accent()), area);
 }
 
-/// What the table shows.
+/// The contents of the table.
 struct Lines {
     columns: Vec<(&'static str, Room, Style)>,
     rows: Vec<(Vec<Value>, Style)>,
@@ -156,7 +156,7 @@ impl Lines {
         });
         let constraints = widths.iter().flatten().map(|width| Constraint::Length(*width));
         let table = Table::new(rows.collect::<Vec<_>>(), constraints.collect::<Vec<_>>());
-        // Titles without a row say nothing.
+        // Without a row the titles are left out.
         if area.height > 1 { table.header(head) } else { table }
     }
 }
@@ -175,7 +175,7 @@ fn footer(model: &Model, palette: Palette, width: u16) -> Text<'static> {
     }
     let times = match model.times {
         Times::Boot => "times since the boot",
-        Times::Look => "times of the last look",
+        Times::Look => "times of the last update",
     };
     let order = if model.reversed { ", reversed" } else { "" };
     let sorted = format!("sorted by {}{order}, {times}", model.sort.title());
@@ -194,15 +194,15 @@ fn footer(model: &Model, palette: Palette, width: u16) -> Text<'static> {
 const HELP: [&str; 11] = [
     " v           by MSR, by plugin, or shadows where there are any",
     " < >         sort by the column to the left, right (also arrows)",
-    " r           the other way round",
-    " /           show only lines with a text; Esc shows all",
-    " l           times and fuel since the boot, or of the last look",
+    " r           reverse the order",
+    " /           show only lines with this text; Esc shows all",
+    " l           times and fuel since the boot, or of the last update",
     " p, space    pause",
     " up, down    scroll (also page keys, home)",
     " q, Ctrl-C   quit",
     "",
-    " Times and fuel are of a sample of the accesses, those of shadows",
-    " of all of theirs. A narrow screen shows fewer columns.",
+    " Times and fuel come from a sample of the accesses, for shadows",
+    " from all of them. A narrow screen shows fewer columns.",
 ];
 
 fn help(frame: &mut Frame<'_>, palette: Palette) {
@@ -346,7 +346,7 @@ mod tests {
         model.trouble = Some("no answer".into());
         check(&screen(&model), &["PAUSED  no answer"]);
         model.press(Key::Char('?'));
-        check(&screen(&model), &["│ v           by MSR", "│ r           the other way round"]);
+        check(&screen(&model), &["│ v           by MSR", "│ r           reverse the order"]);
         model.press(Key::Escape);
         model.press(Key::Char('/'));
         model.press(Key::Char('k'));

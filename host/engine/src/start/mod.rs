@@ -30,7 +30,7 @@ impl Engine {
     }
 
     /// As [`start`](Engine::start), with everything recorded but
-    /// [`VcpuDispatch::reset`]: a replay does not know of resets.
+    /// [`VcpuDispatch::reset`](crate::VcpuDispatch::reset): a replay does not know of resets.
     ///
     /// # Errors
     /// As [`start`](Engine::start).

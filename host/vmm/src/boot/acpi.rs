@@ -15,14 +15,14 @@ use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 
-use super::BootError;
+use super::error::BootError;
 use super::space::Space;
 use crate::devices::{
     PANIC_ACPI_ID, PANIC_PORT, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5,
 };
 
 /// Where the root pointer is: at the first place of those where a guest looks
-/// for it if nobody tells, ACPI 5.2.5.1.
+/// for it if it is not told, ACPI 5.2.5.1.
 pub(super) const ROOT_POINTER: u32 = 0xe_0000;
 
 /// Writes the tables for `vcpus` CPUs into the firmware's part of memory.

@@ -6,7 +6,7 @@
 
 use core::arch::global_asm;
 
-use super::BootError;
+use super::error::BootError;
 
 /// The image of the built-in guest `name`.
 ///

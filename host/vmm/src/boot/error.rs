@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::linux::KernelError;
-use super::multiboot::ImageError;
+use super::image_error::ImageError;
+use super::kernel_error::KernelError;
 use crate::memory::MemoryError;
 
 /// Why a guest cannot be loaded.

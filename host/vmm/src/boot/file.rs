@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::BootError;
+use super::error::BootError;
 
 /// An open regular file that is not empty.
 #[derive(Debug)]

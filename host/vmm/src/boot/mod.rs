@@ -8,19 +8,22 @@ mod builtin;
 mod entry;
 mod error;
 mod file;
+mod image_error;
+mod kernel_error;
 mod linux;
 mod multiboot;
 mod space;
+mod taken;
 
 use std::path::Path;
 
 pub(crate) use entry::Entry;
 pub use error::BootError;
 use file::GuestFile;
-pub use linux::KernelError;
-pub use multiboot::ImageError;
+pub use image_error::ImageError;
+pub use kernel_error::KernelError;
 use space::Space;
-pub use space::Taken;
+pub use taken::Taken;
 use vm_memory::GuestMemoryMmap;
 
 use crate::config::Boot;

@@ -4,27 +4,17 @@ use std::ops::Range;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::BootError;
+use super::error::BootError;
 use super::file::GuestFile;
+use super::taken::Taken;
 
 /// Guest memory, with a record of what is taken.
 ///
-/// The memory must be fresh: what nobody writes is zero.
+/// The memory must be fresh: what is not written is zero.
 pub(super) struct Space<'m> {
     memory: &'m GuestMemoryMmap,
     ram: Vec<Range<u64>>,
     free: Vec<Range<u64>>,
-}
-
-/// Why a range cannot be had. Reads as a sentence after its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Taken {
-    /// Not all of it is RAM.
-    #[error("is outside guest memory; raise `memory`")]
-    OutsideRam,
-    /// Some of it is in use.
-    #[error("overlaps another part of the guest")]
-    Overlap,
 }
 
 /// Which of the places that are large enough.

@@ -6,20 +6,11 @@ mod fw_cfg;
 mod ports;
 mod power;
 mod pvpanic;
+mod request;
 
 pub(crate) use console::Console;
 pub(crate) use fw_cfg::FwCfg;
 pub(crate) use ports::Devices;
 pub(crate) use power::{PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5};
 pub(crate) use pvpanic::{PANIC_ACPI_ID, PANIC_PORT};
-
-/// What the guest asks of the whole machine through a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// End with this value, written to the debug-exit port.
-    DebugExit(u32),
-    /// Power off.
-    PowerOff,
-    /// Reset.
-    Reset,
-}
+pub(crate) use request::Request;

@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::power::{self, PowerEvents};
-use super::pvpanic::PvPanic;
-use super::{Console, FwCfg, PANIC_PORT, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, Request};
+use super::console::Console;
+use super::fw_cfg::FwCfg;
+use super::power::{self, PM1A_CONTROL, PM1A_EVENT, PowerEvents, RESET_PORT};
+use super::pvpanic::{PANIC_PORT, PvPanic};
+use super::request::Request;
 use crate::exits::{IoDirection, PortIo};
 use crate::input::InputQueue;
 
@@ -65,9 +67,9 @@ impl Devices {
         lock(&self.console).connect(input);
     }
 
-    /// Hands waiting input to the console, unless a vCPU is busy with it: a
-    /// vCPU that prints to a reader who does not read would hold the caller
-    /// too. So this is to be called again after a while.
+    /// Hands waiting input to the console, unless a vCPU is busy with it: while a
+    /// vCPU prints and its output is not read, the caller would have to wait too. So
+    /// this is to be called again after a while.
     pub(crate) fn feed_console(&self) {
         if let Ok(mut console) = self.console.try_lock() {
             console.feed();
@@ -75,8 +77,8 @@ impl Devices {
     }
 
     /// Performs a port access on `data`, unit by unit: a string instruction
-    /// has several. Like on hardware, what lies behind no port reads as all
-    /// ones and drops writes.
+    /// has several. As on hardware, a port without a device reads as all ones and
+    /// drops writes.
     pub(crate) fn access(&self, io: PortIo, data: &mut [u8]) -> ControlFlow<Request> {
         let found = find(io.port);
         if found.is_none() {
@@ -93,7 +95,7 @@ impl Devices {
         ControlFlow::Continue(())
     }
 
-    /// Counts an access to memory that is not there.
+    /// Counts an access to an address without memory.
     pub(crate) fn count_stray_mmio(&self) {
         self.stray_mmio.fetch_add(1, Ordering::Relaxed);
     }
@@ -162,8 +164,8 @@ fn put(unit: &mut [u8], value: u32) {
     }
 }
 
-/// A thread that died with the lock leaves plain register values behind, good
-/// enough to end the run with.
+/// A thread that panicked with the lock leaves plain register values behind, which
+/// are enough to end the run.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
 //! Power off and reset, in the ways that guests try: ACPI's fixed hardware,
 //! the reset register of PC chipsets, the keyboard controller.
 
-use super::Request;
+use super::request::Request;
 
 /// ACPI PM1a event registers, status and enable (ACPI 6.5, 4.8.3.1).
 pub(crate) const PM1A_EVENT: u16 = 0x600;

@@ -15,8 +15,8 @@ const PANICKED: u32 = 1 << 0;
 /// Event: it has panicked, and a crash kernel takes over.
 const CRASH_LOADED: u32 = 1 << 1;
 
-/// Reports a panic, once a boot. What follows is the guest's decision: it
-/// resets, or stays for somebody to look at it.
+/// Reports a panic, once per boot. What follows is the guest's decision: it
+/// resets, or stays as it is to be looked at.
 #[derive(Debug)]
 pub(super) struct PvPanic {
     told: Once,
@@ -32,7 +32,7 @@ impl PvPanic {
         PANICKED | CRASH_LOADED
     }
 
-    /// Takes an event; `true` where it is the first report of a panic.
+    /// Takes an event; `true` if it is the first report of a panic.
     pub(super) fn write(&self, event: u32) -> bool {
         let mut first = false;
         if event & (PANICKED | CRASH_LOADED) != 0 {

@@ -1,12 +1,12 @@
-//! What follows from what was seen of a host. Pure functions, a point each.
+//! What follows from what was seen of a host. Pure functions, one per point.
 
 use std::io;
 
 use wasmsr_interface::KernelVersion;
+use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
-use super::Finding;
-use crate::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
-use crate::kvm::{self, Capability, KvmError};
+use super::finding::Finding;
+use crate::kvm::{self, KvmCap, KvmError};
 
 /// The first kernel with MSR exits and filters.
 const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 10 };
@@ -14,7 +14,7 @@ const OLDEST: KernelVersion = KernelVersion { major: 5, minor: 10 };
 /// The release that the kernel names. It is a hint only: distributions take a
 /// newer KVM into an older kernel, so KVM's capabilities decide where they are
 /// known.
-pub(super) fn kernel(release: Option<&str>, lacks: Option<&[Capability]>) -> Finding {
+pub(super) fn kernel(release: Option<&str>, lacks: Option<&[KvmCap]>) -> Finding {
     const WHAT: &str = "kernel";
     const SO: &str = "so no plugin yields its MSRs (`kernel-from`)";
     let Some(release) = release else {
@@ -33,7 +33,7 @@ pub(super) fn kernel(release: Option<&str>, lacks: Option<&[Capability]>) -> Fin
         ),
         Err(_) => Finding::limited(
             WHAT,
-            format!("`{release}` is no version of Linux that wasmsr knows, {SO}"),
+            format!("`{release}` is not a version of Linux that wasmsr knows, {SO}"),
             "use a kernel whose release begins with a version, such as 6.12",
         ),
     }
@@ -49,7 +49,7 @@ pub(super) fn device(error: Option<&KvmError>) -> Finding {
 }
 
 /// What KVM cannot do of what wasmsr needs.
-pub(super) fn capabilities(lacks: Vec<Capability>) -> Finding {
+pub(super) fn capabilities(lacks: Vec<KvmCap>) -> Finding {
     const WHAT: &str = "capabilities";
     if lacks.is_empty() {
         return Finding::good(WHAT, "all that wasmsr needs of KVM");
@@ -59,7 +59,7 @@ pub(super) fn capabilities(lacks: Vec<Capability>) -> Finding {
 }
 
 /// Where the largest filter was refused.
-pub(super) enum Refusal {
+pub(super) enum FilterRefusal {
     Pack(String),
     CreateVm(kvm_ioctls::Error),
     Exits(kvm_ioctls::Error),
@@ -67,18 +67,18 @@ pub(super) enum Refusal {
 }
 
 /// What came of the largest filter.
-pub(super) fn filter(tried: Result<(), Refusal>) -> Finding {
+pub(super) fn filter(tried: Result<(), FilterRefusal>) -> Finding {
     const WHAT: &str = "MSR filter";
     let limits = format!("{MAX_RANGES} ranges of {MAX_MSRS_PER_RANGE} MSRs");
     let (step, error) = match tried {
         Ok(()) => return Finding::good(WHAT, limits),
-        Err(Refusal::Pack(error)) => {
+        Err(FilterRefusal::Pack(error)) => {
             let found = format!("wasmsr cannot pack {limits}: {error}");
             return Finding::unfit(WHAT, found, "report it, it is a bug of wasmsr");
         }
-        Err(Refusal::CreateVm(error)) => ("create a VM".to_owned(), error),
-        Err(Refusal::Exits(error)) => ("let MSR accesses exit".to_owned(), error),
-        Err(Refusal::Filter(error)) => (format!("take a filter of {limits}"), error),
+        Err(FilterRefusal::CreateVm(error)) => ("create a VM".to_owned(), error),
+        Err(FilterRefusal::Exits(error)) => ("let MSR accesses exit".to_owned(), error),
+        Err(FilterRefusal::Filter(error)) => (format!("take a filter of {limits}"), error),
     };
     let found = format!("KVM refuses to {step}: {error}");
     Finding::unfit(WHAT, found, kvm::remedy(error.errno()))
@@ -172,7 +172,9 @@ pub(super) fn host_msrs(opened: &io::Result<()>) -> Finding {
     };
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "load the kernel module: `modprobe msr`",
-        io::ErrorKind::PermissionDenied => "run with CAP_SYS_RAWIO and as who may open the file",
+        io::ErrorKind::PermissionDenied => {
+            "run with CAP_SYS_RAWIO, as a user who may open the file"
+        }
         _ => "load the kernel module `msr` and run with CAP_SYS_RAWIO",
     };
     let found =
@@ -182,7 +184,7 @@ pub(super) fn host_msrs(opened: &io::Result<()>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Fitness::{self, Good, Limited, Unfit};
+    use super::super::finding::Fitness::{self, Good, Limited, Unfit};
     use super::*;
 
     #[track_caller]
@@ -193,7 +195,7 @@ mod tests {
         assert_eq!(finding.remedy.is_none(), verdict == Good, "{finding:?}");
     }
 
-    const FILTER: Capability = Capability { name: "KVM_CAP_X86_MSR_FILTER", since: "5.10" };
+    const FILTER: KvmCap = KvmCap { name: "KVM_CAP_X86_MSR_FILTER", since: "5.10" };
 
     #[test]
     fn capabilities_decide_and_the_version_is_a_hint() {
@@ -213,7 +215,7 @@ mod tests {
         check(&device(Some(&KvmError::NoDevice)), Unfit, "does not exist", "firmware");
         check(&device(Some(&KvmError::NoPermission)), Unfit, "no permission", "group");
         check(&capabilities(vec![]), Good, "all that", "");
-        let other = Capability { name: "KVM_CAP_IRQFD", since: "2.6.32" };
+        let other = KvmCap { name: "KVM_CAP_IRQFD", since: "2.6.32" };
         let both = capabilities(vec![FILTER, other]);
         check(&both, Unfit, "KVM_CAP_X86_MSR_FILTER", "newer kernel");
         check(&both, Unfit, "KVM_CAP_IRQFD (Linux has it since 2.6.32)", "newer kernel");
@@ -223,15 +225,15 @@ mod tests {
     fn a_refusal_has_the_remedy_of_its_cause() {
         let error = kvm_ioctls::Error::new;
         check(&filter(Ok(())), Good, "16 ranges of 12288 MSRs", "");
-        let busy = filter(Err(Refusal::CreateVm(error(libc::EBUSY))));
+        let busy = filter(Err(FilterRefusal::CreateVm(error(libc::EBUSY))));
         check(&busy, Unfit, "refuses to create a VM", "VirtualBox");
-        let full = filter(Err(Refusal::CreateVm(error(libc::ENOMEM))));
+        let full = filter(Err(FilterRefusal::CreateVm(error(libc::ENOMEM))));
         check(&full, Unfit, "refuses to create a VM", "free memory");
-        let forbidden = filter(Err(Refusal::CreateVm(error(libc::EPERM))));
+        let forbidden = filter(Err(FilterRefusal::CreateVm(error(libc::EPERM))));
         check(&forbidden, Unfit, "refuses to create a VM", "seccomp");
-        let old = filter(Err(Refusal::Exits(error(libc::EINVAL))));
+        let old = filter(Err(FilterRefusal::Exits(error(libc::EINVAL))));
         check(&old, Unfit, "let MSR accesses exit", "newer kernel");
-        let small = filter(Err(Refusal::Filter(error(libc::EINVAL))));
+        let small = filter(Err(FilterRefusal::Filter(error(libc::EINVAL))));
         check(&small, Unfit, "take a filter of 16", "newer kernel");
     }
 

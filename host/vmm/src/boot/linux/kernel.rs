@@ -4,11 +4,12 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
 use linux_loader::loader::bootparam::{XLF_KERNEL_64, setup_header};
-use linux_loader::loader::{self, BzImage, Elf, KernelLoader as _, PvhBootCapability};
+use linux_loader::loader::{BzImage, Elf, KernelLoader as _, PvhBootCapability};
 use vm_memory::{ByteValued as _, GuestAddress};
 
 use crate::boot::file::GuestFile;
-use crate::boot::space::{FIRMWARE_HOLE, Space, Taken};
+use crate::boot::kernel_error::KernelError;
+use crate::boot::space::{FIRMWARE_HOLE, Space};
 
 /// A kernel that lies in memory.
 pub(super) struct Kernel {
@@ -23,55 +24,6 @@ pub(super) enum KernelEntry {
     Long { rip: u64, header: setup_header },
     /// By PVH, in 32-bit protected mode.
     Pvh { eip: u32 },
-}
-
-/// What is wrong with a kernel. Reads as a sentence after the file's name.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    /// Some other kind of file.
-    #[error(
-        "is no Linux kernel: neither a bzImage nor a 64-bit x86 ELF executable; if it is a \
-         multiboot image, use `image =`"
-    )]
-    NotAKernel,
-    /// A bzImage without a 64-bit entry.
-    #[error(
-        "has no 64-bit entry (boot protocol {}.{:02}, xloadflags {flags:#x}); wasmsr needs a \
-         64-bit kernel of protocol 2.12, Linux 3.8, or later", version >> 8, version & 0xff
-    )]
-    NoLongEntry {
-        /// Version of the boot protocol.
-        version: u16,
-        /// Its `xloadflags`.
-        flags: u16,
-    },
-    /// The kernel's memory cannot be had.
-    #[error("needs the memory from {:#x} to {:#x}, which {why}", memory.start, memory.end)]
-    Place {
-        /// What it needs.
-        memory: Range<u64>,
-        /// Why it cannot have it.
-        why: Taken,
-    },
-    /// The kernel would cut the command line off.
-    #[error("reads at most {limit} bytes of command line; `cmdline` has {bytes}")]
-    Cmdline {
-        /// The line's length.
-        bytes: usize,
-        /// What the kernel reads.
-        limit: u32,
-    },
-    /// A bzImage without its end.
-    #[error("is cut short: a kernel of {expected} bytes, of which the file has {bytes}")]
-    CutShort {
-        /// What its header says.
-        expected: u64,
-        /// The file's size.
-        bytes: u64,
-    },
-    /// linux-loader fails.
-    #[error("is damaged, cut short, or larger than guest memory ({0:?})")]
-    Load(loader::Error),
 }
 
 /// Loads `kernel`, which must be able to read all of `cmdline`.

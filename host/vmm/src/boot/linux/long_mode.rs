@@ -3,10 +3,11 @@
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use vm_memory::ByteValued as _;
 
-use super::Told;
-use crate::boot::entry::Long;
+use super::told::Told;
+use crate::boot::acpi;
+use crate::boot::entry::{Entry, Long};
+use crate::boot::error::BootError;
 use crate::boot::space::Space;
-use crate::boot::{BootError, Entry, acpi};
 
 /// Tells the kernel at `rip` what it needs to know.
 pub(super) fn enter(

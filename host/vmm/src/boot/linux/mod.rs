@@ -10,16 +10,17 @@ mod long_mode;
 mod pvh;
 #[cfg(test)]
 mod tests;
+mod told;
 
-use std::ops::Range;
 use std::path::Path;
 
 use kernel::KernelEntry;
-pub use kernel::KernelError;
+use told::Told;
 
+use super::entry::Entry;
+use super::error::BootError;
 use super::file::GuestFile;
 use super::space::{Prefer, Space};
-use super::{BootError, Entry};
 
 /// Loads the kernel at `path`.
 pub(super) fn load(
@@ -42,10 +43,4 @@ pub(super) fn load(
         KernelEntry::Long { rip, header } => long_mode::enter(space, rip, header, &told),
         KernelEntry::Pvh { eip } => pvh::enter(space, eip, &told),
     }
-}
-
-/// What a kernel is told, whatever the protocol: where things lie.
-struct Told {
-    cmdline: u32,
-    initrd: Option<Range<u32>>,
 }

@@ -8,9 +8,11 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::ByteValued as _;
 
-use super::Told;
+use super::told::Told;
+use crate::boot::acpi;
+use crate::boot::entry::Entry;
+use crate::boot::error::BootError;
 use crate::boot::space::Space;
-use crate::boot::{BootError, Entry, acpi};
 
 /// Tells the kernel at `eip` what it needs to know.
 pub(super) fn enter(space: &mut Space<'_>, eip: u32, told: &Told) -> Result<Entry, BootError> {

@@ -165,9 +165,9 @@ fn each_wrong_kernel_is_refused_for_its_own_reason() {
         kernel
     }
     check(b"", "is empty");
-    check(b"#!/bin/sh\n", "is no Linux kernel");
-    check(&bzimage()[..600], "is no Linux kernel");
-    check(&with(0x202, b"XXXX"), "is no Linux kernel");
+    check(b"#!/bin/sh\n", "is not a Linux kernel");
+    check(&bzimage()[..600], "is not a Linux kernel");
+    check(&with(0x202, b"XXXX"), "is not a Linux kernel");
     check(&with(0x206, &[0x0b, 2]), "no 64-bit entry (boot protocol 2.11, xloadflags 0x1)");
     check(&with(0x236, &[0]), "no 64-bit entry (boot protocol 2.15, xloadflags 0x0)");
     check(&with(0x238, &[4]), "reads at most 4 bytes of command line; `cmdline` has 13");

@@ -2,7 +2,8 @@
 //!
 //! System V ABI, chapters 4 "Object files" and 5 "Program loading".
 
-use super::image::{Image, ImageError, Segment, u32_at};
+use super::image::{Image, ImageSegment, u32_at};
+use crate::boot::image_error::ImageError;
 
 pub(super) const MAGIC: &[u8] = b"\x7fELF";
 
@@ -36,7 +37,7 @@ pub(super) fn image(file: &[u8]) -> Result<Image<'_>, ImageError> {
         }
         let start = u64::from(header.physical);
         let memory = start..start + u64::from(header.memory_bytes);
-        image.segments.push(Segment { file: content, memory });
+        image.segments.push(ImageSegment { file: content, memory });
     }
     Ok(image)
 }
@@ -44,8 +45,8 @@ pub(super) fn image(file: &[u8]) -> Result<Image<'_>, ImageError> {
 struct ProgramHeader {
     kind: u32,
     offset: u32,
-    /// Where the segment thinks it is, which matters to the entry address
-    /// alone: paging is off.
+    /// The segment's virtual address, which matters to the entry address alone:
+    /// paging is off.
     virtual_: u32,
     physical: u32,
     file_bytes: u32,
@@ -88,11 +89,11 @@ fn check_machine(file: &[u8]) -> Result<(), ImageError> {
     match file.get(4..6) {
         Some([1, 1]) => {}
         Some([2, _]) => return wrong("a 64-bit ELF file"),
-        _ => return wrong("no little-endian 32-bit ELF file"),
+        _ => return wrong("not a little-endian 32-bit ELF file"),
     }
     match u32_at(file, 16).map(halves) {
         Some((EXECUTABLE, I386)) => Ok(()),
-        Some((_, I386)) => wrong("an ELF file that is no executable"),
+        Some((_, I386)) => wrong("an ELF file that is not an executable"),
         _ => wrong("an ELF file for another machine"),
     }
 }

@@ -6,6 +6,7 @@
 //! of their image upwards, such as kvm-unit-tests, leave it alone there.
 
 mod elf32;
+mod header;
 mod image;
 mod info;
 #[cfg(test)]
@@ -13,11 +14,11 @@ mod tests;
 
 use std::path::Path;
 
-pub use image::ImageError;
-
+use super::entry::Entry;
+use super::error::BootError;
 use super::file::GuestFile;
+use super::image_error::ImageError;
 use super::space::{FIRMWARE_HOLE, Prefer, Space};
-use super::{BootError, Entry};
 use crate::config::BootModule;
 
 /// Loads the image `file`, which was read from `path`.
@@ -29,7 +30,7 @@ pub(super) fn load(
     modules: &[BootModule],
 ) -> Result<Entry, BootError> {
     let invalid = |problem| BootError::Image { path: path.to_owned(), problem };
-    let image = image::parse(file).map_err(invalid)?;
+    let image = header::parse(file).map_err(invalid)?;
     let mut image_end = FIRMWARE_HOLE.end;
     for segment in &image.segments {
         let memory = segment.memory.clone();

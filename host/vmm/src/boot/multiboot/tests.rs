@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use tempfile::NamedTempFile;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::image::{ImageError, parse};
+use super::header::parse;
 use super::*;
-use crate::boot::space::Taken;
+use crate::boot::taken::Taken;
 
 const MEMORY: usize = 4 << 20;
 
@@ -139,13 +139,13 @@ fn each_wrong_image_is_refused_for_its_own_reason() {
         assert!(message.starts_with("dir/g.elf "), "{message}");
         assert!(message.contains(expected), "{message}");
     }
-    check(b"#!/bin/sh\n", "no multiboot 1 image: no header in its first 8192 bytes");
-    check(&set(elf(), 124, 1), "no multiboot 1 image");
+    check(b"#!/bin/sh\n", "is not a multiboot 1 image: no header in its first 8192 bytes");
+    check(&set(elf(), 124, 1), "is not a multiboot 1 image");
     let video = set(set(elf(), 120, 4), 124, 0_u32.wrapping_sub(0x1bad_b006));
     check(&video, "header flags 0x4 ");
-    check(&elf()[116..], "is no ELF file");
+    check(&elf()[116..], "is not an ELF file");
     check(&set(elf(), 4, 0x0001_0102), "is a 64-bit ELF file");
-    check(&set(elf(), 16, 0x0003_0003), "is no executable");
+    check(&set(elf(), 16, 0x0003_0003), "is not an executable");
     check(&set(elf(), 16, 0x0028_0002), "for another machine");
     check(&set(elf(), 24, 0x30_0000), "starts at 0x300000, which is in none");
     check(&set(elf(), 28, u32::MAX), "program header 0 is not within its 136 bytes");

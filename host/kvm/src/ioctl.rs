@@ -1,0 +1,39 @@
+//! Calls of KVM's descriptors.
+#![expect(unsafe_code, reason = "ioctl takes the address of a structure")]
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use libc::Ioctl;
+
+/// Calls `number` with the address of `argument`, and returns what the kernel does.
+///
+/// # Safety
+/// `argument` must be what the kernel takes for `number`, with everything that it
+/// points to, and long enough for all that the kernel writes.
+pub(crate) unsafe fn call<T>(
+    descriptor: &impl AsRawFd,
+    number: Ioctl,
+    argument: *mut T,
+) -> io::Result<u32> {
+    // SAFETY: the caller vouches for the argument.
+    let returned: c_int = unsafe { libc::ioctl(descriptor.as_raw_fd(), number, argument) };
+    u32::try_from(returned).map_err(|_| io::Error::last_os_error())
+}
+
+/// Calls `number`, which takes no argument.
+pub(crate) fn call_without(descriptor: &impl AsRawFd, number: Ioctl) -> io::Result<u32> {
+    // SAFETY: the kernel follows no address for the numbers that have no argument.
+    unsafe { call(descriptor, number, std::ptr::null_mut::<()>()) }
+}
+
+/// A second descriptor of the same VM or vCPU.
+pub(crate) fn duplicate(descriptor: &impl AsRawFd) -> io::Result<OwnedFd> {
+    match descriptor.as_raw_fd() {
+        // What is borrowed must not be -1.
+        ..0 => Err(io::Error::from_raw_os_error(libc::EBADF)),
+        // SAFETY: `descriptor` keeps it open during the call.
+        raw => unsafe { BorrowedFd::borrow_raw(raw) }.try_clone_to_owned(),
+    }
+}

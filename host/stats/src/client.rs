@@ -1,0 +1,416 @@
+//! Finds running VMs, and asks one for its statistics.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::snapshot::Snapshot;
+use crate::{directory, server};
+
+/// How long an answer may take as a whole: longer than the server allows itself, so
+/// that a slow server is told from one that does not answer.
+const PATIENCE: Duration = Duration::from_secs(server::PATIENCE.as_secs() + 2);
+
+/// Longest answer that is read.
+const MOST_ANSWER: usize = 16 << 20;
+
+/// A VM that can be asked.
+#[derive(Debug, Clone)]
+pub struct Vm {
+    socket: PathBuf,
+}
+
+/// Why a VM gave no statistics.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It has ended.
+    #[error("the VM has ended")]
+    Gone,
+    /// Its socket cannot be used, or the answer is late or too long.
+    #[error("cannot ask {}: {error}", socket.display())]
+    Socket {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened there.
+        error: io::Error,
+    },
+    /// The answer is not a VM's.
+    #[error("{} gives no statistics of a VM: {why}", socket.display())]
+    Answer {
+        /// The socket.
+        socket: PathBuf,
+        /// What is wrong with the answer.
+        why: String,
+    },
+}
+
+/// Why no VM, or more than one, is the one that is meant.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// There is none.
+    #[error("no VM of this user runs; `wasmsr run` starts one")]
+    None,
+    /// None was named and there are several.
+    #[error("several VMs run; name one by its process or profile:\n{list}")]
+    Unnamed {
+        /// One line per VM.
+        list: String,
+    },
+    /// None has this name.
+    #[error("no VM that answers is `{wanted}`; there are:\n{list}")]
+    Unknown {
+        /// The name.
+        wanted: String,
+        /// One line per VM.
+        list: String,
+    },
+    /// Several have this name.
+    #[error("several VMs that run are `{wanted}`; name one by its process:\n{list}")]
+    Ambiguous {
+        /// The name.
+        wanted: String,
+        /// One line per VM.
+        list: String,
+    },
+    /// The socket that was named belongs to a VM that has ended.
+    #[error("{}: the VM has ended", .0.display())]
+    Gone(PathBuf),
+    /// The VM at the socket that was named gives no statistics.
+    #[error(transparent)]
+    Socket(AskError),
+    /// The process that was named gives no statistics, or the only one there is.
+    #[error("process {process} does not answer: {error}")]
+    Silent {
+        /// The process.
+        process: u32,
+        /// Why not.
+        error: AskError,
+    },
+}
+
+impl FindError {
+    /// Whether another name may help. If not, the VM that is meant does not answer.
+    pub fn is_about_the_name(&self) -> bool {
+        match self {
+            FindError::None
+            | FindError::Unnamed { .. }
+            | FindError::Unknown { .. }
+            | FindError::Ambiguous { .. } => true,
+            FindError::Gone(_) | FindError::Socket(_) | FindError::Silent { .. } => false,
+        }
+    }
+}
+
+impl Vm {
+    /// Its statistics now, with texts that are harmless on a terminal.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub fn ask(&self) -> Result<Snapshot, AskError> {
+        self.ask_for(PATIENCE)
+    }
+
+    fn ask_for(&self, patience: Duration) -> Result<Snapshot, AskError> {
+        let asked = UnixStream::connect(&self.socket).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::Gone,
+            _ => self.trouble(error),
+        });
+        let answer = converse(asked?, Instant::now() + patience);
+        let answer = answer.map_err(|error| self.trouble(error))?;
+        // A socket that closes without an answer belongs to a process that ends.
+        if answer.is_empty() {
+            return Err(AskError::Gone);
+        }
+        understand(&answer)
+            .map(Snapshot::harmless)
+            .map_err(|why| AskError::Answer { socket: self.socket.clone(), why })
+    }
+
+    fn trouble(&self, error: io::Error) -> AskError {
+        AskError::Socket { socket: self.socket.clone(), error }
+    }
+}
+
+/// What a server sends until it closes the connection.
+fn converse(mut stream: UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
+    let left = || {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match left.is_zero() {
+            true => Err(io::Error::other("the answer takes too long; its process may be stopped")),
+            false => Ok(Some(left)),
+        }
+    };
+    stream.set_write_timeout(left()?)?;
+    match stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n") {
+        // An answer may have come before the connection was closed.
+        Err(error) if has_broken_off(&error) => {}
+        written => written?,
+    }
+    let mut answer = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        stream.set_read_timeout(left()?)?;
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(answer),
+            Ok(count) => answer.extend(buffer.iter().take(count)),
+            Err(error) if has_broken_off(&error) => return Ok(answer),
+            Err(error) if is_passing(&error) => {}
+            Err(error) => return Err(error),
+        }
+        if answer.len() > MOST_ANSWER {
+            let why = format!("the answer is longer than {} MiB", MOST_ANSWER >> 20);
+            return Err(io::Error::other(why));
+        }
+    }
+}
+
+fn has_broken_off(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Reads an answer; an error says what is wrong with it.
+fn understand(answer: &[u8]) -> Result<Snapshot, String> {
+    const SHORT: &str = "the answer ends too early";
+    let mut headers = [httparse::EMPTY_HEADER; 16];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response.parse(answer).map_err(|error| error.to_string())?;
+    let httparse::Status::Complete(head) = parsed else { return Err(SHORT.to_owned()) };
+    if response.code != Some(200) {
+        return Err(format!("the answer has status {}", response.code.unwrap_or_default()));
+    }
+    let mut body = answer.get(head..).unwrap_or_default();
+    let length = response.headers.iter().find(|it| it.name.eq_ignore_ascii_case("content-length"));
+    if let Some(length) = length {
+        let length = std::str::from_utf8(length.value).ok().and_then(|it| it.trim().parse().ok());
+        let length: usize = length.ok_or("the answer has a length that is not a number")?;
+        body = body.get(..length).ok_or(SHORT)?;
+    }
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+/// The VMs of this user.
+#[derive(Debug)]
+pub struct Round {
+    /// Those that answer.
+    pub running: Vec<(Vm, Snapshot)>,
+    /// The processes of those that do not, and why.
+    pub silent: Vec<(u32, AskError)>,
+}
+
+impl Round {
+    /// Asks all of them at the same time, so that a slow one delays no other.
+    pub fn ask() -> Self {
+        let mut round = Round { running: Vec::new(), silent: Vec::new() };
+        thread::scope(|scope| {
+            let asked: Vec<_> = directory::sockets()
+                .into_iter()
+                .map(|(process, socket)| {
+                    let vm = Vm { socket };
+                    let asked = vm.clone();
+                    let asking = move || asked.ask();
+                    (process, vm, thread::Builder::new().spawn_scoped(scope, asking))
+                })
+                .collect();
+            for (process, vm, thread) in asked {
+                let answer = match thread.map(thread::ScopedJoinHandle::join) {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(_)) => Err(vm.trouble(io::Error::other("the thread panicked"))),
+                    Err(error) => Err(vm.trouble(error)),
+                };
+                match answer {
+                    Ok(snapshot) => round.running.push((vm, snapshot)),
+                    Err(AskError::Gone) => {}
+                    Err(error) => round.silent.push((process, error)),
+                }
+            }
+        });
+        round
+    }
+
+    /// One line per VM.
+    fn list(&self) -> String {
+        let running = self.running.iter();
+        let running = running.map(|(_, vm)| format!("  {}  {}", vm.pid, vm.profile));
+        let silent = self.silent.iter();
+        let silent = silent.map(|(process, error)| format!("  {process}  no answer: {error}"));
+        running.chain(silent).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The VM that is meant: by its process, its socket, or its profile; the only one,
+/// if nothing is named.
+///
+/// # Errors
+/// [`FindError`]
+pub fn find(wanted: Option<&str>) -> Result<(Vm, Snapshot), FindError> {
+    match wanted {
+        None => the_only_one(Round::ask()),
+        Some(wanted) => at_socket(Path::new(wanted))
+            .or_else(|| of_process(wanted))
+            .unwrap_or_else(|| among(Round::ask(), wanted)),
+    }
+}
+
+fn the_only_one(mut round: Round) -> Result<(Vm, Snapshot), FindError> {
+    if round.running.len() + round.silent.len() > 1 {
+        return Err(FindError::Unnamed { list: round.list() });
+    }
+    match (round.running.pop(), round.silent.pop()) {
+        (Some(found), _) => Ok(found),
+        (None, Some((process, error))) => Err(FindError::Silent { process, error }),
+        (None, None) => Err(FindError::None),
+    }
+}
+
+/// The one of the VMs that `wanted` names.
+fn among(round: Round, wanted: &str) -> Result<(Vm, Snapshot), FindError> {
+    if round.running.is_empty() && round.silent.is_empty() {
+        return Err(FindError::None);
+    }
+    let (list, wanted_name) = (round.list(), wanted.to_owned());
+    let mut found = round.running;
+    found.retain(|(_, snapshot)| is_meant(snapshot, wanted));
+    match (found.pop(), found.is_empty()) {
+        (Some(found), true) => Ok(found),
+        (Some(_), false) => Err(FindError::Ambiguous { wanted: wanted_name, list }),
+        (None, _) => Err(FindError::Unknown { wanted: wanted_name, list }),
+    }
+}
+
+/// The VM at a socket; `None` if the path is certainly not one.
+fn at_socket(path: &Path) -> Option<Result<(Vm, Snapshot), FindError>> {
+    let vm = Vm { socket: path.to_owned() };
+    let asked = match fs::metadata(path) {
+        Ok(found) if found.file_type().is_socket() => vm.ask(),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(vm.trouble(error)),
+        _ => return None,
+    };
+    Some(match asked {
+        Ok(snapshot) => Ok((vm, snapshot)),
+        Err(AskError::Gone) => Err(FindError::Gone(vm.socket)),
+        Err(error) => Err(FindError::Socket(error)),
+    })
+}
+
+/// The VM of a process, if it listens at a socket.
+fn of_process(wanted: &str) -> Option<Result<(Vm, Snapshot), FindError>> {
+    let wanted: u32 = wanted.parse().ok()?;
+    let sockets = directory::sockets().into_iter().filter(|(process, _)| *process == wanted);
+    sockets.map(|(_, socket)| Vm { socket }).find_map(|vm| match vm.ask() {
+        Ok(snapshot) => Some(Ok((vm, snapshot))),
+        Err(AskError::Gone) => None,
+        Err(error) => Some(Err(FindError::Silent { process: wanted, error })),
+    })
+}
+
+fn is_meant(snapshot: &Snapshot, wanted: &str) -> bool {
+    let profile = Path::new(&snapshot.profile);
+    let names = [profile.file_name(), profile.file_stem(), Some(profile.as_os_str())];
+    let same_file = std::path::absolute(wanted).is_ok_and(|wanted| wanted == profile);
+    snapshot.pid.to_string() == wanted
+        || same_file
+        || names.iter().flatten().any(|name| *name == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What comes of asking a server that does this with a connection.
+    fn asked(serve: impl FnOnce(UnixStream) + Send) -> Result<Snapshot, AskError> {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("x.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || serve(listener.accept().unwrap().0));
+            Vm { socket }.ask_for(Duration::from_millis(500))
+        })
+    }
+
+    fn answered(answer: &str) -> Result<Snapshot, AskError> {
+        asked(|mut stream| {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer.as_bytes());
+        })
+    }
+
+    #[track_caller]
+    fn check(result: Result<Snapshot, AskError>, reason: &str) {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+
+    const BODY: &str = r#"{"version": "1", "pid": 7, "profile": "/vms/\u001b[2J.toml"}"#;
+
+    #[test]
+    fn an_answer_is_understood_and_made_harmless() {
+        let length = BODY.len();
+        for head in [String::new(), format!("content-length: {length}\r\n")] {
+            let snapshot = answered(&format!("HTTP/1.1 200 OK\r\n{head}\r\n{BODY}")).unwrap();
+            assert_eq!((snapshot.pid, &*snapshot.profile), (7, r"/vms/\u{1b}[2J.toml"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_answer_is_said() {
+        let length = BODY.len() + 1;
+        check(answered("SSH-2.0-OpenSSH\r\n"), "no statistics of a VM");
+        check(answered("HTTP/1.1 404 Not Found\r\n\r\n"), "status 404");
+        check(answered("HTTP/1.1 200 OK\r\n\r\n{}"), "no statistics of a VM");
+        check(answered("HTTP/1.1 200 O"), "ends too early");
+        let short = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{BODY}");
+        check(answered(&short), "ends too early");
+    }
+
+    #[test]
+    fn a_socket_that_closes_without_an_answer_has_ended() {
+        assert!(matches!(asked(drop), Err(AskError::Gone)));
+        let nowhere = Vm { socket: "/nonexistent/x.sock".into() };
+        assert!(matches!(nowhere.ask(), Err(AskError::Gone)));
+    }
+
+    #[test]
+    fn a_reset_after_a_whole_answer_takes_nothing_away() {
+        let snapshot = asked(|mut stream| {
+            // The request is never read, so that closing resets the connection.
+            stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{BODY}").as_bytes()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            stream.read_exact(&mut [0; 1]).unwrap();
+        });
+        assert_eq!(snapshot.unwrap().pid, 7);
+    }
+
+    #[test]
+    fn a_silent_or_slow_server_is_not_waited_for_for_ever() {
+        check(asked(|mut stream| _ = stream.read_to_end(&mut Vec::new())), "takes too long");
+        let drip = |mut stream: UnixStream| {
+            while stream.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(10));
+            }
+        };
+        check(asked(drip), "takes too long");
+    }
+
+    #[test]
+    fn an_endless_answer_is_not_kept() {
+        let pour = |mut stream: UnixStream| while stream.write_all(&[b'x'; 1 << 16]).is_ok() {};
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("x.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let result = thread::scope(|scope| {
+            scope.spawn(move || pour(listener.accept().unwrap().0));
+            Vm { socket }.ask_for(Duration::from_secs(60))
+        });
+        check(result, "longer than 16 MiB");
+    }
+}

@@ -1,0 +1,204 @@
+//! What a VMM offers: the statistics of a run, over its boots.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::address::Address;
+use crate::cardinality::Cardinality;
+use crate::server::{Answer, Listener, Readers, Server};
+use crate::snapshot::{Row, Shadow, Snapshot};
+use crate::sources::Sources;
+use crate::totals::Totals;
+use crate::{directory, prometheus};
+
+/// Most MSRs with rows of their own, of each plugin and of the policy.
+const MOST_ROWS: usize = 256;
+
+/// Offers a run's statistics while it lives.
+pub struct Statistics {
+    run: Arc<Run>,
+    /// Both end together.
+    _server: Option<Server>,
+}
+
+/// Why metrics cannot be offered where they were asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum OfferError {
+    /// The address cannot be listened at.
+    #[error("cannot offer metrics at {address}: {error}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The server cannot be started.
+    #[error("cannot offer metrics: {0}")]
+    Server(io::Error),
+}
+
+impl Statistics {
+    /// Offers the statistics of a run of `profile` on a socket in the user's own
+    /// directory, and at `metrics` too, if that is given. If the socket cannot be
+    /// made, a line in the log says so and the run continues.
+    ///
+    /// # Errors
+    /// [`OfferError`], if `metrics` is given.
+    pub fn offer(profile: &Path, metrics: Option<&Address>) -> Result<Self, OfferError> {
+        let run = Arc::new(Run::new(profile));
+        let own = own_listener().inspect_err(|why| {
+            tracing::warn!("{why}; `wasmsr top` and `stats` do not find this VM");
+        });
+        let mut listeners: Vec<Listener> = own.into_iter().collect();
+        if let Some(address) = metrics {
+            let listener = Listener::at(address)
+                .map_err(|error| OfferError::Listen { address: address.clone(), error })?;
+            tracing::info!("metrics are offered at {}", listener.address());
+            listeners.push(listener);
+        }
+        if listeners.is_empty() {
+            return Ok(Statistics { run, _server: None });
+        }
+        let answering = run.clone();
+        match Server::start(listeners, move |readers, path| answering.answer(readers, path)) {
+            Ok(server) => Ok(Statistics { run, _server: Some(server) }),
+            Err(error) if metrics.is_some() => Err(OfferError::Server(error)),
+            Err(error) => {
+                tracing::warn!("no statistics are offered: {error}");
+                Ok(Statistics { run, _server: None })
+            }
+        }
+    }
+
+    /// The statistics now, as [`Vm::ask`](crate::Vm::ask) would give them.
+    pub fn snapshot(&self) -> Snapshot {
+        self.run.snapshot()
+    }
+
+    /// A boot begins: until the returned value is dropped, the statistics are those
+    /// of this boot.
+    pub fn boot(&self, sources: Sources) -> RunningBoot<'_> {
+        let mut state = self.run.lock();
+        state.boots += 1;
+        state.totals.expect(&sources);
+        let rows = Cardinality::new(MOST_ROWS);
+        state.current = Some(Current { sources, rows, since: Instant::now() });
+        RunningBoot(&self.run)
+    }
+}
+
+/// A socket in the user's own directory; an error is a sentence.
+fn own_listener() -> Result<Listener, String> {
+    let directory = directory::make().map_err(|error| error.to_string())?;
+    let socket = directory::socket(&directory, process::id());
+    Listener::own(&socket).map_err(|error| format!("cannot make {}: {error}", socket.display()))
+}
+
+/// The boot that runs. When it is dropped, its counts join those of the boots that
+/// have ended.
+#[must_use = "the boot ends when this is dropped"]
+pub struct RunningBoot<'a>(&'a Run);
+
+impl Drop for RunningBoot<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if let Some(current) = state.current.take() {
+            state.totals.keep(&current.sources);
+        }
+    }
+}
+
+/// What is known of a run.
+struct Run {
+    profile: PathBuf,
+    since: Instant,
+    /// In seconds since 1970.
+    started: f64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    boots: u64,
+    current: Option<Current>,
+    totals: Totals,
+}
+
+struct Current {
+    sources: Sources,
+    /// Which MSRs have rows. A row stays, since rates are differences of rows.
+    rows: Cardinality,
+    since: Instant,
+}
+
+impl Run {
+    fn new(profile: &Path) -> Self {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH);
+        Run {
+            profile: std::path::absolute(profile).unwrap_or_else(|_| profile.to_owned()),
+            since: Instant::now(),
+            started: started.map_or(0.0, |time| time.as_secs_f64()),
+            state: Mutex::default(),
+        }
+    }
+
+    /// What lies at a path. Snapshots have paths of files, so only the owner gets them.
+    fn answer(&self, readers: Readers, path: &str) -> Option<Answer> {
+        match (path, readers) {
+            ("/metrics", _) => {
+                Some(Answer { kind: prometheus::CONTENT_TYPE, body: self.metrics() })
+            }
+            ("/stats", Readers::Owner) => {
+                let body = serde_json::to_string(&self.snapshot()).ok()?;
+                Some(Answer { kind: "application/json", body })
+            }
+            _ => None,
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut state = self.lock();
+        let mut snapshot = Snapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            profile: self.profile.display().to_string(),
+            boots: state.boots,
+            uptime: self.since.elapsed().as_secs_f64(),
+            ..Snapshot::default()
+        };
+        if let Some(current) = &mut state.current {
+            current.fill(&mut snapshot);
+        }
+        snapshot
+    }
+
+    fn metrics(&self) -> String {
+        let mut state = self.lock();
+        let State { boots, current, totals } = &mut *state;
+        let current = current.as_ref().map(|current| &current.sources);
+        let about = prometheus::About { started: self.started, boots: *boots, current };
+        prometheus::text(&about, &totals.with(current))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    fn fill(&mut self, snapshot: &mut Snapshot) {
+        let metrics = &self.sources.metrics;
+        snapshot.vcpus = metrics.vcpus();
+        snapshot.boot_uptime = Some(self.since.elapsed().as_secs_f64());
+        for plugin in metrics.plugins() {
+            if !snapshot.plugins.iter().any(|known| **known == **plugin) {
+                snapshot.plugins.push(plugin.to_string());
+            }
+        }
+        snapshot.msrs = self.rows.bound(metrics.msrs()).into_iter().map(Row::of).collect();
+        snapshot.shadows = self.sources.shadows.counts().into_iter().map(Shadow::of).collect();
+    }
+}
