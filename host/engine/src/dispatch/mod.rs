@@ -126,7 +126,7 @@ impl VcpuDispatch {
     }
 }
 
-/// A live instance that answers a vCPU, for people.
+/// A live instance that answers a vCPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceInfo {
     /// The plugin.

@@ -22,7 +22,7 @@ type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;
 #[derive(Default)]
 pub(crate) struct StartCalls {
     pub(crate) all: CallLog,
-    /// Whose instance made calls, and where in `all` they end.
+    /// The scope of each instance, and where in `all` its calls end.
     ends: Vec<(Option<VcpuId>, usize)>,
 }
 
@@ -37,8 +37,8 @@ impl StartCalls {
     pub(super) fn of(&self, plugin: &str, scope: Option<VcpuId>) -> CallLog {
         let mut own = Vec::new();
         let mut start = 0;
-        for &(whose, end) in &self.ends {
-            if whose == scope {
+        for &(of, end) in &self.ends {
+            if of == scope {
                 let calls = self.all.calls.get(start..end).unwrap_or_default();
                 own.extend(calls.iter().filter(|call| *call.plugin == *plugin).cloned());
             }
