@@ -119,7 +119,7 @@ fn on_failure_stop() -> Outcome {
 
 #[apply(test)]
 fn repeated_failures_let_a_plugin_rest() -> Outcome {
-    // While it rests, every access to its MSRs is a failure; one access after
+    // While it backs off, every access to its MSRs is a failure; one access after
     // another, it comes to be asked again.
     Vm::new().plugin(&UNRULY).plugin(&BYSTANDER).prints(
         "

@@ -204,7 +204,11 @@ fn what_is_not_a_recording_is_refused() -> Outcome {
     replay("none.jsonl").refused(&["cannot read recording none.jsonl"]);
     for (name, text) in [("empty", ""), ("text", "hello\n"), ("json", "{}\n"), ("nul", "\0\0\0")] {
         workdir.put(name, text);
-        replay(name).refused(&[name, "is no recording", "`wasmsr run --record FILE` writes one"]);
+        replay(name).refused(&[
+            name,
+            "is not a recording",
+            "`wasmsr run --record FILE` writes one",
+        ]);
     }
     Ok(())
 }
@@ -325,7 +329,7 @@ fn what_cannot_become_a_test() -> Outcome {
     };
     add("clock.wasm", "r.jsonl").refused(&["ran without plugin clock", "it had counter"]);
     add("counter.wasm", "none.jsonl").refused(&["cannot read recording none.jsonl"]);
-    add("counter.wasm", "vm.toml").refused(&["vm.toml is no recording"]);
+    add("counter.wasm", "vm.toml").refused(&["vm.toml is not a recording"]);
     assert!(!workdir.path().join("traces/r.jsonl").exists());
     add("counter.wasm", "r.jsonl").exited(0);
     add("counter.wasm", "r.jsonl").refused(&["traces/r.jsonl exists already", "another name"]);

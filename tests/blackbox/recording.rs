@@ -318,8 +318,8 @@ fn what_is_not_a_recording_is_refused() -> Outcome {
     let later = boot.replace("\"format\":1", "\"format\":9");
     let unknown = format!("{boot}{{\"kind\":\"wait\"}}\n");
     let cases: &[(&str, &[&str])] = &[
-        ("", &["is no recording"]),
-        ("[vm]\n", &["is no recording"]),
+        ("", &["is not a recording"]),
+        ("[vm]\n", &["is not a recording"]),
         (&later, &["format 9"]),
         (&unknown, &["line 2", "wait"]),
     ];

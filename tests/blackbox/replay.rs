@@ -244,8 +244,8 @@ fn a_strangers_recording_runs_no_other_file() -> Outcome {
     };
     let other = ["five.wasm is not the file that was recorded", "--profile"];
     refused(&workdir.path().join("five.wasm"), &other);
-    refused(&pipe, &["it is no regular file"]);
-    refused(Path::new("/dev/zero"), &["it is no regular file"]);
+    refused(&pipe, &["it is not a regular file"]);
+    refused(Path::new("/dev/zero"), &["it is not a regular file"]);
     let unlisted =
         naming("/five.wasm").replace("path = \\\"/five.wasm\\\"", "path = \\\"/other\\\"");
     workdir.put("r.jsonl", unlisted);

@@ -25,7 +25,7 @@ struct Switches {
 
 type ByPlugin = BTreeMap<Arc<str>, Switched>;
 
-/// What one plugin has turned on.
+/// The accesses that one plugin has turned on.
 #[derive(Debug, Clone, Default)]
 struct Switched {
     reads: RangeInclusiveSet<u32>,
@@ -123,7 +123,7 @@ impl Intercepts {
         self.lock().iter().map(saved).collect()
     }
 
-    /// Turns on what was on, within what each plugin may turn on.
+    /// Turns on what was on when the state was saved, as far as each plugin may.
     ///
     /// # Errors
     /// The name of a plugin that is not here, or no longer claims it.

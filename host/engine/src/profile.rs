@@ -102,7 +102,7 @@ impl FromStr for Sha256 {
             *byte = u8::from_str_radix(pair, 16).unwrap_or(0);
         }
         hex.then_some(Sha256(digest))
-            .ok_or_else(|| format!("`{text}` is no SHA-256; write its 64 hexadecimal digits"))
+            .ok_or_else(|| format!("`{text}` is not a SHA-256; write its 64 hexadecimal digits"))
     }
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for Sha256 {
     }
 }
 
-/// Why there is no profile.
+/// Why a profile cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// The file cannot be read.
@@ -131,7 +131,7 @@ pub enum ProfileError {
         /// What is wrong, and where.
         source: TomlError,
     },
-    /// A key has a value that makes no sense.
+    /// A key has a value that is not allowed.
     #[error("profile {}: {message}", .path.display())]
     Value {
         /// The profile.
@@ -205,7 +205,7 @@ struct PluginTable {
     #[serde(default, deserialize_with = "toml_file::from_text")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     sha256: Option<Sha256>,
-    /// the plugin's configuration; what it may hold is the plugin's matter
+    /// the plugin's configuration; the plugin defines its keys
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "kind::Table"))]
     config: toml::Table,

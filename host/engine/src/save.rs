@@ -75,8 +75,8 @@ impl Engine {
     pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
-            let served = vcpu.vcpu;
-            for slot in &mut vcpu.slots {
+            let served = vcpu.chain.vcpu;
+            for slot in &mut vcpu.chain.slots {
                 let state = slot.with(|instance| {
                     // The VM's own instances are saved with the first vCPU.
                     if instance.scope().is_none() && position > 0 {
@@ -123,7 +123,7 @@ impl Engine {
             };
             let restored = vcpu.vm.intercepts.restore(&saved.intercepts, manifest);
             restored.map_err(|name| RestoreError::NotClaimed { name })?;
-            if vcpu.switches.is_some() {
+            if vcpu.chain.switches.is_some() {
                 let exits = vcpu.vm.intercepts.exits();
                 host.set_exits(&exits, &ExitsCause::Restore)
                     .map_err(|error| RestoreError::Exits(error.to_string()))?;
@@ -144,8 +144,8 @@ fn restore_one(vcpus: &mut [VcpuDispatch], state: &InstanceState) -> Result<(), 
         return Err(RestoreError::NoVcpu { name: name.clone(), vcpu, count });
     };
     let scope = state.vcpu.map(VcpuId);
-    let served = vcpu.vcpu;
-    for slot in &mut vcpu.slots {
+    let served = vcpu.chain.vcpu;
+    for slot in &mut vcpu.chain.slots {
         let restored = slot.with(|instance| {
             let is_its = **instance.name() == **name && instance.scope() == scope;
             is_its.then(|| instance.restore(state, served))

@@ -45,11 +45,11 @@ pub(crate) struct InstanceState {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Why bytes are no saved state.
+/// Why bytes are not a saved state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
     /// Not such a file.
-    #[error("this is no saved plugin state: it does not begin with `WASMSRST`")]
+    #[error("this is not saved plugin state: it does not begin with `WASMSRST`")]
     Magic,
     /// Written by another version of wasmsr.
     #[error(
@@ -98,7 +98,7 @@ impl SavedState {
         Ok(bytes)
     }
 
-    /// Reads the file's bytes, which nobody vouches for.
+    /// Reads the file's bytes, which may be anything.
     ///
     /// # Errors
     /// [`StateError`] says what is wrong with them.

@@ -1,5 +1,6 @@
 //! Answers the MSR accesses of one vCPU: the path that every exit takes.
 
+mod chain;
 mod observers;
 mod order_lock;
 mod report;
@@ -8,48 +9,38 @@ mod unhandled_log;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use chain::Chain;
 pub(crate) use observers::Observers;
 use observers::Timing;
 pub(crate) use order_lock::OrderLock;
 pub use report::{Report, Reports};
 pub(crate) use unhandled_log::UnhandledLog;
-use wasmsr_interface::{
-    Direction, ExitsRefused, MsrAccess, MsrHandler, MsrIndex, Outcome, Reason, VcpuId,
-};
+use wasmsr_interface::{Direction, ExitsRefused, MsrAccess, MsrHandler, MsrIndex, Outcome, VcpuId};
 
-use crate::intercepts::Intercepts;
 use crate::metrics::Counters;
-use crate::msr::{Decision, Policy, SlotId};
+use crate::msr::{Decision, SlotId};
 use crate::plugin::Surroundings;
 use crate::record::during;
 use crate::slots::{Routes, Slot};
 
 /// Answers the MSR accesses of one vCPU with the instances that belong to it.
 pub struct VcpuDispatch {
-    pub(crate) vcpu: VcpuId,
-    pub(crate) routes: Arc<Routes>,
-    pub(crate) slots: Box<[Slot]>,
-    pub(crate) policy: Arc<Policy>,
+    pub(crate) chain: Chain,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) unhandled_log: UnhandledLog,
     pub(crate) vm: Surroundings,
-    /// Set if a plugin may change its intercepts.
-    pub(crate) switches: Option<Intercepts>,
     pub(crate) reports: Reports,
-    /// Set if accesses are recorded, or shadows follow them.
-    pub(crate) observers: Option<Box<Observers>>,
 }
 
 impl MsrHandler for VcpuDispatch {
     fn answer(&mut self, access: MsrAccess) -> Outcome {
-        match self.observers {
+        match self.chain.observers {
             None => self.decide(access).outcome,
             Some(_) => self.answer_observed(access),
         }
     }
 
     fn wake(&mut self) {
-        match self.observers {
+        match self.chain.observers {
             None => {
                 self.serve_timers();
             }
@@ -58,9 +49,9 @@ impl MsrHandler for VcpuDispatch {
     }
 
     fn end(&mut self) {
-        let served = self.vcpu;
+        let served = self.chain.vcpu;
         let first = served == VcpuId(0);
-        for (id, slot) in (0..).map(SlotId).zip(&mut self.slots) {
+        for (id, slot) in (0..).map(SlotId).zip(&mut self.chain.slots) {
             let (plugin, vcpu, text) = slot.with(|instance| {
                 let vcpu = instance.scope();
                 // The VM's own instances report with vCPU 0.
@@ -74,82 +65,54 @@ impl MsrHandler for VcpuDispatch {
                 Some(text) => self.reports.add(Report { plugin, vcpu, text }),
             }
         }
-        if let Some(observers) = self.observers.as_ref().filter(|_| first) {
+        if let Some(observers) = self.chain.observers.as_ref().filter(|_| first) {
             observers.ended();
         }
     }
 }
 
 impl VcpuDispatch {
-    /// Asks the plugins that claim the access, then those that want what is unhandled
-    /// for its reason, each until one does not pass it on; then the policy.
+    /// Decides an access, and counts it.
     #[inline]
     pub(crate) fn decide(&mut self, access: MsrAccess) -> Decision {
-        let vcpu = self.vcpu;
-        let claimed = self.routes.map.lookup(access.index, access.op.direction());
-        let mut meter = self.counters.begin(access.index, claimed.first().copied());
-        let eligible = self.eligible(claimed, access);
-        let claimed = claimed.iter().filter(|&&id| eligible.has(id));
-        for &id in claimed.chain(self.routes.unhandled(access.reason)) {
-            let Some(slot) = self.slots.get_mut(usize::from(id.0)) else { continue };
-            let observers = &mut self.observers;
-            let answer = slot.with(|instance| {
-                let answer = instance.answer(access, vcpu);
-                meter.answered(|| instance.fuel_used());
-                if let Some(observers) = observers {
-                    observers.asked(id, &answer, instance.fuel_used());
-                }
-                answer
-            });
-            let (outcome, failed) = match answer {
-                Ok(answer) => match answer.outcome() {
-                    Some(outcome) => (outcome, false),
-                    None => continue,
-                },
-                Err(outcome) => (outcome, true),
-            };
-            let decision = Decision { outcome, by: Some(id), failed };
-            meter.end(access.op, &decision);
-            return decision;
-        }
-        self.unhandled_log.note(access, vcpu, &self.policy);
-        let decision = Decision { outcome: self.policy.decide(access), by: None, failed: false };
-        meter.end(access.op, &decision);
-        decision
+        self.chain.decide(access, &self.counters)
     }
 
     /// The path of an access that is recorded, or has shadows.
     #[cold]
     fn answer_observed(&mut self, access: MsrAccess) -> Outcome {
-        let observers = self.observers.as_ref();
-        let lock = observers.and_then(|o| o.order_lock.for_access(&self.routes, access));
+        let observers = self.chain.observers.as_ref();
+        let lock = observers.and_then(|o| o.order_lock.for_access(&self.chain.routes, access));
         let order = lock.as_ref().map(order_lock::take);
         let began = Instant::now();
         let (decision, log) = during(|| self.decide(access));
         let timing = Timing { began, took: began.elapsed() };
-        match &mut self.observers {
-            Some(observers) => observers.answered(access, decision, timing, log, self.vcpu, order),
+        match &mut self.chain.observers {
+            Some(observers) => {
+                observers.answered(access, decision, timing, log, self.chain.vcpu, order)
+            }
             None => decision.outcome,
         }
     }
 
     /// Serves timers whose host calls are recorded, or that have shadows.
     fn wake_observed(&mut self) {
-        let lock = self.observers.as_ref().and_then(|observers| observers.order_lock.for_timers());
+        let lock =
+            self.chain.observers.as_ref().and_then(|observers| observers.order_lock.for_timers());
         let order = lock.as_ref().map(order_lock::take);
         let began = Instant::now();
         let (now, log) = during(|| self.serve_timers());
-        if let Some(observers) = &mut self.observers {
-            observers.woken(began, now, log, self.vcpu, order);
+        if let Some(observers) = &mut self.chain.observers {
+            observers.woken(began, now, log, self.chain.vcpu, order);
         }
     }
 
     /// Calls the timers that are due, by the clock that it returns.
     fn serve_timers(&mut self) -> u64 {
         let now = self.vm.host.monotonic_ns();
-        let vcpu = self.vcpu;
+        let vcpu = self.chain.vcpu;
         let mut next: Option<u64> = None;
-        for (id, slot) in (0..).map(SlotId).zip(&mut self.slots) {
+        for (id, slot) in (0..).map(SlotId).zip(&mut self.chain.slots) {
             let woken = slot.wake(now, vcpu);
             if woken.failed {
                 self.counters.failed_at_no_access(id);
@@ -161,55 +124,9 @@ impl VcpuDispatch {
         }
         now
     }
-
-    /// The claimants that may be asked. Intercepts are looked at only if plugins may
-    /// change them, and not for the only claimant of an access that the filter sent:
-    /// either it has the access on, or the access was pending when it turned it off.
-    #[inline]
-    fn eligible(&self, claimed: &[SlotId], access: MsrAccess) -> Eligible {
-        match &self.switches {
-            Some(switches) if claimed.len() != 1 || access.reason != Reason::Filter => {
-                self.turned_on(switches, claimed, access)
-            }
-            _ => Eligible::All,
-        }
-    }
-
-    /// The claimants that have the access turned on.
-    ///
-    /// If the filter sent the access and no claimant has it on, the access was pending
-    /// when a plugin turned it off: all claimants may be asked.
-    #[cold]
-    fn turned_on(&self, switches: &Intercepts, claimed: &[SlotId], access: MsrAccess) -> Eligible {
-        let on = |id: &&SlotId| {
-            let name = self.routes.names.get(usize::from(id.0));
-            name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
-        };
-        let on: Vec<SlotId> = claimed.iter().filter(on).copied().collect();
-        match access.reason == Reason::Filter && on.is_empty() {
-            true => Eligible::All,
-            false => Eligible::Only(on),
-        }
-    }
 }
 
-/// The claimants of an access that may be asked.
-enum Eligible {
-    All,
-    Only(Vec<SlotId>),
-}
-
-impl Eligible {
-    #[inline]
-    fn has(&self, slot: SlotId) -> bool {
-        match self {
-            Eligible::All => true,
-            Eligible::Only(slots) => slots.contains(&slot),
-        }
-    }
-}
-
-/// A live instance that answers a vCPU, for people.
+/// A live instance that answers a vCPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceInfo {
     /// The plugin.
@@ -230,23 +147,23 @@ impl VcpuDispatch {
     /// [`ExitsRefused`] if the VMM does not take the exits of the manifests. The exits
     /// then stay as they were; the plugins are reset all the same.
     pub fn reset(&mut self) -> Result<(), ExitsRefused> {
-        if self.observers.is_none() {
+        if self.chain.observers.is_none() {
             return self.reset_plugins();
         }
         let (set_back, log) = during(|| self.reset_plugins());
-        if let Some(observers) = &mut self.observers {
-            observers.reset(&log, self.vcpu);
+        if let Some(observers) = &mut self.chain.observers {
+            observers.reset(&log, self.chain.vcpu);
         }
         set_back
     }
 
     fn reset_plugins(&mut self) -> Result<(), ExitsRefused> {
-        let set_back = match &self.switches {
-            Some(switches) if self.vcpu == VcpuId(0) => switches.set_back(&*self.vm.host),
+        let set_back = match &self.chain.switches {
+            Some(switches) if self.chain.vcpu == VcpuId(0) => switches.set_back(&*self.vm.host),
             _ => Ok(()),
         };
-        for (id, slot) in (0..).map(SlotId).zip(&mut self.slots) {
-            if slot.reset(self.vcpu) {
+        for (id, slot) in (0..).map(SlotId).zip(&mut self.chain.slots) {
+            if slot.reset(self.chain.vcpu) {
                 self.counters.failed_at_no_access(id);
             }
         }
@@ -257,9 +174,9 @@ impl VcpuDispatch {
     /// direction, or else wants what is unhandled; `None` if there is no such plugin,
     /// or it failed.
     pub fn fuel_used(&mut self, index: MsrIndex, direction: Direction) -> Option<u64> {
-        let Routes { map, unknown, invalid, .. } = &*self.routes;
+        let Routes { map, unknown, invalid, .. } = &*self.chain.routes;
         let first = map.lookup(index, direction).iter().chain(unknown).chain(invalid).next()?;
-        self.slots.get_mut(usize::from(first.0))?.with(|instance| instance.fuel_used())
+        self.chain.slots.get_mut(usize::from(first.0))?.with(|instance| instance.fuel_used())
     }
 
     /// The instances that answer this vCPU now. One that has just failed is not among
@@ -271,6 +188,6 @@ impl VcpuDispatch {
                 Some(InstanceInfo { plugin, vcpu: instance.scope(), memory: instance.memory()? })
             })
         };
-        self.slots.iter_mut().filter_map(info).collect()
+        self.chain.slots.iter_mut().filter_map(info).collect()
     }
 }

@@ -100,7 +100,7 @@ impl Observers {
             }
             _ => None,
         };
-        let told = match outcome {
+        let completed = match outcome {
             Outcome::Kernel => match (kernel, access.op) {
                 (Some(value), MsrOp::Read) => Outcome::Value(value),
                 (Some(_), MsrOp::Write(_)) => Outcome::Done,
@@ -121,7 +121,7 @@ impl Observers {
             failed,
             calls,
         }));
-        told
+        completed
     }
 
     /// The log for the recorder; a copy of it, if shadows need it as well.

@@ -1,4 +1,4 @@
-//! What plugins tell people when a run has ended.
+//! The reports of plugins when a run has ended.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ pub struct Report {
 pub struct Reports(Arc<Mutex<Vec<Report>>>);
 
 impl Reports {
-    /// Takes what has been told so far.
+    /// Takes the reports that there are so far.
     pub fn take(&self) -> Vec<Report> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -51,7 +51,7 @@ pub enum LoadError {
     /// Two plugins that disagree on CPUID.
     #[error(transparent)]
     Cpuid(#[from] CpuidConflict),
-    /// A shadow of a plugin that is not there.
+    /// A shadow of a plugin that the profile does not have.
     #[error(
         "{}: `shadow-of = \"{of}\"` names no plugin of this profile; its plugins are {names}",
         .shadow.display()
@@ -59,9 +59,9 @@ pub enum LoadError {
     NoLeader {
         /// The shadow's file.
         shadow: PathBuf,
-        /// Whom it names.
+        /// The name that it gives.
         of: String,
-        /// Whom it could name.
+        /// The names that it could give.
         names: String,
     },
     /// More slots than can be numbered.

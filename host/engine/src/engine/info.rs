@@ -1,4 +1,4 @@
-//! What a loaded profile has, for people.
+//! What a loaded profile has, to be shown.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::manifest::{Manifest, Scope};
 use crate::plugin::Plugin;
 use crate::profile::{PluginConfig, Sha256};
 
-/// A loaded plugin, for people.
+/// What is known of a loaded plugin.
 #[derive(Debug, Clone, Copy)]
 pub struct PluginInfo<'a> {
     /// Its manifest.
@@ -23,7 +23,7 @@ pub struct PluginInfo<'a> {
     pub from_cache: bool,
 }
 
-/// A plugin whose MSRs are the kernel's on this host.
+/// A plugin that leaves its MSRs to this host's kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct YieldedPlugin {
     /// Its name.
@@ -34,7 +34,7 @@ pub struct YieldedPlugin {
     pub host: KernelVersion,
 }
 
-/// Who answers one range of the MSR map, for people.
+/// One range of the MSR map, with a plugin that answers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MapEntry {
     /// The MSRs.
@@ -43,7 +43,7 @@ pub struct MapEntry {
     pub directions: Directions,
     /// The plugin.
     pub plugin: Arc<str>,
-    /// Whose state it is.
+    /// Where the state is.
     pub scope: Scope,
     /// Whether it only answers what an earlier plugin passes on.
     pub fallback: bool,

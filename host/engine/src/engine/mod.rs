@@ -1,5 +1,5 @@
 //! A profile's plugins, loaded and checked against each other: what must exit, what
-//! CPUID must say, and who answers what.
+//! CPUID must say, and which plugin answers what.
 
 mod claims;
 mod error;

@@ -28,7 +28,8 @@ pub(crate) const CAPABILITIES: &[(&str, &str)] = &[
     ("timer", "being called at a time"),
 ];
 
-/// How manifests ask for them: they name a file, and the profile its path.
+/// The capabilities as manifests ask for them: a manifest names a file, a profile its
+/// path.
 fn names() -> String {
     let asked = CAPABILITIES.iter().map(|(granted, _)| granted.split('=').next());
     asked.flatten().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
@@ -41,7 +42,7 @@ pub enum Capability {
     GuestMemory,
     /// Read and write KVM's own MSR values.
     KvmMsr,
-    /// Read these MSRs of the host; `None`: whichever the profile grants.
+    /// Read these MSRs of the host; `None`: those that the profile grants.
     HostMsr(Option<MsrRange>),
     /// Read a file of the host, under this name.
     HostFile(String),
@@ -173,7 +174,7 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Why a text names no capability, or grants none.
+/// Why a text is not a capability, or not a grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCapabilityError {
     /// None of that name.

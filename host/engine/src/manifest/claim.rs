@@ -12,16 +12,16 @@ use wasmsr_interface::{Directions, MsrRange};
 pub struct MsrClaim {
     /// The MSRs.
     pub range: MsrRange,
-    /// The directions; both if not said.
+    /// The directions; both by default.
     pub access: Directions,
-    /// Whose state it is.
+    /// Where the state is.
     pub scope: Scope,
     /// Whether the accesses exit from the start, or are only reserved until
     /// the plugin turns them on.
     pub intercept: Intercept,
 }
 
-/// How a claim begins.
+/// Whether the accesses of a claim exit at the start of a boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
@@ -33,15 +33,15 @@ pub enum Intercept {
     Off,
 }
 
-/// Whose the state of an MSR is.
+/// Where the state of an MSR is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// An instance for each vCPU, without a lock.
+    /// In one instance per vCPU, without a lock.
     #[default]
     Vcpu,
-    /// One instance for the VM.
+    /// In one instance for the VM.
     Vm,
 }
 

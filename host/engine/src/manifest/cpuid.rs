@@ -51,7 +51,7 @@ impl RegisterSpec {
     /// The change as masks.
     ///
     /// # Errors
-    /// What contradicts itself or is no bit.
+    /// What contradicts itself or is not a bit.
     pub(crate) fn change(&self) -> Result<RegisterChange, String> {
         if let Some(value) = self.value {
             if !(self.set.is_empty() && self.clear.is_empty()) {

@@ -17,13 +17,13 @@ pub enum ManifestError {
     At {
         /// Where it is.
         place: Place,
-        /// what it is
+        /// What it is.
         mistake: Box<ManifestError>,
     },
     /// Not UTF-8.
     #[error("it is not UTF-8 text")]
     Utf8,
-    /// A name that is none.
+    /// A name that is not allowed.
     #[error("plugin name `{0}` must be 1 to 64 lower-case letters, digits or `-`")]
     Name(String),
     /// Built for another ABI.
@@ -37,7 +37,7 @@ pub enum ManifestError {
     /// A claim with neither, or both.
     #[error("[[msr]] takes either `range` or `config`, the key where the profile lists the MSRs")]
     RangeOrConfig,
-    /// An entry of the configuration that is no claim.
+    /// An entry of the configuration that is not a claim.
     #[error(transparent)]
     Listed(#[from] ListedError),
     /// A claim that nothing could turn on.

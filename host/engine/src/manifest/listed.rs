@@ -1,5 +1,5 @@
-//! Claims whose MSRs the profile lists, for a plugin that serves whichever
-//! MSRs its operator names.
+//! Claims whose MSRs the profile lists, for a plugin that answers the MSRs that its
+//! operator names.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,13 +15,13 @@ pub struct ListedClaim {
     pub key: String,
     /// The directions, of which an entry may have fewer.
     pub access: Directions,
-    /// Whose state it is.
+    /// Where the state is.
     pub scope: Scope,
-    /// How the claims begin.
+    /// Whether the accesses exit at the start of a boot.
     pub intercept: Intercept,
 }
 
-/// An entry that is no claim.
+/// An entry that is not a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("config key `{key}`: {problem}")]
 pub struct ListedError {
@@ -36,7 +36,7 @@ impl ListedClaim {
         let config: Value = serde_json::from_str(config)
             .map_err(|error| at(self.key.clone(), error.to_string()))?;
         let entries = match config.get(&self.key) {
-            // Whether it needs any is the plugin's matter.
+            // The plugin decides whether it needs any.
             None => return Ok(Vec::new()),
             Some(Value::Array(entries)) => entries,
             Some(_) => {

@@ -37,7 +37,7 @@ pub struct Manifest {
     /// `[[msr]]` with a key of the configuration, where the profile lists the
     /// MSRs.
     pub listed: Vec<ListedClaim>,
-    /// `[unhandled]`: the accesses nobody else took.
+    /// `[unhandled]`: the accesses that no other plugin takes.
     pub unhandled: Unhandled,
     /// `[needs]`
     pub needs: Needs,
@@ -83,7 +83,7 @@ impl Manifest {
     /// The manifest with the claims that a configuration, JSON text, lists.
     ///
     /// # Errors
-    /// [`ManifestError`] for an entry that is no claim, by its key, or ranges
+    /// [`ManifestError`] for an entry that is not a claim, by its key, or for ranges
     /// that overlap.
     pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
         for claim in &self.listed {
@@ -98,7 +98,7 @@ impl Manifest {
 }
 
 impl File {
-    /// What the types cannot say. A mistake comes with where it is.
+    /// Checks what the types cannot say. A mistake comes with its place.
     fn validate(&self) -> Result<(), (ManifestError, Spot)> {
         let name = &self.plugin.name;
         let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

@@ -29,7 +29,7 @@ pub(super) struct File {
     /// the MSRs that it answers
     #[serde(default)]
     pub(super) msr: Vec<MsrTable>,
-    /// accesses that nobody claimed and that KVM would refuse
+    /// accesses that no plugin claims and that KVM would refuse
     #[serde(default)]
     pub(super) unhandled: Unhandled,
     /// what it needs beyond answering
@@ -60,8 +60,8 @@ pub(super) struct MsrTable {
     #[serde(default = "both")]
     #[cfg_attr(test, schemars(with = "kind::Access"))]
     pub(super) access: Directions,
-    /// whose state it is: `"vcpu"`, an instance for each vCPU, without a lock;
-    /// or `"vm"`, one instance for the VM
+    /// where the state is: `"vcpu"`, in one instance per vCPU, without a lock; or
+    /// `"vm"`, in one instance for the VM
     #[serde(default)]
     pub(super) scope: Scope,
     /// `"on"`: the accesses exit from the start; `"off"`: they are KVM's until
@@ -95,8 +95,8 @@ pub struct Unhandled {
     /// which accesses are offered; `"unknown"`: KVM does not know the MSR;
     /// `"invalid"`: KVM knows it and refuses the access
     pub reasons: Vec<UnhandledReason>,
-    /// whose instance they are put to; by default the one that the plugin has
-    /// anyway, the VM's if all its ranges have `scope = "vm"`, else the vCPU's
+    /// the scope of the instance that gets them; by default `"vm"` if all ranges of
+    /// the plugin have `scope = "vm"`, else `"vcpu"`
     #[serde(default)]
     #[cfg_attr(test, schemars(extend("x-default" = "that of the ranges")))]
     pub scope: Option<Scope>,
@@ -132,8 +132,8 @@ pub struct Needs {
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub capabilities: Vec<Capability>,
-    /// what it can do without: where it is not granted, the host calls behind
-    /// it refuse
+    /// what the plugin can do without: host calls that need a capability which is not
+    /// granted are refused
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub optional: Vec<Capability>,

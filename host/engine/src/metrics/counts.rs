@@ -9,10 +9,10 @@ use super::latency::Latency;
 /// What became of the accesses to one MSR, answered by one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MsrCounts {
-    /// The MSR; `None` for the sum of those that found no row, and for what the
-    /// plugin did at no access.
+    /// The MSR; `None` for the sum of all MSRs without a row of their own, and for
+    /// what the plugin did outside accesses.
     pub index: Option<MsrIndex>,
-    /// Who answered; `None` where it was left to the policy.
+    /// The plugin that answered; `None` for accesses that were unhandled.
     pub plugin: Option<Arc<str>>,
     /// `rdmsr`s.
     pub reads: u64,
@@ -20,14 +20,14 @@ pub struct MsrCounts {
     pub writes: u64,
     /// Accesses that ended with #GP, as far as the engine decided it.
     pub faults: u64,
-    /// Accesses that `on-failure` answered, since the plugin trapped, overran a
-    /// limit, or rests after it did so; and at no access, timers, resets and
-    /// reports that failed so.
+    /// Accesses that `on-failure` answered: the plugin trapped, overran a limit, or
+    /// backed off after that. In the row without an MSR: timers, resets and reports
+    /// that failed.
     pub failures: u64,
     /// Times of accesses in the engine and its plugins: about as many as there
     /// were, though only a sample was timed.
     pub latency: Latency,
-    /// Fuel that the plugin used for those of them of which it is known...
+    /// Fuel that the plugin used, for the timed accesses of which it is known...
     pub fuel: u64,
     /// ... and how many those are.
     pub metered: u64,
@@ -44,7 +44,7 @@ impl MsrCounts {
         self.fuel.checked_div(self.metered)
     }
 
-    /// Adds the counts of another row, whatever that is for.
+    /// Adds the counts of another row.
     pub fn add(&mut self, other: &MsrCounts) {
         self.reads = self.reads.saturating_add(other.reads);
         self.writes = self.writes.saturating_add(other.writes);

@@ -1,5 +1,5 @@
-//! How long accesses take: a histogram fine enough for its tail, small enough
-//! for one an MSR.
+//! How long accesses take: a histogram that is fine enough for its tail, and small
+//! enough to have one per MSR.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -164,7 +164,7 @@ impl From<Plain> for Latency {
     }
 }
 
-/// A [`Latency`] in the making: one thread writes, anybody reads.
+/// A [`Latency`] that is being measured: one thread writes, any thread reads.
 pub(super) struct Histogram {
     counts: [AtomicU64; BUCKETS],
     total: AtomicU64,

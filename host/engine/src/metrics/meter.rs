@@ -9,10 +9,7 @@ use crate::msr::{Decision, SlotId};
 
 /// An access that is being answered.
 pub(crate) struct Meter<'a> {
-    counters: &'a Counters,
-    index: MsrIndex,
-    /// The first claimant, in whose row the access is expected to end.
-    first: Option<SlotId>,
+    /// Where it counts: at first the row of the first claimant.
     row: &'a Row,
     sample: Option<Sample>,
 }
@@ -22,13 +19,17 @@ impl Counters {
     #[inline]
     pub(crate) fn begin(&self, index: MsrIndex, first: Option<SlotId>) -> Meter<'_> {
         let row = self.row(index, first);
-        Meter { counters: self, index, first, row, sample: row.sample() }
+        let mut meter = Meter { row, sample: None };
+        if let Some(weight) = row.comes() {
+            meter.sample = Some(Sample::begin(weight));
+        }
+        meter
     }
 }
 
-impl Meter<'_> {
-    /// A plugin has answered. Of all that do, the last one decides, so its time and
-    /// its fuel are what counts.
+impl<'a> Meter<'a> {
+    /// An answer is there. Of all plugins that are asked, the last one decides, so its
+    /// time and its fuel are what counts.
     #[inline]
     pub(crate) fn answered(&mut self, fuel: impl FnOnce() -> Option<u64>) {
         if let Some(sample) = &mut self.sample {
@@ -36,16 +37,21 @@ impl Meter<'_> {
         }
     }
 
-    /// Counts the access for the slot that decided, or for the policy.
+    /// Counts the access for another slot than the first claimant's, or for the policy.
     #[inline]
-    pub(crate) fn end(mut self, op: MsrOp, decision: &Decision) {
-        if decision.by.is_none() {
-            self.answered(|| None);
-        }
-        let row = match decision.by == self.first {
-            true => self.row,
-            false => self.counters.row(self.index, decision.by),
-        };
+    pub(crate) fn moves_to(
+        &mut self,
+        counters: &'a Counters,
+        index: MsrIndex,
+        slot: Option<SlotId>,
+    ) {
+        self.row = counters.row(index, slot);
+    }
+
+    /// Counts the access.
+    #[inline]
+    pub(crate) fn end(&self, op: MsrOp, decision: &Decision) {
+        let row = self.row;
         row.count(op);
         if matches!(decision.outcome, Outcome::Fault) {
             row.count_fault();

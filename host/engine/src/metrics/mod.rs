@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(crate) use counters::Counters;
 pub use counts::MsrCounts;
 pub use latency::Latency;
+pub(crate) use meter::Meter;
 use wasmsr_interface::MsrIndex;
 
 /// The counters of all vCPUs of a running VM.
@@ -29,14 +30,14 @@ impl Metrics {
         self.vcpus.len()
     }
 
-    /// Who may answer, in the order of the profile; a plugin with MSRs of both
-    /// scopes is there twice.
+    /// The plugins, in the order of the profile; a plugin with MSRs of both scopes is
+    /// there twice.
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
         self.plugins.iter()
     }
 
-    /// The counts so far, summed over vCPUs, by MSR and then plugin. Behind them,
-    /// by plugin, is what has no MSR.
+    /// The counts so far, summed over vCPUs, by MSR and then plugin; at the end, by
+    /// plugin, the counts without an MSR.
     pub fn msrs(&self) -> Vec<MsrCounts> {
         type Order = (bool, Option<MsrIndex>, Option<Arc<str>>);
         let mut sums: BTreeMap<Order, MsrCounts> = BTreeMap::new();
@@ -72,7 +73,7 @@ mod tests {
         }
     }
 
-    fn whom(row: &MsrCounts) -> (Option<u32>, Option<&str>) {
+    fn key(row: &MsrCounts) -> (Option<u32>, Option<&str>) {
         (row.index.map(|index| index.0), row.plugin.as_deref())
     }
 
@@ -85,8 +86,8 @@ mod tests {
         }
         let rows = metrics.msrs();
         assert_eq!(rows.len(), 2);
-        assert_eq!((whom(&rows[0]), rows[0].writes), ((Some(0x10a), None), 2));
-        assert_eq!((whom(&rows[1]), rows[1].reads), ((Some(0x10a), Some("p")), 2));
+        assert_eq!((key(&rows[0]), rows[0].writes), ((Some(0x10a), None), 2));
+        assert_eq!((key(&rows[1]), rows[1].reads), ((Some(0x10a), Some("p")), 2));
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
         let rows = metrics.msrs();
         assert_eq!(rows.len(), FULL + 1);
         assert_eq!(rows.iter().map(|row| row.reads).sum::<u64>(), 10_000);
-        assert_eq!(whom(rows.last().unwrap()), (None, None));
+        assert_eq!(key(rows.last().unwrap()), (None, None));
     }
 
     #[test]
@@ -113,7 +114,7 @@ mod tests {
         }
         let rows = metrics.msrs();
         let last: Vec<_> =
-            rows[FULL..].iter().map(|row| (whom(row), row.reads, row.failures)).collect();
+            rows[FULL..].iter().map(|row| (key(row), row.reads, row.failures)).collect();
         let policy = 2 * (10_000 - FULL as u64);
         let expected =
             [((None, None), policy, 0), ((None, Some("p")), 0, 2), ((None, Some("q")), 2, 0)];

@@ -49,6 +49,12 @@ pub(super) struct Sample {
 }
 
 impl Sample {
+    /// Begins to time an access that counts for so many.
+    #[cold]
+    pub(super) fn begin(weight: u64) -> Self {
+        Sample { began: Instant::now(), weight, taken: Duration::ZERO, fuel: None }
+    }
+
     /// An answer is there. `fuel` is read after the clock, so that reading it is not
     /// timed.
     #[inline]
@@ -60,20 +66,18 @@ impl Sample {
 
 impl Row {
     /// An access begins in the row of its first claimant, which is not always the row
-    /// that it ends in. Begins its sample, if it is to be timed; the time then counts
-    /// for the row that the access ends in.
+    /// that it ends in. If it is to be timed, says how many accesses it counts for.
     #[inline]
-    pub(super) fn sample(&self) -> Option<Sample> {
+    pub(super) fn comes(&self) -> Option<u64> {
         let before = self.came.load(Relaxed);
         self.came.store(before.wrapping_add(1), Relaxed);
-        let weight = match before {
-            0..ALL_TIMED => 1,
+        match before {
+            0..ALL_TIMED => Some(1),
             // The last of those it counts for, so that never more are counted
             // than came.
-            _ if before % SAMPLE == SAMPLE - 1 => SAMPLE,
-            _ => return None,
-        };
-        Some(Sample { began: Instant::now(), weight, taken: Duration::ZERO, fuel: None })
+            _ if before % SAMPLE == SAMPLE - 1 => Some(SAMPLE),
+            _ => None,
+        }
     }
 
     #[inline]
@@ -136,9 +140,8 @@ mod tests {
     #[test]
     fn a_sample_counts_for_all_that_came_since_the_one_before() {
         let row = Row::default();
-        let weights: Vec<(u64, u64)> = (1..=300)
-            .filter_map(|access| row.sample().map(|sample| (access, sample.weight)))
-            .collect();
+        let weights: Vec<(u64, u64)> =
+            (1..=300).filter_map(|access| row.comes().map(|weight| (access, weight))).collect();
         let first = (1..=64).map(|access| (access, 1));
         assert_eq!(weights, first.chain([(128, 64), (192, 64), (256, 64)]).collect::<Vec<_>>());
     }

@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
-/// Place of an answering plugin in a vCPU's row of slots.
+/// Number of a slot in a vCPU's dispatch chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId(pub u16);
 
@@ -21,7 +21,7 @@ pub struct Claim {
     pub range: MsrRange,
     /// The directions.
     pub directions: Directions,
-    /// Who answers.
+    /// The slot that answers.
     pub slot: SlotId,
 }
 
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_map_knows_nobody() {
+    fn an_empty_map_knows_no_slot() {
         assert!(MsrMap::new(&[]).lookup(MsrIndex(0x10a), Direction::Read).is_empty());
     }
 

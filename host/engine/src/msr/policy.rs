@@ -1,4 +1,4 @@
-//! What becomes of an access that no plugin takes.
+//! What becomes of an unhandled access: one that no plugin takes.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct Policy {
     pub overrides: Vec<PolicyOverride>,
 }
 
-/// `[[msr.override]]`: what becomes of unanswered accesses to a range.
+/// `[[msr.override]]`: what becomes of unhandled accesses to a range.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema, serde::Serialize))]
 #[serde(deny_unknown_fields)]
@@ -57,7 +57,7 @@ pub enum PolicyAction {
 }
 
 impl Policy {
-    /// The action for an access that nobody took, and the key that says so.
+    /// The action for an unhandled access, and the profile's key that says so.
     pub fn action(&self, access: MsrAccess) -> (PolicyAction, &'static str) {
         let exception = self.overrides.iter().filter(|o| o.range.contains(access.index));
         let mut exception = exception.filter_map(|o| match access.op.direction() {
@@ -70,7 +70,7 @@ impl Policy {
         })
     }
 
-    /// The outcome for `access`, which nobody took.
+    /// The outcome for an unhandled access.
     pub fn decide(&self, access: MsrAccess) -> Outcome {
         match self.action(access) {
             (PolicyAction::Fault, _) => Outcome::Fault,

@@ -87,7 +87,7 @@ pub const IMPORTS: &[Import] = &[
         "(vcpu: i32, ptr: i32) -> i32",
         fuel::SYSTEM_CALL,
         "two times 8 bytes, little endian, at `ptr`: the nanoseconds that the vCPU's thread \
-         has run, and waited for a CPU; 0, or 1 if it has not started or nobody counts",
+         has run, and waited for a CPU; 0, or 1 if it has not started or the host does not count",
     ),
     free("host_cpus", "() -> i32", fuel::SYSTEM_CALL, "how many CPUs the host has online"),
     behind(

@@ -44,7 +44,7 @@ pub enum CacheError {
         /// What the system said.
         source: io::Error,
     },
-    /// Somebody else could put code there.
+    /// Another user could put code there.
     #[error(
         "cache directory {}: {why}, but what lies there is run as code; `chown {user}` and \
          `chmod 700` it, or choose another", .path.display()
@@ -52,9 +52,9 @@ pub enum CacheError {
     Exposed {
         /// The directory.
         path: PathBuf,
-        /// Who else can.
+        /// Which other users can.
         why: String,
-        /// Who runs.
+        /// The user that runs this.
         user: u32,
     },
 }
@@ -63,8 +63,8 @@ impl CodeCache {
     /// Takes `directory` as the cache, making it where it is missing.
     ///
     /// # Errors
-    /// [`CacheError`] if it cannot be had, or if anybody but the effective
-    /// user may write there.
+    /// [`CacheError`] if it cannot be made or opened, or if another user than the
+    /// effective one may write there.
     pub fn open(directory: &Path) -> Result<Self, CacheError> {
         let path = || directory.to_owned();
         let opened = DirBuilder::new()
@@ -165,7 +165,7 @@ impl EntryKey {
     }
 }
 
-/// An entry that nobody but this user can have written.
+/// An entry that only this user can have written.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let entry = File::open(path)?;
     match exposure(&entry)? {
@@ -178,14 +178,14 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn deserialize(engine: &Engine, code: &[u8]) -> io::Result<Module> {
     // SAFETY: wasmtime asks for nothing but unmodified output of
     // `Module::serialize`, of any version. `code` was read from an open file
-    // that belongs to the effective user and that nobody else may write, out
-    // of a directory of which the same is true; so whoever wrote it could as
-    // well have replaced this program. Its checksum rules out accidents.
+    // that belongs to the effective user and that no other user may write, in a
+    // directory of which the same is true; a writer of it could as well have replaced
+    // this program. Its checksum rules out accidents.
     unsafe { Module::deserialize(engine, code) }
         .map_err(|error| io::Error::other(format!("{error:#}")))
 }
 
-/// Who beside the effective user may write an open file or directory.
+/// Why another user than the effective one may write an open file or directory.
 fn exposure(opened: &File) -> io::Result<Option<String>> {
     const WRITABLE_BY_OTHERS: u32 = 0o022;
     let metadata = opened.metadata()?;

@@ -15,7 +15,7 @@ pub enum ModuleError {
     )]
     Read(std::io::Error),
     /// The path leads to a device, a pipe or a socket.
-    #[error("it is no regular file; give the path of the plugin's .wasm file")]
+    #[error("it is not a regular file; give the path of the plugin's .wasm file")]
     NoFile,
     /// The file is too large.
     #[error("it is larger than {} MiB, the most a plugin may have; build it with optimisation and without debug information", limits::FILE >> 20)]
@@ -31,14 +31,14 @@ pub enum ModuleError {
         found: Sha256,
     },
     /// Not Wasm at all, or damaged.
-    #[error("it is no WebAssembly module, or a damaged one: {0}; build or copy it again")]
+    #[error("it is not a WebAssembly module, or a damaged one: {0}; build or copy it again")]
     Malformed(String),
     /// A component where a core module is wanted.
     #[error("it is a WebAssembly component; build it as a core module")]
     Component,
     /// No manifest.
     #[error(
-        "it has no custom section `{MANIFEST_SECTION}`, so it is no wasmsr plugin; `export!` of the SDK puts it there, or `WASMSR_PLUGIN` of wasmsr.h"
+        "it has no custom section `{MANIFEST_SECTION}`, so it is not a wasmsr plugin; `export!` of the SDK puts it there, or `WASMSR_PLUGIN` of wasmsr.h"
     )]
     NoManifest,
     /// More than one manifest.

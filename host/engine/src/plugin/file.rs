@@ -16,8 +16,8 @@ use crate::profile::Sha256;
 
 /// The content of the file in `path`.
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, ModuleError> {
-    // The path may be a stranger's, in a recording. Some devices act when they
-    // are opened, and a pipe holds whoever opens it.
+    // The path may come from a recording of unknown origin. Some devices act when they
+    // are opened, and opening a pipe may block.
     let about = fs::metadata(path).map_err(ModuleError::Read)?;
     if !about.is_file() && !about.is_dir() {
         return Err(ModuleError::NoFile);

@@ -1,4 +1,4 @@
-//! What a file says about itself, for people.
+//! What a plugin's file says about itself.
 
 use std::path::Path;
 

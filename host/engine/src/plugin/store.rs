@@ -26,7 +26,7 @@ pub(super) struct StoreData {
     pub(super) plugin: Arc<Description>,
     pub(super) vm: Surroundings,
     pub(super) memory: Option<Memory>,
-    /// The vCPU that is served, on whose thread this is as long as it runs.
+    /// The vCPU that is served. While it runs, this is its thread.
     pub(super) vcpu: VcpuId,
     pub(super) phase: Phase,
     /// What the plugin said through `outcome`.

@@ -1,5 +1,5 @@
-//! Numbers and bytes in a recording: hexadecimal text, since JSON's numbers
-//! end at 2^53 for most who read them.
+//! Numbers and bytes in a recording: hexadecimal text, since most readers of JSON
+//! take numbers up to 2^53 only.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Bytes {
             text.chars().map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
         let digits = digits.filter(|digits| digits.len().is_multiple_of(2));
         let digits = digits.ok_or_else(|| {
-            de::Error::custom(format!("`{text}` are no bytes; write them like \"00ff2b\""))
+            de::Error::custom(format!("`{text}` is not bytes; write them like \"00ff2b\""))
         })?;
         let pairs = digits.chunks_exact(2);
         Ok(Bytes(pairs.map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect()))
@@ -56,5 +56,5 @@ impl<'de> Deserialize<'de> for Bytes {
 fn number<E: de::Error>(text: &str) -> Result<u64, E> {
     let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
     let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    number.ok_or_else(|| E::custom(format!("`{text}` is no hexadecimal number like \"0x10a\"")))
+    number.ok_or_else(|| E::custom(format!("`{text}` is not a hexadecimal number like \"0x10a\"")))
 }

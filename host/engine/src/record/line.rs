@@ -46,7 +46,7 @@ pub struct BootLine {
     pub boot: u64,
     /// The number of vCPUs.
     pub vcpus: u32,
-    /// The host's kernel, which decides who yields (`kernel-from`).
+    /// The host's kernel, which decides which plugins yield (`kernel-from`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// The plugins, in the order of the profile.
@@ -108,7 +108,7 @@ pub struct AccessLine {
     /// Whether KVM refused a write that was left to it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub refused: bool,
-    /// Who decided that; absent for the policy.
+    /// The plugin that decided; absent for the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plugin: Option<String>,
     /// Whether that plugin failed, so that its `on-failure` decided.

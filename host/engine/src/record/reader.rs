@@ -37,7 +37,7 @@ pub enum RecordingError {
     },
     /// The file is something else.
     #[error(
-        "{} is no recording: its first line is no \"boot\" line; `wasmsr run --record FILE` writes one",
+        "{} is not a recording: its first line is not a \"boot\" line; `wasmsr run --record FILE` writes one",
         .path.display()
     )]
     NoRecording {
@@ -67,7 +67,7 @@ pub enum RecordingError {
     },
     /// The last line is not whole.
     #[error(
-        "recording {} ends in the middle of line {line}: whoever recorded was killed; all lines before it are whole",
+        "recording {} ends in the middle of line {line}: the recorder was killed; all lines before it are whole",
         .path.display()
     )]
     CutOff {
@@ -244,9 +244,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_with_their_place() {
-        ends_with("", 0, "is no recording");
-        ends_with("{}\n", 0, "is no recording");
-        ends_with("[[plugin]]\n", 0, "is no recording");
+        ends_with("", 0, "is not a recording");
+        ends_with("{}\n", 0, "is not a recording");
+        ends_with("[[plugin]]\n", 0, "is not a recording");
         ends_with(&BOOT.replace("\"format\":1", "\"format\":9"), 0, "has format 9");
         ends_with(&format!("{BOOT}\n{{\"kind\":\"ac"), 1, "in the middle of line 2");
         ends_with(&format!("{BOOT}\n{{\"kind\":\"wait\"}}\n"), 1, "line 2: unknown kind `wait`");

@@ -37,7 +37,7 @@ struct RunningBoot {
     vcpus: u32,
     host: Arc<ScriptedHost>,
     moved: Moved,
-    /// Bytes that the host was told.
+    /// Bytes that the host knows.
     known: usize,
     started: Option<Started>,
 }
@@ -73,9 +73,8 @@ impl Replay {
         Replay { engine, boot: None, unmatched: 0 }
     }
 
-    /// Does what a line tells, and returns the line as it came this time: with
-    /// the present plugins, their answers and their host calls. Times are those
-    /// of the recording.
+    /// Does what a line says, and returns the line as it is this time: with the present
+    /// plugins, their answers and their host calls. Times are those of the recording.
     ///
     /// # Errors
     /// [`ReplayError`]
@@ -93,8 +92,8 @@ impl Replay {
         })
     }
 
-    /// Host calls so far that the recording has no reply to: they were answered
-    /// with what was last known. None, if the plugins are the recorded ones.
+    /// Host calls so far to which the recording has no reply: they were answered with
+    /// what was last known. 0 if the plugins are the recorded ones.
     pub fn unmatched(&self) -> u64 {
         self.unmatched
     }

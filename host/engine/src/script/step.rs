@@ -96,7 +96,7 @@ impl Step {
             }
             ("mem", [gpa, bytes @ ..], false) if !bytes.is_empty() => {
                 let byte = |text: &&str| {
-                    u8::from_str_radix(text, 16).map_err(|_| format!("`{text}` is no byte"))
+                    u8::from_str_radix(text, 16).map_err(|_| format!("`{text}` is not a byte"))
                 };
                 let bytes = bytes.iter().map(byte).collect::<Result<_, _>>()?;
                 Step::SetMemory(number(gpa)?, bytes)
@@ -110,7 +110,7 @@ impl Step {
             ("reset", [], false) => Step::Reset,
             ("swap", [], false) => Step::Swap,
             ("report", [], true) => Step::Report,
-            _ => return Err("it is no step; docs/traces.md lists them".to_owned()),
+            _ => return Err("it is not a step; docs/traces.md lists them".to_owned()),
         };
         Ok(Some(step))
     }
@@ -140,7 +140,7 @@ fn number(text: &str) -> Result<u64, String> {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),
     };
-    parsed.map_err(|_| format!("`{text}` is no number of at most 64 bits"))
+    parsed.map_err(|_| format!("`{text}` is not a number of at most 64 bits"))
 }
 
 #[cfg(test)]
@@ -164,9 +164,9 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, part) in [
-            ("rdmsr 0x10 -> 1", "no step"),
-            ("-> 1", "no step"),
-            ("r 0x10", "no step"),
+            ("rdmsr 0x10 -> 1", "not a step"),
+            ("-> 1", "not a step"),
+            ("r 0x10", "not a step"),
             ("w 0x10 1 2 -> ok", "a reason"),
             ("r 0x100000000 -> 1", "32 bits"),
             ("tsc ten", "`ten`"),

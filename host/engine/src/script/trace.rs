@@ -36,7 +36,7 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// [`TraceError`] for plugins that do not load, a step that cannot be
     /// taken, and a trace that would pass whatever came. An unexpected answer
-    /// is no error.
+    /// is not an error.
     pub fn replay(&self, options: &LoadOptions) -> Result<String, TraceError> {
         let steps = || (1..).zip(self.text.lines()).skip(self.above);
         if !steps().any(|(_, step)| ScriptLine::of(step).answer.is_some()) {

@@ -43,7 +43,7 @@ pub struct ShadowCounts {
 }
 
 impl ShadowCounts {
-    /// Adds the counts of another, whoever that is.
+    /// Adds the counts of another shadow.
     pub fn add(&mut self, other: &ShadowCounts) {
         self.accesses = self.accesses.saturating_add(other.accesses);
         self.answers = self.answers.saturating_add(other.answers);

@@ -1,5 +1,5 @@
-//! The slots of a vCPU: in each sits a plugin's instance, which is replaced when it
-//! fails, and an access is routed to the slots that may answer it.
+//! The slots of a vCPU's dispatch chain: each has a plugin's instance, which is
+//! replaced when it fails, and accesses are routed to the slots that may answer them.
 
 mod backoff;
 mod routes;
@@ -7,5 +7,5 @@ mod slot;
 mod supervised;
 
 pub(crate) use routes::{Routes, assign_slots};
-pub(crate) use slot::{Slot, SlotPlan};
+pub(crate) use slot::{Slot, SlotPlan, lock};
 pub(crate) use supervised::SupervisedInstance;

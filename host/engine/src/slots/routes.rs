@@ -9,7 +9,7 @@ use crate::manifest::Scope;
 use crate::msr::{Claim, MsrMap, SlotId};
 use crate::plugin::Plugin;
 
-/// Who answers what.
+/// From accesses to slots.
 pub(crate) struct Routes {
     pub(crate) map: MsrMap,
     pub(crate) unknown: Vec<SlotId>,
@@ -19,14 +19,14 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Whose turn it may be at an access, in their order: those who claim it,
-    /// and then those who want what is unhandled.
+    /// The slots that may be asked for an access, in their order: those that claim it,
+    /// then those that want unhandled accesses.
     pub(crate) fn asked(&self, access: MsrAccess) -> impl Iterator<Item = SlotId> {
         let claimed = self.map.lookup(access.index, access.op.direction());
         claimed.iter().chain(self.unhandled(access.reason)).copied()
     }
 
-    /// Who wants what is unhandled for this reason.
+    /// The slots that want unhandled accesses of this reason.
     pub(crate) fn unhandled(&self, reason: Reason) -> &[SlotId] {
         match reason {
             Reason::Filter => &[],
@@ -36,7 +36,7 @@ impl Routes {
     }
 }
 
-/// A slot for each plugin and scope that it uses.
+/// Gives each plugin a slot for each scope that it uses.
 pub(crate) fn assign_slots(plugins: &[Arc<Plugin>]) -> (Vec<SlotPlan>, Vec<Claim>, Routes) {
     let mut slots: Vec<SlotPlan> = Vec::new();
     let mut slot_of = |plugin: &Arc<Plugin>, scope| {
@@ -45,7 +45,7 @@ pub(crate) fn assign_slots(plugins: &[Arc<Plugin>]) -> (Vec<SlotPlan>, Vec<Claim
             slots.push(SlotPlan { plugin: plugin.clone(), scope });
             slots.len() - 1
         });
-        // At most two slots a plugin, and their number is bounded.
+        // A plugin has at most two slots, and the number of plugins is bounded.
         SlotId(u16::try_from(position).unwrap_or(u16::MAX))
     };
     let mut claims = Vec::new();
@@ -58,8 +58,8 @@ pub(crate) fn assign_slots(plugins: &[Arc<Plugin>]) -> (Vec<SlotPlan>, Vec<Claim
                 slot: slot_of(plugin, claim.scope),
             });
         }
-        // A plugin whose profile lists nothing that exits lives all the same:
-        // it may refuse that, or have its work done when it starts.
+        // A plugin has an instance even if its profile lists nothing that exits: it may
+        // refuse that, or do its work when it starts.
         for listed in &plugin.manifest.listed {
             slot_of(plugin, listed.scope);
         }

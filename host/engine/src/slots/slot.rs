@@ -8,14 +8,14 @@ use super::supervised::SupervisedInstance;
 use crate::manifest::Scope;
 use crate::plugin::Plugin;
 
-/// What a slot is for, before anybody sits there.
+/// The plugin and the scope of a slot, before it has an instance.
 #[derive(Clone)]
 pub(crate) struct SlotPlan {
     pub(crate) plugin: Arc<Plugin>,
     pub(crate) scope: Scope,
 }
 
-/// One slot in a vCPU's row.
+/// One slot in a vCPU's dispatch chain.
 #[expect(clippy::large_enum_variant, reason = "a box would be one more step on every access")]
 pub(crate) enum Slot {
     /// This vCPU's own instance.
@@ -24,7 +24,7 @@ pub(crate) enum Slot {
     Shared(Arc<Mutex<SupervisedInstance>>),
 }
 
-/// What came of a wake.
+/// What came of serving a timer.
 pub(crate) struct Woken {
     /// When the plugin's timer is next.
     pub(crate) next: Option<u64>,
@@ -40,15 +40,15 @@ impl Slot {
         })
     }
 
-    /// The state after a reset of the guest; the VM's own instances are reset
-    /// with the first of the vCPUs. Says whether the plugin failed.
+    /// Brings the plugin to its state after a reset of the guest; the VM's own instances
+    /// are reset with vCPU 0. Says whether the plugin failed.
     pub(crate) fn reset(&mut self, vcpu: VcpuId) -> bool {
         self.with(|instance| {
             (instance.scope().is_some() || vcpu == VcpuId(0)) && instance.reset(vcpu)
         })
     }
 
-    /// What is done with whoever sits there, alone.
+    /// Runs `f` with the instance, which no other vCPU uses meanwhile.
     #[inline]
     pub(crate) fn with<R>(&mut self, f: impl FnOnce(&mut SupervisedInstance) -> R) -> R {
         match self {
@@ -60,6 +60,7 @@ impl Slot {
 
 /// A panic elsewhere is a bug of its own; the instance behind the lock is
 /// whole between calls.
-fn lock(instance: &Mutex<SupervisedInstance>) -> MutexGuard<'_, SupervisedInstance> {
+#[inline]
+pub(crate) fn lock(instance: &Mutex<SupervisedInstance>) -> MutexGuard<'_, SupervisedInstance> {
     instance.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,7 +20,7 @@ pub(crate) struct SupervisedInstance {
     plugin: Arc<Plugin>,
     vm: Surroundings,
     scope: Option<VcpuId>,
-    /// Of all its instances.
+    /// The log of all its instances.
     log: Log,
     live: Option<Instance>,
     backoff: Backoff,
@@ -51,7 +51,7 @@ impl SupervisedInstance {
         &self.plugin.name
     }
 
-    /// Whose instance it is; `None` for the VM's.
+    /// The vCPU of a vCPU's own instance; `None` for the VM's instance.
     pub(crate) fn scope(&self) -> Option<VcpuId> {
         self.scope
     }
@@ -115,7 +115,7 @@ impl SupervisedInstance {
         true
     }
 
-    /// What the plugin has to tell after the run; `None` if that failed.
+    /// The plugin's report after the run; `None` if that failed.
     pub(crate) fn report(&mut self, vcpu: VcpuId) -> Option<String> {
         let Some(live) = &mut self.live else { return Some(String::new()) };
         match live.report(vcpu) {
@@ -127,7 +127,7 @@ impl SupervisedInstance {
         }
     }
 
-    /// What the plugin wants to keep. One that has just failed keeps nothing.
+    /// What the plugin saves. A plugin that has just failed saves nothing.
     pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<InstanceState>, InstanceError> {
         let Some(live) = &mut self.live else { return Ok(None) };
         let bytes = live.save(vcpu)?;

@@ -94,7 +94,7 @@ fn all(
     }
     let order_lock = OrderLock::new(&engine.slots, &engine.shadows, recorder);
     for vcpu in started.vcpus.iter_mut().rev() {
-        vcpu.observers = Some(Box::new(Observers {
+        vcpu.chain.observers = Some(Box::new(Observers {
             recorder: recorder.cloned(),
             order_lock: order_lock.clone(),
             shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),

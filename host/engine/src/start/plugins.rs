@@ -7,7 +7,7 @@ use wasmsr_interface::{Host, VcpuId};
 use super::error::StartError;
 use super::slots::{shared_slots, slots_of};
 use super::started::Started;
-use crate::dispatch::{Reports, UnhandledLog, VcpuDispatch};
+use crate::dispatch::{Chain, Reports, UnhandledLog, VcpuDispatch};
 use crate::engine::{Engine, intercepts};
 use crate::metrics::{Counters, Metrics};
 use crate::plugin::Surroundings;
@@ -22,7 +22,7 @@ type HostOf<'a> = &'a dyn Fn(&Arc<str>) -> Arc<dyn Host>;
 #[derive(Default)]
 pub(crate) struct StartCalls {
     pub(crate) all: CallLog,
-    /// Whose instance made calls, and where in `all` they end.
+    /// The scope of each instance, and where in `all` its calls end.
     ends: Vec<(Option<VcpuId>, usize)>,
 }
 
@@ -37,8 +37,8 @@ impl StartCalls {
     pub(super) fn of(&self, plugin: &str, scope: Option<VcpuId>) -> CallLog {
         let mut own = Vec::new();
         let mut start = 0;
-        for &(whose, end) in &self.ends {
-            if whose == scope {
+        for &(of, end) in &self.ends {
+            if of == scope {
                 let calls = self.all.calls.get(start..end).unwrap_or_default();
                 own.extend(calls.iter().filter(|call| *call.plugin == *plugin).cloned());
             }
@@ -83,18 +83,17 @@ pub(crate) fn start_plugins(
     for vcpu in (0..vcpus).map(VcpuId) {
         let counters = Arc::new(Counters::new(engine.slots.len()));
         started.metrics.vcpus.push(counters.clone());
-        started.vcpus.push(VcpuDispatch {
+        let chain = Chain {
             vcpu,
             routes: engine.routes.clone(),
             slots: slots_of(vcpu, &engine.slots, &shared, &mut new_instance)?,
-            policy: engine.policy.clone(),
-            counters,
-            unhandled_log: unhandled_log.clone(),
-            vm: own.clone(),
             switches: switches.clone(),
-            reports: started.reports.clone(),
+            policy: engine.policy.clone(),
+            unhandled_log: unhandled_log.clone(),
             observers: None,
-        });
+        };
+        let (vm, reports) = (own.clone(), started.reports.clone());
+        started.vcpus.push(VcpuDispatch { chain, counters, vm, reports });
     }
     Ok((started, starts))
 }

@@ -101,7 +101,7 @@ fn a_plugin_that_fails_again_and_again_is_given_a_rest() {
     let rows = started.metrics.msrs();
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].reads, rows[0].faults, rows[0].failures), (1000, 1000, 1000));
-    // At rest it does not answer; afterwards it does, from a fresh instance.
+    // While it backs off it does not answer; afterwards it does, from a fresh instance.
     let recovered = (0..100).any(|_| read(&mut started.vcpus[0], 0x11) == Outcome::Value(0));
     assert!(recovered);
 }

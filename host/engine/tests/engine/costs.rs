@@ -46,7 +46,7 @@ fn every_host_call_costs_what_the_table_says() {
          \"guest-memory\", \"kvm-msr\", \"host-msr\", \"host-file:x\", \"intercept\", \"timer\"]";
     for Import { name, capability, fuel, .. } in IMPORTS {
         if ["save_state", "saved_state", "saved_version", "report_text"].contains(name) {
-            // Not within an access, whose fuel alone is told.
+            // Not within an access, and only an access reports its fuel.
             continue;
         }
         let call = IMPORTS.iter().find(|call| call.name == *name).unwrap();

@@ -96,7 +96,8 @@ fn sampled(accesses: u64) -> u64 {
     accesses.min(64) + accesses.saturating_sub(64) / 64 * 64
 }
 
-/// Who answered, how often, and how many times and metered accesses there are.
+/// The plugin that answered, how often, and how many timed and metered accesses there
+/// are.
 fn costs(metrics: &Metrics) -> Vec<(Option<String>, u64, u64, u64)> {
     let rows = metrics.msrs().into_iter();
     rows.map(|row| {

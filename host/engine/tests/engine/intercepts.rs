@@ -78,7 +78,7 @@ fn a_pending_access_is_still_the_plugins() {
     let _ = switch(vcpu, 0x22, 0x22, READS);
     // Sent here by the filter as it was before.
     assert_eq!(read(vcpu, 0x22), Outcome::Value(5));
-    // Sent here because KVM does not know it: that is nobody's.
+    // Sent here because KVM does not know it: no plugin answers that.
     assert_eq!(access(vcpu, 0x22, MsrOp::Read, Reason::Unknown), Outcome::Fault);
 }
 

@@ -67,7 +67,7 @@ fn an_oversized_file() {
 
 #[test]
 fn not_wasm_at_all() {
-    refused(&Setup::new().with("p.wasm", "#!/bin/sh\n", ""), &["no WebAssembly module"]);
+    refused(&Setup::new().with("p.wasm", "#!/bin/sh\n", ""), &["not a WebAssembly module"]);
 }
 
 #[test]

@@ -1,98 +1,15 @@
 //! Recordings, and the plugins run again on them.
 
-use std::io::{self, Write};
-use std::path::Path;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use wasmsr_engine::record::{AccessLine, Line, Lines, Op, RecordingEnd, RecordingWriter, Stopped};
+use wasmsr_engine::record::{AccessLine, Line, Op, RecordingWriter};
 use wasmsr_engine::replay::Replay;
-use wasmsr_engine::{Engine, Started};
-use wasmsr_interface::{Host, MsrHandler, MsrIndex, MsrOp, Outcome, OutcomeKind, Reason, VcpuId};
+use wasmsr_interface::{Host, MsrIndex, Outcome, OutcomeKind, VcpuId};
 
 use crate::busy::{GRANT, busy};
-use crate::fixture::{Setup, TestHost, access, plugin, read, write};
-
-/// A file in memory.
-#[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Buffer {
-    fn len(&self) -> u64 {
-        self.0.lock().unwrap().len() as u64
-    }
-
-    fn lines(&self) -> Vec<Line> {
-        let bytes = self.0.lock().unwrap().clone();
-        Lines::new(&bytes[..], Path::new("r.jsonl")).map(|line| line.unwrap().1).collect()
-    }
-}
-
-/// Records what `run` does with two vCPUs.
-fn record(setup: &Setup, run: impl FnOnce(&mut Started, &TestHost)) -> (Buffer, RecordingEnd) {
-    let file = Buffer::default();
-    let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
-    let host = Arc::new(TestHost::default());
-    host.tick.store(400_000, Ordering::Relaxed);
-    let shared: Arc<dyn Host> = host.clone();
-    let engine = setup.load().unwrap();
-    let mut started = engine.start_recorded(&shared, 2, recording.recorder()).unwrap();
-    run(&mut started, &host);
-    started.vcpus.iter_mut().for_each(MsrHandler::end);
-    drop(started);
-    (file, recording.finish())
-}
-
-fn one(scope: &str, more: u64) -> Setup {
-    Setup::new().with("p.wasm", busy("busy", scope, more), GRANT)
-}
-
-/// Accesses of every kind on `vcpu`, chosen by a linear congruence.
-fn accesses(vcpu: &mut wasmsr_engine::VcpuDispatch, count: u32, mut seed: u64) {
-    for _ in 0..count {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let pick = (seed >> 33) as u32;
-        match pick % 8 {
-            0..3 => drop(read(vcpu, 0x10)),
-            3 => drop(read(vcpu, 0x11)),
-            4 => drop(read(vcpu, 0x12)),
-            5 if pick.is_multiple_of(5) => drop(write(vcpu, 0x10, 0xdead)),
-            5 if pick.is_multiple_of(7) => drop(write(vcpu, 0x10, 0xf0e1)),
-            5 | 6 => drop(write(vcpu, 0x10, seed)),
-            _ if pick.is_multiple_of(3) => vcpu.wake(),
-            _ => drop(access(vcpu, 0x500, MsrOp::Write(seed), Reason::Unknown)),
-        }
-    }
-}
-
-/// Every line again, and those accesses whose answers differ.
-fn replay(engine: Engine, lines: &[Line]) -> (Vec<Line>, Vec<AccessLine>, u64) {
-    let mut replay = Replay::new(Arc::new(engine));
-    let mut different = Vec::new();
-    let again = lines.iter().map(|line| {
-        let came = replay.step(line).unwrap();
-        if let (Line::Access(was), Line::Access(is)) = (line, &came)
-            && !is.answered_as(was)
-        {
-            different.push(is.clone());
-        }
-        came
-    });
-    (again.collect(), different, replay.unmatched())
-}
+use crate::fixture::{Setup, TestHost, plugin, read, write};
+use crate::recorded::{Buffer, accesses, one, record, replay};
 
 #[test]
 fn a_replay_is_exact_with_nothing_of_the_first_host() {
@@ -257,7 +174,7 @@ fn intercepts_and_timers_are_recorded_and_compared() {
         let _ = write(&mut started.vcpus[0], 0x10, 0);
         let _ = read(&mut started.vcpus[0], 0x10);
     });
-    let text = String::from_utf8(file.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(file.bytes()).unwrap();
     assert!(text.contains(r#""call":"set_exits","msrs":"0x20-0x21","directions":"r","on":true"#));
     let lines = file.lines();
     let different = |setup: Setup| -> Vec<Op> {
@@ -292,7 +209,7 @@ fn a_start_line_is_cut_however_many_vcpus_there_are() {
     recording.finish();
     let lines = file.lines();
     assert!(matches!(&lines[1], Line::Start(start) if start.cut && start.calls.len() > 10));
-    assert!(file.0.lock().unwrap().len() < 4 << 20);
+    assert!(file.len() < 4 << 20);
     assert_eq!(replay(engine, &lines).0, lines);
 }
 
@@ -319,104 +236,6 @@ fn a_boot_that_does_not_start_takes_no_number() {
     assert_eq!(boots.collect::<Vec<_>>(), [1, 2]);
 }
 
-/// A file that takes nothing until it is told.
-struct Stuck(Receiver<()>, Buffer);
-
-impl Write for Stuck {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Fails once the test has let go.
-        let _ = self.0.recv();
-        self.1.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn a_file_that_is_stuck_holds_no_vcpu_up_and_what_is_dropped_is_counted() {
-    const ACCESSES: u64 = 200_000;
-    let constant = plugin(
-        "constant",
-        "[[msr]]\nrange = \"0x10\"\naccess = \"r\"",
-        "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 5))",
-    );
-    let setup = Setup::new().with("p.wasm", constant, "");
-    let (go, stuck): (Sender<()>, _) = channel();
-    let file = Buffer::default();
-    let recording = RecordingWriter::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
-    let host: Arc<dyn Host> = Arc::new(TestHost::default());
-    let engine = setup.load().unwrap();
-    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
-    for _ in 0..ACCESSES {
-        assert_eq!(read(&mut started.vcpus[0], 0x10), Outcome::Value(5));
-    }
-    drop(go);
-    started.vcpus[0].end();
-    let end = recording.finish();
-    assert!(end.stopped.is_none() && end.dropped > 0, "{end:?}");
-    assert_eq!(end.accesses + end.dropped, ACCESSES);
-    let lines = file.lines();
-    let dropped = lines.iter().map(|line| match line {
-        Line::Dropped(dropped) => dropped.lines,
-        _ => 0,
-    });
-    assert_eq!(dropped.sum::<u64>(), end.dropped);
-    let Some(Line::End(last)) = lines.last() else { panic!("{:?}", lines.last()) };
-    assert_eq!((last.lines, last.dropped), (end.accesses, end.dropped));
-}
-
-#[test]
-fn the_end_of_a_run_does_not_wait_for_a_file_that_is_stuck() {
-    let (_go, stuck): (Sender<()>, _) = channel();
-    let file = Buffer::default();
-    let recording = RecordingWriter::begin(Stuck(stuck, file.clone()), u64::MAX).unwrap();
-    let host: Arc<dyn Host> = Arc::new(TestHost::default());
-    let engine = one("vcpu", 0).load().unwrap();
-    // Beyond what has room, boots included.
-    for _ in 0..600 {
-        let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
-        accesses(&mut started.vcpus[0], 200, 1);
-        started.vcpus[0].end();
-    }
-    let end = recording.finish();
-    assert!(matches!(end.stopped, Some(Stopped::Stuck)), "{end:?}");
-    assert_eq!((end.accesses, end.bytes), (0, 0));
-    assert!(end.dropped > 600 * 150, "all that there were: {end:?}");
-}
-
-/// Sends what it is written.
-struct Sent(Sender<Vec<u8>>);
-
-impl Write for Sent {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Fails once the test has seen enough.
-        let _ = self.0.send(bytes.to_vec());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-#[test]
-fn lines_reach_the_file_while_more_come_without_a_pause() {
-    let (file, written) = channel();
-    let recording = RecordingWriter::begin(Sent(file), u64::MAX).unwrap();
-    let host: Arc<dyn Host> = Arc::new(TestHost::default());
-    let engine = one("vcpu", 0).load().unwrap();
-    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
-    // Too few to fill a buffer, and no pause in which it would be written.
-    let early = (0..10_000).find_map(|_| {
-        accesses(&mut started.vcpus[0], 1, 0);
-        thread::sleep(Duration::from_millis(5));
-        written.try_recv().ok()
-    });
-    assert!(early.is_some_and(|bytes| bytes.len() < 100_000));
-}
-
 #[test]
 fn plugins_that_do_not_start_leave_no_boot() {
     let trap = "(func (export \"init\") (param i32) (result i32) unreachable)
@@ -431,62 +250,6 @@ fn plugins_that_do_not_start_leave_no_boot() {
     recording.finish();
     let [Line::Boot(boot), Line::Start(_)] = &file.lines()[..] else { panic!() };
     assert_eq!((boot.boot, boot.plugins[0].name.as_str()), (1, "busy"));
-}
-
-#[test]
-fn a_recording_ends_at_its_limit_with_a_whole_line_and_says_what_it_lacks() {
-    const LIMIT: u64 = 50_000;
-    let file = Buffer::default();
-    let recording = RecordingWriter::begin(file.clone(), LIMIT).unwrap();
-    let host: Arc<dyn Host> = Arc::new(TestHost::default());
-    let engine = one("vcpu", 0).load().unwrap();
-    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
-    accesses(&mut started.vcpus[0], 2_000, 1);
-    started.vcpus[0].end();
-    let end = recording.finish();
-    assert!(matches!(end.stopped, Some(Stopped::Limit(LIMIT))), "{end:?}");
-    let lines = file.lines();
-    let Some((Line::Dropped(last), before)) = lines.split_last() else { panic!() };
-    assert_eq!(last.lines, end.dropped);
-    assert_eq!(before.len() as u64, end.accesses + end.wakes + 2, "beside boot and start");
-    let size = before.iter().map(|line| serde_json::to_string(line).unwrap().len() as u64 + 1);
-    assert!((LIMIT - 4_000..=LIMIT).contains(&size.sum()));
-}
-
-#[test]
-fn a_full_disk_ends_the_recording_and_not_the_run() {
-    /// Takes so many bytes, the last of them in the middle of a line.
-    struct Full(usize, Buffer);
-    impl Write for Full {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let fits = bytes.len().min(self.0);
-            if fits == 0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            self.0 -= fits;
-            self.1.write(&bytes[..fits])
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let file = Buffer::default();
-    let recording = RecordingWriter::begin(Full(100_000, file.clone()), u64::MAX).unwrap();
-    let host: Arc<dyn Host> = Arc::new(TestHost::default());
-    let engine = one("vcpu", 0).load().unwrap();
-    let mut started = engine.start_recorded(&host, 1, recording.recorder()).unwrap();
-    for _ in 0..10_000 {
-        drop(read(&mut started.vcpus[0], 0x10));
-    }
-    let end = recording.finish();
-    let Some(Stopped::File(error)) = &end.stopped else { panic!("{end:?}") };
-    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    let bytes = file.0.lock().unwrap().clone();
-    let whole = bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
-    assert_eq!(end.accesses, whole - 2, "beside boot and start");
-    assert_eq!(end.accesses + end.dropped, 10_000);
-    assert_eq!(end.bytes, 100_000);
 }
 
 #[test]
@@ -533,5 +296,5 @@ fn a_plugin_that_reads_without_end_is_cut_in_the_recording() {
     });
     let lines = file.lines();
     assert!(lines.iter().any(|line| matches!(line, Line::Access(a) if a.cut && a.failed)));
-    assert!(file.0.lock().unwrap().len() < 4 << 20);
+    assert!(file.len() < 4 << 20);
 }

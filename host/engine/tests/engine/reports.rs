@@ -25,8 +25,8 @@ fn each_instance_reports_once_with_no_control_characters() {
     assert!(started.reports.take().is_empty(), "the run has not ended");
     started.vcpus.iter_mut().for_each(MsrHandler::end);
     let reports = started.reports.take();
-    let whose: Vec<_> = reports.iter().map(|report| report.vcpu).collect();
-    assert_eq!(whose, [Some(VcpuId(0)), None, Some(VcpuId(1))]);
+    let scopes: Vec<_> = reports.iter().map(|report| report.vcpu).collect();
+    assert_eq!(scopes, [Some(VcpuId(0)), None, Some(VcpuId(1))]);
     assert!(reports.iter().all(|report| report.text == "one\ntwo\u{fffd}[2J"), "{reports:?}");
     assert!(started.reports.take().is_empty(), "they were taken");
 }

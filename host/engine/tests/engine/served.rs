@@ -1,4 +1,4 @@
-//! Which vCPU the host is asked for: the one that is served, whoever's instance
+//! Which vCPU the host is asked for: the one that is served, whichever instance
 //! it is. Another may be in the guest, and the host would wait for it.
 
 use std::sync::Arc;
@@ -36,9 +36,9 @@ fn asking(scope: &str, more: &str) -> Setup {
 
 const RESET: &str = "(func (export \"reset\") (drop (call $tsc)))";
 
-const NOBODY: [u32; 0] = [];
+const NO_VCPU: [u32; 0] = [];
 
-/// Whom `host` was asked for since the last time.
+/// The vCPUs that `host` was asked for since the last time.
 fn asked(host: &TestHost) -> Vec<u32> {
     host.asked.lock().unwrap().drain(..).map(|VcpuId(vcpu)| vcpu).collect()
 }
@@ -48,7 +48,7 @@ fn a_fresh_instance_of_the_vm_asks_for_the_vcpu_that_meets_it() {
     let (mut started, host) = asking("vm", RESET).start(2);
     assert_eq!(asked(&host), [0], "the first starts it");
     let _ = read(&mut started.vcpus[1], 0x11);
-    assert_eq!(asked(&host), NOBODY, "it trapped");
+    assert_eq!(asked(&host), NO_VCPU, "it trapped");
     let _ = read(&mut started.vcpus[1], 0x10);
     assert_eq!(asked(&host), [1, 1], "init and the read");
     let _ = read(&mut started.vcpus[0], 0x10);
@@ -71,7 +71,7 @@ fn the_vms_instance_is_otherwise_called_for_the_first_vcpu() {
         let _ = read(&mut started.vcpus[1], 0x10);
         asked(&host);
         started.vcpus[1].reset().unwrap();
-        assert_eq!(asked(&host), NOBODY);
+        assert_eq!(asked(&host), NO_VCPU);
         started.vcpus[0].reset().unwrap();
         assert_eq!(asked(&host), [0], "reset `{more}`, or init at once");
         let _ = read(&mut started.vcpus[1], 0x10);

@@ -1,4 +1,4 @@
-//! Shadows: what they see, and that nobody sees them.
+//! Shadows: what they see, and that the guest does not see them.
 
 use std::io;
 use std::sync::Arc;

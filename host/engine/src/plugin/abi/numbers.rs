@@ -1,4 +1,4 @@
-//! The numbers that plugins say and hear, and their names in wasmsr.h.
+//! The numbers of the ABI, and their names in wasmsr.h.
 
 use wasmsr_interface::Reason;
 
@@ -55,7 +55,7 @@ pub const OUTCOMES: &[Number] = &[
     number(
         "PASS",
         PASS,
-        "a matter for the next plugin that claims the MSR, and after the last for the profile's \
+        "passed on to the next plugin that claims the MSR, and after the last to the profile's \
          policy",
     ),
     number("KERNEL", KERNEL, "KVM's own answer for this vCPU; what KVM refuses is a #GP"),
