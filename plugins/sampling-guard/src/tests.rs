@@ -134,7 +134,11 @@ fn a_reset_begins_the_counts_anew() {
     }
     plugin.reset();
     assert_eq!(plugin.wrmsr(SPEC_CTRL, 1), Err(Otherwise::Kernel));
-    assert!(plugin.report().contains("0x48 (IA32_SPEC_CTRL)       1       0"), "{}", plugin.report());
+    assert!(
+        plugin.report().contains("0x48 (IA32_SPEC_CTRL)       1       0"),
+        "{}",
+        plugin.report()
+    );
 }
 
 /// The longest configuration.
