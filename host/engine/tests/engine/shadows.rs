@@ -113,7 +113,7 @@ fn an_example_says_who_answered_what() {
 }
 
 #[test]
-fn what_a_shadow_would_change_is_withheld_and_compared() {
+fn what_a_shadow_would_change_is_dropped_and_compared() {
     let shadow = busy("p", "vcpu", 1);
     let setup = setup(busy("p", "vcpu", 0), shadow, GRANT);
     let (mut started, host) = ticking(&setup, 1);
