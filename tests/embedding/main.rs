@@ -60,7 +60,15 @@ fn carries_on() -> Result<Completion, Failed> {
     let value = Outcome::Value;
     assert_eq!(
         undisturbed,
-        [value(0), value(0x1234), value(0), Outcome::Fault, value(7), value(0), value(u64::MAX)]
+        [
+            Outcome::Done,
+            value(0x1234),
+            Outcome::Done,
+            Outcome::Fault,
+            value(7),
+            Outcome::Done,
+            value(u64::MAX)
+        ]
     );
     for step in 0..RUN.len() {
         assert_eq!(run(step), undisturbed, "saved before access {step}");

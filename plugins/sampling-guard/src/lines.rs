@@ -32,7 +32,7 @@ pub(crate) fn warn(access: Access, value: u64, of: &Guarded) {
         false => String::new(),
     };
     log::warn!(
-        "{msr}: {vcpu} writes {value:#x}: #GP, fault-after = {most}{window} is used up; {counts}"
+        "{msr}: {vcpu} writes {value:#x}: fault, fault-after = {most}{window} is used up; {counts}"
     );
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn table(plugin: &SamplingGuard) -> String {
     if rows.is_empty() {
         return format!("none of {} guarded MSRs was written", plugin.guarded.len());
     }
-    let head = ["MSR", "writes", "#GPs", "at most", "values, newest first"].map(String::from);
+    let head = ["MSR", "writes", "faults", "at most", "values, newest first"].map(String::from);
     let rows: Vec<&[String; 5]> = core::iter::once(&head).chain(&rows).collect();
     let width = |column: fn(&[String; 5]) -> &String| {
         rows.iter().map(|row| column(row).chars().count()).max().unwrap_or(0)
@@ -89,7 +89,7 @@ impl fmt::Display for Counts<'_> {
         let plural = if guard.writes() == 1 { "" } else { "s" };
         write!(f, "{} write{plural}", guard.writes())?;
         if guard.faults() > 0 {
-            write!(f, ", {} of them #GP", guard.faults())?;
+            write!(f, ", {} of them faulted", guard.faults())?;
         }
         write!(f, ", at most {} in {} s", guard.fastest(), guard.limit().window_s)
     }

@@ -80,12 +80,12 @@ fn lines_have_rate_and_history() {
             (Level::Info, "0x49 (IA32_PRED_CMD): vCPU 0 writes 0x1; 1 write, at most 1 in 1 s"),
             (
                 Level::Warn,
-                "0x49 (IA32_PRED_CMD): vCPU 0 writes 0x5: #GP, fault-after = 2 in 1 s is used up; \
-                 3 writes, 1 of them #GP, at most 3 in 1 s"
+                "0x49 (IA32_PRED_CMD): vCPU 0 writes 0x5: fault, fault-after = 2 in 1 s is used up; \
+                 3 writes, 1 of them faulted, at most 3 in 1 s"
             ),
             (
                 Level::Info,
-                "0x49 (IA32_PRED_CMD): vCPU 0 writes 0xffffffffffffffff; 4 writes, 1 of them #GP, \
+                "0x49 (IA32_PRED_CMD): vCPU 0 writes 0xffffffffffffffff; 4 writes, 1 of them faulted, \
                  at most 3 in 1 s; before it 0x5 0x0 0x1"
             ),
             (Level::Info, "0x186: vCPU 0 writes 0x0; 1 write, at most 1 in 1 s"),
@@ -120,9 +120,9 @@ fn the_report_is_a_table() {
     assert_eq!(
         plugin.report(),
         "\
-MSR                    writes  #GPs   at most  values, newest first
-0x48 (IA32_SPEC_CTRL)       4     1  4 in 1 s  0x0 0x1 0x0 0x1
-0x187                       1     0  1 in 1 s  0x43003c"
+MSR                    writes  faults   at most  values, newest first
+0x48 (IA32_SPEC_CTRL)       4       1  4 in 1 s  0x0 0x1 0x0 0x1
+0x187                       1       0  1 in 1 s  0x43003c"
     );
 }
 
@@ -134,7 +134,11 @@ fn a_reset_begins_the_counts_anew() {
     }
     plugin.reset();
     assert_eq!(plugin.wrmsr(SPEC_CTRL, 1), Err(Otherwise::Kernel));
-    assert!(plugin.report().contains("0x48 (IA32_SPEC_CTRL)       1     0"), "{}", plugin.report());
+    assert!(
+        plugin.report().contains("0x48 (IA32_SPEC_CTRL)       1       0"),
+        "{}",
+        plugin.report()
+    );
 }
 
 /// The longest configuration.
@@ -180,7 +184,7 @@ fn a_newer_instance_takes_the_counts_over() {
     new.restore(&saved).unwrap();
     assert_eq!(new.wrmsr(access(0xffff_ff00), 0), Err(Otherwise::Kernel));
     assert_eq!(new.wrmsr(access(0xffff_ff00), 1), Err(Otherwise::Fault));
-    assert!(new.report().contains("42    41  42 in 1 s  0x1 0x0"), "{}", new.report());
+    assert!(new.report().contains("42      41  42 in 1 s  0x1 0x0"), "{}", new.report());
 }
 
 #[test]

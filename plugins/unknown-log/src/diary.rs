@@ -105,8 +105,8 @@ impl Diary {
 
 fn word(otherwise: Otherwise) -> &'static str {
     match otherwise {
-        Otherwise::Fault => "#GP",
-        _ => "passed on",
+        Otherwise::Fault => "fault",
+        _ => "pass",
     }
 }
 

@@ -111,7 +111,7 @@ fn the_run_ends_with_a_table() -> Outcome {
         .exited(guest_exit(0))
         .said(&[
             "0x277 (IA32_PAT): vCPU 0 writes 0x6; 1 write, at most 1 in 1 s",
-            "0x277 (IA32_PAT): vCPU 0 writes 0x6: #GP, fault-after = 2 is used up",
+            "0x277 (IA32_PAT): vCPU 0 writes 0x6: fault, fault-after = 2 is used up",
             "values, newest first",
             "0x6 0x606 0x6",
         ]);

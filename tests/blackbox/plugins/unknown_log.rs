@@ -61,9 +61,9 @@ fn rules_decide() -> Outcome {
     .exited(guest_exit(0))
     .said(&[
         "read of 0xdead0000 (reason unknown, vCPU 0): 0x0, by rules[0]",
-        "write of 0x0 to 0xdead0000 (reason unknown, vCPU 0): #GP, by rules[0]",
+        "write of 0x0 to 0xdead0000 (reason unknown, vCPU 0): fault, by rules[0]",
         "write of 0xffffffffffffffff to 0xdead0001 (reason unknown, vCPU 0): stored, by rules[1]",
-        "read of 0xdead0021 (reason unknown, vCPU 0): passed on, no rule is for it",
+        "read of 0xdead0021 (reason unknown, vCPU 0): pass, no rule is for it",
     ]);
     Ok(())
 }
@@ -105,7 +105,7 @@ fn without_rules_it_logs_and_the_policy_decides() -> Outcome {
         .shipped("unknown_log", "")
         .run(transcript)?
         .printed(transcript)
-        .said(&["write of 0x5 to 0xdeadbeef (reason unknown, vCPU 0): passed on"]);
+        .said(&["write of 0x5 to 0xdeadbeef (reason unknown, vCPU 0): pass"]);
     Ok(())
 }
 

@@ -164,7 +164,7 @@ fn contradictions() -> Outcome {
         ("{ range = 0x10a }", ["`msrs[0].access`", "no `value`"]),
         (
             "{ range = 0x10a, value = 0, mask = 1, write = \"kernel\" }",
-            ["`msrs[0].write`", "no guest write"],
+            ["`msrs[0].write`", "KVM refuses a guest's write of 0x10a"],
         ),
         (
             "{ range = 0x10a, value = 0, access = \"r\" }, { range = 0x10a, access = \"w\" }",
