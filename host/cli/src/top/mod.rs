@@ -175,15 +175,19 @@ impl Watched {
 
     /// Waits until there is something to draw, or `top` ends.
     fn wait(&mut self, model: &mut Model) -> anyhow::Result<Result<News, End>> {
+        // Keys come first: on a terminal that draws more slowly than statistics arrive,
+        // the others would always be there already, and no key would be read.
+        let mut patience = Duration::ZERO;
         loop {
-            if let Some(news) = self.take(model).transpose() {
-                return Ok(news);
-            }
-            let is_due = match event::poll(TICK) {
+            let is_due = match event::poll(patience) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                 polled => polled.context("cannot read keys")?,
             };
             if !is_due {
+                if let Some(news) = self.take(model).transpose() {
+                    return Ok(news);
+                }
+                patience = TICK;
                 continue;
             }
             match event::read().context("cannot read keys")? {
