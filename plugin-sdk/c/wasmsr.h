@@ -183,13 +183,30 @@ WASMSR_IMPORT(guest_read) uint32_t wasmsr_guest_read(uint64_t gpa, void *to, uin
 WASMSR_IMPORT(guest_write) uint32_t wasmsr_guest_write(uint64_t gpa, const void *from, uint32_t len);
 
 /*
- * Capability kvm-msr: KVM's own value of an MSR on this vCPU; 0, or 1 if KVM has
- * none. Fuel: 1000.
+ * Capability kvm-msr: KVM's own value of an MSR on this vCPU, as a VMM reads it; 0,
+ * or 1 if KVM has none. Fuel: 1000.
  */
 WASMSR_IMPORT(kvm_rdmsr) uint32_t wasmsr_kvm_rdmsr(uint32_t index, uint64_t *value);
 
-/* Sets it; 0, or 1 if KVM refuses. Fuel: 1000. */
+/*
+ * Sets it as a VMM does, to restore a state: KVM takes more than from a guest; 0, or 1
+ * if KVM refuses. Fuel: 1000.
+ */
 WASMSR_IMPORT(kvm_wrmsr) uint32_t wasmsr_kvm_wrmsr(uint32_t index, uint64_t value);
+
+/*
+ * What KVM alone would give the guest for its rdmsr; 0, or 1 if that is a #GP.
+ * Fuel: 3000.
+ */
+WASMSR_IMPORT(kvm_rdmsr_as_guest)
+uint32_t wasmsr_kvm_rdmsr_as_guest(uint32_t index, uint64_t *value);
+
+/*
+ * Does what KVM alone would do for the guest's wrmsr: it may drop bits, or the whole
+ * write; 0, or 1 if that is a #GP, and then nothing is changed. Fuel: 15000.
+ */
+WASMSR_IMPORT(kvm_wrmsr_as_guest)
+uint32_t wasmsr_kvm_wrmsr_as_guest(uint32_t index, uint64_t value);
 
 /*
  * Capability host-msr:RANGE: the physical CPU's value of an MSR; 0, or 1 if this

@@ -17,6 +17,8 @@ unsafe extern "C" {
     pub(crate) safe fn host_cpus() -> u32;
     pub(crate) safe fn kvm_rdmsr(index: u32, value: &mut u64) -> u32;
     pub(crate) safe fn kvm_wrmsr(index: u32, value: u64) -> u32;
+    pub(crate) safe fn kvm_rdmsr_as_guest(index: u32, value: &mut u64) -> u32;
+    pub(crate) safe fn kvm_wrmsr_as_guest(index: u32, value: u64) -> u32;
     pub(crate) safe fn host_rdmsr(index: u32, value: &mut u64) -> u32;
     pub(crate) safe fn host_rdmsr_on(cpu: u32, index: u32, value: &mut u64) -> u32;
     pub(crate) safe fn intercept(first: u32, last: u32, directions: u32, on: u32) -> u32;

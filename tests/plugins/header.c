@@ -68,6 +68,8 @@ uint64_t rdmsr(uint32_t index, uint32_t vcpu, uint32_t reason) {
     case 0x21: return wasmsr_guest_read(0xf000, &value, sizeof(value));
     case 0x22: return wasmsr_kvm_rdmsr(0x10, &value) ? ~0ULL : value;
     case 0x23: return wasmsr_kvm_rdmsr(0x11, &value);
+    case 0x33: return wasmsr_kvm_rdmsr_as_guest(0x10, &value) ? ~0ULL : value;
+    case 0x34: return wasmsr_kvm_rdmsr_as_guest(0x11, &value);
     case 0x24: return wasmsr_host_rdmsr(0x20, &value) ? ~0ULL : value;
     case 0x25: return wasmsr_host_rdmsr_on(3, 0x20, &value) ? ~0ULL : value;
     case 0x26: return wasmsr_host_rdmsr(0x22, &value);
@@ -91,6 +93,7 @@ void wrmsr(uint32_t index, uint64_t value, uint32_t vcpu, uint32_t reason) {
     case 0x20: refused = wasmsr_guest_write(0x2000, &value, sizeof(value)); break;
     case 0x21: refused = wasmsr_guest_write(0xf000, &value, sizeof(value)); break;
     case 0x22: refused = wasmsr_kvm_wrmsr(0x10, value); break;
+    case 0x33: refused = wasmsr_kvm_wrmsr_as_guest(0x10, value); break;
     case 0x30: kept = value; break;
     case 0x31: refused = wasmsr_timer(value); break;
     default: __builtin_trap();

@@ -57,15 +57,15 @@ fn run(profile: &Path) -> Result<()> {
     }
 
     // Plugins may ask for all of it as soon as they start.
-    let host = Arc::new(KvmHost::new(&vm, &msrs, Ram(memory))?);
+    let host = Arc::new(KvmHost::new(&kvm, &vm, &msrs, Ram(memory))?);
     let started = engine.start(&(host.clone() as Arc<dyn Host>), VCPUS)?;
     // ANCHOR_END: build
 
     let stop = Arc::new(AtomicBool::new(false));
-    let parts = vcpus.into_iter().zip(msrs).zip(started.vcpus);
-    let vcpus = (0..).map(VcpuId).zip(parts).map(|(id, ((fd, msrs), dispatch))| {
+    let parts = vcpus.into_iter().zip(started.vcpus);
+    let vcpus = (0..).map(VcpuId).zip(parts).map(|(id, (fd, dispatch))| {
         let (host, stop, printed) = (host.clone(), stop.clone(), Vec::new());
-        Vcpu { id, fd, msrs, dispatch, host, stop, printed }
+        Vcpu { id, fd, dispatch, host, stop, printed }
     });
     let mut ended = threads::run(vcpus.collect(), host.alarms(), &stop)?;
 

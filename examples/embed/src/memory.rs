@@ -4,7 +4,9 @@
 use anyhow::Context;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{
+    GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
+};
 use wasmsr_interface::OutsideMemory;
 use wasmsr_kvm::GuestRam;
 
@@ -36,6 +38,10 @@ impl Ram {
 }
 
 impl GuestRam for Ram {
+    fn ranges(&self) -> Vec<(u64, u64)> {
+        self.0.iter().map(|region| (region.start_addr().0, region.len())).collect()
+    }
+
     fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
         self.slice(gpa, out.len()).map(|ram| _ = ram.copy_to(out))
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use wasmsr_engine::VcpuDispatch;
 use wasmsr_interface::{MsrHandler, VcpuId};
-use wasmsr_kvm::{KvmHost, KvmMsrs, KvmRun, Served};
+use wasmsr_kvm::{KvmHost, KvmRun, Served};
 
 use crate::guest;
 use crate::memory::Ram;
@@ -18,7 +18,6 @@ use crate::memory::Ram;
 pub(crate) struct Vcpu {
     pub(crate) id: VcpuId,
     pub(crate) fd: VcpuFd,
-    pub(crate) msrs: KvmMsrs,
     pub(crate) dispatch: VcpuDispatch,
     pub(crate) host: Arc<KvmHost<Ram>>,
     /// Set once for all vCPUs, when they must stop.
@@ -32,6 +31,8 @@ impl Vcpu {
     /// Runs the vCPU until its guest halts, or until all must stop.
     pub(crate) fn run(&mut self) -> Result<()> {
         self.host.enter_thread(self.id);
+        let host = Arc::clone(&self.host);
+        let kernel = host.as_guest(self.id).context("a vCPU that the host does not know")?;
         loop {
             ensure!(self.printed.len() <= 1000, "it prints without end");
             let stop = self.stop.load(Ordering::Relaxed);
@@ -41,7 +42,7 @@ impl Vcpu {
                 Ok(VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_)) => {
                     // SAFETY: kvm-bindings' `kvm_run` is the kernel's, and the vCPU is out.
                     let run = unsafe { KvmRun::of(self.fd.get_kvm_run()) };
-                    if let Served::Stop(why) = run.answer(&mut self.dispatch, &self.msrs) {
+                    if let Served::Stop(why) = run.answer(&mut self.dispatch, kernel) {
                         bail!("{why}");
                     }
                 }

@@ -60,12 +60,13 @@ pub trait Host: Send + Sync {
     /// written.
     fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory>;
 
-    /// KVM's own value of an MSR on `vcpu`; `None` if KVM has none.
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64>;
+    /// KVM's own value of an MSR on `vcpu`, as `initiator` may read it; `None` if KVM
+    /// refuses.
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64>;
 
-    /// Sets KVM's own value of an MSR on `vcpu`; `false` if KVM refuses.
+    /// Writes KVM's own MSR on `vcpu`, as `initiator` may; `false` if KVM refuses.
     #[must_use]
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool;
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool;
 
     /// The physical host's value of an MSR on one of its CPUs, or on the CPU that this
     /// thread runs on; `None` if the host has none or does not let it be read.
@@ -88,6 +89,17 @@ pub trait Host: Send + Sync {
     /// when [`monotonic_ns`](Host::monotonic_ns) has reached `at`; the vCPU is taken out
     /// of the guest for it. One time per vCPU is kept: the earliest since the last wake.
     fn wake_at(&self, vcpu: VcpuId, at: u64);
+}
+
+/// On whose behalf KVM's own MSRs are read and written: `host_initiated` in the kernel's
+/// `arch/x86/kvm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Initiator {
+    /// The VMM's: `KVM_GET_MSRS` and `KVM_SET_MSRS` (KVM api 4.18 and 4.19), which are
+    /// for restoring a state. KVM takes more of it than of a guest.
+    Host,
+    /// The guest's: what its own `rdmsr` or `wrmsr` does if the MSR does not exit.
+    Guest,
 }
 
 /// What the host's scheduler has given a thread since its start.

@@ -26,7 +26,7 @@ pub use access::{Direction, Directions, MAX_VCPUS, MsrAccess, MsrOp, Reason, Vcp
 pub use cpuid::{CpuidChange, RegisterChange};
 pub use exit_list::{ExitClaim, ExitList};
 pub use handler::MsrHandler;
-pub use host::{ExitsCause, ExitsRefused, Host, OutsideMemory, VcpuTimes};
+pub use host::{ExitsCause, ExitsRefused, Host, Initiator, OutsideMemory, VcpuTimes};
 pub use index::MsrIndex;
 pub use kernel::KernelVersion;
 pub use no_guest::NoGuest;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::access::VcpuId;
 use crate::exit_list::ExitList;
-use crate::host::{ExitsCause, ExitsRefused, Host, OutsideMemory, VcpuTimes};
+use crate::host::{ExitsCause, ExitsRefused, Host, Initiator, OutsideMemory, VcpuTimes};
 use crate::index::MsrIndex;
 
 /// No guest at all: what plugins see when a profile is only checked. It is enough for
@@ -55,11 +55,11 @@ impl Host for NoGuest {
         Err(OutsideMemory { gpa, len: data.len() })
     }
 
-    fn kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex) -> Option<u64> {
+    fn kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex, _: Initiator) -> Option<u64> {
         Some(0)
     }
 
-    fn set_kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex, _value: u64) -> bool {
+    fn set_kvm_msr(&self, _vcpu: VcpuId, _index: MsrIndex, _value: u64, _: Initiator) -> bool {
         true
     }
 

@@ -8,7 +8,8 @@ use wasmsr_interface::CpuidChange;
 use crate::ioctl;
 use crate::refused::Refused;
 use crate::uapi::{
-    CpuidEntry, CpuidHeader, CpuidTable, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_GET_SUPPORTED_CPUID,
+    CpuidEntry, CpuidHeader, CpuidTable, EnableCap, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+    KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_ENABLE_CAP, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID,
     KVM_SET_CPUID2,
 };
 
@@ -54,7 +55,10 @@ pub fn supported_cpuid(kvm: &impl AsRawFd) -> Result<Vec<CpuidEntry>, Refused> {
     }
 }
 
-/// Makes `entries` the CPUID of a vCPU that has not run yet (`KVM_SET_CPUID2`).
+/// Makes `entries` the CPUID of a vCPU that has not run yet (`KVM_SET_CPUID2`), and has
+/// KVM hold to it: its own paravirtual MSRs, such as those of kvmclock, are #GP unless
+/// CPUID announces them (`KVM_CAP_ENFORCE_PV_FEATURE_CPUID`, KVM api 7.20, Linux 5.10).
+/// Otherwise they stay alive where a guest must not know of KVM.
 ///
 /// # Errors
 /// [`CpuidError`] if they are too many, or if KVM refuses them.
@@ -65,9 +69,34 @@ pub fn set_cpuid(vcpu: &impl AsRawFd, entries: &[CpuidEntry]) -> Result<(), Cpui
     cpuid.header.nent = u32::try_from(entries.len()).unwrap_or(u32::MAX);
     // SAFETY: the kernel reads as many entries as the header says, which are there.
     let set = unsafe { ioctl::call(vcpu, KVM_SET_CPUID2, &raw mut *cpuid) };
-    match set {
+    set.map_err(|error| Refused { step: "set a vCPU's CPUID", error })?;
+    let mut enforce = EnableCap {
+        cap: KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+        flags: 0,
+        args: [1, 0, 0, 0],
+        pad: [0; 64],
+    };
+    // SAFETY: the kernel reads one `struct kvm_enable_cap`.
+    let enforced = unsafe { ioctl::call(vcpu, KVM_ENABLE_CAP, &raw mut enforce) };
+    match enforced {
+        // Linux before 5.10 does not have it.
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        Err(error) => Err(Refused { step: "hold to CPUID in its own MSRs", error }.into()),
         Ok(_) => Ok(()),
-        Err(error) => Err(Refused { step: "set a vCPU's CPUID", error }.into()),
+    }
+}
+
+/// The CPUID that a vCPU has (`KVM_GET_CPUID2`); empty before it is set.
+///
+/// # Errors
+/// [`Refused`] with the kernel's reason.
+pub(crate) fn cpuid_of(vcpu: &impl AsRawFd) -> Result<Vec<CpuidEntry>, Refused> {
+    let mut cpuid = table();
+    // SAFETY: the kernel writes as many entries as the header has room for: all of them.
+    let got = unsafe { ioctl::call(vcpu, KVM_GET_CPUID2, &raw mut *cpuid) };
+    match got {
+        Ok(_) => Ok(cpuid.entries.into_iter().take(cpuid.header.nent as usize).collect()),
+        Err(error) => Err(Refused { step: "tell a vCPU's CPUID", error }),
     }
 }
 

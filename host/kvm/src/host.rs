@@ -3,12 +3,14 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
 };
 
 use crate::alarms::Alarms;
+use crate::as_guest::{AsGuest, Site, has_local_apic};
 use crate::filter::KvmFilter;
 use crate::host_msrs::HostMsrs;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
@@ -18,6 +20,10 @@ use crate::{host_cpus, host_file, ioctl, tsc};
 
 /// Guest memory, as the VMM has it. It is asked for one byte at least.
 pub trait GuestRam: Send + Sync {
+    /// First guest-physical address and length in bytes of each piece of RAM; both are
+    /// multiples of the page size.
+    fn ranges(&self) -> Vec<(u64, u64)>;
+
     /// Copies `out.len()` bytes of guest-physical memory at `gpa`.
     ///
     /// # Errors
@@ -38,6 +44,7 @@ pub struct KvmHost<R> {
     ram: R,
     /// In the order of vCPUs.
     msrs: Vec<KvmMsrs>,
+    as_guest: Vec<AsGuest>,
     tsc_khz: u32,
     alarms: Alarms,
     threads: VcpuThreads,
@@ -47,19 +54,30 @@ pub struct KvmHost<R> {
 
 impl<R: GuestRam> KvmHost<R> {
     /// The VM with this descriptor, of which it makes a second one, its vCPUs in their
-    /// order, and its memory.
+    /// order, and its memory. `kvm` is `/dev/kvm`: [`AsGuest`] makes VMs of its own.
     ///
     /// # Errors
     /// [`Refused`] if the process may open no more descriptors, or if the host's TSC has
     /// no frequency.
-    pub fn new(vm: &impl AsRawFd, msrs: &[KvmMsrs], ram: R) -> Result<Self, Refused> {
+    pub fn new(
+        kvm: &impl AsRawFd,
+        vm: &impl AsRawFd,
+        msrs: &[KvmMsrs],
+        ram: R,
+    ) -> Result<Self, Refused> {
         let vm = ioctl::duplicate(vm)
             .map_err(|error| Refused { step: "duplicate a VM's descriptor", error })?;
+        let kvm = ioctl::duplicate(kvm)
+            .map_err(|error| Refused { step: "duplicate the descriptor of /dev/kvm", error })?;
+        let local_apic = msrs.first().is_some_and(has_local_apic);
+        let site = Arc::new(Site { kvm, ram: ram.ranges(), local_apic });
+        let as_guest = msrs.iter().map(|msrs| AsGuest::of(msrs.clone(), Arc::clone(&site)));
         let tsc_khz = msrs.first().map_or(Ok(0), tsc::khz)?;
         Ok(KvmHost {
             vm,
             ram,
             msrs: msrs.to_vec(),
+            as_guest: as_guest.collect(),
             tsc_khz,
             alarms: Alarms::new(msrs.len()),
             threads: VcpuThreads::new(msrs.len()),
@@ -79,8 +97,21 @@ impl<R: GuestRam> KvmHost<R> {
         self.threads.enter(vcpu);
     }
 
+    /// KVM's answers to the guest's own accesses on `vcpu`, for
+    /// [`KvmRun::complete`](crate::KvmRun::complete); `None` if there is no such vCPU.
+    pub fn as_guest(&self, vcpu: VcpuId) -> Option<&AsGuest> {
+        self.as_guest.get(usize::try_from(vcpu.0).ok()?)
+    }
+
     fn msrs(&self, vcpu: VcpuId) -> Option<&KvmMsrs> {
         self.msrs.get(usize::try_from(vcpu.0).ok()?)
+    }
+
+    fn kernel(&self, vcpu: VcpuId, initiator: Initiator) -> Option<&dyn KernelMsrs> {
+        match initiator {
+            Initiator::Host => self.msrs(vcpu).map(|msrs| msrs as &dyn KernelMsrs),
+            Initiator::Guest => self.as_guest(vcpu).map(|msrs| msrs as &dyn KernelMsrs),
+        }
     }
 }
 
@@ -119,12 +150,12 @@ impl<R: GuestRam> Host for KvmHost<R> {
         }
     }
 
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
-        self.msrs(vcpu)?.read(index)
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
+        self.kernel(vcpu, initiator)?.read(index)
     }
 
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
-        self.msrs(vcpu).is_some_and(|msrs| msrs.write(index, value))
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool {
+        self.kernel(vcpu, initiator).is_some_and(|msrs| msrs.write(index, value))
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
@@ -159,6 +190,10 @@ mod tests {
     struct NoRam;
 
     impl GuestRam for NoRam {
+        fn ranges(&self) -> Vec<(u64, u64)> {
+            Vec::new()
+        }
+
         fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
             Err(OutsideMemory { gpa, len: out.len() })
         }
@@ -170,7 +205,8 @@ mod tests {
 
     /// Not a VM, and without vCPUs.
     fn host() -> KvmHost<NoRam> {
-        KvmHost::new(&File::open("/dev/null").unwrap(), &[], NoRam).unwrap()
+        let null = File::open("/dev/null").unwrap();
+        KvmHost::new(&null, &null, &[], NoRam).unwrap()
     }
 
     #[test]
@@ -199,8 +235,8 @@ mod tests {
     #[test]
     fn a_vcpu_that_does_not_exist_has_no_msrs() {
         const IA32_TSC: MsrIndex = MsrIndex(0x10);
-        assert_eq!(host().kvm_msr(VcpuId(0), IA32_TSC), None);
-        assert!(!host().set_kvm_msr(VcpuId(7), IA32_TSC, 1));
+        assert_eq!(host().kvm_msr(VcpuId(0), IA32_TSC, Initiator::Host), None);
+        assert!(!host().set_kvm_msr(VcpuId(7), IA32_TSC, 1, Initiator::Guest));
         assert_eq!(host().guest_tsc(VcpuId(7)), 0);
     }
 }

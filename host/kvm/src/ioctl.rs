@@ -3,7 +3,7 @@
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::Ioctl;
 
@@ -26,6 +26,29 @@ pub(crate) unsafe fn call<T>(
 pub(crate) fn call_without(descriptor: &impl AsRawFd, number: Ioctl) -> io::Result<u32> {
     // SAFETY: the kernel follows no address for the numbers that have no argument.
     unsafe { call(descriptor, number, std::ptr::null_mut::<()>()) }
+}
+
+/// Calls `number`, which takes a number.
+pub(crate) fn call_with(
+    descriptor: &impl AsRawFd,
+    number: Ioctl,
+    argument: usize,
+) -> io::Result<u32> {
+    let argument = std::ptr::without_provenance_mut::<()>(argument);
+    // SAFETY: the kernel takes the argument as a number, and follows no address.
+    unsafe { call(descriptor, number, argument) }
+}
+
+/// Calls `number`, which returns a new descriptor.
+pub(crate) fn call_for_descriptor(
+    descriptor: &impl AsRawFd,
+    number: Ioctl,
+    argument: usize,
+) -> io::Result<OwnedFd> {
+    let new = call_with(descriptor, number, argument)?;
+    let new = c_int::try_from(new).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the kernel has just made it, for this call alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(new) })
 }
 
 /// A second descriptor of the same VM or vCPU.

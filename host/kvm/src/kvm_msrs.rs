@@ -1,17 +1,20 @@
-//! KVM's own MSRs of one vCPU: `KVM_GET_MSRS` and `KVM_SET_MSRS`, one at a time and
-//! without allocation. Neither looks at the filter.
+//! KVM's own MSRs of one vCPU as a VMM has them: `KVM_GET_MSRS` and `KVM_SET_MSRS`, one
+//! at a time, so that a refusal names its MSR, and without allocation. Neither looks at
+//! the filter.
 #![expect(unsafe_code, reason = "ioctls")]
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use wasmsr_interface::MsrIndex;
 
-use crate::ioctl;
 use crate::refused::Refused;
 use crate::uapi::{KVM_GET_MSRS, KVM_SET_MSRS, MsrEntry, MsrsHeader, OneMsr};
+use crate::{cpuid, ioctl};
 
-/// Reads and writes MSRs as KVM has them.
+/// Reads and writes MSRs as KVM has them: [`KvmMsrs`] as a VMM, [`AsGuest`](crate::AsGuest)
+/// as the guest.
 pub trait KernelMsrs {
     /// KVM's value; `None` if it has none.
     fn read(&self, index: MsrIndex) -> Option<u64>;
@@ -28,11 +31,17 @@ pub trait KernelMsrs {
 pub struct KvmMsrs(Arc<OwnedFd>);
 
 impl KvmMsrs {
-    /// Those of this vCPU.
+    /// Those of this vCPU, which has its CPUID. KVM's MSRs depend on it: since Linux 6.13
+    /// those that stand for features read 0 before it is set, and take no other value.
     ///
     /// # Errors
-    /// [`Refused`] if the process may open no more descriptors.
+    /// [`Refused`] if the vCPU has no CPUID yet, or if the process may open no more
+    /// descriptors.
     pub fn of(vcpu: &impl AsRawFd) -> Result<Self, Refused> {
+        if cpuid::cpuid_of(vcpu)?.is_empty() {
+            let error = io::Error::other("its CPUID is not set; set it first");
+            return Err(Refused { step: "have a vCPU's MSRs used", error });
+        }
         match ioctl::duplicate(vcpu) {
             Ok(descriptor) => Ok(KvmMsrs(Arc::new(descriptor))),
             Err(error) => Err(Refused { step: "duplicate a vCPU's descriptor", error }),

@@ -8,7 +8,7 @@
 //! 2. [`change_cpuid`] for each vCPU, over the CPUID that it has made itself;
 //! 3. [`KvmMsrs::of`] for each vCPU, and [`KvmHost::new`], which is the [`Host`] of its
 //!    plugins;
-//! 4. at each exit, [`KvmRun::answer`];
+//! 4. at each exit, [`KvmRun::answer`], with [`KvmHost::as_guest`] for what is left to KVM;
 //! 5. when `KVM_RUN` was interrupted, [`MsrHandler::wake`] if [`Alarms::take`] says so;
 //! 6. before it saves a vCPU or leaves it for good, [`drain`].
 //!
@@ -23,6 +23,7 @@
 //! [`AsRawFd`]: std::os::fd::AsRawFd
 
 mod alarms;
+mod as_guest;
 mod cpuid;
 mod cpuid_promises;
 pub mod filter;
@@ -40,6 +41,7 @@ mod uapi;
 mod vcpu_threads;
 
 pub use alarms::Alarms;
+pub use as_guest::AsGuest;
 pub use cpuid::{CpuidError, MAX_CPUID_ENTRIES, change_cpuid, set_cpuid, supported_cpuid};
 pub use cpuid_promises::{EmptyPromise, empty_promises};
 pub use host::{GuestRam, KvmHost};

@@ -67,8 +67,9 @@ impl KvmRun {
         Some(MsrAccess { index: MsrIndex(self.msr.index), op, reason })
     }
 
-    /// Answers `access`, for which the vCPU has just exited. Breaks with the text of
-    /// [`Outcome::Stop`], and leaves the access without an answer then.
+    /// Answers `access`, for which the vCPU has just exited; `kernel` is KVM as the guest
+    /// meets it, [`AsGuest`](crate::AsGuest). Breaks with the text of [`Outcome::Stop`], and
+    /// leaves the access without an answer then.
     pub fn complete(
         &mut self,
         access: MsrAccess,
@@ -80,6 +81,8 @@ impl KvmRun {
             // KVM does not read a write's data back.
             Outcome::Done => Some(0),
             Outcome::Fault => None,
+            // KVM has seen the guest's own instruction already, and refused it.
+            Outcome::Kernel if access.reason != Reason::Filter => None,
             Outcome::Kernel => match access.op {
                 MsrOp::Read => kernel.read(access.index),
                 MsrOp::Write(value) => kernel.write(access.index, value).then_some(value),

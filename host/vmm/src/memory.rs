@@ -128,6 +128,10 @@ impl Ram {
 }
 
 impl GuestRam for Ram {
+    fn ranges(&self) -> Vec<(u64, u64)> {
+        self.0.iter().map(|region| (region.start_addr().0, region.len())).collect()
+    }
+
     fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
         let len = out.len();
         let address = self.check(gpa, len)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvm_ioctls::VcpuFd;
 use wasmsr_interface::{Host, MsrHandler, VcpuId};
-use wasmsr_kvm::{KvmHost, KvmMsrs};
+use wasmsr_kvm::{AsGuest, KvmHost};
 
 use crate::devices::{Devices, Request};
 use crate::end::{At, InternalErrorReport, RunEnd};
@@ -20,7 +20,8 @@ use crate::{halt, kvm};
 pub(crate) struct Vcpu {
     pub(crate) id: VcpuId,
     pub(crate) fd: VcpuFd,
-    pub(crate) msrs: KvmMsrs,
+    /// What KVM gives the guest itself.
+    pub(crate) kernel: AsGuest,
     pub(crate) devices: Arc<Devices>,
     pub(crate) host: Arc<KvmHost<Ram>>,
     /// Set once for all vCPUs, when they must leave.
@@ -74,7 +75,7 @@ impl Vcpu {
             Exit::Msr(access) => {
                 let outcome = handler.answer(access);
                 exits::msr(&mut self.fd)
-                    .complete(access, outcome, &self.msrs)
+                    .complete(access, outcome, &self.kernel)
                     .map_break(|text| RunEnd::Stopped { at: self.at(), text })
             }
             Exit::Port(io) => self

@@ -154,11 +154,13 @@ impl Vm {
             enter_at(first, &entry).map_err(refused("set the first vCPU's registers"))?;
         }
 
-        let host = Arc::new(KvmHost::new(&vm, &msrs, Ram(memory.clone()))?);
-        let vcpus = vcpus.into_iter().zip(fds).zip(msrs).map(|((id, fd), msrs)| Vcpu {
+        let host = Arc::new(KvmHost::new(&kvm, &vm, &msrs, Ram(memory.clone()))?);
+        let parts = vcpus.into_iter().zip(fds);
+        let parts = parts.filter_map(|(id, fd)| Some((id, fd, host.as_guest(id)?.clone())));
+        let vcpus = parts.map(|(id, fd, kernel)| Vcpu {
             id,
             fd,
-            msrs,
+            kernel,
             devices: Arc::clone(&devices),
             host: Arc::clone(&host),
             stopping: Arc::clone(&stopping),

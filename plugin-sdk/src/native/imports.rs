@@ -73,6 +73,21 @@ pub(crate) fn kvm_wrmsr(index: u32, value: u64) -> u32 {
     with(|script| status(script.kvm_msrs.get_mut(&index).map(|held| *held = value)))
 }
 
+pub(crate) fn kvm_rdmsr_as_guest(index: u32, value: &mut u64) -> u32 {
+    match with(|script| script.guest_rules.get(&index).is_none_or(|(readable, _)| *readable)) {
+        true => kvm_rdmsr(index, value),
+        false => status(None),
+    }
+}
+
+pub(crate) fn kvm_wrmsr_as_guest(index: u32, value: u64) -> u32 {
+    with(|script| {
+        let (_, writable) = script.guest_rules.get(&index).unwrap_or(&(true, u64::MAX));
+        let held = script.kvm_msrs.get_mut(&index);
+        status(held.filter(|held| (**held ^ value) & !writable == 0).map(|held| *held = value))
+    })
+}
+
 pub(crate) fn host_rdmsr(index: u32, value: &mut u64) -> u32 {
     with(|script| status(script.host_msrs.get(&index).map(|held| *value = *held)))
 }

@@ -123,6 +123,13 @@ impl Host {
         with(|script| script.kvm_msrs.insert(index.0, value));
     }
 
+    /// Says what KVM lets the guest do with an MSR: whether it may read it, and which bits
+    /// it may change; a write that changes others is refused. Without it, the guest may
+    /// do what the VMM may.
+    pub fn set_guest_rule(&self, index: MsrIndex, readable: bool, writable: u64) {
+        with(|script| script.guest_rules.insert(index.0, (readable, writable)));
+    }
+
     /// KVM's value of an MSR.
     pub fn kvm_msr(&self, index: MsrIndex) -> Option<u64> {
         with(|script| script.kvm_msrs.get(&index.0).copied())

@@ -18,6 +18,8 @@ pub(super) struct Script {
     /// Guest RAM by its guest-physical address.
     pub(super) memory: BTreeMap<u64, Vec<u8>>,
     pub(super) kvm_msrs: BTreeMap<u32, u64>,
+    /// MSRs that KVM lets a guest read, and bits that a guest may change.
+    pub(super) guest_rules: BTreeMap<u32, (bool, u64)>,
     pub(super) realtime_ns: u64,
     pub(super) tsc_is_stable: bool,
     pub(super) vcpus: u32,
@@ -47,6 +49,7 @@ impl Default for Script {
             monotonic_ns: 0,
             memory: BTreeMap::new(),
             kvm_msrs: BTreeMap::new(),
+            guest_rules: BTreeMap::new(),
             realtime_ns: 0,
             tsc_is_stable: false,
             vcpus: 1,

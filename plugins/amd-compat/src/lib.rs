@@ -56,7 +56,9 @@ impl Plugin for AmdCompat {
             // Newer kernels accept the VMM's 0 even for MSRs that the guest
             // lacks.
             Write::Offered { refused, .. } if access.reason != Reason::Invalid => refused,
-            Write::Offered { bits, refused } => kvm::wrmsr(access.index, value & bits).or(refused),
+            Write::Offered { bits, refused } => {
+                kvm::wrmsr_as_guest(access.index, value & bits).or(refused)
+            }
             Write::Only(_) | Write::Pass => Err(Otherwise::Pass),
         }
     }

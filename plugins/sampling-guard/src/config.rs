@@ -5,12 +5,12 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use serde::Deserialize;
-use wasmsr_sdk::{Error, MsrIndex, MsrRange, Setup, log};
+use wasmsr_sdk::{Error, MsrIndex, MsrRange, Setup};
 
 use crate::entry::{Entry, Table};
 use crate::guard::{Guard, Limit};
 use crate::pace::Turn;
-use crate::{Guarded, SamplingGuard, Then, host_initiated};
+use crate::{Guarded, SamplingGuard, Then};
 
 /// Most MSRs. With the longest histories they still fit into a saved state.
 pub(crate) const MOST_MSRS: usize = 64;
@@ -69,17 +69,8 @@ pub(crate) fn read(setup: &Setup) -> Result<SamplingGuard, Error> {
                 return Err(Error::in_config(key(""), format!("{msr} is listed twice")));
             }
         }
-        let by_kernel = entry.then.unwrap_or(config.then) == Then::Kernel;
-        if let Some((msr, difference)) = difference_in(entry.range).filter(|_| by_kernel) {
-            log::warn!("{msr}, then = \"kernel\": a write by wasmsr differs, {difference}");
-        }
     }
     Ok(SamplingGuard { guarded, interval_s: config.log_interval })
-}
-
-fn difference_in(range: MsrRange) -> Option<(MsrIndex, &'static str)> {
-    let mut msrs = (range.first.0..=range.last.0).map(MsrIndex);
-    msrs.find_map(|msr| host_initiated::difference(msr).map(|difference| (msr, difference)))
 }
 
 fn of_entry(config: &Config, entry: &Table) -> Guarded {
@@ -111,7 +102,7 @@ fn check_seconds(key: &str, seconds: u32) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::{String, ToString};
+    use alloc::string::ToString;
 
     use wasmsr_sdk::native::Host;
 
@@ -162,24 +153,6 @@ mod tests {
         check_refused(r#"{"msrs": [1], "then": "drop"}"#, &["`then`", "`kernel`", "`pass`"]);
         check_refused(r#"{"msrs": [1], "fault-after": -1}"#, &["`fault-after`", "-1"]);
         check_refused(r#"{"msrs": [1], "fault-afer": 1}"#, &["`fault-afer`"]);
-    }
-
-    #[test]
-    fn writes_that_the_vmm_cannot_make_for_the_guest_are_warned_of() {
-        let host = Host::fresh();
-        let said = |config: &str| {
-            let before = host.logged().len();
-            host.load_for::<SamplingGuard>(None, config).unwrap();
-            let lines: Vec<String> =
-                host.logged().split_off(before).into_iter().map(|(_, line)| line).collect();
-            lines
-        };
-        assert!(said(r#"{"msrs": [72, "0x10b"]}"#).is_empty());
-        assert!(said(r#"{"msrs": ["0x3b"], "then": "pass"}"#).is_empty());
-        let lines = said(r#"{"msrs": ["0xc0-0xc8", {"range": "0x3b", "then": "pass"}, 912]}"#);
-        assert_eq!(lines.len(), 2);
-        assert!(lines[0].starts_with("0xc1, then = \"kernel\""), "{}", lines[0]);
-        assert!(lines[1].starts_with("0x390, then = \"kernel\""), "{}", lines[1]);
     }
 
     #[test]

@@ -8,7 +8,6 @@ extern crate alloc;
 mod config;
 mod entry;
 mod guard;
-mod host_initiated;
 mod lines;
 mod pace;
 #[cfg(test)]

@@ -25,11 +25,8 @@ impl Fixed {
     }
 
     /// Gives a write to KVM. The fixed bits are read-only for the guest, and its
-    /// changes of them are ignored.
-    ///
-    /// KVM treats this write as the VMM's own and does not protect bits that a
-    /// guest must not change (`kvm_set_msr_common` in Linux,
-    /// `arch/x86/kvm/x86.c`), so this function does.
+    /// changes of them are ignored. Kernels before 6.0 do not protect the bits that a
+    /// guest must not change, so this function does.
     pub(crate) fn write(self, value: u64) -> Result<(), Otherwise> {
         let held = kvm::rdmsr(MISC_ENABLE)?;
         let fixed = self.set | self.clear;
@@ -37,7 +34,7 @@ impl Fixed {
             return Err(Otherwise::Fault);
         }
         let kept = fixed | PERFORMANCE_MONITORING;
-        Ok(kvm::wrmsr(MISC_ENABLE, value & !kept | held & kept)?)
+        Ok(kvm::wrmsr_as_guest(MISC_ENABLE, value & !kept | held & kept)?)
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::Deserialize;
-use wasmsr_sdk::{Bits64, Error, ListedAccess, MsrIndex, MsrRange, Setup};
+use wasmsr_sdk::{Bits64, Error, ListedAccess, MsrRange, Setup};
 
 use crate::rule::{Overlay, Read, Rule, Write};
 use crate::template::Template;
@@ -170,19 +170,11 @@ impl Entry {
     fn forward(&self, sticky: Option<Overlay>) -> Result<Write, Refusal> {
         let read_only = self.read_only.map_or(0, |bits| bits.0);
         let kept = read_only | sticky.map_or(0, |overlay| overlay.mask);
-        if let Some(msr) = not_for_guests(self.range) {
-            return refuse(
-                "write",
-                format!(
-                    "KVM refuses a guest's write of {msr}, but not the plugin's; use \"fault\" or \"ignore\""
-                ),
-            );
-        }
         match kept {
             0 => refuse(
                 "write",
-                "without `read-only` bits KVM gets every write unchanged, and with the host's \
-                 rights; leave writes to KVM by `access`",
+                "without `read-only` bits KVM gets every write unchanged, as if it did not exit; \
+                 leave writes to KVM by `access`",
             ),
             u64::MAX => refuse(
                 "write",
@@ -191,26 +183,6 @@ impl Entry {
             _ => Ok(Write::Forward { read_only }),
         }
     }
-}
-
-/// The first MSR of a range that KVM lets a VMM write, but not a guest, or not a
-/// guest once it is locked: Linux, arch/x86/kvm, `msr_based_features`,
-/// `kvm_set_msr_common` and `is_vmx_feature_control_msr_valid`.
-fn not_for_guests(range: MsrRange) -> Option<MsrIndex> {
-    const NOT_FOR_GUESTS: [(u32, u32); 9] = [
-        (0x34, 0x34),               // MSR_SMI_COUNT
-        (0x3a, 0x3a),               // IA32_FEATURE_CONTROL
-        (0x8b, 0x8b),               // IA32_BIOS_SIGN_ID
-        (0x9e, 0x9e),               // IA32_SMBASE
-        (0xce, 0xce),               // MSR_PLATFORM_INFO
-        (0x10a, 0x10a),             // IA32_ARCH_CAPABILITIES
-        (0x345, 0x345),             // IA32_PERF_CAPABILITIES
-        (0x480, 0x491),             // IA32_VMX_BASIC to IA32_VMX_VMFUNC
-        (0xc001_1029, 0xc001_1029), // MSR_AMD64_DE_CFG
-    ];
-    let ranges = NOT_FOR_GUESTS.iter().map(|&(first, last)| (MsrIndex(first), MsrIndex(last)));
-    let mut shared = ranges.map(|(first, last)| (first.max(range.first), last.min(range.last)));
-    shared.find(|(first, last)| first <= last).map(|(first, _)| first)
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub(crate) enum Write {
     Kernel,
     Fault,
     Ignore,
-    /// KVM gets the bits that are neither the template's nor read-only.
+    /// KVM gets the bits that are neither the template's nor read-only, as the guest's
+    /// own write.
     Forward {
         read_only: u64,
     },
@@ -75,7 +76,7 @@ impl Rule {
                 }
                 // A guest cannot write the template's bits, so KVM keeps its own
                 // values of these.
-                kvm::wrmsr(msr, held & template.mask | value & !template.mask)?;
+                kvm::wrmsr_as_guest(msr, held & template.mask | value & !template.mask)?;
                 Ok(())
             }
         }

@@ -69,6 +69,19 @@ fn a_write_that_would_change_a_read_only_bit_changes_nothing() {
 }
 
 #[test]
+fn kvm_gets_a_write_as_the_guests_own() {
+    let host = host();
+    let mut plugin = loaded(&host);
+    host.set_guest_rule(MISC_ENABLE.index, false, 0xff);
+    assert_eq!(plugin.wrmsr(MISC_ENABLE, 0x1802), Ok(()), "the template's bits stay KVM's own");
+    assert_eq!(host.kvm_msr(MISC_ENABLE.index), Some(0x4_0002));
+    assert_eq!(plugin.wrmsr(MISC_ENABLE, 0x1902), Err(Otherwise::Fault), "KVM refuses a guest");
+    assert_eq!(host.kvm_msr(MISC_ENABLE.index), Some(0x4_0002));
+    // The template says what reads give, whatever KVM lets the guest read.
+    assert_eq!(plugin.rdmsr(MISC_ENABLE), Ok(0x1802));
+}
+
+#[test]
 fn a_hidden_msr_is_not_asked_of_kvm() {
     let host = host();
     let mut plugin = loaded(&host);

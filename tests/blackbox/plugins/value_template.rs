@@ -1,6 +1,6 @@
 //! `value-template`: values and rules over KVM's own MSRs.
 
-use crate::fixture::{Outcome, Vm, apply, test};
+use crate::fixture::{Outcome, Skip, Vm, apply, test};
 
 #[apply(test)]
 fn the_example() -> Outcome {
@@ -163,8 +163,8 @@ fn contradictions() -> Outcome {
         ("{ range = 0x10a, value = 2, mask = 1 }", ["`msrs[0].value`", "outside `mask`"]),
         ("{ range = 0x10a }", ["`msrs[0].access`", "no `value`"]),
         (
-            "{ range = 0x10a, value = 0, mask = 1, write = \"kernel\" }",
-            ["`msrs[0].write`", "KVM refuses a guest's write of 0x10a"],
+            "{ range = 0x10a, access = \"w\", write = \"kernel\" }",
+            ["`msrs[0].write`", "leave writes to KVM by `access`"],
         ),
         (
             "{ range = 0x10a, value = 0, access = \"r\" }, { range = 0x10a, access = \"w\" }",
@@ -183,5 +183,48 @@ fn contradictions() -> Outcome {
         .shipped("value_template", "config.msrs = [{ range = 0x10a, value = 0 }]")
         .run("r 10")?
         .refused(&["value_template.wasm", "`kvm-msr`"]);
+    Ok(())
+}
+
+/// What the guest reads of IA32_MISC_ENABLE after a write, or `None` after a #GP, with these
+/// lines of a profile.
+fn misc_enable_after(write: u64, template: Option<&str>) -> Result<(u64, Option<u64>), Skip> {
+    let vm = match template {
+        Some(entry) => {
+            let lines = format!("grant = [\"kvm-msr\"]\nconfig.msrs = [{entry}]");
+            Vm::new().shipped("value_template", &lines)
+        }
+        None => Vm::new(),
+    };
+    let run = vm.run(&format!("r 1a0 -> ?\nw 1a0 {write:x} -> ?\nr 1a0 -> ?"))?;
+    let answers: Vec<&str> =
+        run.stdout.lines().filter_map(|line| Some(line.split_once("-> ")?.1.trim())).collect();
+    let [before, write, after] = answers[..] else { panic!("{run}") };
+    let number = |text| u64::from_str_radix(text, 16).unwrap_or_else(|_| panic!("{run}"));
+    let (before, taken, after) = (number(before), write == "ok", number(after));
+    Ok((before, taken.then_some(after)))
+}
+
+/// Bits 11 and 12 are not a guest's to write, and bit 7 is dropped (SDM volume 4, table 2-2;
+/// Linux since 6.0, `MSR_IA32_MISC_ENABLE_PMU_RO_MASK`): what KVM does with a guest's write
+/// holds for one that the template hands on, bit by bit.
+#[apply(test)]
+fn a_write_that_is_handed_on_is_the_guests() -> Outcome {
+    const BIT_18: u64 = 0x4_0000;
+    const ONE: &str =
+        r#"{ range = 0x1a0, value = 0, mask = 0x40000, write = "kernel", read-only = 0x40000 }"#;
+    const README: &str = r#"{ range = 0x1a0, value = 0x1800, mask = 0x41800, write = "kernel", read-only = 0x1800 }"#;
+    let (own, _) = misc_enable_after(0, None)?;
+    for write in [0, 1, 0x800, 0x1001, 0x1801, 0x1881, 0x81, 0x1_0001] {
+        let (_, alone) = misc_enable_after(write, None)?;
+        let (before, handed_on) = misc_enable_after(write, Some(ONE))?;
+        assert_eq!(before, own & !BIT_18, "{write:#x}");
+        assert_eq!(handed_on, alone.map(|value| value & !BIT_18), "{write:#x}");
+    }
+    // The template's bits stay KVM's own, and the others go to it.
+    let given = own & 0x4_1800 | 0x81;
+    let (_, alone) = misc_enable_after(given, None)?;
+    let (_, handed_on) = misc_enable_after(0x1881, Some(README))?;
+    assert_eq!(handed_on, alone.map(|value| value & !0x4_1800 | 0x1800));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The black-box tests, made ready to run where there is no toolchain.
+//! The tests that need KVM, made ready to run where there is no toolchain.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,26 +10,37 @@ use super::image::Image;
 use crate::process;
 use crate::workspace::Workspace;
 
-/// The command's package, whose tests these are.
-const PACKAGE: &str = "wasmsr";
-
-/// Its tests that need KVM; the others have run outside.
-const TARGET: &str = "blackbox";
+/// The tests that need KVM; the others have run outside.
+pub(super) struct Tests {
+    /// Those of the command.
+    black_box: PathBuf,
+    /// Those of `host/kvm`.
+    kvm: PathBuf,
+}
 
 /// Builds the tests, and the command that they run.
-pub(super) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    workspace.build_harness("test", PACKAGE, TARGET)
+pub(super) fn build(workspace: &Workspace) -> Result<Tests> {
+    let kvm = workspace.build_harness("test", "wasmsr-kvm", "kvm")?;
+    Ok(Tests { black_box: workspace.build_harness("test", "wasmsr", "blackbox")?, kvm })
 }
+
+/// Runs both harnesses with the same arguments; fails if either does.
+const BOTH: &str = r#"kvm=$1 black_box=$2; shift 2
+"$kvm" "$@"; code=$?
+"$black_box" "$@" && exit $code"#;
 
 /// Puts built tests into an image that has the command; returns the command line
 /// that runs them.
-pub(super) fn add(workspace: &Workspace, image: &mut Image, tests: &Path) -> Result<Vec<String>> {
-    let guests = assemble_guests(workspace, tests)?;
-    image.add_program(tests)?;
+pub(super) fn add(workspace: &Workspace, image: &mut Image, tests: &Tests) -> Result<Vec<String>> {
+    let guests = assemble_guests(workspace, &tests.black_box)?;
+    image.add_program(&tests.kvm)?;
+    image.add_program(&tests.black_box)?;
     image.add(&guests)?;
     image.set_variable("WASMSR_GUESTS", &guests);
     // Inside, its output is a terminal.
-    Ok(vec![tests.display().to_string(), "--color=never".to_owned()])
+    let (kvm, black_box) = (tests.kvm.display(), tests.black_box.display());
+    let command = ["sh", "-c", BOTH, "sh", &kvm.to_string(), &black_box.to_string()];
+    Ok(command.into_iter().chain(["--color=never"]).map(str::to_owned).collect())
 }
 
 /// Assembles all guests with the tests' own assembler call.

@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmsr_interface::{Host, MsrAccess, MsrOp, Outcome, VcpuId};
+use wasmsr_interface::{Host, Initiator, MsrAccess, MsrOp, Outcome, Reason, VcpuId};
 
 use super::order_lock::{Order, OrderLock};
 use crate::manifest::Scope;
@@ -94,9 +94,13 @@ impl Observers {
         // KVM's answer belongs into the recording, so KVM is asked here, and the VMM
         // gets that answer as the outcome.
         let kernel = match (&outcome, access.op) {
-            (Outcome::Kernel, MsrOp::Read) => self.host.kvm_msr(vcpu, access.index),
+            // KVM has refused it already.
+            (Outcome::Kernel, _) if access.reason != Reason::Filter => None,
+            (Outcome::Kernel, MsrOp::Read) => {
+                self.host.kvm_msr(vcpu, access.index, Initiator::Guest)
+            }
             (Outcome::Kernel, MsrOp::Write(value)) => {
-                self.host.set_kvm_msr(vcpu, access.index, value).then_some(value)
+                self.host.set_kvm_msr(vcpu, access.index, value, Initiator::Guest).then_some(value)
             }
             _ => None,
         };

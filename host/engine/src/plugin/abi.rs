@@ -110,15 +110,32 @@ pub const IMPORTS: &[Import] = &[
         "kvm_rdmsr",
         "(index: i32, ptr: i32) -> i32",
         fuel::SYSTEM_CALL,
-        "KVM's own value of an MSR on this vCPU, 8 bytes, little endian, at `ptr`; 0, or 1 if \
-         KVM has none",
+        "KVM's own value of an MSR on this vCPU, as a VMM reads it, 8 bytes, little endian, at \
+         `ptr`; 0, or 1 if KVM has none",
     ),
     behind(
         "kvm-msr",
         "kvm_wrmsr",
         "(index: i32, value: i64) -> i32",
         fuel::SYSTEM_CALL,
-        "sets it; 0, or 1 if KVM refuses",
+        "sets it as a VMM does, to restore a state: KVM takes more than from a guest; 0, or 1 \
+         if KVM refuses",
+    ),
+    behind(
+        "kvm-msr",
+        "kvm_rdmsr_as_guest",
+        "(index: i32, ptr: i32) -> i32",
+        fuel::AS_GUEST_READ,
+        "what KVM alone would give the guest for its `rdmsr`, 8 bytes, little endian, at `ptr`; \
+         0, or 1 if that is a #GP",
+    ),
+    behind(
+        "kvm-msr",
+        "kvm_wrmsr_as_guest",
+        "(index: i32, value: i64) -> i32",
+        fuel::AS_GUEST_WRITE,
+        "does what KVM alone would do for the guest's `wrmsr`: it may drop bits, or the whole \
+         write; 0, or 1 if that is a #GP, and then nothing is changed",
     ),
     behind(
         "host-msr",

@@ -4,7 +4,7 @@
 //! memory; every byte moved and every trip to the host is paid in fuel, so
 //! that host calls cannot outlast the budget of plain instructions.
 
-use wasmsr_interface::{Directions, MsrIndex, MsrRange, VcpuId};
+use wasmsr_interface::{Directions, Initiator, MsrIndex, MsrRange, VcpuId};
 use wasmtime::{Caller, Linker, Memory};
 
 use super::abi::{self, DOES_NOT_FIT, DONE, Fuel, NO_FILE, REFUSED, fuel_of};
@@ -34,6 +34,8 @@ pub(super) fn link(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     linker.func_wrap(module, "guest_write", guest_write)?;
     linker.func_wrap(module, "kvm_rdmsr", kvm_rdmsr)?;
     linker.func_wrap(module, "kvm_wrmsr", kvm_wrmsr)?;
+    linker.func_wrap(module, "kvm_rdmsr_as_guest", kvm_rdmsr_as_guest)?;
+    linker.func_wrap(module, "kvm_wrmsr_as_guest", kvm_wrmsr_as_guest)?;
     linker.func_wrap(module, "host_rdmsr", host_rdmsr)?;
     linker.func_wrap(module, "host_rdmsr_on", host_rdmsr_on)?;
     linker.func_wrap(module, "host_file", host_file)?;
@@ -138,19 +140,48 @@ fn guest_write(mut context: Context<'_>, gpa: u64, ptr: u32, len: u32) -> wasmti
     Ok(data.vm.host.write_memory(gpa, source).map_or(REFUSED, |()| DONE))
 }
 
-fn kvm_rdmsr(mut context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
-    charge(&mut context, const { fuel_of("kvm_rdmsr") }, 0)?;
+fn kvm_rdmsr(context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+    read_kvm_msr(context, const { fuel_of("kvm_rdmsr") }, index, ptr, Initiator::Host)
+}
+
+fn kvm_rdmsr_as_guest(context: Context<'_>, index: u32, ptr: u32) -> wasmtime::Result<u32> {
+    read_kvm_msr(context, const { fuel_of("kvm_rdmsr_as_guest") }, index, ptr, Initiator::Guest)
+}
+
+fn read_kvm_msr(
+    mut context: Context<'_>,
+    fuel: Fuel,
+    index: u32,
+    ptr: u32,
+    initiator: Initiator,
+) -> wasmtime::Result<u32> {
+    charge(&mut context, fuel, 0)?;
     let (target, data) = slice(&mut context, ptr, 8)?;
     let held = data.plugin.held.kvm_msr;
-    let value = held.then(|| data.vm.host.kvm_msr(data.vcpu, MsrIndex(index))).flatten();
+    let value = held.then(|| data.vm.host.kvm_msr(data.vcpu, MsrIndex(index), initiator)).flatten();
     Ok(give(value.map(u64::to_le_bytes), target))
 }
 
-fn kvm_wrmsr(mut context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
-    charge(&mut context, const { fuel_of("kvm_wrmsr") }, 0)?;
+fn kvm_wrmsr(context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
+    write_kvm_msr(context, const { fuel_of("kvm_wrmsr") }, index, value, Initiator::Host)
+}
+
+fn kvm_wrmsr_as_guest(context: Context<'_>, index: u32, value: u64) -> wasmtime::Result<u32> {
+    write_kvm_msr(context, const { fuel_of("kvm_wrmsr_as_guest") }, index, value, Initiator::Guest)
+}
+
+fn write_kvm_msr(
+    mut context: Context<'_>,
+    fuel: Fuel,
+    index: u32,
+    value: u64,
+    initiator: Initiator,
+) -> wasmtime::Result<u32> {
+    charge(&mut context, fuel, 0)?;
     let data = context.data();
+    let index = MsrIndex(index);
     let done =
-        data.plugin.held.kvm_msr && data.vm.host.set_kvm_msr(data.vcpu, MsrIndex(index), value);
+        data.plugin.held.kvm_msr && data.vm.host.set_kvm_msr(data.vcpu, index, value, initiator);
     Ok(if done { DONE } else { REFUSED })
 }
 

@@ -52,6 +52,9 @@ pub enum HostCall {
     KvmRdmsr {
         vcpu: u32,
         msr: MsrIndex,
+        /// Whether it was asked for as the guest.
+        #[serde(default, skip_serializing_if = "is_false")]
+        as_guest: bool,
         #[serde(skip_serializing_if = "Option::is_none")]
         value: Option<Hex>,
     },
@@ -59,6 +62,9 @@ pub enum HostCall {
         vcpu: u32,
         msr: MsrIndex,
         value: Hex,
+        /// Whether it was written as the guest.
+        #[serde(default, skip_serializing_if = "is_false")]
+        as_guest: bool,
         done: bool,
     },
     HostRdmsr {
@@ -151,6 +157,11 @@ impl HostCall {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// Stands in the place of a plugin for what the engine itself asks.
 pub const ENGINE: &str = "(engine)";
 
@@ -177,6 +188,7 @@ struct Keys {
     len: Option<usize>,
     data: Option<Bytes>,
     done: Option<bool>,
+    as_guest: Option<bool>,
     msr: Option<MsrIndex>,
     cpu: Option<u32>,
     path: Option<PathBuf>,
@@ -202,7 +214,8 @@ impl TryFrom<Keys> for PluginCall {
     fn try_from(keys: Keys) -> Result<Self, Self::Error> {
         let Keys { plugin, call, vcpu, value, gpa, len, data, .. } = keys;
         let Keys { done, msr, cpu, path, room, refused, at, .. } = keys;
-        let Keys { msrs, directions, on, .. } = keys;
+        let Keys { msrs, directions, on, as_guest, .. } = keys;
+        let as_guest = as_guest.unwrap_or_default();
         let missing = |key: &str| format!("host call `{call}` lacks `{key}`");
         let other = || format!("host call `{call}` has no such `value`");
         let hex = match &value {
@@ -243,10 +256,12 @@ impl TryFrom<Keys> for PluginCall {
                 let data = data.ok_or_else(|| missing("data"))?;
                 HostCall::GuestWrite { gpa: gpa()?, data, done: done()? }
             }
-            "kvm_rdmsr" => HostCall::KvmRdmsr { vcpu: vcpu()?, msr: msr()?, value: hex_or_none()? },
+            "kvm_rdmsr" => {
+                HostCall::KvmRdmsr { vcpu: vcpu()?, msr: msr()?, as_guest, value: hex_or_none()? }
+            }
             "kvm_wrmsr" => {
                 let value = hex.ok_or_else(other)?;
-                HostCall::KvmWrmsr { vcpu: vcpu()?, msr: msr()?, value, done: done()? }
+                HostCall::KvmWrmsr { vcpu: vcpu()?, msr: msr()?, value, as_guest, done: done()? }
             }
             "host_rdmsr" => HostCall::HostRdmsr { cpu, msr: msr()?, value: hex_or_none()? },
             "host_cpus" => HostCall::HostCpus { value: number()? },
@@ -322,6 +337,11 @@ mod tests {
         (r#""call":"guest_write","gpa":"0x1000","data":"00ff","done":true"#, &[]),
         (r#""call":"kvm_rdmsr","vcpu":1,"msr":"0x10","value":"0x1""#, &["value"]),
         (r#""call":"kvm_wrmsr","vcpu":1,"msr":"0x10","value":"0x1","done":false"#, &[]),
+        (r#""call":"kvm_rdmsr","vcpu":1,"msr":"0x10","as_guest":true,"value":"0x1""#, &["value"]),
+        (
+            r#""call":"kvm_wrmsr","vcpu":1,"msr":"0x10","value":"0x1","as_guest":true,"done":true"#,
+            &["as_guest"],
+        ),
         (r#""call":"host_rdmsr","cpu":3,"msr":"0x10","value":"0x1""#, &["cpu", "value"]),
         (r#""call":"host_cpus","value":4"#, &[]),
         (r#""call":"host_file","path":"/f","room":9,"data":"00""#, &["data"]),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
 };
 
 use super::call::{HostCall, Switch};
@@ -80,15 +80,18 @@ impl Host for LoggingHost {
         written
     }
 
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
-        let value = self.inner.kvm_msr(vcpu, index);
-        self.note(HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, value: value.map(Hex) });
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
+        let value = self.inner.kvm_msr(vcpu, index, initiator);
+        let as_guest = initiator == Initiator::Guest;
+        self.note(HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, as_guest, value: value.map(Hex) });
         value
     }
 
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
-        let done = self.inner.set_kvm_msr(vcpu, index, value);
-        self.note(HostCall::KvmWrmsr { vcpu: vcpu.0, msr: index, value: Hex(value), done });
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool {
+        let done = self.inner.set_kvm_msr(vcpu, index, value, initiator);
+        let as_guest = initiator == Initiator::Guest;
+        let (vcpu, value) = (vcpu.0, Hex(value));
+        self.note(HostCall::KvmWrmsr { vcpu, msr: index, value, as_guest, done });
         done
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
 };
 
 use super::call::{HostCall, Switch};
@@ -156,26 +156,30 @@ impl Host for ReplayHost {
         }
     }
 
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
+        let asked = (vcpu.0, index, initiator == Initiator::Guest);
         self.reply(|call| match call {
-            HostCall::KvmRdmsr { vcpu: of, msr, value } if (*of, *msr) == (vcpu.0, index) => {
+            HostCall::KvmRdmsr { vcpu, msr, as_guest, value }
+                if (*vcpu, *msr, *as_guest) == asked =>
+            {
                 Some(value.map(|value| value.0))
             }
             _ => None,
         })
-        .unwrap_or_else(|| self.otherwise.kvm_msr(vcpu, index))
+        .unwrap_or_else(|| self.otherwise.kvm_msr(vcpu, index, initiator))
     }
 
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool {
+        let asked = (vcpu.0, index, value, initiator == Initiator::Guest);
         self.reply(|call| match call {
-            HostCall::KvmWrmsr { vcpu: of, msr, value: to, done }
-                if (*of, *msr, to.0) == (vcpu.0, index, value) =>
+            HostCall::KvmWrmsr { vcpu, msr, value, as_guest, done }
+                if (*vcpu, *msr, value.0, *as_guest) == asked =>
             {
                 Some(*done)
             }
             _ => None,
         })
-        .unwrap_or_else(|| self.otherwise.set_kvm_msr(vcpu, index, value))
+        .unwrap_or_else(|| self.otherwise.set_kvm_msr(vcpu, index, value, initiator))
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {

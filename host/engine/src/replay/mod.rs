@@ -214,8 +214,8 @@ fn learn(host: &ScriptedHost, calls: &[LoggedCall]) {
             | HostCall::GuestWrite { gpa, data, done: true } => {
                 (0, Fact::Bytes(gpa.0, data.0.clone()))
             }
-            HostCall::KvmRdmsr { vcpu, msr, value: Some(value) }
-            | HostCall::KvmWrmsr { vcpu, msr, value, done: true } => {
+            HostCall::KvmRdmsr { vcpu, msr, value: Some(value), .. }
+            | HostCall::KvmWrmsr { vcpu, msr, value, done: true, .. } => {
                 (*vcpu, Fact::KvmMsr(*msr, value.0))
             }
             HostCall::HostRdmsr { cpu, msr, value: Some(value) } => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
 };
 
 use super::step::Fact;
@@ -141,11 +141,11 @@ impl Host for ScriptedHost {
         Ok(())
     }
 
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, _: Initiator) -> Option<u64> {
         self.facts().kvm_msrs.get(&(vcpu, index)).copied()
     }
 
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, _: Initiator) -> bool {
         let mut facts = self.facts();
         let held = facts.kvm_msrs.get_mut(&(vcpu, index));
         held.map(|held| *held = value).is_some()

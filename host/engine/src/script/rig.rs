@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wasmsr_interface::{Host, MsrHandler, VcpuId};
+use wasmsr_interface::{Host, Initiator, MsrHandler, VcpuId};
 
 use super::error::TraceError;
 use super::host::ScriptedHost;
@@ -80,7 +80,9 @@ impl Rig {
                 set.map_err(|error| format!("{error}; a step `ram GPA LENGTH` gives it some"))?;
                 None
             }
-            Step::KvmMsr(index) => Some(self.host.kvm_msr(cpu, index).map_or("none".into(), hex)),
+            Step::KvmMsr(index) => {
+                Some(self.host.kvm_msr(cpu, index, Initiator::Host).map_or("none".into(), hex))
+            }
             Step::Memory(gpa, len) => Some(self.show_memory(gpa, len)?),
             Step::Alarm => Some(self.host.alarm(cpu).map_or("none".into(), |at| at.to_string())),
             Step::Access(access) => {

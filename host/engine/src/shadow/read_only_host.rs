@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
 };
 
 /// A host through which nothing can be changed.
@@ -44,12 +44,12 @@ impl Host for ReadOnlyHost {
         self.0.read_memory(gpa, &mut vec![0; data.len()])
     }
 
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
-        self.0.kvm_msr(vcpu, index)
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
+        self.0.kvm_msr(vcpu, index, initiator)
     }
 
     /// As if KVM took the value: whether it would shows only when the value is set.
-    fn set_kvm_msr(&self, _: VcpuId, _: MsrIndex, _: u64) -> bool {
+    fn set_kvm_msr(&self, _: VcpuId, _: MsrIndex, _: u64, _: Initiator) -> bool {
         true
     }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use wasmsr_engine::{Engine, LoadOptions, Profile, Started, VcpuDispatch};
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome,
-    OutsideMemory, Reason, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrAccess, MsrHandler, MsrIndex, MsrOp,
+    Outcome, OutsideMemory, Reason, VcpuId, VcpuTimes,
 };
 
 /// The bytes of a plugin with this manifest (behind `[plugin]`) and this body
@@ -165,11 +165,11 @@ impl Host for TestHost {
         Ok(())
     }
 
-    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex) -> Option<u64> {
+    fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, _: Initiator) -> Option<u64> {
         self.msrs.lock().unwrap().get(&(vcpu, index)).copied()
     }
 
-    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64) -> bool {
+    fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, _: Initiator) -> bool {
         index != MsrIndex(0xbad) && {
             self.msrs.lock().unwrap().insert((vcpu, index), value);
             true

@@ -42,6 +42,25 @@ fn structures_are_laid_out_as_in_the_kernels_headers() {
         edx,
         padding
     );
+    same!(
+        MemoryRegion,
+        theirs::kvm_userspace_memory_region,
+        slot,
+        flags,
+        guest_phys_addr,
+        memory_size,
+        userspace_addr
+    );
+    same!(Registers, theirs::kvm_regs, rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, rip, rflags);
+    same!(Segment, theirs::kvm_segment, base, limit, selector, present, dpl, db, s, l, g, avl);
+    assert_eq!(offset_of!(Segment, kind), offset_of!(theirs::kvm_segment, type_));
+    same!(DescriptorTable, theirs::kvm_dtable, base, limit);
+    type Theirs = theirs::kvm_sregs;
+    same!(SpecialRegisters, Theirs, cs, tr, ldt, gdt, idt, cr0, cr3, cr4, efer, apic_base);
+    assert_eq!(offset_of!(SpecialRegisters, data), offset_of!(Theirs, ds));
+    assert!(offset_of!(Theirs, ss) < offset_of!(SpecialRegisters, tr));
+    same!(LapicState, theirs::kvm_lapic_state, regs);
+    same!(DeviceAttribute, theirs::kvm_device_attr, flags, group, attr, addr);
     same!(ClockData, theirs::kvm_clock_data, clock, flags, pad0, realtime, host_tsc, pad);
 }
 
@@ -54,6 +73,11 @@ fn an_msr_exit_lies_where_the_kernel_puts_it() {
     assert_eq!(offset_of!(KvmRun, msr), msr - start);
     assert_eq!(offset_of!(KvmRun, immediate_exit), offset_of!(Run, immediate_exit));
     assert_eq!(offset_of!(KvmRun, exit_reason), offset_of!(Run, exit_reason));
+    let port = (&raw const run).cast::<IoRun>();
+    // SAFETY: no value is read; only where it lies is looked at.
+    let (ours, theirs) =
+        unsafe { (&raw const (*port).port, &raw const run.__bindgen_anon_1.io.port) };
+    assert_eq!(ours.addr(), theirs.addr());
 
     run.exit_reason = KVM_EXIT_X86_WRMSR;
     run.__bindgen_anon_1.msr.error = 1;
@@ -69,6 +93,26 @@ fn an_msr_exit_lies_where_the_kernel_puts_it() {
 fn numbers_are_the_kernels() {
     let both = _IOC_READ | _IOC_WRITE;
     let numbers = [
+        (KVM_CREATE_VM, _IOC_NONE, 0x01, 0),
+        (KVM_GET_VCPU_MMAP_SIZE, _IOC_NONE, 0x04, 0),
+        (KVM_CREATE_VCPU, _IOC_NONE, 0x41, 0),
+        (
+            KVM_SET_USER_MEMORY_REGION,
+            _IOC_WRITE,
+            0x46,
+            size_of::<theirs::kvm_userspace_memory_region>(),
+        ),
+        (KVM_SET_TSS_ADDR, _IOC_NONE, 0x47, 0),
+        (KVM_SET_IDENTITY_MAP_ADDR, _IOC_WRITE, 0x48, 8),
+        (KVM_CREATE_IRQCHIP, _IOC_NONE, 0x60, 0),
+        (KVM_SET_REGS, _IOC_WRITE, 0x82, size_of::<theirs::kvm_regs>()),
+        (KVM_GET_SREGS, _IOC_READ, 0x83, size_of::<theirs::kvm_sregs>()),
+        (KVM_SET_SREGS, _IOC_WRITE, 0x84, size_of::<theirs::kvm_sregs>()),
+        (KVM_GET_LAPIC, _IOC_READ, 0x8e, size_of::<theirs::kvm_lapic_state>()),
+        (KVM_GET_CPUID2, both, 0x91, size_of::<theirs::kvm_cpuid2>()),
+        (KVM_SET_MP_STATE, _IOC_WRITE, 0x99, size_of::<theirs::kvm_mp_state>()),
+        (KVM_SET_DEVICE_ATTR, _IOC_WRITE, 0xe1, size_of::<theirs::kvm_device_attr>()),
+        (KVM_GET_DEVICE_ATTR, _IOC_WRITE, 0xe2, size_of::<theirs::kvm_device_attr>()),
         (KVM_GET_SUPPORTED_CPUID, both, 0x05, size_of::<theirs::kvm_cpuid2>()),
         (KVM_GET_CLOCK, _IOC_READ, 0x7c, size_of::<theirs::kvm_clock_data>()),
         (KVM_RUN, _IOC_NONE, 0x80, 0),
@@ -85,6 +129,10 @@ fn numbers_are_the_kernels() {
     }
     let constants = [
         (KVM_CAP_X86_USER_SPACE_MSR, theirs::KVM_CAP_X86_USER_SPACE_MSR),
+        (KVM_CAP_ENFORCE_PV_FEATURE_CPUID, theirs::KVM_CAP_ENFORCE_PV_FEATURE_CPUID),
+        (KVM_MP_STATE_RUNNABLE, theirs::KVM_MP_STATE_RUNNABLE),
+        (KVM_VCPU_TSC_CTRL, theirs::KVM_VCPU_TSC_CTRL),
+        (KVM_EXIT_IO, theirs::KVM_EXIT_IO),
         (KVM_EXIT_X86_RDMSR, theirs::KVM_EXIT_X86_RDMSR),
         (KVM_EXIT_X86_WRMSR, theirs::KVM_EXIT_X86_WRMSR),
         (KVM_MSR_EXIT_REASON_INVAL, theirs::KVM_MSR_EXIT_REASON_INVAL),
@@ -98,4 +146,5 @@ fn numbers_are_the_kernels() {
     for (ours, theirs) in constants {
         assert_eq!(ours, theirs);
     }
+    assert_eq!(KVM_VCPU_TSC_OFFSET, u64::from(theirs::KVM_VCPU_TSC_OFFSET));
 }

@@ -28,6 +28,13 @@ pub(super) const BYTES_COPIED: Fuel = Fuel { bytes: Some(" copied"), ..CHEAP };
 /// For a call that asks the kernel.
 pub(super) const SYSTEM_CALL: Fuel = Fuel { call: 1_000, bytes: None };
 
+/// For a read of KVM as the guest: the first one of an MSR also executes an instruction.
+pub(super) const AS_GUEST_READ: Fuel = Fuel { call: 3_000, bytes: None };
+
+/// For a write to KVM as the guest: a dozen system calls, one of which executes the
+/// instruction.
+pub(super) const AS_GUEST_WRITE: Fuel = Fuel { call: 15_000, bytes: None };
+
 /// For one that also opens and reads a file.
 pub(super) const FILE: Fuel =
     Fuel { bytes: Some(" of the name and of `cap`, of that for at most 4096"), ..SYSTEM_CALL };

@@ -58,7 +58,11 @@ pub const OUTCOMES: &[Number] = &[
         "passed on to the next plugin that claims the MSR, and after the last to the profile's \
          policy",
     ),
-    number("KERNEL", KERNEL, "KVM's own answer for this vCPU; what KVM refuses is a #GP"),
+    number(
+        "KERNEL",
+        KERNEL,
+        "what KVM alone would have given the guest on this vCPU; what KVM refuses to a guest is a #GP",
+    ),
 ];
 
 /// All other numbers.

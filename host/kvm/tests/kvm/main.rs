@@ -3,6 +3,8 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unsafe_code, reason = "guest memory is given to KVM by its address")]
 
+mod as_guest;
+
 use std::process::ExitCode;
 use std::ptr;
 
@@ -22,7 +24,7 @@ use wasmsr_kvm::{
 
 /// Functions with their names.
 macro_rules! tests {
-    ($($test:ident),+ $(,)?) => { [$((stringify!($test), $test as fn())),+] };
+    ($($test:path),+ $(,)?) => { [$((stringify!($test), $test as fn())),+] };
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,12 @@ fn main() -> ExitCode {
         an_exit_that_follows_another_is_told,
         changes_reach_the_vcpus_cpuid,
         a_vm_tells_the_time,
+        msrs_are_used_once_cpuid_is_set,
+        as_guest::what_is_left_to_kvm_is_as_if_it_had_not_exited,
+        as_guest::hidden_features_have_no_msrs,
+        as_guest::the_guests_clock_moves_as_by_its_own_writes,
+        as_guest::paging_guests_keep_their_mode,
+        as_guest::no_value_spoils_a_later_answer,
     ];
     let missing = Kvm::new().err();
     let trials = tests.into_iter().map(|(name, test)| match &missing {
@@ -95,7 +103,7 @@ fn the_largest_filter_is_taken() {
 fn another_filter_takes_the_place_of_the_first() {
     let guest = [read(KNOWN), read(KNOWN), read(KNOWN), halt()].concat();
     let mut vm = TestVm::new(&guest, &list(&[(KNOWN, Directions::Read)]));
-    let host = KvmHost::new(&vm.vm, std::slice::from_ref(&vm.msrs), NoRam).unwrap();
+    let host = vm.host();
     let mut exits = 0;
     vm.run(|_| {
         exits += 1;
@@ -197,9 +205,16 @@ fn changes_reach_the_vcpus_cpuid() {
     assert_eq!(set.as_slice().len(), entries.len());
 }
 
+/// Since Linux 6.13 MSRs that stand for features read 0 before, and take no other value.
+fn msrs_are_used_once_cpuid_is_set() {
+    let vcpu = Kvm::new().unwrap().create_vm().unwrap().create_vcpu(0).unwrap();
+    let error = KvmMsrs::of(&vcpu).unwrap_err().to_string();
+    assert!(error.contains("CPUID is not set"), "{error}");
+}
+
 fn a_vm_tells_the_time() {
     let vm = TestVm::new(&halt(), &ExitList::default());
-    let host = KvmHost::new(&vm.vm, std::slice::from_ref(&vm.msrs), NoRam).unwrap();
+    let host = vm.host();
     assert_eq!(host.tsc_khz(), vm.vcpu.get_tsc_khz().unwrap());
     let before = host.guest_tsc(VcpuId(0));
     assert!(host.guest_tsc(VcpuId(0)) > before);
@@ -214,44 +229,58 @@ struct TestVm {
     vcpu: VcpuFd,
     msrs: KvmMsrs,
     vm: VmFd,
+    kvm: Kvm,
     _memory: GuestMemoryMmap,
     printed: Vec<String>,
 }
 
-impl TestVm {
-    fn new(code: &[u8], exits: &ExitList) -> Self {
-        const CODE: u64 = 0x1000;
-        const HANDLER: u64 = 0x2000;
-        const SIZE: usize = 0x9000;
+const CODE: u64 = 0x1000;
+const HANDLER: u64 = 0x800;
+const SIZE: u64 = 0xa000;
 
-        let vm = Kvm::new().unwrap().create_vm().unwrap();
+impl TestVm {
+    /// With the CPUID that KVM supports.
+    fn new(code: &[u8], exits: &ExitList) -> Self {
+        let cpuid = supported_cpuid(&Kvm::new().unwrap()).unwrap();
+        Self::with(code, GENERAL_PROTECTION, exits, &cpuid)
+    }
+
+    fn with(code: &[u8], handler: &[u8], exits: &ExitList, cpuid: &[CpuidEntry]) -> Self {
+        let kvm = Kvm::new().unwrap();
+        let vm = kvm.create_vm().unwrap();
         enable_msr_exits(&vm).unwrap();
         KvmFilter::pack(exits).unwrap().install(&vm).unwrap();
 
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), SIZE)]).unwrap();
+        let memory =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), SIZE.try_into().unwrap())]).unwrap();
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
             guest_phys_addr: 0,
-            memory_size: SIZE as u64,
+            memory_size: SIZE,
             userspace_addr: memory.get_host_address(GuestAddress(0)).unwrap() as u64,
         };
         // SAFETY: the mapping has this size, and outlives the vCPU.
         unsafe { vm.set_user_memory_region(region) }.unwrap();
         vm.set_tss_address(0xfffb_d000).unwrap();
         memory.write_slice(code, GuestAddress(CODE)).unwrap();
-        memory.write_slice(GENERAL_PROTECTION, GuestAddress(HANDLER)).unwrap();
+        memory.write_slice(handler, GuestAddress(HANDLER)).unwrap();
         // Its vector, 13: offset and segment.
         memory.write_slice(&HANDLER.to_le_bytes()[..4], GuestAddress(13 * 4)).unwrap();
 
         let vcpu = vm.create_vcpu(0).unwrap();
+        set_cpuid(&vcpu, cpuid).unwrap();
         let mut segments = vcpu.get_sregs().unwrap();
         (segments.cs.base, segments.cs.selector) = (0, 0);
         vcpu.set_sregs(&segments).unwrap();
-        let registers = kvm_regs { rip: CODE, rsp: 0x8000, rflags: 2, ..kvm_regs::default() };
+        let registers = kvm_regs { rip: CODE, rsp: 0x7f0, rflags: 2, ..kvm_regs::default() };
         vcpu.set_regs(&registers).unwrap();
         let msrs = KvmMsrs::of(&vcpu).unwrap();
-        TestVm { vcpu, msrs, vm, _memory: memory, printed: Vec::new() }
+        TestVm { vcpu, msrs, kvm, vm, _memory: memory, printed: Vec::new() }
+    }
+
+    fn host(&self) -> KvmHost<TestRam> {
+        KvmHost::new(&self.kvm, &self.vm, std::slice::from_ref(&self.msrs), TestRam).unwrap()
     }
 
     fn kvm_run(&mut self) -> &mut KvmRun {
@@ -268,11 +297,12 @@ impl TestVm {
     /// Runs the guest until it halts, or until an outcome ends the run.
     fn run(&mut self, answer: impl FnMut(MsrAccess) -> Outcome + Send) -> Option<String> {
         let mut handler = Answers(answer);
+        let host = self.host();
+        let kernel = host.as_guest(VcpuId(0)).unwrap();
         loop {
             match self.vcpu.run().unwrap() {
                 VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_) => {
-                    let msrs = self.msrs.clone();
-                    match self.kvm_run().answer(&mut handler, &msrs) {
+                    match self.kvm_run().answer(&mut handler, kernel) {
                         Served::Done => {}
                         Served::Stop(text) => return Some(text.to_string()),
                         Served::NotMsr => panic!("it is one"),
@@ -312,9 +342,14 @@ impl KernelMsrs for Nothing {
     }
 }
 
-struct NoRam;
+/// Tells where RAM is, and holds nothing.
+struct TestRam;
 
-impl GuestRam for NoRam {
+impl GuestRam for TestRam {
+    fn ranges(&self) -> Vec<(u64, u64)> {
+        vec![(0, SIZE)]
+    }
+
     fn read(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
         Err(OutsideMemory { gpa, len: out.len() })
     }
