@@ -5,6 +5,8 @@ use std::{env, fs};
 
 #[path = "build/emit.rs"]
 mod emit;
+#[path = "build/plugins.rs"]
+mod plugins;
 #[path = "build/read.rs"]
 mod read;
 
@@ -23,7 +25,11 @@ fn main() -> Result<(), String> {
     let mut text = String::new();
     emit::arrays(&rows, &mut text).map_err(|error| error.to_string())?;
     let target = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    fs::write(target.join("table.rs"), text).map_err(|error| error.to_string())
+    fs::write(target.join("table.rs"), text).map_err(|error| error.to_string())?;
+    let plugins = plugins::read("plugins.txt", &read_file("plugins.txt")?)?;
+    let mut text = String::new();
+    emit::shipped(&plugins, &mut text).map_err(|error| error.to_string())?;
+    fs::write(target.join("shipped.rs"), text).map_err(|error| error.to_string())
 }
 
 fn read_file(name: &str) -> Result<String, String> {

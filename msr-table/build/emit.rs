@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use super::plugins::Plugin;
 use super::read::Row;
 
 pub(crate) fn arrays(rows: &[Row], out: &mut String) -> fmt::Result {
@@ -48,6 +49,18 @@ pub(crate) fn arrays(rows: &[Row], out: &mut String) -> fmt::Result {
             row.note,
             row.wanted,
             row.source,
+        )?;
+    }
+    writeln!(out, "];")
+}
+
+pub(crate) fn shipped(plugins: &[Plugin], out: &mut String) -> fmt::Result {
+    writeln!(out, "static SHIPPED: &[Shipped] = &[")?;
+    for Plugin { name, file, does, lines, msrs } in plugins {
+        writeln!(
+            out,
+            "Shipped {{ name: {name:?}, file: {file:?}, does: {does:?}, lines: &{lines:?}, \
+             msrs: &{msrs:?} }},"
         )?;
     }
     writeln!(out, "];")

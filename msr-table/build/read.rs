@@ -160,7 +160,7 @@ impl Table {
     }
 }
 
-fn number_of(text: &str) -> Result<u32, String> {
+pub(crate) fn number_of(text: &str) -> Result<u32, String> {
     let hex =
         text.strip_prefix("0x").ok_or_else(|| format!("`{text}`: an index begins with 0x"))?;
     u32::from_str_radix(hex, 16).map_err(|error| format!("`{text}`: {error}"))

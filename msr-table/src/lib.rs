@@ -9,9 +9,11 @@
 mod msr;
 mod nearest;
 mod search;
+mod shipped;
 #[cfg(test)]
 mod tests;
 
 pub use msr::{Access, Kvm, Msr, Scope, Vendor};
 pub use nearest::nearest;
 pub use search::{all, find, index_of, name, names};
+pub use shipped::{Shipped, shipped, shipped_for};

@@ -6,10 +6,16 @@ const LONGEST: usize = 48;
 /// The nearest name of the table, if one is near: it differs in at most a third of its
 /// characters.
 pub fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > LONGEST {
+        return None;
+    }
     let mut best = None;
     let mut bound = name.len() / 3 + 1;
+    let letters = letters(name);
     for (known, _) in crate::names() {
+        // A plugin pays for each instruction: most names are told apart without a comparison.
         if known.len().abs_diff(name.len()) < bound
+            && missing(letters, known) < bound
             && let Some(distance) = distance(known.as_bytes(), name.as_bytes(), bound)
             && distance < bound
         {
@@ -18,6 +24,29 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         }
     }
     best
+}
+
+/// How often each letter occurs; digits and others share places with some.
+fn letters(name: &str) -> [u8; 32] {
+    let mut counts = [0; 32];
+    for byte in name.bytes() {
+        if let Some(count) = counts.get_mut(usize::from(byte & 31)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// How many letters of a name of the table the other has not: never more than the distance.
+fn missing(mut letters: [u8; 32], known: &str) -> usize {
+    let lacks = known.bytes().filter(|byte| match letters.get_mut(usize::from(byte & 31)) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            false
+        }
+        _ => true,
+    });
+    lacks.count()
 }
 
 /// How many characters must be inserted, removed or changed, if fewer than `bound`.

@@ -12,6 +12,7 @@ use wasmsr_interface::MsrRange;
 use wasmsr_stats::Address;
 
 use crate::exit;
+use crate::msr_argument::MsrArgument;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -271,9 +272,9 @@ pub(crate) struct New {
     #[arg(value_hint = ValueHint::Other)]
     pub(crate) name: String,
 
-    /// The MSRs that it claims, such as 0x123,0x40000000-0x400000ff
+    /// The MSRs that it claims, such as IA32_MPERF,0x40000000-0x400000ff
     #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true,
-          value_hint = ValueHint::Other)]
+          value_parser = MsrArgument, hide_possible_values = true)]
     pub(crate) msr: Vec<MsrRange>,
 
     /// The directions that it claims
@@ -479,8 +480,9 @@ pub(crate) struct RecordingReport {
 /// Which accesses: those that meet every condition that is given.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct AccessFilter {
-    /// Accesses to these MSRs, such as 0x10a,0x40000000-0x400000ff
-    #[arg(long, value_name = "MSRS", value_delimiter = ',', value_hint = ValueHint::Other)]
+    /// Accesses to these MSRs, such as IA32_MPERF,0x40000000-0x400000ff
+    #[arg(long, value_name = "MSRS", value_delimiter = ',', value_parser = MsrArgument,
+          hide_possible_values = true)]
     pub(crate) msr: Vec<MsrRange>,
 
     /// Accesses of this vCPU

@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod help;
 mod loaded;
+mod msr_argument;
 mod plugin;
 mod profile;
 mod recording;
