@@ -10,7 +10,7 @@ pub struct Shipped {
     pub file: &'static str,
     /// What it does, for a sentence that begins with its name.
     pub does: &'static str,
-    /// The lines of its `[[plugin]]` below `path`, TOML.
+    /// The lines of its `[[plugin]]` below `path`, TOML; one with `{msr}` is for each MSR.
     pub lines: &'static [&'static str],
     /// The MSRs, both ends included.
     pub msrs: &'static [(u32, u32)],

@@ -76,6 +76,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Check a profile as far as is possible without a guest
     Check(Check),
+    /// Say what MSRs are, who answers them, and which profile lines a log asks for
+    Explain(Explain),
     /// Run plugins on a recording again, and list the answers that differ
     Replay(Replay),
     /// Write, build, test, measure and inspect plugins
@@ -228,6 +230,29 @@ fn interval(text: &str) -> Result<Duration, String> {
         true => Ok(Duration::from_secs_f64(seconds)),
         false => Err("not between 0.1 and 3600 seconds".to_owned()),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The MSRs, such as 0x1ad, MSR_SMI_COUNT or 0x280-0x283; without any, a kernel's or
+    /// VMM's log is read from standard input
+    #[arg(value_name = "MSR", value_parser = MsrArgument, hide_possible_values = true)]
+    pub(crate) msrs: Vec<MsrRange>,
+
+    /// Say who answers them in this profile
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// Explain the MSRs that no plugin answered in this recording; `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "msrs", value_hint = ValueHint::FilePath)]
+    pub(crate) recording: Option<PathBuf>,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
 }
 
 #[derive(Debug, Args)]

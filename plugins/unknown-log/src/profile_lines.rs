@@ -154,9 +154,11 @@ fn proposal(plugin: &Shipped, lessons: &Lessons) -> Option<String> {
         named.join(", ")
     );
     for line in *lines {
-        text.push_str("#     ");
-        text.push_str(line);
-        text.push('\n');
+        let each = line.contains("{msr}");
+        for msr in known().take(if each { MOST_NAMED } else { 1 }) {
+            let line = line.replace("{msr}", &msr.to_string());
+            text.push_str(&format!("#     {}{line}\n", if each { "    " } else { "" }));
+        }
     }
     Some(text)
 }

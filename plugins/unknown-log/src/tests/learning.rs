@@ -68,7 +68,10 @@ fn the_report_is_lines_for_the_profile() {
 # Better than the lines below for 0x4e (MSR_PPIN_CTL), 0x2ff (IA32_MTRR_DEF_TYPE): registers, which is any register as data: values, and the rule of each bit.
 #     [[plugin]]
 #     path = "registers.wasm"
-#     config.registers = [{ range = "MSR", value = 0 }]   # its README has tables to copy
+#     config.registers = [   # its README has tables to copy
+#         { range = "0x4e", value = 0 },
+#         { range = "0x2ff", value = 0 },
+#     ]
 
 # 0x1b0 (IA32_ENERGY_PERF_BIAS): 1 write of 0x6
 [[msr.override]]
