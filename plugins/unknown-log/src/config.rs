@@ -10,7 +10,7 @@ use crate::rules::{Read, Rule, Rules, Write};
 
 /// Most rules: this many are read within a plugin's fuel at the start, and fit into its memory
 /// with all values and lessons.
-pub(crate) const MOST_RULES: usize = 2048;
+pub(crate) const MOST_RULES: usize = 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -116,7 +116,7 @@ mod tests {
             format!(r#"{{"rules": [{rules}]}}"#)
         };
         Host::fresh().load_for::<UnknownLog>(None, &rules(MOST_RULES)).unwrap();
-        check_refused(&rules(MOST_RULES + 1), &["`rules`", "2049", "2048"]);
+        check_refused(&rules(MOST_RULES + 1), &["`rules`", "1025", "1024"]);
     }
 
     #[test]

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use wasmsr_interface::MsrIndex;
-use wasmsr_msrs::{Shipped, shipped, shipped_for};
+use wasmsr_msrs::{Kvm, Shipped, shipped, shipped_for};
 
 use super::log::{Accesses, Seen};
+use super::log_line::Speaker;
 
 /// Most MSRs that a comment names.
 const MOST_NAMED: usize = 4;
@@ -21,13 +22,17 @@ pub(crate) fn profile_lines(accesses: &Accesses) -> String {
     }
     let mut known: BTreeMap<&str, Vec<MsrIndex>> = BTreeMap::new();
     let mut rest: Vec<(MsrIndex, Seen)> = Vec::new();
+    let mut text = String::new();
     for (&index, &seen) in &accesses.msrs {
+        if let Some(why) = not_a_guests(index, seen) {
+            text += &format!("# {}: {why}\n", index.described());
+            continue;
+        }
         match shipped_for(index.0).next() {
             Some(plugin) => known.entry(plugin.name).or_default().push(index),
             None => rest.push((index, seen)),
         }
     }
-    let mut text = String::new();
     for plugin in shipped() {
         if let Some(msrs) = known.get(plugin.name) {
             text += &format!("# {} {}: {}\n", plugin.name, plugin.does, named(msrs));
@@ -45,6 +50,22 @@ pub(crate) fn profile_lines(accesses: &Accesses) -> String {
     }
     text
 }
+
+/// Why an MSR of a log is nothing that a profile has lines for.
+fn not_a_guests(index: MsrIndex, seen: Seen) -> Option<&'static str> {
+    match seen.speaker {
+        Some(Speaker::Qemu) => Some(
+            "QEMU set it, and not the guest; wasmsr does not set it, so a profile needs no line",
+        ),
+        _ if X2APIC.contains(&index.0) => {
+            Some("an x2APIC register, which no filter of KVM's can take: check the guest's CPUID")
+        }
+        _ => None,
+    }
+}
+
+/// KVM does not let a filter take these (KVM api, `KVM_X86_SET_MSR_FILTER`).
+const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8ff;
 
 /// The entry of a shipped plugin that is to answer the MSRs.
 pub(crate) fn entry(plugin: &Shipped, msrs: &[MsrIndex]) -> String {
@@ -74,8 +95,13 @@ fn rule(index: MsrIndex, seen: Seen) -> String {
     format!("{{ range = \"{index}\", {rest} }}")
 }
 
+/// The name, and what else than a plugin may help.
 fn comment(index: MsrIndex) -> String {
-    index.name().map_or(String::new(), |name| format!("   # {name}"))
+    let Some(msr) = wasmsr_msrs::find(index.0) else { return String::new() };
+    match msr.kvm {
+        Kvm::If(condition) => format!("   # {}; KVM has it if {condition}", msr.name),
+        _ => format!("   # {}", msr.name),
+    }
 }
 
 fn named(msrs: &[MsrIndex]) -> String {

@@ -54,6 +54,17 @@ fn every_msr_is_shown_with_its_name() {
 }
 
 #[test]
+fn what_no_guest_asked_for_gets_no_line() {
+    let page = page(
+        "qemu-system-x86_64: error: failed to set MSR 0x48d to 0x7f00000016\n\
+         kvm: vcpu0 unhandled rdmsr: 0x80d\n",
+    );
+    let lines = page.profile_lines.unwrap();
+    assert!(lines.lines().all(|line| line.starts_with("# 0x")), "{lines}");
+    assert!(lines.contains("0x48d (IA32_VMX_TRUE_PINBASED_CTLS)") && lines.contains("x2APIC"));
+}
+
+#[test]
 fn a_log_without_an_msr_says_so() {
     let text = view::for_people(&page("nothing here\n"));
     assert!(text.contains("nothing names an MSR"), "{text}");
