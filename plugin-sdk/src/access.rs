@@ -4,10 +4,32 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Number of an MSR: the guest's ECX. In a configuration, a number or a text
-/// such as `"0x10a"`.
+/// Number of an MSR: the guest's ECX. In a configuration, a number, or a text such as
+/// `"0x10a"` or `"IA32_ARCH_CAPABILITIES"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct MsrIndex(pub u32);
+
+impl MsrIndex {
+    /// The name that the manuals or else the kernel give it: the one that the host shows too.
+    /// A plugin that asks carries the names of all MSRs, some 50 KB.
+    pub fn name(self) -> Option<&'static str> {
+        wasmsr_msrs::name(self.0)
+    }
+
+    /// Number and name, for people: `0x10a (IA32_ARCH_CAPABILITIES)`.
+    pub fn described(self) -> impl fmt::Display {
+        struct Described(MsrIndex);
+        impl fmt::Display for Described {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self.0.name() {
+                    Some(name) => write!(f, "{} ({name})", self.0),
+                    None => self.0.fmt(f),
+                }
+            }
+        }
+        Described(self)
+    }
+}
 
 impl fmt::Display for MsrIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -16,7 +38,7 @@ impl fmt::Display for MsrIndex {
 }
 
 /// Consecutive MSRs, both ends included. In a configuration, a number or a text
-/// such as `"0x10a"` or `"0xc0010200-0xc001020b"`.
+/// such as `"0x10a"`, `"0xc0010200-0xc001020b"` or `"IA32_MC0_CTL-IA32_MC3_MISC"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MsrRange {
     /// Lowest MSR.

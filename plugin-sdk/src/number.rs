@@ -26,8 +26,7 @@ impl<'de> Deserialize<'de> for Bits64 {
 
 impl<'de> Deserialize<'de> for MsrIndex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = deserializer.deserialize_any(Number { bits: 32 })?;
-        u32::try_from(number).map(MsrIndex).map_err(de::Error::custom)
+        deserializer.deserialize_any(Index)
     }
 }
 
@@ -40,6 +39,59 @@ impl<'de> Deserialize<'de> for MsrRange {
 impl Serialize for MsrRange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Reads the index or the name of an MSR.
+struct Index;
+
+impl Index {
+    fn of_text<E: de::Error>(text: &str, expected: &dyn de::Expected) -> Result<MsrIndex, E> {
+        let text = text.trim();
+        if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            let unknown = || {
+                let shown = text.get(..64).unwrap_or(text);
+                match wasmsr_msrs::nearest(text) {
+                    Some(nearest) => E::custom(format_args!(
+                        "`{shown}` is not the name of an MSR that wasmsr knows; the nearest is \
+                         {nearest}"
+                    )),
+                    None => E::custom(format_args!(
+                        "`{shown}` is not the name of an MSR that wasmsr knows; write its index, \
+                         such as \"0x10a\""
+                    )),
+                }
+            };
+            return wasmsr_msrs::index_of(text).map(MsrIndex).ok_or_else(unknown);
+        }
+        let number = parse(text).and_then(|number| u32::try_from(number).ok());
+        let invalid = || E::invalid_value(de::Unexpected::Str(text), expected);
+        number.map(MsrIndex).ok_or_else(invalid)
+    }
+}
+
+impl de::Visitor<'_> for Index {
+    type Value = MsrIndex;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an MSR: a number from 0 of at most 32 bits, or a text such as \"0x2b\" or \
+             \"IA32_PAT\"",
+        )
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<MsrIndex, E> {
+        let invalid = |_| E::invalid_value(de::Unexpected::Unsigned(number), &self);
+        u32::try_from(number).map(MsrIndex).map_err(invalid)
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<MsrIndex, E> {
+        let invalid = |_| E::invalid_value(de::Unexpected::Signed(number), &self);
+        u32::try_from(number).map(MsrIndex).map_err(invalid)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<MsrIndex, E> {
+        Index::of_text(text, &self)
     }
 }
 
@@ -58,7 +110,7 @@ impl de::Visitor<'_> for Range {
     type Value = MsrRange;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an MSR, or a range of them such as \"0xc0010200-0xc001020b\"")
+        f.write_str("an MSR or its name, or a range of them such as \"0xc0010200-0xc001020b\"")
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<MsrRange, E> {
@@ -74,11 +126,11 @@ impl de::Visitor<'_> for Range {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<MsrRange, E> {
-        let msr = |text: &str| parse(text.trim()).and_then(|n| u32::try_from(n).ok()).map(MsrIndex);
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        match (msr(first), msr(last)) {
-            (Some(first), Some(last)) if first <= last => Ok(MsrRange { first, last }),
-            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+        let (first, last) = (Index::of_text(first, &self)?, Index::of_text(last, &self)?);
+        match first <= last {
+            true => Ok(MsrRange { first, last }),
+            false => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
         }
     }
 }
@@ -163,6 +215,22 @@ mod tests {
             check(json, None, None);
         }
         check("\"0x10000000000000000\"", None, None);
+    }
+
+    /// As in the other parts of a profile.
+    #[test]
+    fn names_are_indices() {
+        for name in ["IA32_PAT", "ia32_pat", "MSR_IA32_CR_PAT"] {
+            check(&serde_json::to_string(name).unwrap(), None, Some(0x277));
+        }
+        let read = |json| serde_json::from_str::<MsrRange>(json).map_err(|e| e.to_string());
+        let banks = MsrRange { first: MsrIndex(0x400), last: MsrIndex(0x403) };
+        assert_eq!(read("\"IA32_MC0_CTL - IA32_MC0_MISC\""), Ok(banks));
+        assert_eq!(read("\"0x400-IA32_MC0_MISC\""), Ok(banks));
+        let error = read("\"IA32_MC0_CTL-IA32_MC0_MISK\"").unwrap_err();
+        assert!(error.contains("`IA32_MC0_MISK`") && error.contains("IA32_MC0_MISC"), "{error}");
+        assert_eq!(MsrIndex(0x277).described().to_string(), "0x277 (IA32_PAT)");
+        assert_eq!(MsrIndex(0xdead_beef).described().to_string(), "0xdeadbeef");
     }
 
     #[test]

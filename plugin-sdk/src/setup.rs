@@ -1,11 +1,11 @@
 //! The input of a plugin's constructor.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::{Error, VcpuId};
 
@@ -35,15 +35,22 @@ impl Setup {
     /// `T` has `#[serde(deny_unknown_fields)]`, which it should have.
     pub fn config<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.config_was_read.set(true);
-        let config: Value = serde_json::from_slice(&self.config)
-            .map_err(|error| Error::new(format_args!("config is not JSON: {error}")))?;
-        serde_path_to_error::deserialize(config).map_err(|error| {
+        let mut json = serde_json::Deserializer::from_slice(&self.config);
+        let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let problem = error.inner().to_string();
+            // The text that this is a place in is not one that a person wrote.
+            let problem = problem.rsplit_once(" at line ").map_or(&*problem, |(what, _)| what);
             let key = error.path();
             match key.iter().next() {
-                Some(_) => Error::in_config(key, error.inner()),
-                None => Error::new(format_args!("config: {}", error.inner())),
+                _ if !error.inner().is_data() => {
+                    Error::new(format_args!("config is not JSON: {problem}"))
+                }
+                Some(_) => Error::in_config(key, problem),
+                None => Error::new(format_args!("config: {problem}")),
             }
-        })
+        })?;
+        json.end().map_err(|error| Error::new(format_args!("config is not JSON: {error}")))?;
+        Ok(config)
     }
 
     /// Refuses a configuration that the plugin did not read.
@@ -86,8 +93,6 @@ impl ListedAccess {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
-
     use super::*;
     use crate::{Bits64, MsrIndex};
 

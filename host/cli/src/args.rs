@@ -12,6 +12,7 @@ use wasmsr_interface::MsrRange;
 use wasmsr_stats::Address;
 
 use crate::exit;
+use crate::msr_argument::MsrArgument;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -75,6 +76,8 @@ pub(crate) enum Verb {
     Run(Run),
     /// Check a profile as far as is possible without a guest
     Check(Check),
+    /// Say what MSRs are, who answers them, and which profile lines a log asks for
+    Explain(Explain),
     /// Run plugins on a recording again, and list the answers that differ
     Replay(Replay),
     /// Write, build, test, measure and inspect plugins
@@ -230,6 +233,29 @@ fn interval(text: &str) -> Result<Duration, String> {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The MSRs, such as 0x1ad, MSR_SMI_COUNT or 0x280-0x283; without any, a kernel's or
+    /// VMM's log is read from standard input
+    #[arg(value_name = "MSR", value_parser = MsrArgument, hide_possible_values = true)]
+    pub(crate) msrs: Vec<MsrRange>,
+
+    /// Say who answers them in this profile
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) profile: Option<PathBuf>,
+
+    /// Explain the MSRs that no plugin answered in this recording; `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "msrs", value_hint = ValueHint::FilePath)]
+    pub(crate) recording: Option<PathBuf>,
+
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Doctor {
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -271,9 +297,9 @@ pub(crate) struct New {
     #[arg(value_hint = ValueHint::Other)]
     pub(crate) name: String,
 
-    /// The MSRs that it claims, such as 0x123,0x40000000-0x400000ff
+    /// The MSRs that it claims, such as IA32_MPERF,0x40000000-0x400000ff
     #[arg(long, value_name = "RANGE", value_delimiter = ',', required = true,
-          value_hint = ValueHint::Other)]
+          value_parser = MsrArgument, hide_possible_values = true)]
     pub(crate) msr: Vec<MsrRange>,
 
     /// The directions that it claims
@@ -479,8 +505,9 @@ pub(crate) struct RecordingReport {
 /// Which accesses: those that meet every condition that is given.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct AccessFilter {
-    /// Accesses to these MSRs, such as 0x10a,0x40000000-0x400000ff
-    #[arg(long, value_name = "MSRS", value_delimiter = ',', value_hint = ValueHint::Other)]
+    /// Accesses to these MSRs, such as IA32_MPERF,0x40000000-0x400000ff
+    #[arg(long, value_name = "MSRS", value_delimiter = ',', value_parser = MsrArgument,
+          hide_possible_values = true)]
     pub(crate) msr: Vec<MsrRange>,
 
     /// Accesses of this vCPU

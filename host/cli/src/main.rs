@@ -8,8 +8,10 @@ mod check;
 mod convert;
 mod doctor;
 mod exit;
+mod explain;
 mod help;
 mod loaded;
+mod msr_argument;
 mod plugin;
 mod profile;
 mod recording;
@@ -46,6 +48,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Run(args) => run::run(&args),
         Verb::Replay(args) => replay::replay(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Explain(args) => explain::explain(&args),
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),

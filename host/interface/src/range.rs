@@ -67,13 +67,31 @@ impl fmt::Display for MsrRange {
 pub enum ParseRangeError {
     /// Not a number of at most 32 bits.
     #[error(
-        "`{0}` is not an MSR index; write a hexadecimal number of at most 32 bits such as 0x10a"
+        "`{0}` is not an MSR index; write a hexadecimal number of at most 32 bits such as 0x10a, \
+         or a name"
     )]
     Index(String),
+    /// Not a name of the table.
+    #[error(
+        "`{name}` is not the name of an MSR that wasmsr knows; {}",
+        match .nearest {
+            Some(nearest) => format!("the nearest is {nearest}"),
+            None => "write its index, such as 0x10a".to_owned(),
+        }
+    )]
+    Name {
+        /// What was written.
+        name: String,
+        /// The nearest name, if one is near.
+        nearest: Option<&'static str>,
+    },
     /// The first MSR is above the last.
     #[error("range `{0}` runs backwards; write the lower MSR first")]
     Backwards(String),
 }
+
+/// Most characters of a name that is not one, in an error.
+const LONGEST_SHOWN: usize = 64;
 
 impl FromStr for MsrRange {
     type Err = ParseRangeError;
@@ -88,9 +106,16 @@ impl FromStr for MsrRange {
 impl FromStr for MsrIndex {
     type Err = ParseRangeError;
 
-    /// Reads `0x10a`, or a decimal number.
+    /// Reads `0x10a`, a decimal number, or a name of the table in any case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
+        if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            let index = wasmsr_msrs::index_of(text).map(MsrIndex);
+            let name = || text.chars().take(LONGEST_SHOWN).collect();
+            let unknown =
+                || ParseRangeError::Name { name: name(), nearest: wasmsr_msrs::nearest(text) };
+            return index.ok_or_else(unknown);
+        }
         let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
         let parsed = match digits {
             // `from_str_radix` takes a sign, an MSR index has none.
@@ -127,6 +152,17 @@ mod tests {
         check("0-0xffffffff", Ok((0, u32::MAX)));
     }
 
+    /// A name stands wherever an index does, the kernel's and the manuals' alike.
+    #[test]
+    fn reads_names() {
+        check("IA32_ARCH_CAPABILITIES", Ok((0x10a, 0x10a)));
+        check("msr_ia32_arch_capabilities", Ok((0x10a, 0x10a)));
+        check(" MSR_SMI_COUNT ", Ok((0x34, 0x34)));
+        check("IA32_MC0_CTL-IA32_MC31_MISC", Ok((0x400, 0x47f)));
+        check("0x400 - IA32_MC0_MISC", Ok((0x400, 0x403)));
+        check("MSR_AMD_PSTATE_DEF_BASE-PStateDef7", Ok((0xc001_0064, 0xc001_006b)));
+    }
+
     #[test]
     fn refuses_everything_else() {
         check("0x10b-0x10a", Err("runs backwards"));
@@ -135,7 +171,11 @@ mod tests {
         check("+1", Err("not an MSR index"));
         check("", Err("not an MSR index"));
         check("0x1-0x2-0x3", Err("not an MSR index"));
-        check("tsc", Err("`tsc`"));
+        check("IA32_TSC-0x11-0x12", Err("not an MSR index"));
+        check("IA32_ARCH_CAPABILITY", Err("the nearest is IA32_ARCH_CAPABILITIES"));
+        check("0x10a-IA32_NOTHING_AT_ALL_LIKE_IT", Err("write its index"));
+        check(&"x".repeat(100_000), Err("not the name"));
+        check("IA32_PAT-IA32_MTRRCAP", Err("runs backwards"));
     }
 
     #[test]

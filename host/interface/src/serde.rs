@@ -33,7 +33,10 @@ impl<'de> Deserialize<'de> for MsrRange {
             type Value = MsrRange;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an MSR such as \"0x10a\" or a range such as \"0x40000000-0x400000ff\"")
+                f.write_str(
+                    "an MSR such as \"0x10a\" or \"IA32_ARCH_CAPABILITIES\", or a range such as \
+                     \"0x40000000-0x400000ff\"",
+                )
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<MsrRange, E> {

@@ -48,7 +48,7 @@ pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
 pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
 pub use end::{At, InternalErrorReport, RunEnd};
-pub use kvm::{KvmCap, KvmError, open as open_kvm};
+pub use kvm::{KvmCap, KvmError, listed_msrs, open as open_kvm};
 pub use memory::MemoryError;
 pub use survey::{Finding, Fitness, survey};
 pub use vm::{BuildError, Vm, VmSpec};

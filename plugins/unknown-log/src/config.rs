@@ -8,9 +8,9 @@ use wasmsr_sdk::{Error, Setup};
 
 use crate::rules::{Read, Rule, Rules, Write};
 
-/// Most rules: each access may search all of them, and the report has room for
-/// this many.
-pub(crate) const MOST_RULES: usize = 64;
+/// Most rules: this many are read within a plugin's fuel at the start, and fit into its memory
+/// with all values and lessons.
+pub(crate) const MOST_RULES: usize = 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +40,7 @@ pub(crate) fn read(setup: &Setup) -> Result<Config, Error> {
             Error::in_config(format_args!("rules[{place}]{key}"), problem)
         })?;
     }
-    Ok(Config { rules: Rules(rules), learn })
+    Ok(Config { rules: Rules::new(rules), learn })
 }
 
 /// A contradiction in a rule: the key and the problem.
@@ -116,7 +116,7 @@ mod tests {
             format!(r#"{{"rules": [{rules}]}}"#)
         };
         Host::fresh().load_for::<UnknownLog>(None, &rules(MOST_RULES)).unwrap();
-        check_refused(&rules(MOST_RULES + 1), &["`rules`", "65", "64"]);
+        check_refused(&rules(MOST_RULES + 1), &["`rules`", "1025", "1024"]);
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let shown = |json: &str| -> String {
             let config = format!(r#"{{"rules": [{json}]}}"#);
             let plugin: UnknownLog = Host::fresh().load_for(None, &config).unwrap();
-            plugin.rules.0[0].to_string()
+            plugin.rules.iter().next().unwrap().to_string()
         };
         assert_eq!(shown(r#"{"range": 6, "read": "zero"}"#), r#"{ range = "0x6", read = "zero" }"#);
         assert_eq!(

@@ -5,7 +5,6 @@ use core::fmt;
 
 use wasmsr_sdk::{Access, MsrIndex, Otherwise, Reason, log, time};
 
-use crate::names::Named;
 use crate::rules::Taken;
 use crate::stored;
 
@@ -51,7 +50,7 @@ impl Diary {
         if !self.admit(access.index, Direction::Read) {
             return;
         }
-        let (msr, access) = (Named(access.index), Circumstances(access));
+        let (msr, access) = (access.index.described(), Circumstances(access));
         match answer {
             Ok(value) => log::info!("read of {msr} {access}: {value:#x}, {by}"),
             Err(otherwise) => log::info!("read of {msr} {access}: {}, {by}", word(otherwise)),
@@ -73,7 +72,7 @@ impl Diary {
         if !self.admit(access.index, Direction::Write) {
             return;
         }
-        let (msr, access) = (Named(access.index), Circumstances(access));
+        let (msr, access) = (access.index.described(), Circumstances(access));
         let answer = match answer {
             Ok(Taken::Stored) => "stored",
             Ok(Taken::Dropped) => "dropped",

@@ -8,7 +8,7 @@ extern crate alloc;
 mod config;
 mod diary;
 mod lessons;
-mod names;
+mod lookup;
 mod profile_lines;
 mod rules;
 mod state;

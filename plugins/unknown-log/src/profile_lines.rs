@@ -1,23 +1,19 @@
 //! Lessons as lines for a profile: what this guest needs without learning.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt::{self, Write as _};
+use core::fmt;
 
+use wasmsr_msrs::{Shipped, shipped, shipped_for};
 use wasmsr_sdk::{MsrIndex, MsrRange};
 
 use crate::lessons::{Lesson, Lessons};
-use crate::names::{Named, name};
 use crate::rules::{Read, Rule, Rules, Write};
 
 /// The lines, TOML, that replace the plugin's entry in the profile.
 pub(crate) fn profile_lines(rules: &Rules, lessons: &Lessons) -> String {
-    let needs = needs(lessons);
-    let mut out = String::new();
-    // Writing to a `String` cannot fail.
-    let _ = write(&mut out, rules, lessons, &needs);
-    out
+    write(rules, lessons, &needs(lessons))
 }
 
 /// The smallest sufficient answer for some neighbouring MSRs.
@@ -58,48 +54,113 @@ fn needs(lessons: &Lessons) -> Vec<Need> {
     needs
 }
 
-fn write(out: &mut String, rules: &Rules, lessons: &Lessons, needs: &[Need]) -> fmt::Result {
-    let stored: Vec<&Need> = needs.iter().filter(|need| need.remedy == Remedy::Store).collect();
-    let nothing = needs.is_empty() && rules.0.is_empty();
-    out.write_str(match nothing {
+/// Most bytes of the report before its last lines: the host takes 64 KiB.
+const ROOM: usize = 60 << 10;
+
+/// Most rules of the profile that the report repeats.
+const MOST_REPEATED: usize = 64;
+
+/// The report as it grows, in pieces that are whole or left out.
+#[derive(Default)]
+struct Page {
+    text: String,
+    left_out: u64,
+}
+
+impl Page {
+    fn add(&mut self, piece: &str) {
+        match self.text.len() + piece.len() > ROOM {
+            true => self.left_out += 1,
+            false => self.text.push_str(piece),
+        }
+    }
+}
+
+fn write(rules: &Rules, lessons: &Lessons, needs: &[Need]) -> String {
+    let mut page = Page::default();
+    let nothing = needs.is_empty() && rules.len() == 0;
+    page.add(match nothing {
         true => "# unknown-log: this guest asked for nothing that KVM does not answer\n",
         false => {
             "# unknown-log: these lines replace this plugin's entry in the profile; they give\n\
              # this guest the same answers. Check each of them first.\n"
         }
-    })?;
+    });
+    for plugin in shipped() {
+        if let Some(proposal) = proposal(plugin, lessons) {
+            page.add(&proposal);
+        }
+    }
     for need in needs {
         if let Remedy::Ignore { read, write } = need.remedy {
-            writeln!(out, "\n# {need}\n[[msr.override]]\nrange = \"{}\"", need.msrs)?;
-            if read {
-                writeln!(out, "read = \"ignore\"")?;
+            let read = if read { "read = \"ignore\"\n" } else { "" };
+            let write = if write { "write = \"ignore\"\n" } else { "" };
+            let range = need.msrs;
+            page.add(&format!("\n# {need}\n[[msr.override]]\nrange = \"{range}\"\n{read}{write}"));
+        }
+    }
+    let stored = || needs.iter().filter(|need| need.remedy == Remedy::Store);
+    if stored().next().is_some() || rules.len() > 0 {
+        page.add("\n[[plugin]]\npath = \"unknown_log.wasm\"   # its path\nconfig.rules = [\n");
+        if rules.len() > MOST_REPEATED {
+            page.add(&format!("    # here the {} rules that are in the profile\n", rules.len()));
+        } else {
+            for rule in rules.iter() {
+                page.add(&format!("    {rule},\n"));
             }
-            if write {
-                writeln!(out, "write = \"ignore\"")?;
-            }
+        }
+        for need in stored() {
+            page.add(&format!("    # {need}\n    {},\n", storing(need.msrs)));
+        }
+        page.text.push_str("]\n");
+    }
+    let incomplete = [
+        (lessons.beyond(), "access", "es", "to remember", " to further MSRs"),
+        (lessons.dropped(), "value", "s", "to store", " that were written"),
+        (page.left_out, "entr", "ies", "here for", ""),
+    ];
+    for (number, what, plural, room, which) in incomplete {
+        if number > 0 {
+            let what = if what == "entr" && number == 1 { "entry" } else { what };
+            let what = count(number, what, plural);
+            page.text
+                .push_str(&format!("\n# Incomplete: there was no room {room} {what}{which}.\n"));
         }
     }
-    if !(stored.is_empty() && rules.0.is_empty()) {
-        out.write_str(
-            "\n[[plugin]]\npath = \"unknown_log.wasm\"   # its path\nconfig.rules = [\n",
-        )?;
-        for rule in &rules.0 {
-            writeln!(out, "    {rule},")?;
+    page.text.push_str("# unknown-log: end");
+    page.text
+}
+
+/// Most MSRs that a proposal names.
+const MOST_NAMED: usize = 4;
+
+/// A plugin that knows MSRs which the guest asked for, as a comment: its answers differ
+/// from those that the guest has just had.
+fn proposal(plugin: &Shipped, lessons: &Lessons) -> Option<String> {
+    let first_choice = |msr: MsrIndex| shipped_for(msr.0).next() == Some(plugin);
+    let known = || lessons.iter().map(|(msr, _)| msr).filter(|&msr| first_choice(msr));
+    let named: Vec<String> = known().take(MOST_NAMED).map(|m| m.described().to_string()).collect();
+    if named.is_empty() {
+        return None;
+    }
+    let Shipped { name, file, does, lines, .. } = plugin;
+    let more = match known().count() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let mut text = format!(
+        "\n# Better than the lines below for {}{more}: {name}, which {does}.\n\
+         #     [[plugin]]\n#     path = \"{file}\"\n",
+        named.join(", ")
+    );
+    for line in *lines {
+        let each = line.contains("{msr}");
+        for msr in known().take(if each { MOST_NAMED } else { 1 }) {
+            let line = line.replace("{msr}", &msr.to_string());
+            text.push_str(&format!("#     {}{line}\n", if each { "    " } else { "" }));
         }
-        for need in stored {
-            writeln!(out, "    # {need}\n    {},", storing(need.msrs))?;
-        }
-        out.write_str("]\n")?;
     }
-    if lessons.beyond() > 0 {
-        let accesses = count(lessons.beyond(), "access", "es");
-        writeln!(out, "\n# Incomplete: there was no room to remember {accesses} to further MSRs.")?;
-    }
-    if lessons.dropped() > 0 {
-        let values = count(lessons.dropped(), "value", "s");
-        writeln!(out, "\n# Incomplete: there was no room to store {values} that were written.")?;
-    }
-    out.write_str("# unknown-log: end")
+    Some(text)
 }
 
 /// The rule with which MSRs keep the written value.
@@ -118,8 +179,8 @@ fn storing(range: MsrRange) -> Rule {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MsrRange { first, last } = self.msrs;
-        match (first == last, name(first)) {
-            (true, _) => write!(f, "{}", Named(first))?,
+        match (first == last, first.name()) {
+            (true, _) => write!(f, "{}", first.described())?,
             (false, Some(name)) => write!(f, "{}, from {name} on", self.msrs)?,
             (false, None) => write!(f, "{}", self.msrs)?,
         }

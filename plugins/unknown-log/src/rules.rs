@@ -6,6 +6,7 @@ use core::fmt;
 use serde::Deserialize;
 use wasmsr_sdk::{Access, Bits64, MsrRange, Otherwise, Reason};
 
+use crate::lookup::Lookup;
 use crate::stored::{Full, Slot, Stored};
 
 /// The answers for some MSRs.
@@ -73,16 +74,6 @@ impl From<Result<(), Full>> for Taken {
 }
 
 impl Rule {
-    /// Whether the rule decides the access.
-    fn is_for(&self, access: Access) -> bool {
-        let reason = match self.reason {
-            None => true,
-            Some(Unhandled::Unknown) => access.reason == Reason::Unknown,
-            Some(Unhandled::Invalid) => access.reason == Reason::Invalid,
-        };
-        reason && self.range.contains(access.index)
-    }
-
     pub(crate) fn read(&self, access: Access, stored: &Stored) -> Result<u64, Otherwise> {
         match self.read.unwrap_or_default() {
             Read::Zero => Ok(0),
@@ -104,12 +95,6 @@ impl Rule {
             Write::Fault => Err(Otherwise::Fault),
             Write::Pass => Err(Otherwise::Pass),
         }
-    }
-
-    fn stores_in(&self, slot: Slot) -> bool {
-        self.write == Some(Write::Store)
-            && self.range.contains(slot.msr)
-            && self.shared == slot.vcpu.is_none()
     }
 
     fn slot(&self, access: Access) -> Slot {
@@ -162,16 +147,49 @@ impl fmt::Display for Rule {
 
 /// All rules, in order.
 #[derive(Debug)]
-pub(crate) struct Rules(pub(crate) Box<[Rule]>);
+pub(crate) struct Rules {
+    rules: Box<[Rule]>,
+    /// Which rule is for an access, by its reason.
+    unknown: Lookup,
+    invalid: Lookup,
+    /// Which rule stores a value of a vCPU, and a shared one.
+    own: Lookup,
+    shared: Lookup,
+}
 
 impl Rules {
+    pub(crate) fn new(rules: Box<[Rule]>) -> Self {
+        let lookup = |chosen: fn(&Rule) -> bool| Lookup::of(&rules, chosen);
+        Rules {
+            unknown: lookup(|rule| rule.reason != Some(Unhandled::Invalid)),
+            invalid: lookup(|rule| rule.reason != Some(Unhandled::Unknown)),
+            own: lookup(|rule| rule.write == Some(Write::Store) && !rule.shared),
+            shared: lookup(|rule| rule.write == Some(Write::Store) && rule.shared),
+            rules,
+        }
+    }
+
     /// The first rule for the access, and its place.
     pub(crate) fn find(&self, access: Access) -> Option<(usize, &Rule)> {
-        self.0.iter().enumerate().find(|(_, rule)| rule.is_for(access))
+        let lookup = match access.reason {
+            Reason::Invalid => &self.invalid,
+            _ => &self.unknown,
+        };
+        let place = lookup.find(access.index)?;
+        Some((place, self.rules.get(place)?))
     }
 
     /// The value of a place at the start; `None` if no rule stores in it.
     pub(crate) fn initial(&self, slot: Slot) -> Option<u64> {
-        self.0.iter().find(|rule| rule.stores_in(slot)).map(Rule::initial)
+        let lookup = if slot.vcpu.is_some() { &self.own } else { &self.shared };
+        self.rules.get(lookup.find(slot.msr)?).map(Rule::initial)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
     }
 }

@@ -83,7 +83,7 @@ fn msrs_that_are_not_valid() -> Outcome {
     let sdk = sdk.to_str().expect("the checkout has a plain path");
     for (msrs, why) in [
         ("0x20-0x10", "runs backwards"),
-        ("0x10,tsc", "`tsc` is not an MSR index"),
+        ("0x10,tsk", "`tsk` is not the name of an MSR"),
         ("0x10,", "not an MSR index"),
         ("0x100000000", "at most 32 bits"),
         ("0x10-0x20,0x18", "overlap"),

@@ -29,6 +29,7 @@ fn check(files: &[(&str, &str)]) -> Result<()> {
             "pub struct Hex;\n#[cfg(test)]\nmod tests { use super::*; }",
         ),
         ("host/interface/Cargo.toml", "[dependencies]\n# Texts.\nthiserror.workspace = true"),
+        ("msr-table/Cargo.toml", "name = \"wasmsr-msrs\""),
         ("plugin-sdk/Cargo.toml", "name = \"wasmsr-sdk\""),
         ("plugins/one/Cargo.toml", "wasmsr-sdk.workspace = true"),
         (
@@ -126,11 +127,20 @@ fn the_interface_depends_on_little() {
         breaks(
             "host/interface/Cargo.toml",
             manifest,
-            "host/interface depends on libc, and may on thiserror and serde only",
+            "host/interface depends on libc, and may on thiserror and serde and wasmsr-msrs only",
         );
     }
     check(&[("host/interface/Cargo.toml", "[dependencies]\nserde = { }\n[features]\nx = []")])
         .unwrap();
+}
+
+#[test]
+fn the_table_of_msrs_depends_on_nothing() {
+    breaks(
+        "msr-table/Cargo.toml",
+        "[dependencies]\nserde.workspace = true",
+        "msr-table depends on serde, and may on nothing",
+    );
 }
 
 #[test]

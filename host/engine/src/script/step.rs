@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, Reason, VcpuId, VcpuTimes};
+use wasmsr_interface::{MsrAccess, MsrIndex, MsrOp, ParseRangeError, Reason, VcpuId, VcpuTimes};
 
 use super::line::ScriptLine;
 
@@ -127,7 +127,7 @@ fn access(msr: &str, op: MsrOp, reason: &[&str]) -> Result<Step, String> {
 }
 
 fn index(text: &str) -> Result<MsrIndex, String> {
-    small(text).map(MsrIndex)
+    text.parse().map_err(|error: ParseRangeError| error.to_string())
 }
 
 fn small(text: &str) -> Result<u32, String> {

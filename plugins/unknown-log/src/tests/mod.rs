@@ -106,8 +106,8 @@ fn each_msr_and_direction_is_logged_once() {
             "read of 0x606 (MSR_RAPL_POWER_UNIT) (reason unknown, vCPU 0): 0x0, by rules[0]",
             "write of 0x10 to 0x606 (MSR_RAPL_POWER_UNIT) (reason unknown, vCPU 1): fault, by rules[0]",
             "write of 0x5 to 0x610 (MSR_PKG_POWER_LIMIT) (reason unknown, vCPU 0): stored, by rules[1]",
-            "read of 0x10 (reason unknown, vCPU 0): pass, no rule is for it",
-            "write of 0x2 to 0x2ff (reason invalid, vCPU 0): dropped, by rules[3]",
+            "read of 0x10 (IA32_TIME_STAMP_COUNTER) (reason unknown, vCPU 0): pass, no rule is for it",
+            "write of 0x2 to 0x2ff (IA32_MTRR_DEF_TYPE) (reason invalid, vCPU 0): dropped, by rules[3]",
         ]
     );
 }

@@ -150,11 +150,11 @@ proptest! {
         heir.restore(&host.save(&plugin, "0.1.0").unwrap()).unwrap();
         prop_assert_eq!(&heir.stored, &plugin.stored);
         // And the rules are printed in a form that can be read again.
-        let shown: Vec<String> = plugin.rules.0.iter().map(ToString::to_string).collect();
+        let shown: Vec<String> = plugin.rules.iter().map(ToString::to_string).collect();
         let text = format!("rules = [{}]", shown.join(","));
         let again: toml::Value = toml::from_str(&text).unwrap();
         let again: UnknownLog =
             host.load_for(None, &serde_json::to_string(&again).unwrap()).unwrap();
-        prop_assert_eq!(again.rules.0, plugin.rules.0);
+        prop_assert!(again.rules.iter().eq(plugin.rules.iter()));
     }
 }

@@ -1,0 +1,69 @@
+//! Who answers an MSR in a profile.
+
+use serde::Serialize;
+use wasmsr_interface::{Direction, MsrAccess, MsrIndex, MsrOp, Reason};
+
+use crate::loaded::Loaded;
+
+/// Who answers a profile's guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Answers {
+    pub(crate) reads: Answer,
+    pub(crate) writes: Answer,
+}
+
+/// Who answers one direction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Answer {
+    /// The plugins that claim it, in the order in which they are asked.
+    pub(crate) claimed_by: Vec<String>,
+    /// Where KVM does not know it, or the last of them passes: the plugins that ask for
+    /// unhandled accesses.
+    pub(crate) then_asked: Vec<String>,
+    /// What the profile says last: `fault`, `ignore` or `stop`, and by which key.
+    pub(crate) policy: String,
+}
+
+impl Answers {
+    pub(crate) fn of(index: MsrIndex, loaded: &Loaded) -> Self {
+        Answers {
+            reads: Answer::of(index, Direction::Read, loaded),
+            writes: Answer::of(index, Direction::Write, loaded),
+        }
+    }
+}
+
+impl Answer {
+    fn of(index: MsrIndex, direction: Direction, loaded: &Loaded) -> Self {
+        let engine = &loaded.engine;
+        let map = engine.map();
+        let claims = map
+            .iter()
+            .filter(|entry| entry.range.contains(index) && entry.directions.contains(direction));
+        let unhandled =
+            engine.plugins().filter(|plugin| !plugin.manifest.unhandled.reasons.is_empty());
+        let op = match direction {
+            Direction::Read => MsrOp::Read,
+            Direction::Write => MsrOp::Write(0),
+        };
+        let access = MsrAccess { index, op, reason: Reason::Unknown };
+        let (action, key) = loaded.profile.engine.policy.action(access);
+        Answer {
+            claimed_by: claims.map(|entry| entry.plugin.to_string()).collect(),
+            then_asked: unhandled.map(|plugin| plugin.manifest.plugin.name.clone()).collect(),
+            policy: format!("{action}, by {key}"),
+        }
+    }
+
+    /// As a sentence without its subject.
+    pub(crate) fn for_people(&self) -> String {
+        let mut text = match self.claimed_by.as_slice() {
+            [] => "KVM, if it knows the MSR".to_owned(),
+            plugins => format!("plugin {}", plugins.join(", then ")),
+        };
+        for plugin in &self.then_asked {
+            text += &format!("; else {plugin}");
+        }
+        text + &format!("; else {}", self.policy)
+    }
+}
