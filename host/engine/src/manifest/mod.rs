@@ -86,7 +86,7 @@ impl Manifest {
     /// [`ManifestError`] for an entry that is not a claim, by its key, or for ranges
     /// that overlap.
     pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
-        for claim in &self.listed {
+        for claim in &mut self.listed {
             self.msr.extend(claim.read(config)?);
         }
         let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
@@ -154,7 +154,7 @@ impl From<File> for Manifest {
         let (mut msr, mut listed) = (Vec::new(), Vec::new());
         for MsrTable { range, config, access, scope, intercept } in tables {
             msr.extend(range.map(|range| MsrClaim { range, access, scope, intercept }));
-            listed.extend(config.map(|key| ListedClaim { key, access, scope, intercept }));
+            listed.extend(config.map(|key| ListedClaim::new(key, access, scope, intercept)));
         }
         Manifest { plugin, msr, listed, unhandled, needs, cpuid }
     }
