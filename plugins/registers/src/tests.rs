@@ -251,3 +251,33 @@ fn wide_ranges_without_state_cost_nothing() {
     plugin.reset();
     assert!(plugin.bank.keep().is_empty());
 }
+
+/// The entries of a profile.
+fn entries(profile: &toml::Table) -> &[toml::Value] {
+    let plugin = &profile["plugin"].as_array().unwrap()[0];
+    plugin["config"]["registers"].as_array().unwrap()
+}
+
+/// `registers.toml` holds their bits against the manuals.
+#[test]
+fn the_examples_are_the_tables_that_are_held_against_the_manuals() {
+    let table: toml::Table = toml::from_str(include_str!("../registers.toml")).unwrap();
+    let held: toml::Table = toml::from_str(table["profile"].as_str().unwrap()).unwrap();
+    for example in [
+        include_str!("../../../examples/registers/debug-interface.toml"),
+        include_str!("../../../examples/registers/feature-control.toml"),
+        include_str!("../../../examples/registers/idle.toml"),
+        include_str!("../../../examples/registers/mce.toml"),
+        include_str!("../../../examples/registers/mtrr.toml"),
+        include_str!("../../../examples/registers/perf-ctl.toml"),
+        include_str!("../../../examples/registers/vendor.toml"),
+    ] {
+        let example: toml::Table = toml::from_str(example).unwrap();
+        let listed = entries(&example);
+        assert!(listed.iter().all(|entry| entries(&held).contains(entry)), "{listed:?}");
+        let config = serde_json::json!({ "registers": listed }).to_string();
+        for vcpu in [None, Some(VcpuId(0))] {
+            assert!(Host::fresh().load_for::<Registers>(vcpu, &config).is_ok(), "{config}");
+        }
+    }
+}
