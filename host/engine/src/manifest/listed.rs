@@ -129,8 +129,10 @@ fn counted(
     })?;
     let first = range.first().0;
     let msr = |place: u32| first.checked_add(place.checked_mul(stride)?).map(MsrIndex);
-    let msrs: Option<Vec<MsrRange>> =
-        (0..count).map(|place| msr(place).map(MsrRange::from)).collect();
+    let msrs: Option<Vec<MsrRange>> = match stride {
+        1 => msr(count - 1).and_then(|last| MsrRange::new(range.first(), last)).map(|all| vec![all]),
+        _ => (0..count).map(|place| msr(place).map(MsrRange::from)).collect(),
+    };
     msrs.ok_or_else(|| (".count", "the last of these MSRs is beyond 0xffffffff".to_owned()))
 }
 
@@ -198,6 +200,8 @@ mod tests {
         let claims: Vec<_> = claims.iter().map(|c| (c.range.to_string(), c.scope)).collect();
         assert_eq!(claims, ["0x400", "0x404", "0x408"].map(|msr| (msr.to_owned(), Scope::Vcpu)));
         assert_eq!(claim.instances, [Scope::Vcpu, Scope::Vm], "also of what does not exit");
+        let in_a_row = r#"{"msrs": [{"range": "0x280", "count": 3, "stride": 1}]}"#;
+        assert_eq!(claim.read(in_a_row).unwrap()[0].range.to_string(), "0x280-0x282");
     }
 
     #[test]
