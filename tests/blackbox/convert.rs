@@ -107,3 +107,45 @@ fn what_is_not_a_template() -> Outcome {
     workdir.wasmsr(&["convert", "firecracker", "other.json"]).refused(&["other.json"]);
     Ok(())
 }
+
+/// Lines as AIDA64 and InstLatx64 print them, a plain table, and what is no register.
+const DUMP: &str = "\
+MSR 00000010   0000-0012-3456-789A [S200]
+MSR 0000003A   0000-0000-0000-0005 [S200]
+0x1ad 0x2121212121222324
+0x56440000,VD_ID,0x20261123
+0x56440001,VD_NEXT,0x8000000000000000
+nonsense
+";
+
+#[apply(test)]
+fn a_dump_becomes_the_guests_registers() -> Outcome {
+    require_kvm()?;
+    let workdir = Workdir::new();
+    workdir.put("dump.txt", DUMP);
+    let run = workdir.wasmsr(&["convert", "registers", "dump.txt", "--write", "ignore"]);
+    let run = run.exited(0).said(&["0x10", "state of a running vCPU", "6: nonsense"]);
+    workdir.put("registers.wasm", shipped("registers")?);
+    let cmdline = "0x3a 0x1ad 0x56440000=0x0 0x56440000 0x56440001";
+    let boot = format!("[boot]\nguest = \"hello\"\ncmdline = \"{cmdline}\"\n\n{}", run.stdout);
+    workdir.put("vm.toml", boot);
+    let run = workdir.wasmsr(&["run", "vm.toml"]);
+    for part in [
+        "0x0000003a = 0x0000000000000005",
+        "0x000001ad = 0x2121212121222324",
+        "rdmsr 0x56440000 = 0x0000000020261123",
+        "0x56440001 = 0x8000000000000000",
+    ] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    Ok(())
+}
+
+#[apply(test)]
+fn a_file_without_a_register_is_refused() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("dump.txt", "no table\n");
+    workdir.wasmsr(&["convert", "registers", "dump.txt"]).refused(&["dump.txt", "0x10a 0x2b"]);
+    workdir.wasmsr(&["convert", "registers", "gone.txt"]).refused(&["gone.txt"]);
+    Ok(())
+}

@@ -403,6 +403,32 @@ pub(crate) struct Inspect {
 pub(crate) enum Convert {
     /// Convert the MSRs of a Firecracker CPU template, for the plugin value-template
     Firecracker(Firecracker),
+    /// Convert a table of MSRs and values, such as a processor's dump, for the plugin
+    /// registers
+    Registers(ConvertRegisters),
+}
+
+/// Lines of an MSR and its value, in hexadecimal: "0x10a 0x2b", CSV, AIDA64's and
+/// InstLatx64's dumps, turbostat's names.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertRegisters {
+    /// The table; `-` for standard input
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) table: PathBuf,
+
+    /// What a guest's writes do
+    #[arg(long, value_name = "WHAT", default_value = "keep")]
+    pub(crate) write: RegisterWrite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RegisterWrite {
+    /// They change the register
+    Keep,
+    /// They are dropped
+    Ignore,
+    /// They are #GP
+    Fault,
 }
 
 #[derive(Debug, Args)]

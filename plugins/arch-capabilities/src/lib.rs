@@ -75,4 +75,18 @@ mod tests {
         check_refused(r#"{"value": -1}"#, "`value`");
         check_refused(r#"{"value": 1, "valeu": 1}"#, "`valeu`");
     }
+
+    /// Intel SDM volume 4, table 2-2, and Linux, `msr-index.h`, `ARCH_CAP_*`.
+    #[test]
+    fn the_readme_names_every_bit() {
+        let readme = include_str!("../README.md");
+        let rows = readme.lines().filter(|line| line.starts_with("| "));
+        let cells: alloc::vec::Vec<&str> = rows.flat_map(|row| row.split('|')).collect();
+        for bit in (0..=33).chain([62, 63]) {
+            let bit = bit.to_string();
+            let name = cells.windows(2).find(|pair| pair[0].trim() == bit).map(|pair| pair[1].trim());
+            let name = name.unwrap_or_else(|| panic!("bit {bit} is not in the table"));
+            assert!(name == "reserved" || name.starts_with('`'), "bit {bit}: {name}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use wasmsr_sdk::{Bits64, Error, Setup};
 
-use crate::Rapl;
+use crate::{Rapl, Vendor};
 use crate::domain::Domain;
 use crate::energy::EnergyUnit;
 use crate::limit::Limits;
@@ -18,6 +18,7 @@ use crate::zone::Zone;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Config {
+    vendor: Option<Vendor>,
     source: Option<Kind>,
     model: Option<Model>,
     domains: Option<Vec<Domain>>,
@@ -115,7 +116,8 @@ pub(crate) fn read(setup: &Setup) -> Result<Rapl, Error> {
     }
     let from_host = zones.iter().filter_map(Zone::finest_host_unit).max();
     let sample_ns = from_host.map(|unit| sample_ns.unwrap_or_else(|| half_a_wrap_ns(unit)));
-    Ok(Rapl { kind, power_unit, zones, meter: Meter::new(), update_ns, sample_ns })
+    let vendor = config.vendor;
+    Ok(Rapl { vendor, kind, power_unit, zones, meter: Meter::new(), update_ns, sample_ns })
 }
 
 fn exponent(key: &str, exponent: Option<u8>) -> Result<Option<EnergyUnit>, Error> {

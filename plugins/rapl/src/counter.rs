@@ -4,7 +4,7 @@ use alloc::string::String;
 
 use wasmsr_sdk::{MsrIndex, Refused, host, log};
 
-use crate::domain::POWER_UNIT;
+use crate::domain::{AMD_PACKAGE_ENERGY, AMD_POWER_UNIT, POWER_UNIT};
 use crate::energy::{EnergyUnit, Picojoules};
 
 /// A counter of one package of the host, and its last reading.
@@ -39,6 +39,15 @@ impl Counter {
     ) -> Result<Self, Refused> {
         let of_cpu = EnergyUnit::of_msr(host::rdmsr_on(cpu, POWER_UNIT)?);
         Self::open(Place::Msr { cpu, msr, unit: unit.unwrap_or(of_cpu) })
+    }
+
+    /// The package's MSR on a CPU of a host of AMD's.
+    ///
+    /// # Errors
+    /// [`Refused`] if it cannot be read.
+    pub(crate) fn of_amds_package(cpu: u32) -> Result<Self, Refused> {
+        let unit = EnergyUnit::of_msr(host::rdmsr_on(cpu, AMD_POWER_UNIT)?);
+        Self::open(Place::Msr { cpu, msr: AMD_PACKAGE_ENERGY, unit })
     }
 
     /// The file of this name.

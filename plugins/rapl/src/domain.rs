@@ -9,6 +9,19 @@ use wasmsr_sdk::MsrIndex;
 /// `MSR_RAPL_POWER_UNIT`
 pub(crate) const POWER_UNIT: MsrIndex = MsrIndex(0x606);
 
+/// `MSR_AMD_RAPL_POWER_UNIT`, of the same layout (AMD's processor programming reference of
+/// family 17h; Linux, `msr-index.h`)
+pub(crate) const AMD_POWER_UNIT: MsrIndex = MsrIndex(0xc001_0299);
+/// `MSR_AMD_CORE_ENERGY_STATUS`: each core has one.
+pub(crate) const AMD_CORE_ENERGY: MsrIndex = MsrIndex(0xc001_029a);
+/// `MSR_AMD_PKG_ENERGY_STATUS`
+pub(crate) const AMD_PACKAGE_ENERGY: MsrIndex = MsrIndex(0xc001_029b);
+
+/// Whether an MSR is one of AMD's.
+pub(crate) fn is_amds(msr: MsrIndex) -> bool {
+    (AMD_POWER_UNIT..=AMD_PACKAGE_ENERGY).contains(&msr)
+}
+
 /// A part of the package with its own energy counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -37,7 +50,7 @@ impl Domain {
         }
     }
 
-    /// The MSR of its energy counter, in the guest and in the host.
+    /// Intel's MSR of its energy counter, in the guest and in the host.
     pub(crate) fn energy_status(self) -> MsrIndex {
         MsrIndex(match self {
             Domain::Package => 0x611,
@@ -70,7 +83,7 @@ pub(crate) enum Register {
 }
 
 /// The register of an MSR; `None` for one that the manifest does not name, and
-/// for [`POWER_UNIT`], which belongs to no domain.
+/// for those that belong to no domain: the units, and what each of AMD's cores has.
 pub(crate) fn register(msr: MsrIndex) -> Option<(Domain, Register)> {
     Some(match msr.0 {
         0x610 => (Domain::Package, Register::PowerLimit),
@@ -88,6 +101,7 @@ pub(crate) fn register(msr: MsrIndex) -> Option<(Domain, Register)> {
         0x640 => (Domain::Uncore, Register::PowerLimit),
         0x641 => (Domain::Uncore, Register::EnergyStatus),
         0x642 => (Domain::Uncore, Register::Policy),
+        0xc001_029b => (Domain::Package, Register::EnergyStatus),
         _ => return None,
     })
 }

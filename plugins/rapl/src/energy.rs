@@ -75,6 +75,14 @@ impl Energy {
         whole.wrapping_add(low_half(part)) & 0xffff_ffff
     }
 
+    /// One of `count` equal parts.
+    pub(crate) fn part(self, count: u32) -> Self {
+        let count = u128::from(count.max(1));
+        let per_joule = u128::from(PER_JOULE);
+        let part = (u128::from(self.joules) * per_joule + u128::from(self.picojoules)) / count;
+        Energy { joules: low_half(part / per_joule), picojoules: low_half(part % per_joule) }
+    }
+
     /// Whether [`add`](Self::add) can lead to this amount.
     pub(crate) fn is_sound(self) -> bool {
         self.picojoules < PER_JOULE
@@ -118,6 +126,15 @@ mod tests {
     fn microjoules_are_a_million_picojoules() {
         assert_eq!(Picojoules::from_micro(1_000_000), JOULE);
         assert_eq!(Picojoules::from_units(1 << 16, UNIT_16), JOULE);
+    }
+
+    #[test]
+    fn parts_are_equal_and_no_more_than_the_whole() {
+        let mut energy = Energy::default();
+        energy.add(Picojoules(7 * u128::from(PER_JOULE)));
+        assert_eq!(energy.part(2).counter(UNIT_16), (7 << 16) / 2);
+        assert_eq!(energy.part(1), energy);
+        assert_eq!(energy.part(0), energy, "no vCPU is no reason to stop");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
-//! Intel's RAPL (Running Average Power Limit; Intel SDM volume 3, section
-//! 15.10): the energy of a guest's package, counted from the host's counters or
-//! from a model, with the units and limits around it.
+//! RAPL (Running Average Power Limit; Intel SDM volume 3, section 15.10), and AMD's
+//! counters of the same kind: the energy of a guest's package, counted from the host's
+//! counters or from a model, with the units and limits around it.
 #![no_std]
 
 extern crate alloc;
@@ -21,17 +21,26 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use wasmsr_sdk::{
     Access, Bits64, Error, MsrIndex, Otherwise, Persist, Plugin, Reset, Saved, Setup, Timer,
-    export, log, time, timer,
+    export, log, time, timer, vcpus,
 };
 
-use domain::{POWER_UNIT, Register};
+use domain::{AMD_CORE_ENERGY, AMD_POWER_UNIT, Domain, POWER_UNIT, Register};
 use meter::Meter;
 use source::Kind;
 use zone::Zone;
 
+/// Whose registers a guest has; without one, both, of which it asks for its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Vendor {
+    Intel,
+    Amd,
+}
+
 /// The RAPL of the VM's package.
 #[derive(Debug, Clone)]
 struct Rapl {
+    vendor: Option<Vendor>,
     /// Where the energy comes from.
     kind: Kind,
     /// `MSR_RAPL_POWER_UNIT`
@@ -69,12 +78,15 @@ impl Plugin for Rapl {
     }
 
     fn rdmsr(&mut self, access: Access) -> Result<u64, Otherwise> {
-        if access.index == POWER_UNIT {
-            return Ok(self.power_unit);
+        self.check_vendor(access.index)?;
+        match access.index {
+            POWER_UNIT | AMD_POWER_UNIT => return Ok(self.power_unit),
+            AMD_CORE_ENERGY => return Ok(self.energy_of_a_core()),
+            _ => {}
         }
         let (_, register) = self.register(access.index)?;
-        if register == Register::EnergyStatus && self.meter.since_last_ns() >= self.update_ns {
-            self.advance();
+        if register == Register::EnergyStatus {
+            self.advance_if_due();
         }
         let (zone, _) = self.register(access.index)?;
         Ok(match register {
@@ -88,6 +100,7 @@ impl Plugin for Rapl {
     }
 
     fn wrmsr(&mut self, access: Access, value: u64) -> Result<(), Otherwise> {
+        self.check_vendor(access.index)?;
         let (zone, register) = self.register(access.index)?;
         match register {
             Register::PowerLimit => zone.limits.write_limit(value),
@@ -106,6 +119,29 @@ impl Rapl {
         let (domain, register) = domain::register(msr).ok_or(Otherwise::Fault)?;
         let zone = self.zones.iter_mut().find(|zone| zone.domain == domain);
         zone.map(|zone| (zone, register)).ok_or(Otherwise::Fault)
+    }
+
+    /// Refuses the registers of the vendor that the guest's processor is not of.
+    fn check_vendor(&self, msr: MsrIndex) -> Result<(), Otherwise> {
+        let of = if domain::is_amds(msr) { Vendor::Amd } else { Vendor::Intel };
+        match self.vendor.is_none_or(|vendor| vendor == of) {
+            true => Ok(()),
+            false => Err(Otherwise::Fault),
+        }
+    }
+
+    /// What one of the cores used, each the same. Readers take a 0 for a counter that does
+    /// not count, and stop at a #GP.
+    fn energy_of_a_core(&mut self) -> u64 {
+        self.advance_if_due();
+        let cores = self.zones.iter().find(|zone| zone.domain == Domain::Core);
+        cores.map_or(0, |zone| zone.energy_of_one(vcpus::count()))
+    }
+
+    fn advance_if_due(&mut self) {
+        if self.meter.since_last_ns() >= self.update_ns {
+            self.advance();
+        }
     }
 
     /// Updates the counters.

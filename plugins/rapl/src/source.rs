@@ -109,8 +109,8 @@ impl Ask {
             Error::new(
                 "no source of energy: grant \
                  `host-file:package=/sys/class/powercap/intel-rapl:0/energy_uj` or \
-                 `host-msr:0x606-0x641`, which a host without RAPL does not have, or configure \
-                 `model`",
+                 `host-msr:0x606-0x641` (AMD: `host-msr:0xc0010299-0xc001029b`), which a host \
+                 without RAPL does not have, or configure `model`",
             )
         })
     }
@@ -126,8 +126,15 @@ impl Ask {
 
     fn host_msrs(&self, domain: Domain) -> Option<Vec<Counter>> {
         let unit = self.dram_unit.filter(|_| domain == Domain::Dram);
-        let counter = |&cpu| Counter::of_msr(cpu, domain.energy_status(), unit).ok();
-        self.packages.iter().map(counter).collect()
+        let intels = |&cpu| Counter::of_msr(cpu, domain.energy_status(), unit).ok();
+        let counters: Option<Vec<Counter>> = self.packages.iter().map(intels).collect();
+        match domain {
+            // AMD's other counter is that of a single core.
+            Domain::Package => counters.or_else(|| {
+                self.packages.iter().map(|&cpu| Counter::of_amds_package(cpu).ok()).collect()
+            }),
+            _ => counters,
+        }
     }
 
     fn why_there_is_no(&self, kind: Kind) -> String {
@@ -137,8 +144,9 @@ impl Ask {
                  user who may read it"
                 .into(),
             Kind::HostMsr => format!(
-                "MSRs 0x606 and 0x611 cannot be read on CPUs {:?}; grant `host-msr:0x606-0x641`, \
-                 and load the kernel module `msr` on a host that has RAPL",
+                "MSRs 0x606 and 0x611 cannot be read on CPUs {:?}; grant `host-msr:0x606-0x641` \
+                 (AMD: `host-msr:0xc0010299-0xc001029b`), and load the kernel module `msr` on a \
+                 host that has RAPL",
                 self.packages
             ),
             Kind::Model => "it is \"model\", and the key `model` is missing".into(),

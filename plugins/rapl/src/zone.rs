@@ -72,6 +72,11 @@ impl Zone {
         self.energy.counter(self.unit)
     }
 
+    /// The counter of one of `count` equal parts.
+    pub(crate) fn energy_of_one(&self, count: u32) -> u64 {
+        self.energy.part(count).counter(self.unit)
+    }
+
     /// Adds what the guest used in this interval.
     pub(crate) fn advance(&mut self, interval: &Interval) {
         let used = self.source.used(interval);

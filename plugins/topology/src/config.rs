@@ -2,22 +2,27 @@
 
 use alloc::format;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use serde::Deserialize;
 use wasmsr_sdk::{Bits64, Error, Setup, VcpuId, log, time, vcpus};
 
 use crate::Topology;
 use crate::misc_enable::Fixed;
+use crate::package_cst;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Config {
+    // Wider than they may be, so that each refusal says what they may be.
     #[serde(default = "one")]
-    threads_per_core: u32,
-    max_ratio: Option<u8>,
-    min_ratio: Option<u8>,
+    threads_per_core: i64,
+    max_ratio: Option<i64>,
+    min_ratio: Option<i64>,
     #[serde(default)]
-    platform_id: u8,
+    platform_id: i64,
+    #[serde(default)]
+    package_cst: Bits64,
     microcode: Option<Bits64>,
     #[serde(default)]
     misc_enable: MiscEnable,
@@ -32,8 +37,17 @@ struct MiscEnable {
     clear: Vec<u32>,
 }
 
-fn one() -> u32 {
+fn one() -> i64 {
     1
+}
+
+/// The number of a key, if it is one of these.
+fn within<T: TryFrom<i64>>(key: &str, number: i64, range: RangeInclusive<i64>) -> Result<T, Error> {
+    let fits = T::try_from(number).ok().filter(|_| range.contains(&number));
+    fits.ok_or_else(|| {
+        let (first, last) = (range.start(), range.end());
+        Error::in_config(key, format!("{number} is not from {first} to {last}"))
+    })
 }
 
 /// Ratios are multiples of this on all processors since Sandy Bridge.
@@ -46,24 +60,22 @@ const USUAL_MIN_RATIO: u8 = 8;
 pub(crate) fn read(setup: &Setup) -> Result<Topology, Error> {
     let config: Config = setup.config()?;
     let (max_ratio, min_ratio) = ratios(&config)?;
-    if config.platform_id > 7 {
-        return Err(Error::in_config(
-            "platform-id",
-            format!("{} is more than 7; it has three bits", config.platform_id),
-        ));
-    }
+    let platform_id: u8 = within("platform-id", config.platform_id, 0..=7)?;
+    let package_cst = package_cst::at_reset(config.package_cst)?;
     Ok(Topology {
         core_thread_count: core_thread_count(config.threads_per_core, setup.vcpu())?,
         ratios: u64::from(max_ratio) << 8 | u64::from(min_ratio) << 40,
-        platform_id: u64::from(config.platform_id) << 50,
+        platform_id: u64::from(platform_id) << 50,
         sign_id: config.microcode.map(sign_id).transpose()?,
         misc_enable: fixed(&config.misc_enable)?,
+        package_cst,
     })
 }
 
 /// `MSR_CORE_THREAD_COUNT` of one package: cores in bits 31:16, threads in 15:0.
-fn core_thread_count(threads_per_core: u32, vcpu: Option<VcpuId>) -> Result<u64, Error> {
+fn core_thread_count(threads_per_core: i64, vcpu: Option<VcpuId>) -> Result<u64, Error> {
     let threads = vcpus::count();
+    let threads_per_core: u32 = within("threads-per-core", threads_per_core, 1..=threads.into())?;
     match threads.checked_div(threads_per_core) {
         Some(cores) if cores * threads_per_core == threads => {
             // Logged once, not for each vCPU.
@@ -87,18 +99,21 @@ fn core_thread_count(threads_per_core: u32, vcpu: Option<VcpuId>) -> Result<u64,
 /// The highest ratio without turbo, which is the TSC's, and the lowest.
 fn ratios(config: &Config) -> Result<(u8, u8), Error> {
     let tsc_khz = time::tsc_khz();
-    let of_tsc = u8::try_from((tsc_khz.saturating_add(BUS_KHZ / 2)) / BUS_KHZ).ok();
-    let max = config.max_ratio.or(of_tsc).filter(|&ratio| ratio != 0).ok_or_else(|| {
-        Error::in_config(
-            "max-ratio",
-            format!("a TSC of {tsc_khz} kHz has no ratio to 100 MHz from 1 to 255; set one"),
-        )
-    })?;
-    let min = config.min_ratio.unwrap_or(USUAL_MIN_RATIO.min(max));
-    match (1..=max).contains(&min) {
-        true => Ok((max, min)),
-        false => Err(Error::in_config("min-ratio", format!("{min} is not from 1 to {max}"))),
-    }
+    let of_tsc = (tsc_khz.saturating_add(BUS_KHZ / 2)) / BUS_KHZ;
+    let max: u8 = match config.max_ratio {
+        Some(ratio) => within("max-ratio", ratio, 1..=255)?,
+        None => u8::try_from(of_tsc).ok().filter(|&ratio| ratio != 0).ok_or_else(|| {
+            Error::in_config(
+                "max-ratio",
+                format!("a TSC of {tsc_khz} kHz has no ratio to 100 MHz from 1 to 255; set one"),
+            )
+        })?,
+    };
+    let min = match config.min_ratio {
+        Some(ratio) => within("min-ratio", ratio, 1..=max.into())?,
+        None => USUAL_MIN_RATIO.min(max),
+    };
+    Ok((max, min))
 }
 
 /// `IA32_BIOS_SIGN_ID`: the revision in the upper half.

@@ -2,19 +2,24 @@
 //! of its package, its ratios, its platform, its microcode, and which features
 //! are enabled.
 //!
-//! It has no state to reset or to save: KVM stores what a guest has written.
+//! Its state is `MSR_PKG_CST_CONFIG_CONTROL`; KVM stores what else a guest has written.
 #![no_std]
 
 extern crate alloc;
 
 mod config;
 mod misc_enable;
+mod package_cst;
 #[cfg(test)]
 mod tests;
 
-use wasmsr_sdk::{Access, Error, MsrIndex, Otherwise, Plugin, Setup, export, kvm};
+use serde::Serialize;
+use wasmsr_sdk::{
+    Access, Bits64, Error, MsrIndex, Otherwise, Persist, Plugin, Reset, Saved, Setup, export, kvm,
+};
 
 use misc_enable::{Fixed, MISC_ENABLE};
+use package_cst::{PACKAGE_CST, PackageCst};
 
 /// `IA32_PLATFORM_ID` (Intel SDM volume 4, table 2-2)
 const PLATFORM_ID: MsrIndex = MsrIndex(0x17);
@@ -29,7 +34,7 @@ const PLATFORM_INFO: MsrIndex = MsrIndex(0xce);
 /// `MSR_MISC_FEATURES_ENABLES` (0x140) has an effect. KVM implements that MSR.
 const CPUID_FAULTING: u64 = 1 << 31;
 
-/// The processor of one vCPU; all vCPUs have the same.
+/// The processor of one vCPU; all vCPUs start with the same.
 #[derive(Debug, Clone, Copy)]
 struct Topology {
     core_thread_count: u64,
@@ -39,6 +44,7 @@ struct Topology {
     /// `None` for KVM's own.
     sign_id: Option<u64>,
     misc_enable: Fixed,
+    package_cst: PackageCst,
 }
 
 impl Plugin for Topology {
@@ -56,6 +62,7 @@ impl Plugin for Topology {
                 Ok(self.ratios | faulting)
             }
             MISC_ENABLE => self.misc_enable.read(),
+            PACKAGE_CST => Ok(self.package_cst.read()),
             _ => Err(Otherwise::Fault),
         }
     }
@@ -67,9 +74,31 @@ impl Plugin for Topology {
             // between. KVM would store the value as the VMM's.
             BIOS_SIGN_ID => Ok(()),
             MISC_ENABLE => self.misc_enable.write(value),
+            PACKAGE_CST => self.package_cst.write(value),
             _ => Err(Otherwise::Fault),
         }
     }
 }
 
-export!(Topology);
+impl Reset for Topology {
+    fn reset(&mut self) {
+        self.package_cst.reset();
+    }
+}
+
+impl Persist for Topology {
+    fn save(&self) -> impl Serialize {
+        Bits64(self.package_cst.read())
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
+        let value: Bits64 = saved.state()?;
+        self.package_cst.take_over(value).ok_or_else(|| {
+            Error::new(format_args!(
+                "{PACKAGE_CST} cannot hold its saved value, {value}; leave `package-cst` as it was"
+            ))
+        })
+    }
+}
+
+export!(Topology: Reset, Persist);

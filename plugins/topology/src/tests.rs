@@ -15,6 +15,7 @@ const PLATFORM: Access = access(0x17);
 const MICROCODE: Access = access(0x8b);
 const INFO: Access = access(0xce);
 const ENABLE: Access = access(0x1a0);
+const PACKAGE_CST: Access = access(0xe2);
 
 /// Four vCPUs at 2.5942 GHz, and what KVM starts with.
 fn host() -> Host {
@@ -110,10 +111,30 @@ fn what_is_read_only_takes_no_write() {
 fn an_msr_that_the_manifest_does_not_name_faults() {
     let host = host();
     let mut topology = load(&host, "{}");
-    for index in [0, 0x16, 0x18, 0x34, 0x36, 0x8a, 0xcd, 0x1a1, u32::MAX] {
+    for index in [0, 0x16, 0x18, 0x34, 0x36, 0x8a, 0xcd, 0xe1, 0xe3, 0x1a1, u32::MAX] {
         assert_eq!(topology.rdmsr(access(index)), Err(Otherwise::Fault), "{index:#x}");
         assert_eq!(topology.wrmsr(access(index), 0), Err(Otherwise::Fault), "{index:#x}");
     }
+}
+
+/// turbostat reads it on every processor with an Intel name, and ends without it; kernels
+/// change demotions in it.
+#[test]
+fn the_limit_of_package_states_is_kept_and_limits_nothing() {
+    let host = host();
+    let mut topology = load(&host, "{}");
+    assert_eq!(topology.rdmsr(PACKAGE_CST), Ok(0));
+    assert_eq!(topology.wrmsr(PACKAGE_CST, u64::MAX & !(1 << 15)), Ok(()));
+    assert_eq!(topology.rdmsr(PACKAGE_CST), Ok(0x7f00_040f));
+    let saved = host.save(&topology, "0.1.0").unwrap();
+    topology.reset();
+    assert_eq!(topology.rdmsr(PACKAGE_CST), Ok(0));
+    topology.restore(&saved).unwrap();
+    assert_eq!(topology.rdmsr(PACKAGE_CST), Ok(0x7f00_040f));
+    let mut locked = load(&host, r#"{"package-cst": "0x8008"}"#);
+    assert_eq!(locked.wrmsr(PACKAGE_CST, 0x8008), Err(Otherwise::Fault));
+    assert_eq!(locked.rdmsr(PACKAGE_CST), Ok(0x8008));
+    assert!(locked.restore(&saved).is_err());
 }
 
 #[track_caller]
@@ -126,13 +147,23 @@ fn check_refused(config: &str, parts: &[&str]) {
 #[test]
 fn a_wrong_configuration_is_refused_by_key() {
     check_refused(r#"{"threads-per-core": 3}"#, &["`threads-per-core`", "4 vCPUs", "3 threads"]);
-    check_refused(r#"{"threads-per-core": 8}"#, &["`threads-per-core`", "4 vCPUs"]);
-    check_refused(r#"{"threads-per-core": 0}"#, &["`threads-per-core`", "4 vCPUs"]);
-    check_refused(r#"{"max-ratio": 0}"#, &["`max-ratio`", "2594200 kHz", "1 to 255"]);
-    check_refused(r#"{"max-ratio": 256}"#, &["`max-ratio`"]);
-    check_refused(r#"{"min-ratio": 27}"#, &["`min-ratio`", "1 to 26"]);
-    check_refused(r#"{"min-ratio": 0}"#, &["`min-ratio`", "1 to 26"]);
-    check_refused(r#"{"platform-id": 8}"#, &["`platform-id`", "7"]);
+    for number in ["8", "0", "-1", "4294967296"] {
+        let config = std::format!(r#"{{"threads-per-core": {number}}}"#);
+        check_refused(&config, &["`threads-per-core`", number, "is not from 1 to 4"]);
+    }
+    for number in ["0", "256", "-1"] {
+        let config = std::format!(r#"{{"max-ratio": {number}}}"#);
+        check_refused(&config, &["`max-ratio`", number, "is not from 1 to 255"]);
+    }
+    for number in ["0", "27", "-8"] {
+        let config = std::format!(r#"{{"min-ratio": {number}}}"#);
+        check_refused(&config, &["`min-ratio`", number, "is not from 1 to 26"]);
+    }
+    for number in ["8", "-1", "256"] {
+        let config = std::format!(r#"{{"platform-id": {number}}}"#);
+        check_refused(&config, &["`platform-id`", number, "is not from 0 to 7"]);
+    }
+    check_refused(r#"{"package-cst": "0x10000"}"#, &["`package-cst`", "bit 16"]);
     check_refused(r#"{"microcode": "0x100000000"}"#, &["`microcode`", "32 bits"]);
     check_refused(r#"{"misc-enable": {"set": [1, 64]}}"#, &["`misc-enable.set[1]`", "64"]);
     check_refused(

@@ -65,6 +65,21 @@ fn domains_that_are_not_there_fault() -> Outcome {
     )
 }
 
+/// As Linux's drivers read them on an AMD guest.
+#[apply(test)]
+fn an_amd_guest_has_its_own_registers() -> Outcome {
+    Vm::new().shipped("rapl", MODEL).prints(
+        "
+        r c0010299   -> a1003
+        r c001029a   -> ?
+        r c001029b   -> ?
+        w c001029b 0 -> fault
+        ",
+    )?;
+    let amd = format!("{MODEL}\nconfig.vendor = \"amd\"");
+    Vm::new().shipped("rapl", &amd).prints("r 606 -> fault \n r c0010299 -> a1003")
+}
+
 /// What the guest read of an MSR, in order.
 fn readings(run: &Run, msr: &str) -> Vec<u64> {
     let read = format!("r {msr} -> ");

@@ -1,5 +1,5 @@
-//! `rapl` as a stock Linux on an Intel server reads it: through the driver
-//! `intel_rapl_msr` in `/sys/class/powercap`, and through `turbostat`.
+//! `rapl` as a stock Linux on a server reads it: through the driver `intel_rapl_msr` in
+//! `/sys/class/powercap`, and through `turbostat`.
 
 use crate::fixture::{Outcome, Plugin, Shell, Vm, apply, test};
 
@@ -92,5 +92,54 @@ fn turbostat_reads_plausible_watts() -> Outcome {
         assert!((0.5 * IDLE_WATTS..=2.0 * BUSY_WATTS).contains(&package), "{package} W\n{run}");
         assert!((1.0..=6.0).contains(&dram), "{dram} W\n{run}");
     }
+    Ok(())
+}
+
+/// Makes any processor an EPYC of the first generation: vendor, and family 17h, model 1.
+const EPYC: Plugin = Plugin {
+    name: "epyc",
+    manifest: r#"
+        msr = [{ range = "0x1000", access = "r" }]
+        cpuid = [
+            { leaf = 0, ebx.value = 0x68747541, edx.value = 0x69746e65, ecx.value = 0x444d4163 },
+            { leaf = 1, eax.value = 0x00800f12 },
+        ]"#,
+    code: "(reads (i64.const 0))",
+};
+
+/// AMD's package has its energy at 0xc001029b, and nothing that limits it.
+#[apply(test)]
+fn linux_finds_an_amd_guests_energy() -> Outcome {
+    let model = "config.model.package = { idle-mw = 12000, vcpu-mw = 8000 }
+                 config.model.core = { idle-mw = 2000, vcpu-mw = 8000 }";
+    let vm = Vm::new().vcpus(2).memory("256MiB").plugin(&EPYC).shipped("rapl", model);
+    let mut shell = Shell::of(vm)?;
+    let drivers = ["iosf_mbi", "intel_rapl_common", "intel_rapl_msr"];
+    let load: String = drivers.map(|name| format!("insmod /modules/{name}.ko && ")).concat();
+    shell.ask("load", &format!("{load} echo done"));
+    shell.type_in("cd /sys/class/powercap/intel-rapl:0");
+    shell.ask("names", "cat name intel-rapl:0:*/name");
+    let reading = "cut -d ' ' -f 1 /proc/uptime; cat energy_uj";
+    shell.ask("first", reading);
+    shell.ask("slept", "sleep 4; echo done");
+    shell.ask("second", reading);
+    let once = "turbostat --quiet --num_iterations 1 --interval 2 --show PkgWatt";
+    shell.ask("turbostat", &format!("{once} 2>/dev/null; echo code $?"));
+    let run = shell.power_off();
+
+    assert_eq!(run.answer("load"), "done", "{run}");
+    assert!(run.answer("names").starts_with("package-0"), "{run}");
+    let numbers = |mark| -> Vec<f64> {
+        let numbers = run.answer(mark).split(' ').map(str::parse);
+        numbers.collect::<Result<_, _>>().expect("a reading is two numbers")
+    };
+    let (first, second) = (numbers("first"), numbers("second"));
+    let watts = (second[1] - first[1]) / 1e6 / (second[0] - first[0]);
+    assert!((0.5 * IDLE_WATTS..=2.0 * BUSY_WATTS).contains(&watts), "{watts} W\n{run}");
+    let words: Vec<&str> = run.answer("turbostat").split_whitespace().collect();
+    assert!(words.ends_with(&["code", "0"]), "{run}");
+    let shown: Vec<f64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let plausible = |watts: &&f64| (0.5 * IDLE_WATTS..=2.0 * BUSY_WATTS).contains(*watts);
+    assert!(shown.iter().find(plausible).is_some(), "{shown:?}\n{run}");
     Ok(())
 }

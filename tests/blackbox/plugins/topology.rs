@@ -11,6 +11,10 @@ fn the_example() -> Outcome {
         r 17          -> 0
         w 17 0        -> fault
         w ce 0        -> fault
+        r e2          -> 0
+        w e2 8402     -> ok
+        w e2 0        -> fault
+        r e2          -> 8402
         # The sequence of Intel's update loader; CPUID comes in between.
         w 8b 0        -> ok
         cpuid 1 0 c 0 -> ?
@@ -101,6 +105,7 @@ fn a_wrong_configuration() -> Outcome {
     };
     refused(3, "config.threads-per-core = 2", &["`threads-per-core`", "3 vCPUs"])?;
     refused(1, "config.min-ratio = 255\n config.max-ratio = 20", &["`min-ratio`", "1 to 20"])?;
+    refused(1, "config.max-ratio = 0", &["`max-ratio`", "0 is not from 1 to 255"])?;
     refused(1, "config.microcode = \"0x200000000\"", &["`microcode`", "32 bits"])?;
     Vm::new().shipped("topology", "").run("r 35")?.refused(&["topology.wasm", "kvm-msr"]);
     Ok(())

@@ -1,6 +1,8 @@
-//! `wasmsr convert`: another VMM's configuration as lines of a profile.
+//! `wasmsr convert`: another VMM's configuration, or a table, as lines of a profile.
 
 mod firecracker;
+mod registers;
+mod table;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +15,7 @@ use crate::args;
 use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
 use firecracker::{Bitmap, MsrModifier, Template};
+pub(crate) use registers::registers;
 
 /// Prints profile lines for the MSRs of a Firecracker CPU template, and warns on standard
 /// error about what is not converted.

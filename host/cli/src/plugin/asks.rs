@@ -48,7 +48,9 @@ struct Cpuid {
 
 impl Asks {
     pub(super) fn of(manifest: &Manifest) -> Self {
-        let ranges = manifest.msr.iter().map(|claim| Msrs {
+        // Of conditions, everything that may be.
+        let claims = manifest.msr.iter().chain(manifest.when.iter().flat_map(|when| &when.msr));
+        let ranges = claims.map(|claim| Msrs {
             which: Which::Range(claim.range.to_string()),
             access: claim.access.to_string(),
             scope: claim.scope.to_string(),
@@ -62,7 +64,8 @@ impl Asks {
             UnhandledReason::Unknown => "unknown",
             UnhandledReason::Invalid => "invalid",
         });
-        let cpuid = manifest.cpuid.iter().flat_map(|leaf| {
+        let leaves = manifest.cpuid.iter().chain(manifest.when.iter().flat_map(|when| &when.cpuid));
+        let cpuid = leaves.flat_map(|leaf| {
             let registers =
                 [("eax", &leaf.eax), ("ebx", &leaf.ebx), ("ecx", &leaf.ecx), ("edx", &leaf.edx)];
             let changed =

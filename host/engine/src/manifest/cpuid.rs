@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use wasmsr_interface::{CpuidChange, RegisterChange};
 
+use super::error::ManifestError;
+
 /// `[[cpuid]]`: what the guest must see in one leaf and subleaf.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -74,6 +76,15 @@ impl RegisterSpec {
 }
 
 impl CpuidLeaf {
+    /// Refuses what contradicts itself, with the register's name.
+    pub(super) fn check(&self) -> Result<(), (ManifestError, &'static str)> {
+        self.registers().into_iter().try_for_each(|(register, spec)| {
+            let CpuidLeaf { leaf, subleaf, .. } = *self;
+            let mistake = |message| ManifestError::Cpuid { leaf, subleaf, register, message };
+            spec.change().map(drop).map_err(|message| (mistake(message), register))
+        })
+    }
+
     /// The registers with their names.
     pub(crate) fn registers(&self) -> [(&'static str, &RegisterSpec); 4] {
         [("eax", &self.eax), ("ebx", &self.ebx), ("ecx", &self.ecx), ("edx", &self.edx)]

@@ -37,6 +37,9 @@ pub enum ManifestError {
     /// A claim with neither, or both.
     #[error("[[msr]] takes either `range` or `config`, the key where the profile lists the MSRs")]
     RangeOrConfig,
+    /// A claim with a condition that the profile would list.
+    #[error("msr in [[when]] takes `range`, the MSRs, and not `config`")]
+    RangeOnly,
     /// An entry of the configuration that is not a claim.
     #[error(transparent)]
     Listed(#[from] ListedError),

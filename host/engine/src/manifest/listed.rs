@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use wasmsr_interface::{Direction, Directions, MsrRange};
+use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 use super::claim::{Intercept, MsrClaim, Scope};
 
@@ -15,11 +15,17 @@ pub struct ListedClaim {
     pub key: String,
     /// The directions, of which an entry may have fewer.
     pub access: Directions,
-    /// Where the state is.
+    /// Where the state is, of entries that do not say it.
     pub scope: Scope,
     /// Whether the accesses exit at the start of a boot.
     pub intercept: Intercept,
+    /// The scopes of its instances: that of each entry, or [`scope`](Self::scope)
+    /// while there is none.
+    pub(crate) instances: Vec<Scope>,
 }
+
+/// Most MSRs of one entry with `count`: each is a claim of its own.
+const MOST_COUNTED: u32 = 1024;
 
 /// An entry that is not a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,8 +36,13 @@ pub struct ListedError {
 }
 
 impl ListedClaim {
+    /// The key of a manifest.
+    pub(crate) fn new(key: String, access: Directions, scope: Scope, on: Intercept) -> Self {
+        ListedClaim { key, access, scope, intercept: on, instances: vec![scope] }
+    }
+
     /// The claims that a configuration, JSON text, lists.
-    pub(crate) fn read(&self, config: &str) -> Result<Vec<MsrClaim>, ListedError> {
+    pub(crate) fn read(&mut self, config: &str) -> Result<Vec<MsrClaim>, ListedError> {
         let at = |key: String, problem: String| ListedError { key, problem };
         let config: Value = serde_json::from_str(config)
             .map_err(|error| at(self.key.clone(), error.to_string()))?;
@@ -44,7 +55,7 @@ impl ListedClaim {
                 return Err(at(self.key.clone(), wanted));
             }
         };
-        let mut claims = Vec::new();
+        let (mut claims, mut instances) = (Vec::new(), Vec::new());
         for (place, entry) in entries.iter().enumerate() {
             let key = |part: &str| format!("{}[{place}]{part}", self.key);
             let range = match entry {
@@ -56,6 +67,14 @@ impl ListedClaim {
             })?;
             let range = MsrRange::deserialize(range)
                 .map_err(|error| at(key(".range"), error.to_string()))?;
+            let scope = match entry.get("scope") {
+                None => self.scope,
+                Some(scope) => Scope::deserialize(scope)
+                    .map_err(|error| at(key(".scope"), error.to_string()))?,
+            };
+            if !instances.contains(&scope) {
+                instances.push(scope);
+            }
             let access = match entry.get("access") {
                 None => Some(self.access),
                 Some(access) => Access::deserialize(access)
@@ -70,11 +89,51 @@ impl ListedClaim {
                 let problem = format!("the plugin does not answer {direction}s");
                 return Err(at(key(".access"), problem));
             }
-            let (scope, intercept) = (self.scope, self.intercept);
-            claims.push(MsrClaim { range, access, scope, intercept });
+            let ranges = counted(range, entry.get("count"), entry.get("stride"))
+                .map_err(|(part, problem)| at(key(part), problem))?;
+            let intercept = self.intercept;
+            claims.extend(
+                ranges.into_iter().map(|range| MsrClaim { range, access, scope, intercept }),
+            );
+        }
+        if !instances.is_empty() {
+            self.instances = instances;
         }
         Ok(claims)
     }
+}
+
+/// The MSRs of an entry: its range, or `count` MSRs from it on, `stride` apart.
+fn counted(
+    range: MsrRange,
+    count: Option<&Value>,
+    stride: Option<&Value>,
+) -> Result<Vec<MsrRange>, (&'static str, String)> {
+    let (count, stride) = match (count, stride) {
+        (None, None) => return Ok(vec![range]),
+        (Some(count), Some(stride)) => (count, stride),
+        (Some(_), None) => return Err((".count", "it needs `stride` beside it".to_owned())),
+        (None, Some(_)) => return Err((".stride", "it needs `count` beside it".to_owned())),
+    };
+    if range.first() != range.last() {
+        return Err((".count", format!("it counts from one MSR on, and `range` is {range}")));
+    }
+    let number = |value: &Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+    let count = number(count).filter(|count| (1..=MOST_COUNTED).contains(count));
+    let count = count.ok_or_else(|| {
+        (".count", format!("expected how many MSRs there are, from 1 to {MOST_COUNTED}"))
+    })?;
+    let stride = number(stride).filter(|&stride| stride != 0);
+    let stride = stride.ok_or_else(|| {
+        (".stride", "expected the distance from one MSR to the next, 1 or more".to_owned())
+    })?;
+    let first = range.first().0;
+    let msr = |place: u32| first.checked_add(place.checked_mul(stride)?).map(MsrIndex);
+    let msrs: Option<Vec<MsrRange>> = match stride {
+        1 => msr(count - 1).and_then(|last| MsrRange::new(range.first(), last)).map(|all| vec![all]),
+        _ => (0..count).map(|place| msr(place).map(MsrRange::from)).collect(),
+    };
+    msrs.ok_or_else(|| (".count", "the last of these MSRs is beyond 0xffffffff".to_owned()))
 }
 
 /// What of an entry exits.
@@ -104,8 +163,7 @@ mod tests {
     use super::*;
 
     fn claim(access: Directions) -> ListedClaim {
-        let (scope, intercept) = (Scope::Vm, Intercept::On);
-        ListedClaim { key: "msrs".to_owned(), access, scope, intercept }
+        ListedClaim::new("msrs".to_owned(), access, Scope::Vm, Intercept::On)
     }
 
     #[test]
@@ -127,7 +185,23 @@ mod tests {
 
     #[test]
     fn without_the_key_there_are_none() {
-        assert!(claim(Directions::Read).read("{}").unwrap().is_empty());
+        let mut claim = claim(Directions::Read);
+        assert!(claim.read("{}").unwrap().is_empty());
+        assert_eq!(claim.instances, [Scope::Vm]);
+    }
+
+    #[test]
+    fn an_entry_may_count_msrs_and_have_its_own_scope() {
+        let config = r#"{"msrs": [
+            {"range": "0x400", "count": 3, "stride": 4, "scope": "vcpu"},
+            {"range": 5, "access": "none"}]}"#;
+        let mut claim = claim(Directions::ReadWrite);
+        let claims = claim.read(config).unwrap();
+        let claims: Vec<_> = claims.iter().map(|c| (c.range.to_string(), c.scope)).collect();
+        assert_eq!(claims, ["0x400", "0x404", "0x408"].map(|msr| (msr.to_owned(), Scope::Vcpu)));
+        assert_eq!(claim.instances, [Scope::Vcpu, Scope::Vm], "also of what does not exit");
+        let in_a_row = r#"{"msrs": [{"range": "0x280", "count": 3, "stride": 1}]}"#;
+        assert_eq!(claim.read(in_a_row).unwrap()[0].range.to_string(), "0x280-0x282");
     }
 
     #[test]
@@ -140,6 +214,19 @@ mod tests {
             (r#"{"msrs": [4294967296]}"#, "`msrs[0].range`", "4294967296"),
             (r#"{"msrs": [{"range": 1, "access": "x"}]}"#, "`msrs[0].access`", "`x`"),
             (r#"{"msrs": [{"range": 1, "access": "rw"}]}"#, "`msrs[0].access`", "write"),
+            (r#"{"msrs": [{"range": 1, "scope": "core"}]}"#, "`msrs[0].scope`", "`core`"),
+            (r#"{"msrs": [{"range": 1, "count": 2}]}"#, "`msrs[0].count`", "`stride`"),
+            (r#"{"msrs": [{"range": 1, "stride": 2}]}"#, "`msrs[0].stride`", "`count`"),
+            (r#"{"msrs": [{"range": 1, "count": 0, "stride": 2}]}"#, "`msrs[0].count`", "1024"),
+            (r#"{"msrs": [{"range": 1, "count": 1025, "stride": 2}]}"#, "`msrs[0].count`", "1024"),
+            (r#"{"msrs": [{"range": 1, "count": "2", "stride": 2}]}"#, "`msrs[0].count`", "1024"),
+            (r#"{"msrs": [{"range": 1, "count": 2, "stride": 0}]}"#, "`msrs[0].stride`", "1 or"),
+            (r#"{"msrs": [{"range": "1-2", "count": 2, "stride": 4}]}"#, "`msrs[0].count`", "0x1-0x2"),
+            (
+                r#"{"msrs": [{"range": "0xfffffffe", "count": 3, "stride": 1}]}"#,
+                "`msrs[0].count`",
+                "beyond",
+            ),
         ] {
             let error = claim(Directions::Read).read(config).unwrap_err().to_string();
             assert!(error.contains(key) && error.contains(part), "{config}: {error}");

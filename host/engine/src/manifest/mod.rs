@@ -2,6 +2,7 @@
 
 mod capability;
 mod claim;
+mod conditional;
 mod cpuid;
 mod error;
 mod listed;
@@ -14,6 +15,7 @@ pub(crate) use capability::CAPABILITIES;
 pub(crate) use capability::Held;
 pub use capability::{Capability, Grant, ParseCapabilityError};
 pub use claim::{Intercept, MsrClaim, Scope};
+pub use conditional::Conditional;
 pub(crate) use cpuid::merge as merge_cpuid;
 pub use cpuid::{CpuidConflict, CpuidLeaf, RegisterSpec};
 pub use error::ManifestError;
@@ -41,8 +43,10 @@ pub struct Manifest {
     pub unhandled: Unhandled,
     /// `[needs]`
     pub needs: Needs,
-    /// `[[cpuid]]`
+    /// `[[cpuid]]`. In a loaded plugin, also those of its configuration.
     pub cpuid: Vec<CpuidLeaf>,
+    /// `[[when]]`: claims and CPUID changes of some configurations.
+    pub when: Vec<Conditional>,
 }
 
 impl Manifest {
@@ -78,16 +82,24 @@ impl Manifest {
         unhandled
             || self.msr.iter().any(|claim| claim.access.contains(direction))
             || self.listed.iter().any(|claim| claim.access.contains(direction))
+            || self.when.iter().flat_map(|when| &when.msr).any(|c| c.access.contains(direction))
     }
 
-    /// The manifest with the claims that a configuration, JSON text, lists.
+    /// The manifest with what a configuration, JSON text, adds: the claims that it lists,
+    /// and what `[[when]]` has for it.
     ///
     /// # Errors
     /// [`ManifestError`] for an entry that is not a claim, by its key, or for ranges
     /// that overlap.
     pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
-        for claim in &self.listed {
+        for claim in &mut self.listed {
             self.msr.extend(claim.read(config)?);
+        }
+        // What is not JSON has no keys.
+        let config = serde_json::from_str(config).unwrap_or_default();
+        for when in self.when.iter().filter(|when| when.holds(&config)) {
+            self.msr.extend(&when.msr);
+            self.cpuid.extend_from_slice(&when.cpuid);
         }
         let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
         match Overlap::first(claims) {
@@ -108,7 +120,8 @@ impl File {
         if self.plugin.abi != ABI_VERSION {
             return Err((ManifestError::Abi(self.plugin.abi), Spot::Abi));
         }
-        if self.msr.is_empty() && self.unhandled.reasons.is_empty() {
+        let claims = self.when.iter().map(|when| when.msr.len()).sum::<usize>() + self.msr.len();
+        if claims == 0 && self.unhandled.reasons.is_empty() {
             return Err((ManifestError::Idle, Spot::Plugin));
         }
         let switches = self.needs.all().any(|asked| *asked == Capability::Intercept);
@@ -124,13 +137,29 @@ impl File {
         }
         self.refuse_overlap()?;
         for (number, leaf) in self.cpuid.iter().enumerate() {
-            for (register, spec) in leaf.registers() {
-                spec.change().map_err(|message| {
-                    let CpuidLeaf { leaf, subleaf, .. } = *leaf;
-                    let mistake = ManifestError::Cpuid { leaf, subleaf, register, message };
-                    (mistake, Spot::Cpuid(number, register))
-                })?;
+            leaf.check().map_err(|(mistake, register)| (mistake, Spot::Cpuid(number, register)))?;
+        }
+        self.refuse_wrong_conditions(switches)
+    }
+
+    fn refuse_wrong_conditions(&self, switches: bool) -> Result<(), (ManifestError, Spot)> {
+        for (number, when) in self.when.iter().enumerate() {
+            let spot = Spot::When(number);
+            for table in &when.msr {
+                let (Some(range), None) = (table.range, &table.config) else {
+                    return Err((ManifestError::RangeOnly, spot));
+                };
+                if table.intercept == Intercept::Off && !switches {
+                    return Err((ManifestError::Reserved(range.to_string()), spot));
+                }
             }
+            let tables = self.msr.iter().chain(&when.msr);
+            let claims = tables.filter_map(|table| Some((table.range?, table.access)));
+            if let Some(Overlap { earlier, later, .. }) = Overlap::first(claims) {
+                return Err((ManifestError::Overlap(earlier, later), spot));
+            }
+            let mut leaves = when.cpuid.iter();
+            leaves.try_for_each(CpuidLeaf::check).map_err(|(mistake, _)| (mistake, spot))?;
         }
         Ok(())
     }
@@ -150,13 +179,14 @@ impl File {
 
 impl From<File> for Manifest {
     fn from(file: File) -> Self {
-        let File { plugin, msr: tables, unhandled, needs, cpuid } = file;
+        let File { plugin, msr: tables, unhandled, needs, cpuid, when } = file;
         let (mut msr, mut listed) = (Vec::new(), Vec::new());
         for MsrTable { range, config, access, scope, intercept } in tables {
             msr.extend(range.map(|range| MsrClaim { range, access, scope, intercept }));
-            listed.extend(config.map(|key| ListedClaim { key, access, scope, intercept }));
+            listed.extend(config.map(|key| ListedClaim::new(key, access, scope, intercept)));
         }
-        Manifest { plugin, msr, listed, unhandled, needs, cpuid }
+        let when = when.into_iter().map(Conditional::from).collect();
+        Manifest { plugin, msr, listed, unhandled, needs, cpuid, when }
     }
 }
 
@@ -164,6 +194,7 @@ impl From<File> for Manifest {
 mod tests {
     use wasmsr_book::reference::Reference;
 
+    use super::conditional::WhenTable;
     use super::*;
 
     #[test]
@@ -175,6 +206,7 @@ mod tests {
         manifest.table::<Needs>("needs");
         manifest.table::<CpuidLeaf>("cpuid");
         manifest.table::<RegisterSpec>("register");
+        manifest.table::<WhenTable>("when");
         manifest.schema("docs/schemas/manifest.json");
     }
 
@@ -222,6 +254,31 @@ mod tests {
         refused(&format!("{msr}[needs]\ncapabilities = [\"root\"]\n"), "unknown capability `root`");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [32]\n"), "0 to 31");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [3]\nedx.clear = [3]\n"), "bit 3");
+    }
+
+    const WHEN: &str = "[[msr]]\nrange = 1\n[[when]]\nconfig = { vendor = \"amd\", cppc = true }\n\
+        msr = [{ range = 5, access = \"r\" }]\ncpuid = [{ leaf = 6, ecx.set = [0] }]\n";
+
+    #[test]
+    fn a_configuration_decides_what_holds() {
+        let with = |config: &str| {
+            let manifest = Manifest::parse(format!("{HEAD}{WHEN}").as_bytes()).unwrap();
+            let manifest = manifest.with_listed_claims(config).unwrap();
+            (manifest.msr.len(), manifest.cpuid.len())
+        };
+        assert_eq!(with(r#"{"vendor": "amd", "cppc": true, "more": 1}"#), (2, 1));
+        for other in ["{}", r#"{"vendor": "amd"}"#, r#"{"vendor": "amd", "cppc": 1}"#] {
+            assert_eq!(with(other), (1, 0), "{other}");
+        }
+    }
+
+    #[test]
+    fn mistakes_of_conditions_are_named() {
+        refused(&WHEN.replace("range = 5", "range = 1"), "line 7, column 1: the ranges 0x1");
+        refused(&WHEN.replace("range = 5", "config = \"a\""), "takes `range`");
+        refused(&WHEN.replace("[0]", "[32]"), "0 to 31");
+        refused(&WHEN.replace("cppc = true", "cppc = []"), "untagged");
+        refused("[[when]]\nconfig = {}\ncpuid = []\n", "names no MSR");
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(crate) enum Spot {
     Intercept(usize),
     /// A register of a `[[cpuid]]` table.
     Cpuid(usize, &'static str),
+    /// A `[[when]]` table.
+    When(usize),
     /// What asks for capabilities, or would.
     Needs,
     /// What first asks for accesses in this direction.
@@ -38,6 +40,8 @@ struct File {
     needs: Option<Spanned<Needs>>,
     #[serde(default)]
     cpuid: Vec<Cpuid>,
+    #[serde(default)]
+    when: Vec<Spanned<IgnoredAny>>,
 }
 
 #[derive(Deserialize)]
@@ -91,6 +95,7 @@ impl File {
             Spot::Range(number) => msr(number)?.get_ref().range.as_ref()?.span(),
             Spot::Intercept(number) => msr(number)?.get_ref().intercept.as_ref()?.span(),
             Spot::Cpuid(number, register) => self.cpuid.get(number)?.register(register)?.span(),
+            Spot::When(number) => self.when.get(number)?.span(),
             Spot::Needs => match &self.needs {
                 Some(needs) => match &needs.get_ref().capabilities {
                     Some(capabilities) => capabilities.span(),

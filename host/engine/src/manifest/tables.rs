@@ -9,6 +9,7 @@ use wasmsr_interface::{Directions, MsrRange, Reason};
 
 use super::capability::Capability;
 use super::claim::{Intercept, Scope};
+use super::conditional::WhenTable;
 use super::cpuid::CpuidLeaf;
 
 /// Name of the Wasm custom section that holds the manifest.
@@ -38,6 +39,9 @@ pub(super) struct File {
     /// what the guest must see in CPUID
     #[serde(default)]
     pub(super) cpuid: Vec<CpuidLeaf>,
+    /// what of this there is only with certain configurations
+    #[serde(default)]
+    pub(super) when: Vec<WhenTable>,
 }
 
 /// `[[msr]]` as it is written: with `range` or with `config`.

@@ -60,8 +60,8 @@ pub(crate) fn assign_slots(plugins: &[Arc<Plugin>]) -> (Vec<SlotPlan>, Vec<Claim
         }
         // A plugin has an instance even if its profile lists nothing that exits: it may
         // refuse that, or do its work when it starts.
-        for listed in &plugin.manifest.listed {
-            slot_of(plugin, listed.scope);
+        for &scope in plugin.manifest.listed.iter().flat_map(|listed| &listed.instances) {
+            slot_of(plugin, scope);
         }
         // Unhandled accesses go to the state that the plugin has anyway.
         let scopes = plugin.manifest.msr.iter().map(|claim| claim.scope);

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+mod amd;
 mod config;
 mod host;
 mod model;
@@ -105,10 +106,12 @@ fn the_manifest_names_every_register() {
             number(first)..=number(last)
         })
         .collect();
-    for index in 0x600..0x680 {
+    for index in (0x600..0x680).chain(0xc001_0290..0xc001_02a0) {
         let named = ranges.iter().any(|range| range.contains(&index));
         let msr = MsrIndex(index);
-        let is_one = msr == crate::POWER_UNIT || crate::domain::register(msr).is_some();
+        let is_one = msr == crate::POWER_UNIT
+            || crate::domain::is_amds(msr)
+            || crate::domain::register(msr).is_some();
         assert_eq!(named, is_one, "{index:#x}");
     }
 }
