@@ -4,6 +4,7 @@
 //! fail, with a [`BootError`] that names it, and no more.
 
 mod acpi;
+mod bios_data;
 mod builtin;
 mod entry;
 mod error;
@@ -36,6 +37,7 @@ use crate::memory;
 /// should be, or does not fit into `memory`.
 pub(crate) fn load(memory: &GuestMemoryMmap, boot: &Boot, vcpus: u32) -> Result<Entry, BootError> {
     let mut space = Space::new(memory);
+    bios_data::write(&space)?;
     let entry = match boot {
         Boot::Guest { name, cmdline } => {
             multiboot::load(&mut space, Path::new(name), builtin::image(name)?, cmdline, &[])?
