@@ -30,6 +30,7 @@ mod hostile;
 mod inspect;
 mod intercepts;
 mod left_to_kvm;
+mod kernels;
 mod linux;
 mod live;
 mod msr_contract;

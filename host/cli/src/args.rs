@@ -13,6 +13,7 @@ use wasmsr_stats::Address;
 
 use crate::exit;
 use crate::msr_argument::MsrArgument;
+use crate::run::Expected;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -116,12 +117,19 @@ pub(crate) struct Run {
     #[arg(long, value_name = "WHAT", default_value = "boot")]
     pub(crate) on_reboot: OnReboot,
 
+    /// End with 0 if the run ends so, and with 18 if the guest ends otherwise: `success`
+    /// (it powers off, or writes 0 to its debug-exit port), `power-off`, `reset`, or the
+    /// value that it writes to the port
+    #[arg(long, value_name = "END", value_delimiter = ',', value_hint = ValueHint::Other)]
+    pub(crate) expect: Vec<Expected>,
+
     /// Record every MSR access in this file, with its outcome and the host calls
     /// of plugins: JSON Lines, for `recording` and `replay`
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
 
-    /// End the recording before its file is larger than this; the run continues
+    /// End the recording before its file is larger than this; the run continues, and
+    /// the first line is always there
     #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record",
           value_hint = ValueHint::Other)]
     pub(crate) record_limit: ByteSize,

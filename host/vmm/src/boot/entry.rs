@@ -14,6 +14,12 @@ impl Entry {
         Self(Mode::Protected { eip, eax, ebx })
     }
 
+    /// 32-bit protected mode with the segments of Linux; see the kernel's
+    /// Documentation/arch/x86/boot.rst, "32-bit boot protocol".
+    pub(super) fn linux_protected(linux: LinuxProtected) -> Self {
+        Self(Mode::LinuxProtected(linux))
+    }
+
     /// 64-bit mode; see the kernel's Documentation/arch/x86/boot.rst,
     /// "64-bit boot protocol".
     pub(super) fn long(long: Long) -> Self {
@@ -30,12 +36,18 @@ impl Entry {
                 regs.rip = eip.into();
                 regs.rax = eax.into();
                 regs.rbx = ebx.into();
-                sregs.cr0 = CR0_PE | CR0_ET;
-                sregs.cr4 = 0;
-                sregs.efer = 0;
+                set_protected_mode(sregs);
                 sregs.gdt = kvm_dtable::default();
                 sregs.cs = CODE32;
                 set_data_segments(sregs, 0x10);
+            }
+            Mode::LinuxProtected(LinuxProtected { eip, esi, gdt }) => {
+                regs.rip = eip.into();
+                regs.rsi = esi.into();
+                set_protected_mode(sregs);
+                sregs.gdt = linux_gdt(gdt);
+                sregs.cs = kvm_segment { selector: BOOT_CS, ..CODE32 };
+                set_data_segments(sregs, BOOT_DS);
             }
             Mode::Long(Long { rip, rsi, cr3, gdt }) => {
                 regs.rip = rip;
@@ -44,10 +56,9 @@ impl Entry {
                 sregs.cr3 = cr3.into();
                 sregs.cr4 = CR4_PAE;
                 sregs.efer = EFER_LME | EFER_LMA;
-                sregs.gdt =
-                    kvm_dtable { base: gdt.into(), limit: Long::GDT_LIMIT, padding: [0; 3] };
+                sregs.gdt = linux_gdt(gdt);
                 sregs.cs = CODE64;
-                set_data_segments(sregs, Long::DATA_SELECTOR);
+                set_data_segments(sregs, BOOT_DS);
             }
         }
     }
@@ -56,7 +67,22 @@ impl Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Protected { eip: u32, eax: u32, ebx: u32 },
+    LinuxProtected(LinuxProtected),
     Long(Long),
+}
+
+/// Entry of Linux in 32-bit protected mode, with a GDT that lies in guest memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LinuxProtected {
+    pub(super) eip: u32,
+    /// Where Linux expects its boot parameters.
+    pub(super) esi: u32,
+    pub(super) gdt: u32,
+}
+
+impl LinuxProtected {
+    /// What the guest memory at `gdt` must hold.
+    pub(super) const GDT: [u64; 4] = [0, 0, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 }
 
 /// Entry in 64-bit mode, with page tables and a GDT that lie in guest memory.
@@ -70,15 +96,15 @@ pub(super) struct Long {
 }
 
 impl Long {
-    /// `__BOOT_CS` of the boot protocol.
-    const CODE_SELECTOR: u16 = 0x10;
-    /// `__BOOT_DS` of the boot protocol.
-    const DATA_SELECTOR: u16 = 0x18;
-    const GDT_LIMIT: u16 = 4 * 8 - 1;
-
     /// What the guest memory at `gdt` must hold.
     pub(super) const GDT: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 }
+
+/// `__BOOT_CS` of the boot protocol.
+const BOOT_CS: u16 = 0x10;
+
+/// `__BOOT_DS` of the boot protocol.
+const BOOT_DS: u16 = 0x18;
 
 /// Bit 1 of RFLAGS always reads as 1.
 const RFLAGS_RESERVED: u64 = 1 << 1;
@@ -106,8 +132,7 @@ const FLAT: kvm_segment = kvm_segment {
     padding: 0,
 };
 const CODE32: kvm_segment = kvm_segment { selector: 0x08, type_: ACCESSED_CODE, db: 1, ..FLAT };
-const CODE64: kvm_segment =
-    kvm_segment { selector: Long::CODE_SELECTOR, type_: ACCESSED_CODE, l: 1, ..FLAT };
+const CODE64: kvm_segment = kvm_segment { selector: BOOT_CS, type_: ACCESSED_CODE, l: 1, ..FLAT };
 const DATA: kvm_segment = kvm_segment { type_: ACCESSED_DATA, db: 1, ..FLAT };
 /// VT-x enters a guest only with a busy task segment.
 const TASK: kvm_segment = kvm_segment { limit: 0xffff, type_: BUSY_TASK, s: 0, g: 0, ..FLAT };
@@ -115,6 +140,18 @@ const TASK: kvm_segment = kvm_segment { limit: 0xffff, type_: BUSY_TASK, s: 0, g
 const ACCESSED_CODE: u8 = 0xb;
 const ACCESSED_DATA: u8 = 0x3;
 const BUSY_TASK: u8 = 0xb;
+
+/// A GDT of four entries at `base`.
+fn linux_gdt(base: u32) -> kvm_dtable {
+    const LIMIT: u16 = 4 * 8 - 1;
+    kvm_dtable { base: base.into(), limit: LIMIT, padding: [0; 3] }
+}
+
+fn set_protected_mode(sregs: &mut kvm_sregs) {
+    sregs.cr0 = CR0_PE | CR0_ET;
+    sregs.cr4 = 0;
+    sregs.efer = 0;
+}
 
 fn set_data_segments(sregs: &mut kvm_sregs, selector: u16) {
     let data = kvm_segment { selector, ..DATA };
@@ -129,7 +166,15 @@ impl Entry {
     pub(super) fn as_long(&self) -> Option<Long> {
         match self.0 {
             Mode::Long(long) => Some(long),
-            Mode::Protected { .. } => None,
+            Mode::Protected { .. } | Mode::LinuxProtected(_) => None,
+        }
+    }
+
+    /// Where Linux is entered in 32-bit mode, and with what.
+    pub(super) fn as_linux_protected(&self) -> Option<LinuxProtected> {
+        match self.0 {
+            Mode::LinuxProtected(linux) => Some(linux),
+            Mode::Protected { .. } | Mode::Long(_) => None,
         }
     }
 
@@ -137,7 +182,7 @@ impl Entry {
     pub(super) fn as_protected(&self) -> Option<(u32, u32)> {
         match self.0 {
             Mode::Protected { eip, ebx, .. } => Some((eip, ebx)),
-            Mode::Long(_) => None,
+            Mode::Long(_) | Mode::LinuxProtected(_) => None,
         }
     }
 }
@@ -162,6 +207,20 @@ mod tests {
         assert_eq!((sregs.cr0, sregs.cr4, sregs.efer), (0x11, 0, 0));
         assert_eq!((sregs.cs.base, sregs.cs.limit, sregs.cs.db, sregs.cs.l), (0, u32::MAX, 1, 0));
         assert_eq!((sregs.ss.selector, sregs.ss.type_, sregs.ss.g), (0x10, 3, 1));
+    }
+
+    #[test]
+    fn linux_in_protected_mode_has_the_selectors_of_the_boot_protocol() {
+        let linux = LinuxProtected { eip: 0x10_0000, esi: 0x7000, gdt: 0x500 };
+        let (sregs, regs) = applied(Entry::linux_protected(linux));
+        assert_eq!(
+            (regs.rip, regs.rsi, regs.rbp, regs.rdi, regs.rbx),
+            (0x10_0000, 0x7000, 0, 0, 0)
+        );
+        assert_eq!((sregs.cr0, sregs.cr4, sregs.efer), (0x11, 0, 0));
+        assert_eq!((sregs.cs.selector, sregs.cs.l, sregs.cs.db), (0x10, 0, 1));
+        assert_eq!((sregs.cs.limit, sregs.ds.limit), (u32::MAX, u32::MAX));
+        assert_eq!((sregs.ds.selector, sregs.gdt.base, sregs.gdt.limit), (0x18, 0x500, 31));
     }
 
     #[test]

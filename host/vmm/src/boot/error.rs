@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use wasmsr_interface::counted;
+
+use super::accesses::NoAccesses;
 use super::image_error::ImageError;
 use super::kernel_error::KernelError;
 use crate::memory::MemoryError;
@@ -32,8 +35,8 @@ pub enum BootError {
     },
     /// Guest memory has no room for a whole file.
     #[error(
-        "{} has {bytes} bytes, which find no room in guest memory below 4 GiB; raise `memory`",
-        path.display()
+        "{} has {}, which find no room in guest memory below 4 GiB; raise `memory`",
+        path.display(), counted(*bytes, "byte", "bytes")
     )]
     TooLarge {
         /// The file.
@@ -48,6 +51,17 @@ pub enum BootError {
         name: String,
         /// The names there are.
         known: &'static str,
+    },
+    /// A command line that a built-in guest cannot read.
+    #[error(
+        "the guest `{name}` does the accesses on its `cmdline`: 0x10a reads, 0x10a=0x2b writes; \
+         wrong here: {words}"
+    )]
+    GuestCmdline {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        words: NoAccesses,
     },
     /// A multiboot image that cannot be loaded.
     #[error("{} {problem}", path.display())]
@@ -78,7 +92,7 @@ pub enum BootError {
         text: String,
     },
     /// A table for the guest finds no place.
-    #[error("guest memory has no room for {what} of {bytes} bytes; raise `memory`")]
+    #[error("guest memory has no room for {what} of {}; raise `memory`", counted(*bytes, "byte", "bytes"))]
     NoRoom {
         /// What finds no place.
         what: &'static str,
@@ -89,7 +103,7 @@ pub enum BootError {
     #[error(transparent)]
     NoMemory(#[from] MemoryError),
     /// Guest memory itself cannot be written.
-    #[error("cannot write {bytes} bytes to guest memory at {at:#x}: {error}")]
+    #[error("cannot write {} to guest memory at {at:#x}: {error}", counted(*bytes, "byte", "bytes"))]
     Memory {
         /// Guest-physical address.
         at: u64,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use linux_loader::loader;
+use wasmsr_interface::counted;
 
 use super::taken::Taken;
 
@@ -15,16 +16,31 @@ pub enum KernelError {
          multiboot image, use `image =`"
     )]
     NotAKernel,
-    /// A bzImage without a 64-bit entry.
+    /// A boot protocol of kernels that are entered in real mode.
     #[error(
-        "has no 64-bit entry (boot protocol {}.{:02}, xloadflags {flags:#x}); wasmsr needs a \
-         64-bit kernel of protocol 2.12, Linux 3.8, or later", version >> 8, version & 0xff
+        "has boot protocol {}.{:02}, which is entered in real mode and calls a BIOS; wasmsr has \
+         none and boots protocol 2.06, Linux 2.6.22, and later", version >> 8, version & 0xff
     )]
-    NoLongEntry {
+    Protocol {
         /// Version of the boot protocol.
         version: u16,
-        /// Its `xloadflags`.
-        flags: u16,
+    },
+    /// A kernel for low memory.
+    #[error(
+        "is a zImage, which is loaded below 1 MiB (boot protocol {}.{:02}, loadflags {flags:#x}); \
+         wasmsr takes a bzImage", version >> 8, version & 0xff
+    )]
+    LoadedLow {
+        /// Version of the boot protocol.
+        version: u16,
+        /// Its `loadflags`.
+        flags: u8,
+    },
+    /// A 32-bit kernel where 32 bits do not reach.
+    #[error("is a 32-bit kernel and wants to lie at {start:#x}, above 4 GiB")]
+    TooHigh {
+        /// Its preferred address.
+        start: u64,
     },
     /// The kernel's memory cannot be had.
     #[error("needs the memory from {:#x} to {:#x}, which {why}", memory.start, memory.end)]
@@ -35,7 +51,7 @@ pub enum KernelError {
         why: Taken,
     },
     /// The kernel would cut the command line off.
-    #[error("reads at most {limit} bytes of command line; `cmdline` has {bytes}")]
+    #[error("reads at most {} of command line; `cmdline` has {bytes}", counted(*limit, "byte", "bytes"))]
     Cmdline {
         /// The line's length.
         bytes: usize,
@@ -50,6 +66,9 @@ pub enum KernelError {
         /// The file's size.
         bytes: u64,
     },
+    /// The file cannot be read.
+    #[error("cannot be read: {0}")]
+    Read(std::io::Error),
     /// linux-loader fails.
     #[error("is damaged, cut short, or larger than guest memory ({0:?})")]
     Load(loader::Error),

@@ -3,7 +3,9 @@
 //! Everything in a guest's files is taken for hostile: a file can make a boot
 //! fail, with a [`BootError`] that names it, and no more.
 
+mod accesses;
 mod acpi;
+mod bios_data;
 mod builtin;
 mod entry;
 mod error;
@@ -17,6 +19,7 @@ mod taken;
 
 use std::path::Path;
 
+pub use accesses::NoAccesses;
 pub(crate) use entry::Entry;
 pub use error::BootError;
 use file::GuestFile;
@@ -36,9 +39,11 @@ use crate::memory;
 /// should be, or does not fit into `memory`.
 pub(crate) fn load(memory: &GuestMemoryMmap, boot: &Boot, vcpus: u32) -> Result<Entry, BootError> {
     let mut space = Space::new(memory);
+    bios_data::write(&space)?;
     let entry = match boot {
         Boot::Guest { name, cmdline } => {
-            multiboot::load(&mut space, Path::new(name), builtin::image(name)?, cmdline, &[])?
+            let (image, cmdline) = builtin::guest(name, cmdline)?;
+            multiboot::load(&mut space, Path::new(name), image, &cmdline, &[])?
         }
         Boot::Image { path, cmdline, modules } => {
             let image = GuestFile::open(path)?.read(space.extended_end())?;

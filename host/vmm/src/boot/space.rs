@@ -13,6 +13,7 @@ use super::taken::Taken;
 /// The memory must be fresh: what is not written is zero.
 pub(super) struct Space<'m> {
     memory: &'m GuestMemoryMmap,
+    /// What a guest may use, ascending.
     ram: Vec<Range<u64>>,
     free: Vec<Range<u64>>,
 }
@@ -24,9 +25,26 @@ pub(super) enum Prefer {
     Highest,
 }
 
-/// Between conventional and extended memory a PC has video memory and
-/// firmware; guests do not look for RAM there.
-pub(super) const FIRMWARE_HOLE: Range<u64> = 0xa_0000..0x10_0000;
+/// Between conventional and extended memory a PC has firmware's own data, video
+/// memory and firmware; guests do not look for RAM there.
+pub(super) const FIRMWARE_HOLE: Range<u64> = EBDA.start..0x10_0000;
+
+/// The extended BIOS data area: the last KiB in front of video memory.
+pub(super) const EBDA: Range<u64> = 0x9_fc00..0xa_0000;
+
+/// Tables, and on a PC the firmware itself.
+const ROM: Range<u64> = 0xe_0000..0x10_0000;
+
+/// A part of the memory map. E820, multiboot and PVH have the same numbers for its
+/// kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct MapEntry {
+    pub(super) range: Range<u64>,
+    pub(super) kind: u32,
+}
+
+const RAM: u32 = 1;
+const RESERVED: u32 = 2;
 
 /// Where a loader's own tables may start: above the real-mode vectors, and
 /// above where guests put the code that starts their other CPUs.
@@ -52,9 +70,13 @@ impl<'m> Space<'m> {
         self.memory
     }
 
-    /// The RAM a guest may use, ascending.
-    pub(super) fn ram(&self) -> &[Range<u64>] {
-        &self.ram
+    /// The memory map as firmware would give it, ascending.
+    pub(super) fn map(&self) -> Vec<MapEntry> {
+        let ram = self.ram.iter().map(|range| MapEntry { range: range.clone(), kind: RAM });
+        let reserved = [EBDA, ROM].map(|range| MapEntry { range, kind: RESERVED });
+        let mut map: Vec<_> = ram.chain(reserved).collect();
+        map.sort_by_key(|part| part.range.start);
+        map
     }
 
     /// End of the RAM that starts at 1 MiB.
@@ -181,7 +203,7 @@ mod tests {
     fn ram_leaves_out_the_firmware_hole() {
         let memory = memory();
         let space = Space::new(&memory);
-        assert_eq!(space.ram(), [0..0xa_0000, 0x10_0000..0x20_0000]);
+        assert_eq!(space.ram, [0..0x9_fc00, 0x10_0000..0x20_0000]);
         assert_eq!(space.extended_end(), 0x20_0000);
     }
 
@@ -191,7 +213,7 @@ mod tests {
         let mut space = Space::new(&memory);
         assert_eq!(space.take(&(0x10_0000..0x10_1000)), Ok(()));
         assert_eq!(space.take(&(0x10_0fff..0x10_2000)), Err(Taken::Overlap));
-        assert_eq!(space.take(&(0x9_f000..0xa_0001)), Err(Taken::OutsideRam));
+        assert_eq!(space.take(&(0x9_f000..0x9_fc01)), Err(Taken::OutsideRam));
         assert_eq!(space.take(&(0x1f_f000..u64::MAX)), Err(Taken::OutsideRam));
         let all = 0..u64::MAX;
         assert_eq!(space.find(0x1000, 0x1000, &all, Prefer::Highest), Some(0x1f_f000));

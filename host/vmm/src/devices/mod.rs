@@ -3,6 +3,7 @@
 
 mod console;
 mod fw_cfg;
+mod i8042;
 mod ports;
 mod power;
 mod pvpanic;

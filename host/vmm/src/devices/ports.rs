@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::console::Console;
 use super::fw_cfg::FwCfg;
+use super::i8042::I8042;
 use super::power::{self, PM1A_CONTROL, PM1A_EVENT, PowerEvents, RESET_PORT};
 use super::pvpanic::{PANIC_PORT, PvPanic};
 use super::request::Request;
@@ -44,6 +45,7 @@ enum Device {
 pub(crate) struct Devices {
     console: Mutex<Console>,
     fw_cfg: Mutex<FwCfg>,
+    i8042: Mutex<I8042>,
     power_events: Mutex<PowerEvents>,
     panic: PvPanic,
     stray_ports: AtomicU64,
@@ -55,6 +57,7 @@ impl Devices {
         Devices {
             console: Mutex::new(console),
             fw_cfg: Mutex::new(fw_cfg),
+            i8042: Mutex::default(),
             power_events: Mutex::default(),
             panic: PvPanic::new(),
             stray_ports: AtomicU64::new(0),
@@ -112,8 +115,9 @@ impl Devices {
             Device::PowerControl => put(unit, power::pm1a_control()),
             Device::PowerEvents => lock(&self.power_events).read(offset, unit),
             Device::PvPanic => put(unit, PvPanic::read()),
-            // A keyboard controller with nothing to say and nothing to wait for.
-            Device::KeyboardCommand | Device::KeyboardData | Device::Reset => unit.fill(0),
+            Device::KeyboardCommand => put(unit, lock(&self.i8042).status().into()),
+            Device::KeyboardData => put(unit, lock(&self.i8042).read().into()),
+            Device::Reset => unit.fill(0),
             Device::DebugExit => unit.fill(0xff),
         }
     }
@@ -128,7 +132,8 @@ impl Devices {
                 lock(&self.fw_cfg).write(offset, unit);
                 None
             }
-            Device::KeyboardCommand => power::keyboard_command(value(unit)),
+            Device::KeyboardCommand => lock(&self.i8042).command(low_byte(unit)),
+            Device::KeyboardData => lock(&self.i8042).write(low_byte(unit)),
             Device::PowerControl => power::write_pm1a_control(offset, value(unit)),
             Device::PowerEvents => {
                 lock(&self.power_events).write(offset, unit);
@@ -138,7 +143,6 @@ impl Devices {
                 self.panic.write(value(unit));
                 None
             }
-            Device::KeyboardData => None,
             Device::Reset => power::write_reset(value(unit)),
             Device::DebugExit => Some(Request::DebugExit(value(unit))),
         };
@@ -156,6 +160,11 @@ fn find(port: u16) -> Option<(Device, u8)> {
 
 fn value(unit: &[u8]) -> u32 {
     unit.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte))
+}
+
+/// What a register of one byte takes of a wide access.
+fn low_byte(unit: &[u8]) -> u8 {
+    unit.first().copied().unwrap_or(0)
 }
 
 fn put(unit: &mut [u8], value: u32) {
@@ -250,8 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn the_keyboard_controller_is_idle() {
-        assert_eq!(read(&machine().0, 0x64, 1, 1), [0]);
+    fn the_keyboard_controller_answers_a_command() {
+        let (devices, _) = machine();
+        let io = PortIo { port: 0x64, direction: IoDirection::Out, width: 1 };
+        assert_eq!(devices.access(io, &mut [0x20]), ControlFlow::Continue(()));
+        assert_eq!(read(&devices, 0x64, 1, 1), [0x1d], "a byte waits");
+        assert_eq!(read(&devices, 0x60, 1, 1), [0x65]);
+        assert_eq!(read(&devices, 0x64, 1, 1), [0x1c]);
+        assert_eq!(devices.strays(), (0, 0));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Power off and reset, in the ways that guests try: ACPI's fixed hardware,
-//! the reset register of PC chipsets, the keyboard controller.
+//! Power off and reset, by ACPI's fixed hardware and the reset register of PC
+//! chipsets. The keyboard controller resets too.
 
 use super::request::Request;
 
@@ -47,11 +47,6 @@ impl PowerEvents {
     }
 }
 
-/// The only command of the i8042 that matters without a keyboard.
-pub(super) fn keyboard_command(value: u32) -> Option<Request> {
-    (value == PULSE_RESET_LINE).then_some(Request::Reset)
-}
-
 /// PM1a control as read: ACPI mode is on and cannot be left.
 pub(super) fn pm1a_control() -> u32 {
     SCI_ENABLED
@@ -68,7 +63,6 @@ pub(super) fn write_reset(value: u32) -> Option<Request> {
     (value & u32::from(RESET_CPU) != 0).then_some(Request::Reset)
 }
 
-const PULSE_RESET_LINE: u32 = 0xfe;
 const SCI_ENABLED: u32 = 1 << 0;
 const SLEEP_ENABLE: u32 = 1 << 13;
 const HARD_RESET: u8 = 1 << 1;

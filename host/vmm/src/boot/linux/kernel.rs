@@ -1,12 +1,14 @@
 //! Puts the kernel itself into memory.
 
+use std::io::{Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-use linux_loader::loader::bootparam::{XLF_KERNEL_64, setup_header};
-use linux_loader::loader::{BzImage, Elf, KernelLoader as _, PvhBootCapability};
-use vm_memory::{ByteValued as _, GuestAddress};
+use linux_loader::loader::bootparam::setup_header;
+use linux_loader::loader::{Elf, KernelLoader as _, PvhBootCapability};
+use vm_memory::{Bytes as _, GuestAddress};
 
+use super::setup_header::{HEADER_MAGIC, PARAGRAPH, SetupHeader};
 use crate::boot::file::GuestFile;
 use crate::boot::kernel_error::KernelError;
 use crate::boot::space::{FIRMWARE_HOLE, Space};
@@ -22,6 +24,8 @@ pub(super) struct Kernel {
 pub(super) enum KernelEntry {
     /// In 64-bit mode, with boot parameters that start from this header.
     Long { rip: u64, header: setup_header },
+    /// In 32-bit protected mode, with the same boot parameters.
+    Protected { eip: u32, header: setup_header },
     /// By PVH, in 32-bit protected mode.
     Pvh { eip: u32 },
 }
@@ -36,9 +40,10 @@ pub(super) fn load(
         check_cmdline(cmdline, ELF_CMDLINE)?;
         return load_elf(space, kernel);
     }
-    let header = setup_header_of(&kernel).ok_or(KernelError::NotAKernel)?;
-    check_cmdline(cmdline, header.cmdline_size)?;
-    load_bzimage(space, kernel, header)
+    let header = SetupHeader::read(&kernel).ok_or(KernelError::NotAKernel)?;
+    check_protocol(&header)?;
+    check_cmdline(cmdline, header.cmdline_size())?;
+    load_bzimage(space, kernel, &header)
 }
 
 fn check_cmdline(cmdline: &str, limit: u32) -> Result<(), KernelError> {
@@ -49,44 +54,69 @@ fn check_cmdline(cmdline: &str, limit: u32) -> Result<(), KernelError> {
     }
 }
 
-/// Loads a bzImage to the address it prefers, where it has `init_size` bytes
-/// to unpack itself, Documentation/arch/x86/boot.rst.
-fn load_bzimage(
-    space: &mut Space<'_>,
-    mut kernel: GuestFile,
-    header: setup_header,
-) -> Result<Kernel, KernelError> {
-    const OLDEST_VERSION: u16 = 0x20c;
-    /// From the start of the protected-mode kernel.
-    const LONG_ENTRY: u64 = 0x200;
-    let (version, flags) = (header.version, header.xloadflags);
-    if version < OLDEST_VERSION || flags & XLF_KERNEL_64 == 0 {
-        return Err(KernelError::NoLongEntry { version, flags });
+/// Whether a bzImage can be entered in protected mode, which takes no BIOS.
+fn check_protocol(header: &SetupHeader) -> Result<(), KernelError> {
+    /// Files of older protocols, memdisk among them, count on their real-mode code.
+    const OLDEST_VERSION: u16 = 0x206;
+    const LOADED_HIGH: u8 = 1 << 0;
+    let (version, flags) = (header.version(), header.loadflags());
+    if version < OLDEST_VERSION {
+        return Err(KernelError::Protocol { version });
     }
-    let expected = bzimage_bytes(&header);
-    if kernel.bytes < expected {
-        return Err(KernelError::CutShort { expected, bytes: kernel.bytes });
+    if flags & LOADED_HIGH == 0 {
+        return Err(KernelError::LoadedLow { version, flags });
     }
-    let start = header.pref_address;
-    let end = start.saturating_add(kernel.bytes.max(header.init_size.into()));
-    take(space, start..end)?;
-    BzImage::load(space.memory(), Some(GuestAddress(start)), &mut kernel.file, None)
-        .map_err(KernelError::Load)?;
-    Ok(Kernel {
-        entry: KernelEntry::Long { rip: start + LONG_ENTRY, header },
-        initrd: end..u64::from(header.initrd_addr_max) + 1,
-    })
+    Ok(())
 }
 
-/// Real-mode sectors, boot sector and protected-mode kernel.
-fn bzimage_bytes(header: &setup_header) -> u64 {
-    const SECTOR: u64 = 512;
-    const PARAGRAPH: u64 = 16;
-    let setup_sectors = match header.setup_sects {
-        0 => 4,
-        sectors => sectors.into(),
+/// Loads a bzImage to the address it prefers, where it has the memory it needs to
+/// unpack itself, Documentation/arch/x86/boot.rst.
+fn load_bzimage(
+    space: &mut Space<'_>,
+    kernel: GuestFile,
+    header: &SetupHeader,
+) -> Result<Kernel, KernelError> {
+    /// From the start of the protected-mode kernel; the 32-bit entry is there itself.
+    const LONG_ENTRY: u64 = 0x200;
+    let long = header.has_long_entry();
+    let entry = if long { LONG_ENTRY } else { 0 };
+
+    let setup = header.setup_bytes();
+    // The header counts whole paragraphs. The last one need not be whole in the file:
+    // its rest is zero.
+    let expected = header.kernel_bytes().max(entry + PARAGRAPH);
+    let bytes = kernel.bytes.saturating_sub(setup);
+    if bytes + PARAGRAPH <= expected {
+        return Err(KernelError::CutShort { expected: setup + expected, bytes: kernel.bytes });
+    }
+    let start = header.load_address();
+    let end = start.saturating_add(header.memory_bytes(bytes.max(expected)));
+    take(space, start..end)?;
+    copy(space, kernel, setup..setup + bytes, start)?;
+
+    let raw = header.raw();
+    let entry = match (long, u32::try_from(start)) {
+        (true, _) => KernelEntry::Long { rip: start + LONG_ENTRY, header: raw },
+        (false, Ok(eip)) => KernelEntry::Protected { eip, header: raw },
+        (false, Err(_)) => return Err(KernelError::TooHigh { start }),
     };
-    (1 + setup_sectors) * SECTOR + u64::from(header.syssize) * PARAGRAPH
+    Ok(Kernel { entry, initrd: end..u64::from(header.initrd_addr_max()) + 1 })
+}
+
+/// Copies a part of the file to the address `to`.
+fn copy(
+    space: &Space<'_>,
+    kernel: GuestFile,
+    part: Range<u64>,
+    to: u64,
+) -> Result<(), KernelError> {
+    let GuestFile { mut file, .. } = kernel;
+    let bytes = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+    file.seek(SeekFrom::Start(part.start)).map_err(KernelError::Read)?;
+    space
+        .memory()
+        .read_exact_volatile_from(GuestAddress(to), &mut file, bytes)
+        .map_err(|error| KernelError::Read(std::io::Error::other(error)))
 }
 
 /// Loads a vmlinux where its program headers say.
@@ -111,14 +141,6 @@ fn take(space: &mut Space<'_>, memory: Range<u64>) -> Result<(), KernelError> {
     space.take(&memory).map_err(|why| KernelError::Place { memory, why })
 }
 
-/// The header of a bzImage.
-fn setup_header_of(kernel: &GuestFile) -> Option<setup_header> {
-    const OFFSET: u64 = 0x1f1;
-    let mut header = setup_header::default();
-    kernel.file.read_exact_at(header.as_mut_slice(), OFFSET).ok()?;
-    (header.header == HEADER_MAGIC).then_some(header)
-}
-
 /// What a boot loader would have found in the bzImage of this ELF file.
 fn elf_setup_header() -> setup_header {
     setup_header {
@@ -141,9 +163,6 @@ fn is_elf64_x86(kernel: &GuestFile) -> bool {
         && start.starts_with(&[0x7f, b'E', b'L', b'F', CLASS_64, LITTLE_ENDIAN])
         && start.ends_with(&[EXECUTABLE, 0, X86_64, 0])
 }
-
-/// "HdrS"
-const HEADER_MAGIC: u32 = 0x5372_6448;
 
 /// `COMMAND_LINE_SIZE` of x86 without its zero byte.
 const ELF_CMDLINE: u32 = 2047;

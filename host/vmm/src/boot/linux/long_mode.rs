@@ -1,10 +1,9 @@
 //! Entry by the 64-bit boot protocol: Documentation/arch/x86/boot.rst.
 
-use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
-use vm_memory::ByteValued as _;
+use linux_loader::loader::bootparam::setup_header;
 
 use super::told::Told;
-use crate::boot::acpi;
+use super::zero_page;
 use crate::boot::entry::{Entry, Long};
 use crate::boot::error::BootError;
 use crate::boot::space::Space;
@@ -16,35 +15,13 @@ pub(super) fn enter(
     header: setup_header,
     told: &Told,
 ) -> Result<Entry, BootError> {
-    let params = zero_page(space, header, told);
     let gdt: Vec<u8> = Long::GDT.into_iter().flat_map(u64::to_le_bytes).collect();
     Ok(Entry::long(Long {
         rip,
-        rsi: space.place("Linux boot parameters", params.as_slice())?,
+        rsi: zero_page::place(space, header, told)?,
         cr3: place_page_tables(space)?,
         gdt: space.place("a GDT", &gdt)?,
     }))
-}
-
-/// The boot parameters, a page of their own with the kernel's own header.
-fn zero_page(space: &Space<'_>, header: setup_header, told: &Told) -> boot_params {
-    const UNDEFINED_LOADER: u8 = 0xff;
-    const E820_RAM: u32 = 1;
-    let mut params = boot_params { hdr: header, ..boot_params::default() };
-    params.hdr.type_of_loader = UNDEFINED_LOADER;
-    params.hdr.cmd_line_ptr = told.cmdline;
-    if let Some(initrd) = &told.initrd {
-        params.hdr.ramdisk_image = initrd.start;
-        params.hdr.ramdisk_size = initrd.end - initrd.start;
-    }
-    params.acpi_rsdp_addr = acpi::ROOT_POINTER.into();
-    let mut e820_table = params.e820_table;
-    for (entry, ram) in e820_table.iter_mut().zip(space.ram()) {
-        *entry = boot_e820_entry { addr: ram.start, size: ram.end - ram.start, r#type: E820_RAM };
-        params.e820_entries += 1;
-    }
-    params.e820_table = e820_table;
-    params
 }
 
 /// Places tables that map the first 4 GiB to themselves, in pages of 2 MiB.

@@ -1,16 +1,20 @@
 //! Loads a Linux kernel.
 //!
-//! A bzImage is entered by the 64-bit boot protocol; an ELF vmlinux by PVH or,
-//! if it has no PVH entry, like a bzImage. The kernel lies where it wants to
+//! A bzImage is entered by the 64-bit boot protocol or, if it has no 64-bit entry,
+//! by the 32-bit one; an ELF vmlinux by PVH or, if it has no PVH entry, like a
+//! 64-bit bzImage. The kernel lies where it wants to
 //! be, the initial RAM disk as high as the kernel reads it, and what the
 //! kernel is told in low memory.
 
 mod kernel;
 mod long_mode;
+mod protected_mode;
 mod pvh;
+mod setup_header;
 #[cfg(test)]
 mod tests;
 mod told;
+mod zero_page;
 
 use std::path::Path;
 
@@ -41,6 +45,7 @@ pub(super) fn load(
     let told = Told { cmdline: space.place_string(cmdline)?, initrd };
     match kernel.entry {
         KernelEntry::Long { rip, header } => long_mode::enter(space, rip, header, &told),
+        KernelEntry::Protected { eip, header } => protected_mode::enter(space, eip, header, &told),
         KernelEntry::Pvh { eip } => pvh::enter(space, eip, &told),
     }
 }

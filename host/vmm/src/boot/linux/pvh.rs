@@ -1,8 +1,6 @@
 //! Entry by PVH: Xen's docs/misc/pvh.pandoc and
 //! include/public/arch-x86/hvm/start_info.h.
 
-use std::ops::Range;
-
 use linux_loader::loader::elf::start_info::{
     hvm_memmap_table_entry, hvm_modlist_entry, hvm_start_info,
 };
@@ -12,7 +10,7 @@ use super::told::Told;
 use crate::boot::acpi;
 use crate::boot::entry::Entry;
 use crate::boot::error::BootError;
-use crate::boot::space::Space;
+use crate::boot::space::{MapEntry, Space};
 
 /// Tells the kernel at `eip` what it needs to know.
 pub(super) fn enter(space: &mut Space<'_>, eip: u32, told: &Told) -> Result<Entry, BootError> {
@@ -25,8 +23,8 @@ pub(super) fn enter(space: &mut Space<'_>, eip: u32, told: &Told) -> Result<Entr
         ..hvm_start_info::default()
     };
     let mut map = Vec::new();
-    for ram in space.ram() {
-        map.extend_from_slice(map_entry(ram).as_slice());
+    for part in space.map() {
+        map.extend_from_slice(map_entry(&part).as_slice());
         info.memmap_entries += 1;
     }
     info.memmap_paddr = space.place("a memory map", &map)?.into();
@@ -43,12 +41,12 @@ pub(super) fn enter(space: &mut Space<'_>, eip: u32, told: &Told) -> Result<Entr
     Ok(Entry::protected(eip, 0, info))
 }
 
-fn map_entry(ram: &Range<u64>) -> hvm_memmap_table_entry {
-    const RAM: u32 = 1;
+fn map_entry(part: &MapEntry) -> hvm_memmap_table_entry {
+    let MapEntry { range, kind } = part;
     hvm_memmap_table_entry {
-        addr: ram.start,
-        size: ram.end - ram.start,
-        type_: RAM,
+        addr: range.start,
+        size: range.end - range.start,
+        type_: *kind,
         ..hvm_memmap_table_entry::default()
     }
 }

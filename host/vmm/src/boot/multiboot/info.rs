@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use crate::boot::space::MapEntry;
+
 /// What EAX holds at the guest's entry.
 pub(super) const BOOTED: u32 = 0x2bad_b002;
 
@@ -51,15 +53,15 @@ impl Info {
     }
 }
 
-/// One entry of the memory map, a range of RAM.
-pub(super) fn map_entry(ram: &Range<u64>) -> Vec<u8> {
+/// One entry of the memory map.
+pub(super) fn map_entry(part: &MapEntry) -> Vec<u8> {
     const SIZE_WITHOUT_THIS_FIELD: u32 = 20;
-    const AVAILABLE: u32 = 1;
+    let MapEntry { range, kind } = part;
     [
         &SIZE_WITHOUT_THIS_FIELD.to_le_bytes()[..],
-        &ram.start.to_le_bytes(),
-        &(ram.end - ram.start).to_le_bytes(),
-        &AVAILABLE.to_le_bytes(),
+        &range.start.to_le_bytes(),
+        &(range.end - range.start).to_le_bytes(),
+        &kind.to_le_bytes(),
     ]
     .concat()
 }

@@ -46,7 +46,7 @@ pub(super) fn load(
         let string = space.place_string(&module.cmdline)?;
         list.extend(info::module_entry(&lies, string));
     }
-    let map: Vec<u8> = space.ram().iter().flat_map(info::map_entry).collect();
+    let map: Vec<u8> = space.map().iter().flat_map(info::map_entry).collect();
     // As QEMU does: a guest takes the first word for its own name.
     let cmdline = format!("{} {cmdline}", path.display());
     let info = info::Info {

@@ -79,7 +79,7 @@ fn the_guest_finds_what_it_is_told() {
     let (_, info) = entry.unwrap().as_protected().unwrap();
     assert_eq!(word(&memory, info), 0x24d, "flags");
     let field = |at| word(&memory, info + at);
-    assert_eq!((field(4), field(8)), (640, 3 * 1024), "KiB of lower and upper memory");
+    assert_eq!((field(4), field(8)), (639, 3 * 1024), "KiB of lower and upper memory");
     assert_eq!(text(&memory, field(16)), "dir/g.elf a b");
     assert_eq!(text(&memory, field(64)), "wasmsr");
 
@@ -91,11 +91,19 @@ fn the_guest_finds_what_it_is_told() {
     assert_eq!(text(&memory, start), "content");
     assert_eq!(text(&memory, word(&memory, module + 8)), "one two");
 
-    assert_eq!(field(44), 2 * 24);
+    assert_eq!(field(44), 4 * 24);
     let map = field(48);
     let ranges: Vec<_> =
-        (0..2).map(|entry| [0, 4, 12, 20].map(|at| word(&memory, map + 24 * entry + at))).collect();
-    assert_eq!(ranges, [[20, 0, 0xa_0000, 1], [20, 0x10_0000, 0x30_0000, 1]]);
+        (0..4).map(|entry| [0, 4, 12, 20].map(|at| word(&memory, map + 24 * entry + at))).collect();
+    assert_eq!(
+        ranges,
+        [
+            [20, 0, 0x9_fc00, 1],
+            [20, 0x9_fc00, 0x400, 2],
+            [20, 0xe_0000, 0x2_0000, 2],
+            [20, 0x10_0000, 0x30_0000, 1],
+        ]
+    );
 }
 
 #[test]
