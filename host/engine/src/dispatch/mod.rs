@@ -57,6 +57,9 @@ impl MsrHandler for VcpuDispatch {
                 // The VM's own instances report with vCPU 0.
                 let due = vcpu.is_some() || first;
                 let text = if due { instance.report(served) } else { Some(String::new()) };
+                if due {
+                    instance.settle_log();
+                }
                 (instance.name().clone(), vcpu, text)
             });
             match text {
@@ -65,8 +68,8 @@ impl MsrHandler for VcpuDispatch {
                 Some(text) => self.reports.add(Report { plugin, vcpu, text }),
             }
         }
-        if let Some(observers) = self.chain.observers.as_ref().filter(|_| first) {
-            observers.ended();
+        if let Some(observers) = &mut self.chain.observers {
+            observers.ended(first);
         }
     }
 }

@@ -166,9 +166,12 @@ impl Observers {
         }
     }
 
-    /// No vCPU runs any more.
-    pub(super) fn ended(&self) {
-        if let Some(recorder) = &self.recorder {
+    /// No vCPU runs any more. To be called for each of them.
+    pub(super) fn ended(&mut self, first: bool) {
+        if let Some(shadows) = &mut self.shadows {
+            shadows.settle_logs();
+        }
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| first) {
             recorder.end();
         }
     }
