@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmsr_interface::{MsrAccess, Outcome, VcpuId};
 
 use super::backoff::Backoff;
+use super::located::Located;
 use crate::plugin::{Answer, Cause, Failure, Instance, InstanceError, Log, Plugin, Surroundings};
 use crate::profile::OnFailure;
 use crate::rate_limit::RateLimit;
@@ -198,8 +199,9 @@ impl SupervisedInstance {
 
     #[cold]
     fn fail(&mut self, access: MsrAccess, vcpu: VcpuId, failure: &Failure) -> Outcome {
-        let (direction, msr) = (access.op.direction(), access.index.described());
-        self.note_failure(&format_args!("at the {direction} of {msr} on {vcpu}"), failure);
+        let host = self.vm.host.clone();
+        let (access_described, at) = (access.described(), Located { vcpu, host: &*host });
+        self.note_failure(&format_args!("at the {access_described} on {at}"), failure);
         self.on_failure(access, failure)
     }
 
@@ -233,10 +235,9 @@ impl SupervisedInstance {
             OnFailure::Ignore => Outcome::ignored(access.op),
             OnFailure::Stop => Outcome::Stop(
                 format!(
-                    "plugin {} failed at the {} of {}: {why}; its profile says on-failure = \"stop\"",
+                    "plugin {} failed at the {}: {why}; its profile says on-failure = \"stop\"",
                     self.plugin.name,
-                    access.op.direction(),
-                    access.index.described(),
+                    access.described(),
                 )
                 .into(),
             ),

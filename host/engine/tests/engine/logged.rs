@@ -1,19 +1,24 @@
 //! What plugins leave in the log: last words, and what there was no room for.
 
+use std::cell::RefCell;
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 use wasmsr_engine::VcpuDispatch;
-use wasmsr_interface::{MsrHandler, Outcome};
+use wasmsr_interface::{MsrHandler, MsrOp, Outcome, Reason};
 
-use crate::fixture::{Setup, plugin, read};
+use crate::fixture::{Setup, access, plugin, read, start, write};
 
-/// Keeps the text of each line.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
+}
+
+/// Keeps the text of each line of a thread that wants it. There is one for all tests,
+/// since what a line's place in the code is told to be of interest is kept for all threads.
+struct Lines;
 
 impl Subscriber for Lines {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -39,7 +44,11 @@ impl Subscriber for Lines {
         }
         let mut text = Text(String::new());
         event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
+        LINES.with_borrow_mut(|lines| {
+            if let Some(lines) = lines {
+                lines.push(text.0);
+            }
+        });
     }
 
     fn enter(&self, _: &Id) {}
@@ -49,10 +58,11 @@ impl Subscriber for Lines {
 
 /// The lines that `f` logs on this thread.
 pub(crate) fn logged(f: impl FnOnce()) -> Vec<String> {
-    let lines = Lines::default();
-    tracing::subscriber::with_default(lines.clone(), f);
-    let lines = lines.0.lock().unwrap();
-    lines.clone()
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Lines).unwrap());
+    LINES.set(Some(Vec::new()));
+    f();
+    LINES.take().unwrap_or_default()
 }
 
 #[track_caller]
@@ -130,7 +140,7 @@ fn a_panic_in_a_reset_a_timer_or_a_report_gives_its_text() {
 fn a_panic_while_state_is_saved_or_restored_gives_its_text() {
     let setup = setup("(export \"save\")");
     let engine = setup.load().unwrap();
-    let (mut started, _) = crate::fixture::start(&engine, 1);
+    let (mut started, _) = start(&engine, 1);
     let error = engine.save(&mut started.vcpus).unwrap_err();
     let text = format!(
         "{error}: {}",
@@ -199,4 +209,44 @@ fn failures_without_a_line_are_counted_at_the_end() {
     let failed = lines.iter().filter(|line| line.contains("failed at the read")).count();
     assert!((10..14).contains(&failed), "{failed}");
     one_with(&lines, &["plugin talks: ", "failures were not reported"]);
+}
+
+/// KVM's own line about an unhandled access has both.
+#[test]
+fn an_unhandled_access_is_logged_with_value_and_place() {
+    let setup = Setup::new().with("p.wasm", talks(3), "");
+    let lines = logged(|| {
+        let mut started = setup.start(2).0;
+        let _ = access(&mut started.vcpus[1], 0x4000_fff1, MsrOp::Read, Reason::Unknown);
+        let write = MsrOp::Write(0x2000_000f);
+        let _ = access(&mut started.vcpus[0], 0x4000_fff1, write, Reason::Invalid);
+    });
+    one_with(
+        &lines,
+        &["the read of 0x4000fff1 is unhandled (reason unknown, vCPU 1 at RIP 0x100001)"],
+    );
+    one_with(
+        &lines,
+        &["the write of 0x4000fff1 with 0x2000000f is unhandled (reason invalid, vCPU 0 at RIP \
+           0x100000): fault"],
+    );
+}
+
+#[test]
+fn a_failure_is_logged_with_value_and_place() {
+    let body = "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (unreachable))
+        (func (export \"wrmsr\") (param i32 i64 i32 i32) (loop (br 0)))";
+    let bytes = plugin("bad", "[[msr]]\nrange = \"0x4000fff1\"", body);
+    let lines = logged(|| {
+        let mut vcpu = Setup::new().with("p.wasm", &bytes, "").one();
+        let _ = (read(&mut vcpu, 0x4000_fff1), write(&mut vcpu, 0x4000_fff1, 0x2b));
+    });
+    one_with(&lines, &["bad failed at the read of 0x4000fff1 on vCPU 0 at RIP 0x100000: it trap"]);
+    one_with(
+        &lines,
+        &["bad failed at the write of 0x4000fff1 with 0x2b on vCPU 0 at RIP 0x100000"],
+    );
+    let mut vcpu = Setup::new().with("p.wasm", bytes, "on-failure = \"stop\"").one();
+    let Outcome::Stop(text) = write(&mut vcpu, 0x4000_fff1, 0x2b) else { panic!("no stop") };
+    assert!(text.starts_with("plugin bad failed at the write of 0x4000fff1 with 0x2b: "), "{text}");
 }
