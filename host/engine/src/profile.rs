@@ -35,7 +35,7 @@ pub struct Profile {
 }
 
 /// `[[plugin]]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginConfig {
     /// The `.wasm` file.
     pub path: PathBuf,
