@@ -5,11 +5,11 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use wasmsr_engine::plugin::CodeCache;
 use wasmsr_engine::{Engine, LoadOptions};
 use wasmsr_interface::KernelVersion;
-use wasmsr_kvm::filter::KvmFilter;
+use wasmsr_kvm::filter::{KvmFilter, PackError};
 
 use crate::args;
 use crate::profile::VmProfile;
@@ -28,7 +28,9 @@ impl Loaded {
         let profile = VmProfile::read(path)?;
         let in_profile = || format!("profile {}", path.display());
         let engine = Engine::load(&profile.engine, options).with_context(in_profile)?;
-        let filter = KvmFilter::pack(engine.exits()).with_context(in_profile)?;
+        let filter = KvmFilter::pack(engine.exits())
+            .map_err(|error| unfiltered(&engine, error))
+            .with_context(in_profile)?;
         Ok(Loaded { profile, engine, filter })
     }
 
@@ -41,6 +43,22 @@ impl Loaded {
         loaded.engine.dry_run(vm.vcpus).with_context(in_profile)?;
         wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
         Ok(loaded)
+    }
+}
+
+/// Why claims do not fit KVM's filter. If the profile lists them, the remedy is there and
+/// not in the plugin's manifest.
+fn unfiltered(engine: &Engine, error: PackError) -> anyhow::Error {
+    let (plugin, range) = error.claim();
+    let Some(listed) = engine.listed(plugin, range) else { return error.into() };
+    let text = error.to_string();
+    // The remedy is the last part of these errors.
+    let why = text.rsplit_once("; ").map_or(text.as_str(), |(why, _)| why);
+    match error {
+        PackError::TooScattered { .. } => {
+            anyhow!("{why}; list fewer MSRs in {listed}, or MSRs that lie closer together")
+        }
+        _ => anyhow!("{why}; take {} out of {listed}", error.misfits()),
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Profile {
 }
 
 /// `[[plugin]]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginConfig {
     /// The `.wasm` file.
     pub path: PathBuf,
@@ -47,7 +47,7 @@ pub struct PluginConfig {
     pub grant: Vec<Grant>,
     /// What becomes of an access when the plugin traps or overruns.
     pub on_failure: OnFailure,
-    /// Fuel for one access, in Wasm instructions.
+    /// Fuel for one access.
     pub fuel: u64,
     /// Ceiling of an instance's linear memory, in bytes.
     pub memory: u64,
@@ -216,7 +216,7 @@ struct PluginTable {
     /// what becomes of an access when the plugin traps or overruns a limit
     #[cfg_attr(test, schemars(extend("default" = "fault")))]
     on_failure: Option<OnFailure>,
-    /// Wasm instructions for one access, 1 to 1000000000
+    /// the budget of one access, see [Fuel](abi.md#fuel), 2 to 1000000000
     #[serde(default = "default_fuel")]
     fuel: u64,
     /// ceiling of an instance's memory, 64 KiB to 4 GiB
@@ -251,6 +251,9 @@ fn default_fuel() -> u64 {
 fn default_plugin_memory() -> ByteSize {
     DEFAULT_MEMORY
 }
+
+/// A call ends when its fuel is used up, and to enter a function costs 1.
+const MIN_FUEL: u64 = 2;
 
 /// Fuel beyond this no longer bounds a call to what a guest would not notice.
 const MAX_FUEL: u64 = 1_000_000_000;
@@ -293,8 +296,14 @@ impl PluginTable {
                     Err(format!("[[plugin]] {}: {key} = {shown} must be {range}", path.display()))
                 }
             };
-        let fuel =
-            within("fuel", self.fuel, self.fuel.to_string(), 1, MAX_FUEL, "1 to 1000000000")?;
+        let fuel = within(
+            "fuel",
+            self.fuel,
+            self.fuel.to_string(),
+            MIN_FUEL,
+            MAX_FUEL,
+            "2 to 1000000000",
+        )?;
         let memory = within(
             "memory",
             self.memory.as_u64(),
@@ -389,7 +398,8 @@ mod tests {
         let plugin = "[[plugin]]\npath = \"p\"\n";
         refused(&format!("{plugin}sha256 = \"12\"\n"), &["64 hexadecimal digits"]);
         refused(&format!("{plugin}grant = [\"root\"]\n"), &["unknown capability `root`"]);
-        refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0"]);
+        refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0", "2 to 1000000000"]);
+        refused(&format!("{plugin}fuel = 1\n"), &["fuel = 1", "2 to 1000000000"]);
         refused(&format!("{plugin}memory = \"1KiB\"\n"), &["64KiB to 4GiB"]);
         refused(&format!("{plugin}kernel-from = \"six\"\n"), &["`six` is not a kernel version"]);
     }

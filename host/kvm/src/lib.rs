@@ -35,6 +35,7 @@ mod ioctl;
 mod kvm_msrs;
 mod msr_exits;
 mod refused;
+mod registers;
 mod run;
 mod tsc;
 mod uapi;

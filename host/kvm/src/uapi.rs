@@ -19,6 +19,7 @@ pub(crate) const KVM_SET_IDENTITY_MAP_ADDR: Ioctl = _IOW::<u64>(KVMIO, 0x48);
 pub(crate) const KVM_CREATE_IRQCHIP: Ioctl = _IO(KVMIO, 0x60);
 pub(crate) const KVM_GET_CLOCK: Ioctl = _IOR::<ClockData>(KVMIO, 0x7c);
 pub(crate) const KVM_RUN: Ioctl = _IO(KVMIO, 0x80);
+pub(crate) const KVM_GET_REGS: Ioctl = _IOR::<Registers>(KVMIO, 0x81);
 pub(crate) const KVM_SET_REGS: Ioctl = _IOW::<Registers>(KVMIO, 0x82);
 pub(crate) const KVM_GET_SREGS: Ioctl = _IOR::<SpecialRegisters>(KVMIO, 0x83);
 pub(crate) const KVM_SET_SREGS: Ioctl = _IOW::<SpecialRegisters>(KVMIO, 0x84);

@@ -152,8 +152,8 @@ fn check_manifest(folder: &Path) -> Result<(), Failure> {
     let text = fs::read(&path).with_context(in_manifest).map_err(Failure::input)?;
     let manifest = Manifest::parse(&text).with_context(in_manifest).map_err(Failure::input)?;
     filter_of(&manifest).map(|_| ()).map_err(|error| {
-        let (PackError::X2Apic { range, .. } | PackError::TooScattered { range, .. }) = &error;
-        let number = manifest.msr.iter().position(|claim| claim.range == *range);
+        let (_, range) = error.claim();
+        let number = manifest.msr.iter().position(|claim| claim.range == range);
         let place = number
             .and_then(|number| Manifest::place_of_claim(&String::from_utf8_lossy(&text), number));
         let place = place.map_or(String::new(), |place| format!(": {place}"));

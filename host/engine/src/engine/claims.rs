@@ -5,11 +5,16 @@ use std::sync::Arc;
 use wasmsr_interface::Direction;
 
 use super::error::LoadError;
+use super::listed::place_of;
 use crate::plugin::Plugin;
+use crate::profile::Profile;
 
 /// Refuses two plugins that claim the same access, unless the later one is a
 /// fallback.
-pub(crate) fn refuse_double_claims(plugins: &[Arc<Plugin>]) -> Result<(), LoadError> {
+pub(crate) fn refuse_double_claims(
+    plugins: &[Arc<Plugin>],
+    profile: &Profile,
+) -> Result<(), LoadError> {
     for (position, later) in plugins.iter().enumerate().filter(|(_, p)| !p.config.fallback) {
         for earlier in plugins.iter().take(position) {
             for a in &earlier.manifest.msr {
@@ -20,7 +25,13 @@ pub(crate) fn refuse_double_claims(plugins: &[Arc<Plugin>]) -> Result<(), LoadEr
                     if let (Some(direction), Some(range)) =
                         (direction, a.range.intersection(b.range))
                     {
+                        let listed = [later, earlier].into_iter().find_map(|plugin| {
+                            let place = place_of(profile, plugin, range)?;
+                            Some(format!("take {range} out of {place} of `{}`", plugin.name))
+                        });
                         return Err(LoadError::Claimed {
+                            remedy: listed
+                                .unwrap_or_else(|| "take one out of the profile".to_owned()),
                             first: earlier.name.clone(),
                             second: later.name.clone(),
                             direction,

@@ -34,8 +34,8 @@ pub enum LoadError {
     },
     /// Two plugins that claim the same accesses.
     #[error(
-        "plugins `{first}` and `{second}` both claim the {direction} of {}{}; take one out of the \
-         profile, or write `fallback = true` for `{second}` to let it answer what `{first}` passes on",
+        "plugins `{first}` and `{second}` both claim the {direction} of {}{}; {remedy}, \
+         or write `fallback = true` for `{second}` to let it answer what `{first}` passes on",
         .range, .range.first().name().map(|name| format!(" ({name})")).unwrap_or_default()
     )]
     Claimed {
@@ -47,6 +47,8 @@ pub enum LoadError {
         direction: Direction,
         /// The MSRs that both claim.
         range: MsrRange,
+        /// Where one of the two can be edited.
+        remedy: String,
     },
     /// Two plugins that disagree on CPUID.
     #[error(transparent)]

@@ -4,11 +4,13 @@
 mod claims;
 mod error;
 mod info;
+mod listed;
 
 use std::sync::Arc;
 
 pub use error::LoadError;
 pub use info::{MapEntry, PluginInfo, YieldedPlugin};
+pub use listed::ListedPlace;
 use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
 
 use crate::intercepts::Intercepts;
@@ -57,9 +59,12 @@ impl Engine {
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut yielded = Vec::new();
         let mut shadows = Vec::new();
-        for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
-            let plugin =
-                loaded.map_err(|source| LoadError::Module { path: config.path.clone(), source })?;
+        let loaded = compiler.load_all(&profile.plugins);
+        for (number, (config, loaded)) in profile.plugins.iter().zip(loaded).enumerate() {
+            let plugin = loaded.map_err(|source| LoadError::Module {
+                path: config.path.clone(),
+                source: listed::with_place(source, profile, number),
+            })?;
             if let Some(of) = &config.shadow_of {
                 shadows.push((plugin, of.as_str()));
                 continue;
@@ -81,7 +86,7 @@ impl Engine {
         if plugins.len() > usize::from(u16::MAX / 2) {
             return Err(LoadError::TooMany);
         }
-        claims::refuse_double_claims(&plugins)?;
+        claims::refuse_double_claims(&plugins, profile)?;
         let shadows = shadow_plans(shadows, &plugins, &yielded)?;
         let leaves = plugins
             .iter()

@@ -6,6 +6,7 @@ use serde_json::Value;
 use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 use super::claim::{Intercept, MsrClaim, Scope};
+use crate::toml_file::Place;
 
 /// `[[msr]]` with `config`: the MSRs are in a list of the configuration, each
 /// entry a range or a table that has one.
@@ -29,10 +30,50 @@ const MOST_COUNTED: u32 = 1024;
 
 /// An entry that is not a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("config key `{key}`: {problem}")]
+#[error("{}config key `{key}`: {problem}", .place.map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ListedError {
+    /// Where the profile has it, if that is known.
+    place: Option<Place>,
     key: String,
     problem: String,
+}
+
+impl ListedError {
+    /// The entry, or the part of it, that is wrong: `msrs[0].range`.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The error with its place in the profile.
+    pub(crate) fn at(self, place: Option<Place>) -> Self {
+        ListedError { place, ..self }
+    }
+
+    /// Two entries, or an entry and the manifest, that claim the same accesses.
+    pub(super) fn overlap(key: String, list: &str, earlier: MsrRange, later: MsrRange) -> Self {
+        let problem = format!(
+            "the ranges {earlier} and {later} overlap; write each MSR and direction once, and take \
+             {later} out of `config.{list}`"
+        );
+        ListedError { place: None, key, problem }
+    }
+}
+
+/// A claim with the entry of the configuration that makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct ListedEntry {
+    /// The key of the list.
+    pub(crate) list: String,
+    /// The entry in it, from 0.
+    pub(crate) number: usize,
+    pub(crate) claim: MsrClaim,
+}
+
+impl ListedEntry {
+    /// The entry's own key: `msrs[0]`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}[{}]", self.list, self.number)
+    }
 }
 
 impl ListedClaim {
@@ -41,14 +82,17 @@ impl ListedClaim {
         ListedClaim { key, access, scope, intercept: on, instances: vec![scope] }
     }
 
-    /// The claims that a configuration, JSON text, lists.
-    pub(crate) fn read(&mut self, config: &str) -> Result<Vec<MsrClaim>, ListedError> {
-        let at = |key: String, problem: String| ListedError { key, problem };
+    /// The claims that a configuration, JSON text, lists, and the scopes of its entries.
+    pub(crate) fn read(
+        &self,
+        config: &str,
+    ) -> Result<(Vec<ListedEntry>, Vec<Scope>), ListedError> {
+        let at = |key: String, problem: String| ListedError { place: None, key, problem };
         let config: Value = serde_json::from_str(config)
             .map_err(|error| at(self.key.clone(), error.to_string()))?;
         let entries = match config.get(&self.key) {
             // The plugin decides whether it needs any.
-            None => return Ok(Vec::new()),
+            None => return Ok((Vec::new(), Vec::new())),
             Some(Value::Array(entries)) => entries,
             Some(_) => {
                 let wanted = "expected a list of MSRs, such as [\"0x10a\"]".to_owned();
@@ -92,14 +136,12 @@ impl ListedClaim {
             let ranges = counted(range, entry.get("count"), entry.get("stride"))
                 .map_err(|(part, problem)| at(key(part), problem))?;
             let intercept = self.intercept;
-            claims.extend(
-                ranges.into_iter().map(|range| MsrClaim { range, access, scope, intercept }),
-            );
+            claims.extend(ranges.into_iter().map(|range| {
+                let claim = MsrClaim { range, access, scope, intercept };
+                ListedEntry { list: self.key.clone(), number: place, claim }
+            }));
         }
-        if !instances.is_empty() {
-            self.instances = instances;
-        }
-        Ok(claims)
+        Ok((claims, instances))
     }
 }
 
@@ -170,9 +212,11 @@ mod tests {
     fn entries_are_ranges_or_tables() {
         let config = r#"{"other": 1, "msrs": [16, "0x10a-0x10b",
             {"range": "0x20", "access": "w", "value": 3}, {"range": 5, "access": "none"}]}"#;
-        let claims = claim(Directions::ReadWrite).read(config).unwrap();
-        let claims: Vec<_> =
-            claims.iter().map(|c| (c.range.to_string(), c.access, c.scope)).collect();
+        let (claims, _) = claim(Directions::ReadWrite).read(config).unwrap();
+        let claims: Vec<_> = claims
+            .iter()
+            .map(|ListedEntry { claim: c, .. }| (c.range.to_string(), c.access, c.scope))
+            .collect();
         assert_eq!(
             claims,
             [
@@ -185,8 +229,9 @@ mod tests {
 
     #[test]
     fn without_the_key_there_are_none() {
-        let mut claim = claim(Directions::Read);
-        assert!(claim.read("{}").unwrap().is_empty());
+        let claim = claim(Directions::Read);
+        let (claims, scopes) = claim.read("{}").unwrap();
+        assert!(claims.is_empty() && scopes.is_empty());
         assert_eq!(claim.instances, [Scope::Vm]);
     }
 
@@ -195,13 +240,14 @@ mod tests {
         let config = r#"{"msrs": [
             {"range": "0x400", "count": 3, "stride": 4, "scope": "vcpu"},
             {"range": 5, "access": "none"}]}"#;
-        let mut claim = claim(Directions::ReadWrite);
-        let claims = claim.read(config).unwrap();
-        let claims: Vec<_> = claims.iter().map(|c| (c.range.to_string(), c.scope)).collect();
+        let claim = claim(Directions::ReadWrite);
+        let (claims, scopes) = claim.read(config).unwrap();
+        let claims: Vec<_> =
+            claims.iter().map(|entry| (entry.claim.range.to_string(), entry.claim.scope)).collect();
         assert_eq!(claims, ["0x400", "0x404", "0x408"].map(|msr| (msr.to_owned(), Scope::Vcpu)));
-        assert_eq!(claim.instances, [Scope::Vcpu, Scope::Vm], "also of what does not exit");
+        assert_eq!(scopes, [Scope::Vcpu, Scope::Vm], "also of what does not exit");
         let in_a_row = r#"{"msrs": [{"range": "0x280", "count": 3, "stride": 1}]}"#;
-        assert_eq!(claim.read(in_a_row).unwrap()[0].range.to_string(), "0x280-0x282");
+        assert_eq!(claim.read(in_a_row).unwrap().0[0].claim.range.to_string(), "0x280-0x282");
     }
 
     #[test]

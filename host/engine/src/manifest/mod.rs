@@ -19,6 +19,7 @@ pub use conditional::Conditional;
 pub(crate) use cpuid::merge as merge_cpuid;
 pub use cpuid::{CpuidConflict, CpuidLeaf, RegisterSpec};
 pub use error::ManifestError;
+pub(crate) use listed::ListedEntry;
 pub use listed::{ListedClaim, ListedError};
 use overlap::Overlap;
 pub(crate) use places::Spot;
@@ -92,9 +93,16 @@ impl Manifest {
     /// [`ManifestError`] for an entry that is not a claim, by its key, or for ranges
     /// that overlap.
     pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
+        let own = self.msr.len();
+        let mut listed = Vec::new();
         for claim in &mut self.listed {
-            self.msr.extend(claim.read(config)?);
+            let (entries, scopes) = claim.read(config)?;
+            listed.extend(entries);
+            if !scopes.is_empty() {
+                claim.instances = scopes;
+            }
         }
+        self.msr.extend(listed.iter().map(|entry| entry.claim.clone()));
         // What is not JSON has no keys.
         let config = serde_json::from_str(config).unwrap_or_default();
         for when in self.when.iter().filter(|when| when.holds(&config)) {
@@ -102,10 +110,22 @@ impl Manifest {
             self.cpuid.extend_from_slice(&when.cpuid);
         }
         let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
-        match Overlap::first(claims) {
-            Some(Overlap { earlier, later, .. }) => Err(ManifestError::Overlap(earlier, later)),
-            None => Ok(self),
+        let Some(Overlap { earlier, later, place }) = Overlap::first(claims) else {
+            return Ok(self);
+        };
+        Err(match place.checked_sub(own).and_then(|number| listed.get(number)) {
+            Some(entry) => ListedError::overlap(entry.key(), &entry.list, earlier, later).into(),
+            None => ManifestError::Overlap(earlier, later),
+        })
+    }
+
+    /// The claims that a configuration, JSON text, lists.
+    pub(crate) fn listed_entries(&self, config: &str) -> Result<Vec<ListedEntry>, ListedError> {
+        let mut entries = Vec::new();
+        for claim in &self.listed {
+            entries.extend(claim.read(config)?.0);
         }
+        Ok(entries)
     }
 }
 

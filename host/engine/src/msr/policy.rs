@@ -52,7 +52,8 @@ pub enum PolicyAction {
     Fault,
     /// a read gives 0, a write is dropped
     Ignore,
-    /// the run ends with exit code 10 and a sentence that names the MSR
+    /// the run ends with exit code 10 and a sentence that names the MSR, the value of a
+    /// write and the guest's RIP
     Stop,
 }
 
@@ -76,12 +77,11 @@ impl Policy {
             (PolicyAction::Fault, _) => Outcome::Fault,
             (PolicyAction::Ignore, _) => Outcome::ignored(access.op),
             (PolicyAction::Stop, key) => {
-                let MsrAccess { index, op, reason } = access;
-                let (direction, msr) = (op.direction(), index.described());
+                let (described, reason) = (access.described(), access.reason);
                 Outcome::Stop(
                     format!(
-                        "the {direction} of {msr} is unhandled (reason {reason}), and the \
-                         profile says {key} = \"stop\""
+                        "the {described} is unhandled (reason {reason}), and the profile says \
+                         {key} = \"stop\""
                     )
                     .into(),
                 )

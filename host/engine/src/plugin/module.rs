@@ -8,6 +8,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use wasmtime::{Config, Engine, InstancePre, Linker, Module, WasmBacktraceDetails};
 
+use super::bodies::refuse_long_functions;
 use super::cache::CodeCache;
 use super::check::check;
 use super::description::Description;
@@ -67,6 +68,7 @@ impl Compiler {
         }
         let text = manifest_section(&bytes)?;
         let manifest = Manifest::parse(text)?;
+        refuse_long_functions(&bytes)?;
         let (module, from_cache) = self.module(&bytes, sha256)?;
         check(&module, &manifest, text)?;
         for asked in &manifest.needs.capabilities {

@@ -15,6 +15,7 @@ mod fixture;
 mod hostcalls;
 mod intercepts;
 mod loading;
+mod logged;
 mod recorded;
 mod recording;
 mod recording_file;

@@ -87,6 +87,27 @@ pub enum PackError {
     },
 }
 
+impl PackError {
+    /// The plugin and the claim for which there is no place.
+    pub fn claim(&self) -> (&Arc<str>, MsrRange) {
+        match self {
+            PackError::X2Apic { plugin, range } | PackError::TooScattered { plugin, range, .. } => {
+                (plugin, *range)
+            }
+        }
+    }
+
+    /// The MSRs of that claim for which there is no place.
+    pub fn misfits(&self) -> MsrRange {
+        match self {
+            PackError::X2Apic { range, .. } => MsrRange::new(X2APIC.0, X2APIC.1)
+                .and_then(|x2apic| x2apic.intersection(*range))
+                .unwrap_or(*range),
+            PackError::TooScattered { range, .. } => *range,
+        }
+    }
+}
+
 impl KvmFilter {
     /// Packs `exits` into the smallest number of KVM ranges.
     ///
