@@ -1,5 +1,5 @@
 //! A profile: one VM as its operator describes it, TOML. The tables `[vm]` and
-//! `[boot]` are read here, `[msr]` and `[[plugin]]` by the engine.
+//! `[boot]` are read here, `[msr]`, `[[plugin]]` and `[[cpuid]]` by the engine.
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub(crate) struct VmProfile {
     pub(crate) vm: VmConfig,
     /// `[boot]`, with paths relative to the current directory.
     pub(crate) boot: Boot,
-    /// `[msr]` and `[[plugin]]`
+    /// `[msr]`, `[[plugin]]` and `[[cpuid]]`
     pub(crate) engine: Profile,
 }
 
@@ -67,6 +67,10 @@ struct File {
     #[serde(default, rename = "plugin")]
     #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
     _plugin: IgnoredAny,
+    /// what the guest must see in CPUID
+    #[serde(default, rename = "cpuid")]
+    #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
+    _cpuid: IgnoredAny,
 }
 
 #[derive(Deserialize)]

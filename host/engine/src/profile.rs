@@ -1,6 +1,8 @@
 //! The part of a profile that the engine reads: the policy and the plugins. `[vm]`
 //! and `[boot]` are the VMM's.
 
+mod cpuid;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use toml::Spanned;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
 use wasmsr_interface::KernelVersion;
@@ -19,6 +22,7 @@ use wasmsr_interface::KernelVersion;
 use crate::manifest::Grant;
 use crate::msr::Policy;
 use crate::toml_file::{self, TomlError};
+pub use cpuid::ProfileCpuid;
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
 /// yet opened.
@@ -30,6 +34,8 @@ pub struct Profile {
     pub policy: Policy,
     /// `[[plugin]]`, in the order of the file.
     pub plugins: Vec<PluginConfig>,
+    /// `[[cpuid]]`, in the order of the file.
+    pub cpuid: Vec<ProfileCpuid>,
     /// The text of the file.
     pub text: Arc<str>,
 }
@@ -160,14 +166,17 @@ impl Profile {
         let file: File = toml_file::parse(text)
             .map_err(|source| ProfileError::Toml { path: path.to_owned(), source })?;
         let directory = path.parent().unwrap_or(Path::new(""));
+        let value = |message| ProfileError::Value { path: path.to_owned(), message };
+        let cpuid = cpuid::read(&file.cpuid, text).map_err(value)?;
         file.validate(directory)
             .map(|(policy, plugins)| Profile {
                 path: path.to_owned(),
                 policy,
                 plugins,
+                cpuid,
                 text: text.into(),
             })
-            .map_err(|message| ProfileError::Value { path: path.to_owned(), message })
+            .map_err(value)
     }
 }
 
@@ -192,6 +201,10 @@ struct File {
     /// the plugins, in the order in which they are asked
     #[serde(default)]
     plugin: Vec<PluginTable>,
+    /// what the guest must see in CPUID
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<cpuid::CpuidTable>"))]
+    cpuid: Vec<Spanned<cpuid::CpuidTable>>,
 }
 
 #[derive(Deserialize)]
@@ -401,6 +414,7 @@ mod tests {
         profile.values::<PolicyAction>("policy actions");
         profile.table::<PolicyOverride>("msr.override");
         profile.table::<PluginTable>("plugin");
+        profile.table::<cpuid::CpuidTable>("cpuid");
         profile.values::<OnFailure>("on-failure");
         profile.rows("capabilities", "| capability | gives |", CAPABILITIES);
         profile.schema("docs/schemas/engine-profile.json");

@@ -2,6 +2,7 @@
 //! CPUID must say, and which plugin answers what.
 
 mod claims;
+mod cpuid;
 mod error;
 mod info;
 
@@ -12,7 +13,6 @@ pub use info::{MapEntry, PluginInfo, YieldedPlugin};
 use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
 
 use crate::intercepts::Intercepts;
-use crate::manifest;
 use crate::msr::{Claim, Policy};
 use crate::plugin::{CodeCache, Compiler, Plugin};
 use crate::profile::Profile;
@@ -83,10 +83,7 @@ impl Engine {
         }
         claims::refuse_double_claims(&plugins)?;
         let shadows = shadow_plans(shadows, &plugins, &yielded)?;
-        let leaves = plugins
-            .iter()
-            .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
-        let cpuid = manifest::merge_cpuid(leaves)?;
+        let cpuid = cpuid::changes(&plugins, profile)?;
         let (slots, claims, routes) = assign_slots(&plugins);
         Ok(Engine {
             policy: Arc::new(profile.policy.clone()),
@@ -109,7 +106,8 @@ impl Engine {
         &self.exits
     }
 
-    /// What the guest's CPUID must say, beside what the hypervisor supports.
+    /// What the guest's CPUID must say, beside what the hypervisor supports: as the
+    /// plugins' manifests and the profile ask.
     pub fn cpuid(&self) -> &[CpuidChange] {
         &self.cpuid
     }
