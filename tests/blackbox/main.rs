@@ -20,6 +20,7 @@ mod colours;
 mod conformance;
 mod containment;
 mod convert;
+mod cpuid;
 mod doctor;
 mod ends;
 mod fixture;

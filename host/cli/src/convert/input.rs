@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -53,7 +53,10 @@ pub(super) fn typed<T: DeserializeOwned>(
         [one] => {
             bail!("{one} at line {} column {}", error.line(), error.column())
         }
-        many => Err(error).context(lines(many)),
+        many => {
+            let (line, column) = (error.line(), error.column());
+            bail!("{}\nthe first is at line {line} column {column}", lines(many))
+        }
     }
 }
 
@@ -67,5 +70,5 @@ pub(super) fn lines(mistakes: &[String]) -> String {
     if mistakes.len() > MOST_LISTED {
         text += &format!("\nand {} more", mistakes.len() - MOST_LISTED);
     }
-    text + "\nthe first"
+    text
 }

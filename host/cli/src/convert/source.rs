@@ -49,7 +49,15 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         static_template(name, &mut source)?;
         return Ok(source);
     }
-    let (bytes, json) = input::read(path)?;
+    let (bytes, json) = match input::read(path) {
+        Err(error) if !path.exists() => {
+            let names = static_templates::NAMES;
+            return Err(error.context(format!(
+                "there is no such file, and the names of static templates are {names}"
+            )));
+        }
+        read => read?,
+    };
     if let Some(config) = json.get("guest_cpu_config") {
         return fingerprint(&bytes, config);
     }
@@ -106,7 +114,7 @@ fn custom(given: &CpuConfig, config: &Path) -> anyhow::Result<Template> {
             match Template::mistakes(json, "cpu-config.").as_slice() {
                 [] => error.into(),
                 [one] => anyhow::anyhow!("{one}"),
-                many => anyhow::Error::new(error).context(input::lines(many)),
+                many => anyhow::anyhow!("{}", input::lines(many)),
             }
         }),
         CpuConfig::Path(path) => {
