@@ -1,6 +1,7 @@
 //! The part of a profile that the engine reads: the policy and the plugins. `[vm]`
 //! and `[boot]` are the VMM's.
 
+mod config;
 mod cpuid;
 
 use std::fmt;
@@ -21,7 +22,8 @@ use wasmsr_interface::KernelVersion;
 
 use crate::manifest::Grant;
 use crate::msr::Policy;
-use crate::toml_file::{self, TomlError};
+use crate::toml_file::{self, Size, TomlError};
+use config::Config;
 pub use cpuid::ProfileCpuid;
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
@@ -220,8 +222,8 @@ struct PluginTable {
     sha256: Option<Sha256>,
     /// the plugin's configuration; the plugin defines its keys
     #[serde(default)]
-    #[cfg_attr(test, schemars(with = "kind::Table"))]
-    config: toml::Table,
+    #[cfg_attr(test, schemars(with = "kind::Table", extend("default" = {})))]
+    config: Config,
     /// [capabilities](profile.md#capabilities) granted
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
@@ -233,9 +235,9 @@ struct PluginTable {
     #[serde(default = "default_fuel")]
     fuel: u64,
     /// ceiling of an instance's memory, 64 KiB to 4 GiB
-    #[serde(default = "default_plugin_memory", deserialize_with = "toml_file::size")]
+    #[serde(default = "default_plugin_memory")]
     #[cfg_attr(test, schemars(with = "kind::Size"))]
-    memory: ByteSize,
+    memory: Size,
     /// may claim what an earlier plugin claims, and answers what that one
     /// passes on
     #[serde(default)]
@@ -261,8 +263,8 @@ fn default_fuel() -> u64 {
     DEFAULT_FUEL
 }
 
-fn default_plugin_memory() -> ByteSize {
-    DEFAULT_MEMORY
+fn default_plugin_memory() -> Size {
+    Size::of(DEFAULT_MEMORY, "1MiB")
 }
 
 /// Fuel beyond this no longer bounds a call to what a guest would not notice.
@@ -296,28 +298,19 @@ impl File {
 impl PluginTable {
     fn validate(self, directory: &Path) -> Result<PluginConfig, String> {
         let path = directory.join(&self.path);
-        let within =
-            |key: &str, value: u64, shown: String, low: u64, high: u64, range: &str| match (low
-                ..=high)
-                .contains(&value)
-            {
-                true => Ok(value),
-                false => {
-                    Err(format!("[[plugin]] {}: {key} = {shown} must be {range}", path.display()))
-                }
-            };
-        let fuel =
-            within("fuel", self.fuel, self.fuel.to_string(), 1, MAX_FUEL, "1 to 1000000000")?;
-        let memory = within(
-            "memory",
-            self.memory.as_u64(),
-            format!("\"{}\"", self.memory),
-            WASM_PAGE,
-            MAX_PLUGIN_MEMORY,
-            "64KiB to 4GiB",
-        )?;
-        let config = serde_json::to_string(&self.config)
-            .map_err(|error| format!("[[plugin]] {}: config: {error}", path.display()))?;
+        let fuel = self.fuel;
+        if !(1..=MAX_FUEL).contains(&fuel) {
+            return Err(format!(
+                "[[plugin]] {}: fuel = {fuel} must be 1 to 1000000000",
+                path.display()
+            ));
+        }
+        let fits = |bytes: u64| (WASM_PAGE..=MAX_PLUGIN_MEMORY).contains(&bytes);
+        let memory = self.memory.bytes();
+        if !fits(memory) {
+            let refused = self.memory.refused("64KiB to 4GiB", fits);
+            return Err(format!("[[plugin]] {}: memory = {refused}", path.display()));
+        }
         if let Some(of) = &self.shadow_of {
             let useless = [
                 ("fallback", self.fallback),
@@ -335,7 +328,7 @@ impl PluginTable {
         Ok(PluginConfig {
             path,
             sha256: self.sha256,
-            config,
+            config: self.config.text(),
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
             on_failure: self.on_failure.unwrap_or_default(),
             fuel,

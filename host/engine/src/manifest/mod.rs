@@ -227,6 +227,24 @@ mod tests {
     }
 
     #[test]
+    fn a_version_in_short_is_shown_with_what_it_means() {
+        for (version, parts) in [
+            ("\"1\"", ["`1` is not", "did you mean \"1.0.0\"?"]),
+            ("\"0.2\"", ["`0.2` is not", "did you mean \"0.2.0\"?"]),
+            ("\"v1.2.3\"", ["`v1.2.3`", "did you mean \"1.2.3\"?"]),
+            ("\"one\"", ["`one`", "such as \"1.0.0\""]),
+            ("\"\"", ["``", "such as \"1.0.0\""]),
+            ("1", ["integer `1`", "a version as text, such as \"1.0.0\""]),
+            ("1.2", ["floating point `1.2`", "a version as text"]),
+        ] {
+            let text = HEAD.replace("\"1.0.0\"", version) + "[[msr]]\nrange = \"1\"\n";
+            let error = Manifest::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("line 3, column 11: "), "{error}");
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
+    }
+
+    #[test]
     fn another_abi_is_refused() {
         let text = HEAD.replace("abi = 1", "abi = 2") + "[[msr]]\nrange = \"1\"\n";
         let error = Manifest::parse(text.as_bytes()).unwrap_err();
