@@ -1,6 +1,9 @@
 //! The part of a profile that the engine reads: the policy and the plugins. `[vm]`
 //! and `[boot]` are the VMM's.
 
+mod config;
+mod cpuid;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,13 +15,16 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use toml::Spanned;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
 use wasmsr_interface::KernelVersion;
 
 use crate::manifest::Grant;
 use crate::msr::Policy;
-use crate::toml_file::{self, TomlError};
+use crate::toml_file::{self, Size, TomlError};
+use config::Config;
+pub use cpuid::ProfileCpuid;
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
 /// yet opened.
@@ -30,6 +36,8 @@ pub struct Profile {
     pub policy: Policy,
     /// `[[plugin]]`, in the order of the file.
     pub plugins: Vec<PluginConfig>,
+    /// `[[cpuid]]`, in the order of the file.
+    pub cpuid: Vec<ProfileCpuid>,
     /// The text of the file.
     pub text: Arc<str>,
 }
@@ -160,14 +168,17 @@ impl Profile {
         let file: File = toml_file::parse(text)
             .map_err(|source| ProfileError::Toml { path: path.to_owned(), source })?;
         let directory = path.parent().unwrap_or(Path::new(""));
+        let value = |message| ProfileError::Value { path: path.to_owned(), message };
+        let cpuid = cpuid::read(&file.cpuid, text).map_err(value)?;
         file.validate(directory)
             .map(|(policy, plugins)| Profile {
                 path: path.to_owned(),
                 policy,
                 plugins,
+                cpuid,
                 text: text.into(),
             })
-            .map_err(|message| ProfileError::Value { path: path.to_owned(), message })
+            .map_err(value)
     }
 }
 
@@ -192,6 +203,10 @@ struct File {
     /// the plugins, in the order in which they are asked
     #[serde(default)]
     plugin: Vec<PluginTable>,
+    /// what the guest must see in CPUID
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<cpuid::CpuidTable>"))]
+    cpuid: Vec<Spanned<cpuid::CpuidTable>>,
 }
 
 #[derive(Deserialize)]
@@ -207,8 +222,8 @@ struct PluginTable {
     sha256: Option<Sha256>,
     /// the plugin's configuration; the plugin defines its keys
     #[serde(default)]
-    #[cfg_attr(test, schemars(with = "kind::Table"))]
-    config: toml::Table,
+    #[cfg_attr(test, schemars(with = "kind::Table", extend("default" = {})))]
+    config: Config,
     /// [capabilities](profile.md#capabilities) granted
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
@@ -220,9 +235,9 @@ struct PluginTable {
     #[serde(default = "default_fuel")]
     fuel: u64,
     /// ceiling of an instance's memory, 64 KiB to 4 GiB
-    #[serde(default = "default_plugin_memory", deserialize_with = "toml_file::size")]
+    #[serde(default = "default_plugin_memory")]
     #[cfg_attr(test, schemars(with = "kind::Size"))]
-    memory: ByteSize,
+    memory: Size,
     /// may claim what an earlier plugin claims, and answers what that one
     /// passes on
     #[serde(default)]
@@ -248,8 +263,8 @@ fn default_fuel() -> u64 {
     DEFAULT_FUEL
 }
 
-fn default_plugin_memory() -> ByteSize {
-    DEFAULT_MEMORY
+fn default_plugin_memory() -> Size {
+    Size::of(DEFAULT_MEMORY, "1MiB")
 }
 
 /// A call ends when its fuel is used up, and to enter a function costs 1.
@@ -286,34 +301,19 @@ impl File {
 impl PluginTable {
     fn validate(self, directory: &Path) -> Result<PluginConfig, String> {
         let path = directory.join(&self.path);
-        let within =
-            |key: &str, value: u64, shown: String, low: u64, high: u64, range: &str| match (low
-                ..=high)
-                .contains(&value)
-            {
-                true => Ok(value),
-                false => {
-                    Err(format!("[[plugin]] {}: {key} = {shown} must be {range}", path.display()))
-                }
-            };
-        let fuel = within(
-            "fuel",
-            self.fuel,
-            self.fuel.to_string(),
-            MIN_FUEL,
-            MAX_FUEL,
-            "2 to 1000000000",
-        )?;
-        let memory = within(
-            "memory",
-            self.memory.as_u64(),
-            format!("\"{}\"", self.memory),
-            WASM_PAGE,
-            MAX_PLUGIN_MEMORY,
-            "64KiB to 4GiB",
-        )?;
-        let config = serde_json::to_string(&self.config)
-            .map_err(|error| format!("[[plugin]] {}: config: {error}", path.display()))?;
+        let fuel = self.fuel;
+        if !(MIN_FUEL..=MAX_FUEL).contains(&fuel) {
+            return Err(format!(
+                "[[plugin]] {}: fuel = {fuel} must be {MIN_FUEL} to {MAX_FUEL}",
+                path.display()
+            ));
+        }
+        let fits = |bytes: u64| (WASM_PAGE..=MAX_PLUGIN_MEMORY).contains(&bytes);
+        let memory = self.memory.bytes();
+        if !fits(memory) {
+            let refused = self.memory.refused("64KiB to 4GiB", fits);
+            return Err(format!("[[plugin]] {}: memory = {refused}", path.display()));
+        }
         if let Some(of) = &self.shadow_of {
             let useless = [
                 ("fallback", self.fallback),
@@ -331,7 +331,7 @@ impl PluginTable {
         Ok(PluginConfig {
             path,
             sha256: self.sha256,
-            config,
+            config: self.config.text(),
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
             on_failure: self.on_failure.unwrap_or_default(),
             fuel,
@@ -411,6 +411,7 @@ mod tests {
         profile.values::<PolicyAction>("policy actions");
         profile.table::<PolicyOverride>("msr.override");
         profile.table::<PluginTable>("plugin");
+        profile.table::<cpuid::CpuidTable>("cpuid");
         profile.values::<OnFailure>("on-failure");
         profile.rows("capabilities", "| capability | gives |", CAPABILITIES);
         profile.schema("docs/schemas/engine-profile.json");

@@ -1,12 +1,14 @@
 //! TOML as people write it: every error with line and column, an unknown key
 //! with the nearest known one.
 
+mod size;
+
 use std::fmt;
 use std::str::FromStr;
 
-use bytesize::ByteSize;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer};
+pub use size::Size;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,32 +62,6 @@ pub(crate) fn place(text: &str, offset: usize) -> Place {
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = before.get(line_start..).unwrap_or("").chars().count() + 1;
     Place { line: before.matches('\n').count() + 1, column }
-}
-
-/// Reads a size with its unit; a bare number counts bytes. For serde's
-/// `deserialize_with`.
-///
-/// # Errors
-/// An error of the deserializer for what is not a size.
-pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
-    struct Size;
-    impl de::Visitor<'_> for Size {
-        type Value = ByteSize;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a size such as \"256MiB\"")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
-
-        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-            let bytes = u64::try_from(bytes);
-            bytes.map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
-        }
-    }
-    deserializer.deserialize_any(Size)
 }
 
 /// Reads a text that `T` parses, for serde's `deserialize_with`; the key is there.

@@ -226,6 +226,9 @@ fn a_write_that_is_handed_on_is_the_guests() -> Outcome {
     let (_, alone) = misc_enable_after(given, None)?;
     let (_, handed_on) = misc_enable_after(0x1881, Some(README))?;
     assert_eq!(handed_on, alone.map(|value| value & !0x4_1800 | 0x1800));
+    Ok(())
+}
+
 /// The operator has the profile to edit, not the plugin's manifest.
 #[apply(test)]
 fn refusals_name_the_place_in_the_profile() -> Outcome {

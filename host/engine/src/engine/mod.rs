@@ -2,6 +2,7 @@
 //! CPUID must say, and which plugin answers what.
 
 mod claims;
+mod cpuid;
 mod error;
 mod info;
 mod listed;
@@ -14,7 +15,6 @@ pub use listed::ListedPlace;
 use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
 
 use crate::intercepts::Intercepts;
-use crate::manifest;
 use crate::msr::{Claim, Policy};
 use crate::plugin::{CodeCache, Compiler, Plugin};
 use crate::profile::Profile;
@@ -88,10 +88,7 @@ impl Engine {
         }
         claims::refuse_double_claims(&plugins, profile)?;
         let shadows = shadow_plans(shadows, &plugins, &yielded)?;
-        let leaves = plugins
-            .iter()
-            .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
-        let cpuid = manifest::merge_cpuid(leaves)?;
+        let cpuid = cpuid::changes(&plugins, profile)?;
         let (slots, claims, routes) = assign_slots(&plugins);
         Ok(Engine {
             policy: Arc::new(profile.policy.clone()),
@@ -114,7 +111,8 @@ impl Engine {
         &self.exits
     }
 
-    /// What the guest's CPUID must say, beside what the hypervisor supports.
+    /// What the guest's CPUID must say, beside what the hypervisor supports: as the
+    /// plugins' manifests and the profile ask.
     pub fn cpuid(&self) -> &[CpuidChange] {
         &self.cpuid
     }

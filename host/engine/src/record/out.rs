@@ -184,7 +184,7 @@ mod tests {
         for limit in [0, 1, 10] {
             let taken = Arc::new(WrittenCounts::default());
             let mut out = Out::new(Vec::new(), limit, taken);
-            let line = Line::End(EndLine { t: 1, lines: 0, dropped: 0 });
+            let line = Line::End(EndLine { t: 1, lines: 0, dropped: 0, failed: Vec::new() });
             assert!(out.line(&line), "{limit}");
             assert!(!out.line(&line), "{limit}");
             out.flush();

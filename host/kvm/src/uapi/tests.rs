@@ -90,8 +90,7 @@ fn an_msr_exit_lies_where_the_kernel_puts_it() {
 }
 
 #[test]
-fn rip_lies_where_the_kernel_has_it() {
-}
+fn rip_lies_where_the_kernel_has_it() {}
 
 #[test]
 fn numbers_are_the_kernels() {

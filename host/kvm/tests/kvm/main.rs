@@ -177,7 +177,7 @@ fn an_answer_is_in_the_registers_once_drained() {
 fn an_access_has_its_place() {
     let guest = [write(UNKNOWN, 5), halt()].concat();
     let mut vm = TestVm::new(&guest, &ExitList::default());
-    let host = KvmHost::new(&vm.vm, &[vm.msrs.clone()], NoRam).unwrap();
+    let host = vm.host();
     let mut at = None;
     vm.run(|_| {
         at = host.guest_rip(VcpuId(0));
