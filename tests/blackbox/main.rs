@@ -22,6 +22,7 @@ mod containment;
 mod convert;
 mod doctor;
 mod ends;
+mod explain;
 mod fixture;
 mod harness;
 mod hello;
