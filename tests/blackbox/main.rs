@@ -23,6 +23,7 @@ mod convert;
 mod cpuid;
 mod doctor;
 mod ends;
+mod explain;
 mod fixture;
 mod harness;
 mod hello;

@@ -57,11 +57,19 @@ fn not_a_guests(index: MsrIndex, seen: Seen) -> Option<&'static str> {
         Some(Speaker::Qemu) => Some(
             "QEMU set it, and not the guest; wasmsr does not set it, so a profile needs no line",
         ),
+        Some(Speaker::Xen | Speaker::Other) if has_it(index) => {
+            Some("KVM answers it, so a profile needs no line")
+        }
         _ if X2APIC.contains(&index.0) => {
             Some("an x2APIC register, which no filter of KVM's can take: check the guest's CPUID")
         }
         _ => None,
     }
+}
+
+/// Whether KVM emulates it in every guest.
+fn has_it(index: MsrIndex) -> bool {
+    wasmsr_msrs::find(index.0).is_some_and(|msr| msr.kvm == Kvm::Yes)
 }
 
 /// KVM does not let a filter take these (KVM api, `KVM_X86_SET_MSR_FILTER`).
