@@ -62,11 +62,11 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         return fingerprint(&bytes, config);
     }
     if vm_config::is_one(&json) {
-        return vm(input::typed(&bytes, Vec::new)?, path);
+        return vm(&input::typed(&bytes, Vec::new)?, path);
     }
     if MachineConfig::is_one(&json) {
         let machine: MachineConfig = input::typed(&bytes, Vec::new)?;
-        return vm(machine.into(), path);
+        return vm(&machine.into(), path);
     }
     let template = input::typed(&bytes, || Template::mistakes(&json, "")).context(
         "it is read as a CPU template, as it is neither a fingerprint nor a VM's configuration",
@@ -88,7 +88,7 @@ fn fingerprint(bytes: &[u8], config: &Value) -> anyhow::Result<Source> {
     Ok(Source { template: print.guest_cpu_config, head, ..Source::default() })
 }
 
-fn vm(config: VmConfig, path: &Path) -> anyhow::Result<Source> {
+fn vm(config: &VmConfig, path: &Path) -> anyhow::Result<Source> {
     let mut source = Source { head: config.tables(), losses: config.losses(), ..Source::default() };
     let named = config.machine_config.as_ref().and_then(MachineConfig::template);
     match (&config.cpu_config, named) {

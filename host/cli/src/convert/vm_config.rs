@@ -52,7 +52,7 @@ struct BootSource {
 
 /// A template, or where it lies.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a CPU template, or the name of its file")]
 pub(super) enum CpuConfig {
     Path(String),
     Template(Value),
