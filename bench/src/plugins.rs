@@ -40,22 +40,22 @@ impl Setup {
 
     /// Variants of two plugins, each with its own code, name and MSRs.
     pub(crate) fn of_sixteen() -> Result<Self, String> {
-        let (arch, vendor) = (shipped("arch_capabilities")?, shipped("vendor_range")?);
+        let (arch, registers) = (shipped("arch_capabilities")?, shipped("registers")?);
         let mut setup = Self::of_none()?;
         for number in 0..MANY {
             let (wasm, config) = if number % 2 == 0 {
                 let name = ("\"arch-capabilities\"", format!("\"arch-capabiliti-{number:x}\""));
                 let range = ("\"0x10a\"", format!("\"0xa{number:02x}\""));
-                (variant(&arch, &[name, range])?, ARCH_CONFIG)
+                (variant(&arch, &[name, range])?, ARCH_CONFIG.to_owned())
             } else {
-                let name = ("\"vendor-range\"", format!("\"vendor-rang{number:x}\""));
-                let range = (
-                    "\"0x56440000-0x564400ff\"",
-                    format!("\"0x5644{number:02x}00-0x5644{number:02x}ff\""),
+                let name = ("name = \"registers\"", format!("name = \"register{number:x}\""));
+                let config = format!(
+                    "config = {{ registers = [{{ range = \"0x5644{number:02x}00-\
+                     0x5644{number:02x}ff\", write = \"fault\" }}] }}"
                 );
-                (variant(&vendor, &[name, range])?, "config = { registers = [] }")
+                (variant(&registers, &[name])?, config)
             };
-            setup.add(&format!("plugin{number}.wasm"), &wasm, config)?;
+            setup.add(&format!("plugin{number}.wasm"), &wasm, &config)?;
         }
         Ok(setup)
     }

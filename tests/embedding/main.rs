@@ -38,7 +38,7 @@ const RUN: &[(usize, u32, Option<u64>)] = &[
 /// Saved before any access and restored in a new set of instances, the rest of
 /// the run sees what it would have seen.
 fn carries_on() -> Result<Completion, Failed> {
-    built::is_current("vendor_range")?;
+    built::is_current("registers")?;
     let Some(engine) = engine("") else { return Ok(not_built()) };
     let run = |save_before: usize| {
         let mut vcpus = engine.start(&host(), 2).expect("both vCPUs start").vcpus;
@@ -77,14 +77,14 @@ fn carries_on() -> Result<Completion, Failed> {
 }
 
 fn refuses() -> Result<Completion, Failed> {
-    built::is_current("vendor_range")?;
+    built::is_current("registers")?;
     let Some(engine) = engine("") else { return Ok(not_built()) };
     let mut vcpus = engine.start(&host(), 1).expect("starts").vcpus;
     let _ = access(&mut vcpus[0], FUSE, Some(7));
     let saved = engine.save(&mut vcpus).expect("saved");
     let other = crate::engine(", mask = 1").expect("the same plugins");
     let error = other.restore(&host(), 1, &saved).err().expect("refused").to_string();
-    for part in ["`vendor-range`", "version 0.1.0", "register 0x56440002"] {
+    for part in ["`registers`", "version 0.1.0", "register 0x56440002"] {
         assert!(error.contains(part), "no `{part}` in: {error}");
     }
     Ok(Completion::Completed)
@@ -100,9 +100,9 @@ fn engine(fuse: &str) -> Option<Engine> {
     let plugins = built::plugins();
     let text = format!(
         "\
-         [[plugin]]\npath = \"vendor_range.wasm\"\nconfig.registers = [\n\
-           {{ msr = {SCRATCH}, access = \"read-write\" }},\n\
-           {{ msr = {FUSE}, access = \"write-once\"{fuse} }},\n]\n"
+         [[plugin]]\npath = \"registers.wasm\"\nconfig.registers = [\n\
+           {{ range = {SCRATCH}, scope = \"vm\" }},\n\
+           {{ range = {FUSE}, write = \"once\", scope = \"vm\"{fuse} }},\n]\n"
     );
     let profile = Profile::parse(&plugins.join("vm.toml"), &text).expect("a profile");
     let built = profile.plugins.iter().all(|plugin| plugin.path.exists());

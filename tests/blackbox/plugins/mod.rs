@@ -19,4 +19,3 @@ mod sampling_guard;
 mod topology;
 mod unknown_log;
 mod value_template;
-mod vendor_range;

@@ -61,12 +61,12 @@ fn the_number_is_one_for_all_vcpus() -> Outcome {
 
 const REGISTER: &str = r#"
     fallback = true
-    config.registers = [{ msr = 0x56440001, access = "read-write", mask = 0xff }]"#;
+    config.registers = [{ range = 0x56440001, mask = 0xff, ignored = 0, scope = "vm" }]"#;
 
 #[apply(test)]
 fn the_next_plugin_takes_what_passes() -> Outcome {
     let guard = r#"config = { msrs = [0x56440001], fault-after = 3, then = "pass" }"#;
-    Vm::new().shipped("sampling_guard", guard).shipped("vendor_range", REGISTER).prints(
+    Vm::new().shipped("sampling_guard", guard).shipped("registers", REGISTER).prints(
         "
         w 56440001 1   -> ok
         r 56440001     -> 1

@@ -16,7 +16,7 @@
 .set INFO_CMDLINE,      16
 
 .set ARCH_CAPABILITIES, 0x10a       # plugin arch-capabilities
-.set VENDOR_ID,         0x56440000  # plugin vendor-range: read-only
+.set VENDOR_ID,         0x56440000  # plugin registers: read-only
 .set VENDOR_SCRATCH,    0x56440001  #   read-write, keeps what is written
 .set VENDOR_FUSE,       0x56440002  #   write-once
 
@@ -168,7 +168,7 @@ tour:
     call    read_msr
     fails_on_fault CAPABILITIES_FAULT
 
-    say     "\nhello: a read-only register, from the plugin vendor-range\n"
+    say     "\nhello: a read-only register, from the plugin registers\n"
     movl    $VENDOR_ID, %ecx
     call    read_msr
     fails_on_fault ID_FAULT
