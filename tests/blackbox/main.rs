@@ -35,6 +35,7 @@ mod kernels;
 mod left_to_kvm;
 mod linux;
 mod live;
+mod milan;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
