@@ -11,7 +11,7 @@ pub struct MsrIndex(pub u32);
 
 impl MsrIndex {
     /// The name that the manuals or else the kernel give it: the one that the host shows too.
-    /// A plugin that asks carries the names of all MSRs, some 50 KB.
+    /// A plugin that asks carries the names of all MSRs, some 80 KB.
     pub fn name(self) -> Option<&'static str> {
         wasmsr_msrs::name(self.0)
     }

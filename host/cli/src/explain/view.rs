@@ -1,6 +1,6 @@
 //! Explanations for people.
 
-use super::{Explained, From, Page};
+use super::page::{Explained, From, Page};
 
 pub(super) fn for_people(page: &Page) -> String {
     let mut text = String::new();

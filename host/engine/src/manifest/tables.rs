@@ -55,7 +55,7 @@ pub(super) struct File {
 )]
 #[serde(deny_unknown_fields)]
 pub(super) struct MsrTable {
-    /// `"0x10a"`, `"0x40000000-0x400000ff"` with both ends included, or `0x10a`;
+    /// `"0x10a"`, `"IA32_PAT"`, `"0x40000000-0x400000ff"` with both ends included, or `0x10a`;
     /// this or `config`
     #[cfg_attr(test, schemars(with = "Option<kind::Range>"))]
     pub(super) range: Option<MsrRange>,
