@@ -184,8 +184,9 @@ fn lists<T>(file: &File<T>) -> Vec<String> {
     let shown = |list: &[Hex]| listed(list.iter().map(|msr| format!("{:#x}", msr.0)));
     if !file.permitted_msrs.is_empty() {
         losses.push(format!(
-            "`permitted_msrs` is not converted, {} in number: cloud-hypervisor denies guests all \
-             others, where a profile says it in `[msr]`: {}",
+            "`permitted_msrs` is not converted, {} in number: cloud-hypervisor denies guests the \
+             others that KVM lists (KVM_GET_MSR_INDEX_LIST), but not what KVM answers without listing \
+             it, such as 0xc0000080; `[[msr.override]]` and plugins deny single MSRs: {}",
             file.permitted_msrs.len(),
             shown(&file.permitted_msrs)
         ));

@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         return fingerprint(&bytes, config);
     }
     if vm_config::is_one(&json) {
-        return vm(&input::typed(&bytes, Vec::new)?, path);
+        return vm(&input::typed(&bytes, || vm_config::mistakes(&json))?, path);
     }
     if MachineConfig::is_one(&json) {
         let machine: MachineConfig = input::typed(&bytes, Vec::new)?;
@@ -110,13 +110,16 @@ fn vm(config: &VmConfig, path: &Path) -> anyhow::Result<Source> {
 
 fn custom(given: &CpuConfig, config: &Path) -> anyhow::Result<Template> {
     match given {
-        CpuConfig::Template(json) => Template::deserialize(json).map_err(|error| {
-            match Template::mistakes(json, "cpu-config.").as_slice() {
-                [] => error.into(),
-                [one] => anyhow::anyhow!("{one}"),
-                many => anyhow::anyhow!("{}", input::lines(many)),
-            }
-        }),
+        CpuConfig::Template(template) => {
+            let json = Value::Object(template.clone());
+            Template::deserialize(&json).map_err(|error| {
+                match Template::mistakes(&json, "cpu-config.").as_slice() {
+                    [] => error.into(),
+                    [one] => anyhow::anyhow!("{one}"),
+                    many => anyhow::anyhow!("{}", input::lines(many)),
+                }
+            })
+        }
         CpuConfig::Path(path) => {
             let path = config.parent().unwrap_or(Path::new("")).join(path);
             let read = || {
