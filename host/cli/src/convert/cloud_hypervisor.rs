@@ -123,6 +123,9 @@ fn convert(bytes: &[u8], json: &Value) -> anyhow::Result<Converted> {
     let adjustments = match json.get("adjustments") {
         Some(Value::Array(adjustments)) => adjustments,
         Some(_) => bail!("`adjustments` is not a list"),
+        None if super::source::is_firecrackers(json) => {
+            bail!("it is a file of Firecracker; use `wasmsr convert firecracker`")
+        }
         None => bail!(
             "it has no `adjustments`, the list in which a CPU profile of cloud-hypervisor has its \
              changes of MSRs or of CPUID"
