@@ -84,7 +84,8 @@ mod tests {
         let cells: alloc::vec::Vec<&str> = rows.flat_map(|row| row.split('|')).collect();
         for bit in (0..=33).chain([62, 63]) {
             let bit = bit.to_string();
-            let name = cells.windows(2).find(|pair| pair[0].trim() == bit).map(|pair| pair[1].trim());
+            let name =
+                cells.windows(2).find(|pair| pair[0].trim() == bit).map(|pair| pair[1].trim());
             let name = name.unwrap_or_else(|| panic!("bit {bit} is not in the table"));
             assert!(name == "reserved" || name.starts_with('`'), "bit {bit}: {name}");
         }

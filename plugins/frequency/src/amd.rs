@@ -41,8 +41,7 @@ pub(crate) struct Amd {
 impl Amd {
     pub(crate) fn new(pstates: Vec<u32>, cppc: bool) -> Self {
         let others = Others::Fault;
-        let kept =
-            |msr: MsrIndex, mask| Kept { msr: msr.0, at_reset: 0, mask, others, sticky: 0 };
+        let kept = |msr: MsrIndex, mask| Kept { msr: msr.0, at_reset: 0, mask, others, sticky: 0 };
         let mut list = Vec::from([kept(PSTATE_CONTROL, 0x7)]);
         if cppc {
             list.push(Kept { sticky: 1, ..kept(CPPC_ENABLE, 1) });
@@ -72,7 +71,8 @@ impl Amd {
                 self.pstate() << 22 | DIVISOR << 8 | multiplier(self.mhz(speeds))
             }
             CPPC_CAPABILITY if self.has_cppc => {
-                let (low, base) = (performance(speeds.min, speeds), performance(speeds.base, speeds));
+                let (low, base) =
+                    (performance(speeds.min, speeds), performance(speeds.base, speeds));
                 // From the lowest byte up: lowest, lowest that is efficient, nominal, highest.
                 u64::from(HIGHEST) << 24 | base << 16 | low << 8 | low
             }

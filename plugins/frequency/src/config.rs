@@ -95,7 +95,8 @@ impl Config {
             Some(base) => self.speed("base-mhz", base, mistakes),
             None if (unit..=most).contains(&of_tsc) => of_tsc,
             None => {
-                let text = format!("a TSC of {tsc_khz} kHz is no speed from {unit} to {most}; set one");
+                let text =
+                    format!("a TSC of {tsc_khz} kHz is no speed from {unit} to {most}; set one");
                 mistakes.add("base-mhz", text);
                 unit
             }

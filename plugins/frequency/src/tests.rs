@@ -231,7 +231,10 @@ fn a_wrong_configuration_is_refused_by_key() {
         (r#"{"vendor": "intel", "turbo-mhz": [30000]}"#, &["`turbo-mhz[0]`", "25500"]),
         (r#"{"vendor": "intel", "turbo-cores": [2, 4]}"#, &["`turbo-cores`", "2 numbers for 1"]),
         (r#"{"vendor": "intel", "turbo-cores": [0]}"#, &["`turbo-cores`", "before it"]),
-        (r#"{"vendor": "intel", "highest-temperature": 0}"#, &["`highest-temperature`", "1 to 255"]),
+        (
+            r#"{"vendor": "intel", "highest-temperature": 0}"#,
+            &["`highest-temperature`", "1 to 255"],
+        ),
         (r#"{"vendor": "intel", "temperature": 101}"#, &["`temperature`", "0 to 100"]),
         (
             r#"{"vendor": "intel", "highest-temperature": 200, "temperature": 72}"#,

@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use serde::Deserialize;
 use wasmsr_sdk::{Bits64, Error, Setup};
 
-use crate::{Rapl, Vendor};
 use crate::domain::Domain;
 use crate::energy::EnergyUnit;
 use crate::limit::Limits;
 use crate::meter::Meter;
 use crate::source::{self, Kind, Model};
 use crate::zone::Zone;
+use crate::{Rapl, Vendor};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -70,9 +70,11 @@ impl Initial {
     fn of(&self, place: u32) -> u64 {
         match self {
             Initial::Same(value) => *value,
-            Initial::Each(values) => {
-                usize::try_from(place).ok().and_then(|place| values.get(place)).copied().unwrap_or(0)
-            }
+            Initial::Each(values) => usize::try_from(place)
+                .ok()
+                .and_then(|place| values.get(place))
+                .copied()
+                .unwrap_or(0),
         }
     }
 }

@@ -60,7 +60,9 @@ pub(crate) fn read(setup: &Setup) -> Result<Bank, Error> {
     mistakes.none()?;
     let scope = if setup.vcpu().is_some() { Scope::Vcpu } else { Scope::Vm };
     let mut bank = Bank::default();
-    read.into_iter().filter(|(own, _)| *own == scope).for_each(|(_, registers)| bank.add(registers));
+    read.into_iter()
+        .filter(|(own, _)| *own == scope)
+        .for_each(|(_, registers)| bank.add(registers));
     bank.sort();
     Ok(bank)
 }
@@ -123,7 +125,8 @@ impl Mistakes {
     }
 
     fn none(self) -> Result<(), Error> {
-        let Some(shown) = self.0.get(..self.0.len().min(MOST_SHOWN)).filter(|s| !s.is_empty()) else {
+        let Some(shown) = self.0.get(..self.0.len().min(MOST_SHOWN)).filter(|s| !s.is_empty())
+        else {
             return Ok(());
         };
         let more = match self.0.len() - shown.len() {

@@ -154,8 +154,7 @@ mod tests {
 
     fn rule() -> impl Strategy<Value = Rule> {
         let masks = prop::array::uniform4(bits());
-        let write =
-            prop_oneof![4 => Just(Write::Keep), 1 => Just(Write::Once), 1 => Just(Write::Ignore),
+        let write = prop_oneof![4 => Just(Write::Keep), 1 => Just(Write::Once), 1 => Just(Write::Ignore),
                 1 => Just(Write::Fault)];
         let locked = prop_oneof![Just(Locked::Fault), Just(Locked::Ignore)];
         let only = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(bits(), 1..4)];

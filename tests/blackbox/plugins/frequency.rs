@@ -2,7 +2,8 @@
 
 use crate::fixture::{Outcome, Plugin, Shell, Vm, apply, guest_exit, test};
 
-const INTEL: &str = "config = { vendor = \"intel\", hwp = true, base-mhz = 2400, turbo-mhz = [3600] }";
+const INTEL: &str =
+    "config = { vendor = \"intel\", hwp = true, base-mhz = 2400, turbo-mhz = [3600] }";
 
 #[apply(test)]
 fn the_example() -> Outcome {
@@ -126,7 +127,10 @@ fn linux_and_turbostat_find_all_that_they_read() -> Outcome {
     shell.ask("speeds", "rdmsr -a 0x1ad; rdmsr 0x198; rdmsr -f 22:16 -d 0x19c");
     shell.ask("counting", "a=$(rdmsr -d 0xe8); b=$(rdmsr -d 0xe8); [ $b -gt $a ]; echo $?");
     let once = "turbostat --quiet --num_iterations 1 --interval 1";
-    shell.ask("columns", &format!("{once} --show Bzy_MHz,TSC_MHz,CoreTmp,PkgWatt 2>&1; echo code $?"));
+    shell.ask(
+        "columns",
+        &format!("{once} --show Bzy_MHz,TSC_MHz,CoreTmp,PkgWatt 2>&1; echo code $?"),
+    );
     shell.ask("decoded", "turbostat --num_iterations 1 --interval 1 2>&1 | grep -c 'max turbo'");
     let run = shell.power_off();
     assert_eq!(run.answer("refused"), "0", "{run}");

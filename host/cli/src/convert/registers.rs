@@ -66,7 +66,8 @@ const STATE_OF_A_VCPU: &[(u32, u32)] = &[
 pub(crate) fn registers(args: &args::ConvertRegisters) -> Result<Code, Failure> {
     let file = args.table.display();
     let text = read(args).with_context(|| format!("table {file}")).map_err(Failure::input)?;
-    let table = Table::of(&text).with_context(|| format!("table {file}")).map_err(Failure::input)?;
+    let table =
+        Table::of(&text).with_context(|| format!("table {file}")).map_err(Failure::input)?;
     for warning in &table.warnings {
         tracing::warn!("{warning}");
     }
@@ -118,9 +119,7 @@ impl Table {
             }
         }
         if table.values.is_empty() && state.is_empty() {
-            bail!(
-                "no line has an MSR and its value; write \"0x10a 0x2b\", or a processor's dump"
-            );
+            bail!("no line has an MSR and its value; write \"0x10a 0x2b\", or a processor's dump");
         }
         state.dedup();
         table.warn_of("left out, as state of a running vCPU", &state);
@@ -193,7 +192,11 @@ impl Table {
             let last = MsrIndex(first.saturating_add(u32::try_from(values.len() - 1).unwrap_or(0)));
             let _ = match values.as_slice() {
                 [value] => {
-                    writeln!(text, "    {{ range = {first:#x}, value = {}{write} }},", number(*value))
+                    writeln!(
+                        text,
+                        "    {{ range = {first:#x}, value = {}{write} }},",
+                        number(*value)
+                    )
                 }
                 [value, rest @ ..] if rest.iter().all(|other| other == value) => writeln!(
                     text,
@@ -237,7 +240,9 @@ mod tests {
     #[test]
     fn a_table_becomes_entries() {
         assert_eq!(
-            lines("0x3a 0x5\n0x1ad 0x2121212121222324\n0x200 0\n0x201 0\n0x202 1\n0x203 8000000000000000"),
+            lines(
+                "0x3a 0x5\n0x1ad 0x2121212121222324\n0x200 0\n0x201 0\n0x202 1\n0x203 8000000000000000"
+            ),
             "[[plugin]]\n\
              path = \"registers.wasm\"\n\
              config.registers = [\n    \
@@ -261,7 +266,14 @@ mod tests {
         .unwrap();
         assert_eq!(table.values, BTreeMap::from([(0x3a, 5)]));
         let warnings = table.warnings.join("\n");
-        for part in ["2 MSRs left out", "0x10 (", "0x802", "0x3a (IA32_FEATURE_CONTROL)", "2 lines", "3: nonsense"] {
+        for part in [
+            "2 MSRs left out",
+            "0x10 (",
+            "0x802",
+            "0x3a (IA32_FEATURE_CONTROL)",
+            "2 lines",
+            "3: nonsense",
+        ] {
             assert!(warnings.contains(part), "{part}: {warnings}");
         }
         assert!(!warnings.contains('\u{1b}'), "{warnings:?}");
@@ -277,7 +289,8 @@ mod tests {
 
     #[test]
     fn more_than_the_plugin_takes_is_said() {
-        let many: String = (0..600).map(|n| format!("{:#x} 1\n", 0xd000_0000_u32 + 2 * n)).collect();
+        let many: String =
+            (0..600).map(|n| format!("{:#x} 1\n", 0xd000_0000_u32 + 2 * n)).collect();
         assert!(lines(&many).starts_with("# 600 registers in 600 entries"));
     }
 }

@@ -83,7 +83,8 @@ fn value_of(word: &str) -> Option<u64> {
 
 fn halves(high: &str, low: &str) -> Option<u64> {
     let whole = |word: &str| word.trim_start_matches("0x").trim_start_matches("0X").len() == 8;
-    let (high, low) = (hexadecimal(high).filter(|_| whole(high))?, hexadecimal(low).filter(|_| whole(low))?);
+    let (high, low) =
+        (hexadecimal(high).filter(|_| whole(high))?, hexadecimal(low).filter(|_| whole(low))?);
     Some(high << 32 | low)
 }
 

@@ -92,9 +92,12 @@ impl ListedClaim {
             let ranges = counted(range, entry.get("count"), entry.get("stride"))
                 .map_err(|(part, problem)| at(key(part), problem))?;
             let intercept = self.intercept;
-            claims.extend(
-                ranges.into_iter().map(|range| MsrClaim { range, access, scope, intercept }),
-            );
+            claims.extend(ranges.into_iter().map(|range| MsrClaim {
+                range,
+                access,
+                scope,
+                intercept,
+            }));
         }
         if !instances.is_empty() {
             self.instances = instances;
@@ -130,7 +133,9 @@ fn counted(
     let first = range.first().0;
     let msr = |place: u32| first.checked_add(place.checked_mul(stride)?).map(MsrIndex);
     let msrs: Option<Vec<MsrRange>> = match stride {
-        1 => msr(count - 1).and_then(|last| MsrRange::new(range.first(), last)).map(|all| vec![all]),
+        1 => {
+            msr(count - 1).and_then(|last| MsrRange::new(range.first(), last)).map(|all| vec![all])
+        }
         _ => (0..count).map(|place| msr(place).map(MsrRange::from)).collect(),
     };
     msrs.ok_or_else(|| (".count", "the last of these MSRs is beyond 0xffffffff".to_owned()))
@@ -221,7 +226,11 @@ mod tests {
             (r#"{"msrs": [{"range": 1, "count": 1025, "stride": 2}]}"#, "`msrs[0].count`", "1024"),
             (r#"{"msrs": [{"range": 1, "count": "2", "stride": 2}]}"#, "`msrs[0].count`", "1024"),
             (r#"{"msrs": [{"range": 1, "count": 2, "stride": 0}]}"#, "`msrs[0].stride`", "1 or"),
-            (r#"{"msrs": [{"range": "1-2", "count": 2, "stride": 4}]}"#, "`msrs[0].count`", "0x1-0x2"),
+            (
+                r#"{"msrs": [{"range": "1-2", "count": 2, "stride": 4}]}"#,
+                "`msrs[0].count`",
+                "0x1-0x2",
+            ),
             (
                 r#"{"msrs": [{"range": "0xfffffffe", "count": 3, "stride": 1}]}"#,
                 "`msrs[0].count`",

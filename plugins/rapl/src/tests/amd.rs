@@ -39,9 +39,10 @@ fn cores_that_are_not_counted_read_as_0() {
 #[test]
 fn a_vendor_leaves_the_other_ones_registers_out() {
     let host = host();
-    for (vendor, there, gone) in
-        [("intel", [UNIT, PACKAGE], [AMD_UNIT, AMD_PACKAGE]), ("amd", [AMD_UNIT, AMD_PACKAGE], [UNIT, PACKAGE])]
-    {
+    for (vendor, there, gone) in [
+        ("intel", [UNIT, PACKAGE], [AMD_UNIT, AMD_PACKAGE]),
+        ("amd", [AMD_UNIT, AMD_PACKAGE], [UNIT, PACKAGE]),
+    ] {
         let config = MODEL.replacen('{', &alloc::format!("{{\"vendor\": \"{vendor}\", "), 1);
         let mut rapl = load(&host, &config);
         assert!(there.iter().all(|msr| rapl.rdmsr(*msr).is_ok()), "{vendor}");
