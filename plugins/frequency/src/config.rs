@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::Deserialize;
 use wasmsr_sdk::{Error, Setup, time, vcpus};
@@ -142,7 +143,7 @@ impl Config {
         let (unit, most) = self.unit();
         if !(unit..=most).contains(&mhz) {
             mistakes.add(key, format!("{mhz} is not from {unit} to {most}"));
-        } else if mhz % unit != 0 {
+        } else if !mhz.is_multiple_of(unit) {
             mistakes.add(key, format!("{mhz} is not a multiple of {unit} MHz"));
         }
         mhz
@@ -152,7 +153,7 @@ impl Config {
         let highest = self.highest_temperature.unwrap_or(USUAL_HIGHEST_TEMPERATURE);
         let temperature = self.temperature.unwrap_or(USUAL_TEMPERATURE.min(highest));
         if highest == 0 {
-            mistakes.add("highest-temperature", "0 is not from 1 to 255".into());
+            mistakes.add("highest-temperature", "0 is not from 1 to 255");
         }
         let lowest = highest.saturating_sub(MOST_DEGREES_BELOW);
         if !(lowest..=highest).contains(&temperature) {
@@ -169,7 +170,7 @@ impl Config {
                 mistakes.add("turbo-cores", text);
             }
             if cores.first() == Some(&0) || !cores.is_sorted_by(|one, next| one < next) {
-                mistakes.add("turbo-cores", "each must be more than the one before it".into());
+                mistakes.add("turbo-cores", "each must be more than the one before it");
             }
         }
         Options {
@@ -198,7 +199,7 @@ impl Config {
             self.speed(&format!("pstates-mhz[{place}]"), *mhz, mistakes);
         }
         if !pstates.is_sorted_by(|one, next| one > next) {
-            mistakes.add("pstates-mhz", "each must be slower than the one before it".into());
+            mistakes.add("pstates-mhz", "each must be slower than the one before it");
         }
         pstates.clone()
     }
@@ -206,7 +207,7 @@ impl Config {
     fn check_intel(&self, mistakes: &mut Mistakes) {
         for (key, given) in [("pstates-mhz", self.pstates_mhz.is_some()), ("cppc", self.cppc)] {
             if given {
-                mistakes.add(key, "it is for `vendor = \"amd\"`".into());
+                mistakes.add(key, "it is for `vendor = \"amd\"`");
             }
         }
     }
@@ -219,7 +220,7 @@ impl Config {
             ("temperature", self.temperature.is_some()),
         ] {
             if given {
-                mistakes.add(key, "it is for `vendor = \"intel\"`".into());
+                mistakes.add(key, "it is for `vendor = \"intel\"`");
             }
         }
     }
@@ -229,7 +230,7 @@ impl Config {
 struct Mistakes(Vec<String>);
 
 impl Mistakes {
-    fn add(&mut self, key: &str, problem: String) {
+    fn add(&mut self, key: &str, problem: impl fmt::Display) {
         self.0.push(format!("config key `{key}`: {problem}"));
     }
 

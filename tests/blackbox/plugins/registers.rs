@@ -1,6 +1,6 @@
 //! `registers`: registers as data, also those that KVM has itself.
 
-use crate::fixture::{Outcome, Plugin, Running, Shell, Vm, apply, examples_with, test, wasmsr};
+use crate::fixture::{Outcome, Running, Shell, Vm, apply, examples_with, test, wasmsr};
 
 const REGISTERS: &str = "config.registers = [
     { range = 0x56440000, value = 0x1234, write = \"fault\", scope = \"vm\" },
@@ -103,36 +103,20 @@ fn a_wrong_configuration() -> Outcome {
     refused("0x1000", &["`registers[0]`"])
 }
 
-/// Announces machine check, which not every KVM does: leaf 1, EDX bits 7 and 14.
-const MACHINE_CHECK: Plugin = Plugin {
-    name: "announces",
-    manifest: r#"
-        msr = [{ range = "0x1000", access = "r" }]
-        cpuid = [{ leaf = 1, edx.set = [7, 14] }]"#,
-    code: "(reads (i64.const 0))",
-};
-
-/// Linux reads and writes what it knows of these at its boot.
+/// Linux takes PAT only from a processor whose firmware has enabled MTRRs. Debian's cloud
+/// kernel knows no machine check, so nothing is said of that here.
 #[apply(test)]
-fn linux_uses_banks_and_memory_types() -> Outcome {
-    let mce = include_str!("../../../examples/registers/mce.toml");
+fn linux_uses_memory_types() -> Outcome {
     let mtrr = include_str!("../../../examples/registers/mtrr.toml");
-    let entries = |text: &str| {
-        let (_, list) = text.split_once("config.registers = [").expect("an example has a list");
-        list.trim_end().trim_end_matches(']').to_owned()
-    };
-    let config = format!("config.registers = [{}{}]", entries(mce), entries(mtrr));
-    let vm = Vm::new().memory("256MiB").plugin(&MACHINE_CHECK).shipped("registers", &config);
-    let mut shell = Shell::of(vm)?;
+    let (_, list) = mtrr.split_once("config.registers").expect("an example has a list");
+    let config = format!("config.registers{list}");
+    let mut shell = Shell::of(Vm::new().memory("256MiB").shipped("registers", &config))?;
     shell.ask("refused", "dmesg | grep -c 'unchecked MSR access'");
-    shell.ask("banks", "ls -d /sys/devices/system/machinecheck/machinecheck0/bank? | wc -l");
-    shell.ask("types", "rdmsr 0x2ff; rdmsr 0xfe; rdmsr 0x400");
-    shell.ask("flags", "grep -m 1 -o ' mce .*mca' /proc/cpuinfo");
+    shell.ask("types", "rdmsr 0x2ff; rdmsr 0xfe");
     shell.ask("pat", "dmesg | grep -c 'PAT: Configuration'");
     let run = shell.power_off();
     assert_eq!(run.answer("refused"), "0", "{run}");
-    assert_eq!(run.answer("banks"), "10", "{run}");
-    assert!(run.answer("types").starts_with("c06 508 "), "{run}");
+    assert_eq!(run.answer("types"), "c06 508", "{run}");
     assert_eq!(run.answer("pat"), "1", "{run}");
     Ok(())
 }
