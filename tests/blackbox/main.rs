@@ -34,6 +34,7 @@ mod live;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
+mod pack;
 mod plugin_bench;
 mod plugin_test;
 mod plugins;

@@ -66,7 +66,7 @@ impl Subject {
             false => Output::OnFailure,
         };
         let built = build(&toolchain, &workspace, &[plugin], output).map_err(|error| {
-            let is_code = matches!(error, BuildError::Failed(_));
+            let is_code = matches!(error, BuildError::Failed(_) | BuildError::TwoRuntimes);
             let failure = if is_code { Failure::input } else { Failure::host };
             failure(anyhow!(error).context(in_crate()))
         })?;
