@@ -39,6 +39,7 @@ mod milan;
 mod msr_contract;
 mod multiboot;
 mod no_kvm;
+mod pack;
 mod plugin_bench;
 mod plugin_test;
 mod plugins;

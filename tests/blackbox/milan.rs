@@ -150,8 +150,7 @@ fn a_dump_is_read_and_written_with_nothing_lost() -> Outcome {
 fn claims(checked: &Value) -> Vec<u32> {
     let number = |entry: &Value, key: &str| entry[key].as_u64().and_then(|n| u32::try_from(n).ok());
     let entries = checked["msrs"].as_array().expect("it is a list");
-    let ranges = entries.iter().filter_map(|entry| {
-        Some(number(entry, "first")?..=number(entry, "last")?)
-    });
+    let ranges =
+        entries.iter().filter_map(|entry| Some(number(entry, "first")?..=number(entry, "last")?));
     ranges.flatten().collect()
 }

@@ -297,6 +297,10 @@ pub(crate) enum Plugin {
     Bench(Bench),
     /// Show a plugin's manifest, ABI version, exports, imports, size and hash
     Inspect(Inspect),
+    /// Put a manifest into a .wasm file, in place of any that it has
+    Pack(Pack),
+    /// Print the manifest of a .wasm file
+    Manifest(ShowManifest),
 }
 
 #[derive(Debug, Args)]
@@ -405,6 +409,28 @@ pub(crate) struct Inspect {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pack {
+    /// The manifest, a TOML file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) manifest: PathBuf,
+
+    /// The plugin, a .wasm file, which is replaced in one step
+    #[arg(value_name = "FILE.wasm", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// Write another file, and leave this one as it is
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowManifest {
+    /// The plugin, a .wasm file
+    #[arg(value_name = "FILE.wasm", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

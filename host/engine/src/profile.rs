@@ -20,7 +20,7 @@ use toml::Spanned;
 use wasmsr_book::reference::kind;
 use wasmsr_interface::KernelVersion;
 
-use crate::manifest::Grant;
+use crate::manifest::{Grant, NAME_RULE, is_name};
 use crate::msr::Policy;
 use crate::toml_file::{self, Size, TomlError};
 use config::Config;
@@ -47,6 +47,8 @@ pub struct Profile {
 pub struct PluginConfig {
     /// The `.wasm` file.
     pub path: PathBuf,
+    /// The plugin's name in this VM, in place of that of its manifest.
+    pub name: Option<String>,
     /// The SHA-256 that the file must have.
     pub sha256: Option<Sha256>,
     /// What the plugin reads through its host call, as JSON text.
@@ -216,6 +218,9 @@ struct PluginTable {
     /// the `.wasm` file, at most 8 MiB
     #[cfg_attr(test, schemars(with = "kind::Path"))]
     path: PathBuf,
+    /// the plugin's name in this VM: in the log, tables, metrics, recordings and saved
+    /// state, and for `shadow-of`; without it, the manifest's
+    name: Option<String>,
     /// the file must have this SHA-256, 64 hexadecimal digits
     #[serde(default, deserialize_with = "toml_file::from_text")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
@@ -328,8 +333,15 @@ impl PluginTable {
                 ));
             }
         }
+        if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
+            return Err(format!(
+                "[[plugin]] {}: name = {name:?} must be {NAME_RULE}",
+                path.display()
+            ));
+        }
         Ok(PluginConfig {
             path,
+            name: self.name,
             sha256: self.sha256,
             config: self.config.text(),
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
@@ -400,6 +412,7 @@ mod tests {
         refused(&format!("{plugin}grant = [\"root\"]\n"), &["unknown capability `root`"]);
         refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0", "2 to 1000000000"]);
         refused(&format!("{plugin}fuel = 1\n"), &["fuel = 1", "2 to 1000000000"]);
+        refused(&format!("{plugin}name = \"My plugin\"\n"), &["\"My plugin\" must be 1 to 64"]);
         refused(&format!("{plugin}memory = \"1KiB\"\n"), &["64KiB to 4GiB"]);
         refused(&format!("{plugin}kernel-from = \"six\"\n"), &["`six` is not a kernel version"]);
     }

@@ -40,6 +40,14 @@ pub enum BuildError {
     /// cargo failed, and has printed why.
     #[error("`cargo build --profile {PROFILE} --target {TARGET}` failed ({0})")]
     Failed(ExitStatus),
+    /// A crate brings std to a target that has none.
+    #[error(
+        "the plugin has two panic handlers (E0152): one is the SDK's, the other is std's, which a \
+         crate that it depends on brings; take that crate without its default features, such as \
+         `serde = {{ version = \"1.0\", default-features = false, features = [\"alloc\", \
+         \"derive\"] }}` in Cargo.toml (`cargo add serde` alone brings std)"
+    )]
+    TwoRuntimes,
     /// cargo succeeded, but there is no file.
     #[error("cargo built no {}: {cause}", .path.display())]
     NoFile {
@@ -87,11 +95,22 @@ pub fn build(
         cargo.args(["--package", &plugin.package]);
     }
     let status = match output {
-        Output::Shown => cargo.stdout(Stdio::null()).status().map_err(BuildError::NoCargo)?,
+        Output::Shown => {
+            let status = cargo.stdout(Stdio::null()).status().map_err(BuildError::NoCargo)?;
+            // What was shown cannot be read any more; it fails again where it has failed.
+            let said = if status.success() { None } else { cargo.arg("--quiet").output().ok() };
+            if said.is_some_and(|output| has_two_runtimes(&output.stderr)) {
+                return Err(BuildError::TwoRuntimes);
+            }
+            status
+        }
         Output::OnFailure => {
             let output = cargo.arg("--quiet").output().map_err(BuildError::NoCargo)?;
             if !output.status.success() {
                 say(&output.stderr);
+                if has_two_runtimes(&output.stderr) {
+                    return Err(BuildError::TwoRuntimes);
+                }
             }
             output.status
         }
@@ -105,6 +124,13 @@ pub fn build(
         Built { path: folder.join(&file_name), file_name }
     });
     Ok(built.collect())
+}
+
+/// Whether the compiler found a second panic handler: "error[E0152]: found duplicate lang
+/// item `panic_impl`".
+fn has_two_runtimes(said: &[u8]) -> bool {
+    let said = String::from_utf8_lossy(said);
+    said.contains("E0152") && said.contains("panic_impl")
 }
 
 impl Built {
@@ -142,6 +168,16 @@ pub fn publish(file_name: &str, wasm: &[u8], folder: &Path) -> Result<PathBuf, B
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As rustc 1.95 says it for a plugin after `cargo add serde`.
+    #[test]
+    fn a_second_panic_handler_is_recognised() {
+        let said =
+            b"error[E0152]: found duplicate lang item `panic_impl`\n  |\n  = note: the lang \
+            item is first defined in crate `std` (which `serde` depends on)\n";
+        assert!(has_two_runtimes(said));
+        assert!(!has_two_runtimes(b"error[E0308]: mismatched types"));
+    }
 
     #[test]
     fn a_link_is_not_replaced() {

@@ -7,6 +7,7 @@ mod cost;
 mod inspect;
 mod measure;
 mod new;
+mod pack;
 mod recording_test;
 mod report;
 mod subject;
@@ -24,5 +25,7 @@ pub(crate) fn perform(verb: &Plugin) -> Result<Code, Failure> {
         Plugin::Test(args) => test::test(args),
         Plugin::Bench(args) => bench::bench(args),
         Plugin::Inspect(args) => inspect::inspect(args),
+        Plugin::Pack(args) => pack::pack(args),
+        Plugin::Manifest(args) => pack::manifest(args),
     }
 }

@@ -52,6 +52,9 @@ impl Template<'_> {
         format!(
             "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\
              publish = false\n\n[lib]\ncrate-type = [\"cdylib\"]\n\n[dependencies]\n\
+             # For configurations. Its default features would bring std, which Wasm lacks.\n\
+             serde = {{ version = \"1.0\", default-features = false, features = [\"alloc\", \
+             \"derive\"] }}\n\
              wasmsr-sdk = {{ path = {} }}\n{workspace}",
             toml_text(sdk)
         )

@@ -184,6 +184,16 @@ impl VcpuDispatch {
         set_back
     }
 
+    /// Whether the filter lets an access pass because each plugin that claims it has it
+    /// turned off.
+    pub(crate) fn is_turned_off(&self, index: MsrIndex, direction: Direction) -> bool {
+        let routes = &self.chain.routes;
+        let name = |id: &SlotId| routes.names.get(usize::from(id.0));
+        let claimed = routes.map.lookup(index, direction);
+        let is_on = |name| self.vm.intercepts.is_on(name, index, direction);
+        !claimed.is_empty() && !claimed.iter().filter_map(name).any(is_on)
+    }
+
     /// Fuel that the last access used in the first plugin that claims the MSR in this
     /// direction, or else wants what is unhandled; `None` if there is no such plugin,
     /// or it failed.

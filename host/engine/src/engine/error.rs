@@ -23,7 +23,7 @@ pub enum LoadError {
         source: ModuleError,
     },
     /// Two plugins of one name.
-    #[error("{} and {} are both plugin `{name}`; load only one of them", .first.display(), .second.display())]
+    #[error("{} and {} are both plugin `{name}`; give one of them another name, such as `name = \"{name}-2\"` in its [[plugin]], or load only one of them", .first.display(), .second.display())]
     SameName {
         /// The name.
         name: Arc<str>,

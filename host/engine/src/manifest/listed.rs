@@ -30,12 +30,42 @@ const MOST_COUNTED: u32 = 1024;
 
 /// An entry that is not a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}config key `{key}`: {problem}", .place.map(|place| format!("{place}: ")).unwrap_or_default())]
+#[error("{}", .what.said(&.key, .place))]
 pub struct ListedError {
     /// Where the profile has it, if that is known.
     place: Option<Place>,
     key: String,
-    problem: String,
+    what: What,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Entry(String),
+    /// It meets another entry of the list, or the manifest.
+    Overlap {
+        list: String,
+        earlier: MsrRange,
+        later: MsrRange,
+    },
+}
+
+impl What {
+    fn said(&self, key: &str, place: &Option<Place>) -> String {
+        match (self, place) {
+            (What::Entry(problem), None) => format!("config key `{key}`: {problem}"),
+            (What::Entry(problem), Some(place)) => {
+                format!("{place}: config key `{key}`: {problem}")
+            }
+            (What::Overlap { list, earlier, later }, place) => {
+                let place = place.map_or(String::new(), |place| format!(", {place}"));
+                format!(
+                    "the ranges {earlier} and {later} overlap; write each MSR and direction once, \
+                     and take {later} out of `config.{list}` (`{key}`{place})"
+                )
+            }
+        }
+    }
 }
 
 impl ListedError {
@@ -51,11 +81,8 @@ impl ListedError {
 
     /// Two entries, or an entry and the manifest, that claim the same accesses.
     pub(super) fn overlap(key: String, list: &str, earlier: MsrRange, later: MsrRange) -> Self {
-        let problem = format!(
-            "the ranges {earlier} and {later} overlap; write each MSR and direction once, and take \
-             {later} out of `config.{list}`"
-        );
-        ListedError { place: None, key, problem }
+        let what = What::Overlap { list: list.to_owned(), earlier, later };
+        ListedError { place: None, key, what }
     }
 }
 
@@ -84,7 +111,10 @@ impl ListedClaim {
 
     /// The claims that a configuration, JSON text, lists, and the scopes of its entries.
     pub(crate) fn read(&self, config: &str) -> Result<(Vec<ListedEntry>, Vec<Scope>), ListedError> {
-        let at = |key: String, problem: String| ListedError { place: None, key, problem };
+        let at = |key: String, problem: String| {
+            let what = What::Entry(problem);
+            ListedError { place: None, key, what }
+        };
         let config: Value = serde_json::from_str(config)
             .map_err(|error| at(self.key.clone(), error.to_string()))?;
         let entries = match config.get(&self.key) {

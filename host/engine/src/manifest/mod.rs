@@ -131,12 +131,20 @@ impl Manifest {
     }
 }
 
+/// What [`is_name`] asks for, in errors.
+pub(crate) const NAME_RULE: &str = "1 to 64 lower-case letters, digits or `-`";
+
+/// Whether a plugin may be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(letter)
+}
+
 impl File {
     /// Checks what the types cannot say. A mistake comes with its place.
     fn validate(&self) -> Result<(), (ManifestError, Spot)> {
         let name = &self.plugin.name;
-        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) {
+        if !is_name(name) {
             return Err((ManifestError::Name(name.clone()), Spot::Name));
         }
         if self.plugin.abi != ABI_VERSION {

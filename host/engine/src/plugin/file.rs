@@ -41,8 +41,8 @@ pub(super) fn sha256(bytes: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(bytes).into())
 }
 
-/// The manifest's bytes; also the first look at whether this is Wasm.
-pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
+/// The manifests of a module; also the first look at whether this is Wasm.
+pub(super) fn manifest_sections(bytes: &[u8]) -> Result<Vec<&[u8]>, ModuleError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(ModuleError::Malformed("it does not begin with `\\0asm`".to_owned()));
     }
@@ -58,6 +58,12 @@ pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
             _ => {}
         }
     }
+    Ok(found)
+}
+
+/// The manifest's bytes.
+pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
+    let found = manifest_sections(bytes)?;
     match found.as_slice() {
         [] => Err(ModuleError::NoManifest),
         [manifest] => Ok(manifest),

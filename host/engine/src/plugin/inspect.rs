@@ -33,16 +33,20 @@ pub struct Inspection {
 /// [`ModuleError`] if it is not Wasm, has no valid manifest, or does not keep
 /// to the ABI.
 pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
-    let bytes = read_file(path)?;
-    let text = manifest_section(&bytes)?.to_vec();
+    inspect_bytes(&read_file(path)?)
+}
+
+/// The same for the bytes of a file.
+pub(super) fn inspect_bytes(bytes: &[u8]) -> Result<Inspection, ModuleError> {
+    let text = manifest_section(bytes)?.to_vec();
     let manifest = Manifest::parse(&text)?;
-    refuse_long_functions(&bytes)?;
+    refuse_long_functions(bytes)?;
     let compiler = Compiler::new(None).map_err(ModuleError::Compile)?;
-    let module = compiler.compile(&bytes)?;
+    let module = compiler.compile(bytes)?;
     check(&module, &manifest, &text)?;
     Ok(Inspection {
         size: bytes.len() as u64,
-        sha256: sha256(&bytes),
+        sha256: sha256(bytes),
         manifest,
         manifest_text: String::from_utf8_lossy(&text).into_owned(),
         exports: module
@@ -56,6 +60,25 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
             })
             .collect(),
     })
+}
+
+/// Reads the module in `path`, which may lack a manifest.
+///
+/// # Errors
+/// [`ModuleError`] if it is not a file that can be read, or too large.
+pub fn read_module(path: &Path) -> Result<Vec<u8>, ModuleError> {
+    read_file(path)
+}
+
+/// The text of the manifest of the plugin in `path`.
+///
+/// # Errors
+/// [`ModuleError`] if it is not Wasm or has no valid manifest.
+pub fn manifest_text(path: &Path) -> Result<String, ModuleError> {
+    let bytes = read_file(path)?;
+    let text = manifest_section(&bytes)?;
+    Manifest::parse(text)?;
+    Ok(String::from_utf8_lossy(text).into_owned())
 }
 
 /// Reads only the manifest of the plugin in `path`.

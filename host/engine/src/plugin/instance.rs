@@ -127,6 +127,21 @@ impl Instance {
         self.store.data().timer.filter(|(thread, _)| *thread == vcpu).map(|(_, at)| at)
     }
 
+    /// When the plugin wants to be called, and on which vCPU's thread.
+    pub(crate) fn pending_timer(&self) -> Option<(VcpuId, u64)> {
+        self.store.data().timer
+    }
+
+    /// Has the plugin's `timer` called on the thread of `vcpu` when the time is `at`, if
+    /// it may have timers and has not asked for another time itself.
+    pub(crate) fn take_over_timer(&mut self, vcpu: VcpuId, at: u64) {
+        let data = self.store.data_mut();
+        if data.plugin.held.timer && self.lifecycle.timer.is_some() && data.timer.is_none() {
+            data.timer = Some((vcpu, at));
+            data.vm.host.wake_at(vcpu, at);
+        }
+    }
+
     /// Calls the plugin's `timer`, which it asked for.
     pub(crate) fn fire(&mut self, vcpu: VcpuId) -> Result<(), Failure> {
         self.store.data_mut().timer = None;

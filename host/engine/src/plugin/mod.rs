@@ -14,6 +14,7 @@ mod inspect;
 mod instance;
 mod log;
 mod module;
+mod pack;
 mod store;
 
 pub use abi::{
@@ -22,8 +23,9 @@ pub use abi::{
 pub(crate) use answer::{Answer, Cause, Failure, InstanceError};
 pub use cache::{CacheError, CodeCache};
 pub use error::ModuleError;
-pub use inspect::{Inspection, inspect, read_manifest};
+pub use inspect::{Inspection, inspect, manifest_text, read_manifest, read_module};
 pub(crate) use instance::Instance;
 pub(crate) use log::Log;
 pub(crate) use module::{Compiler, Plugin};
+pub use pack::{Packed, pack};
 pub(crate) use store::Surroundings;

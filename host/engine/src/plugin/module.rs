@@ -76,7 +76,11 @@ impl Compiler {
                 return Err(ModuleError::NotGranted(asked.clone()));
             }
         }
-        let manifest = manifest.with_listed_claims(&config.config).map_err(ModuleError::Listed)?;
+        let mut manifest =
+            manifest.with_listed_claims(&config.config).map_err(ModuleError::Listed)?;
+        if let Some(name) = &config.name {
+            manifest.plugin.name.clone_from(name);
+        }
         let linked = self
             .linker
             .instantiate_pre(&module)

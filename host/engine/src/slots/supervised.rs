@@ -154,6 +154,18 @@ impl SupervisedInstance {
         }))
     }
 
+    /// When the plugin wants to be called, and on which vCPU's thread.
+    pub(crate) fn pending_timer(&self) -> Option<(VcpuId, u64)> {
+        self.live.as_ref()?.pending_timer()
+    }
+
+    /// Has the plugin called at a time for which an instance before it waited.
+    pub(crate) fn take_over_timer(&mut self, vcpu: VcpuId, at: u64) {
+        if let Some(live) = &mut self.live {
+            live.take_over_timer(vcpu, at);
+        }
+    }
+
     /// Gives the plugin what it saved.
     pub(crate) fn restore(
         &mut self,
