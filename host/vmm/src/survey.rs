@@ -48,13 +48,10 @@ fn try_filter(kvm: &Kvm) -> Result<(), FilterRefusal> {
     let claims = (1..=MAX_RANGES).filter_map(|number| {
         let first = u32::try_from(number).ok()? << 16;
         let last = first + MAX_MSRS_PER_RANGE - 1;
-        Some(ExitClaim {
-            plugin: "doctor".into(),
-            range: MsrRange::new(MsrIndex(first), MsrIndex(last))?,
-            directions: Directions::ReadWrite,
-        })
+        let range = MsrRange::new(MsrIndex(first), MsrIndex(last))?;
+        Some(ExitClaim::new("doctor", range, Directions::ReadWrite))
     });
-    let list = ExitList { claims: claims.collect() };
+    let list = ExitList::from(claims.collect::<Vec<_>>());
     let packed = KvmFilter::pack(&list).map_err(|error| FilterRefusal::Pack(error.to_string()))?;
     let vm = kvm.create_vm().map_err(FilterRefusal::CreateVm)?;
     enable_msr_exits(&vm).map_err(|refused| FilterRefusal::Exits(refused.error.into()))?;
