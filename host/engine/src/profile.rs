@@ -263,13 +263,8 @@ const MAX_PLUGIN_MEMORY: u64 = 4 << 30;
 
 impl File {
     fn validate(self, directory: &Path) -> Result<(Policy, Vec<PluginConfig>), String> {
-        for exception in &self.msr.overrides {
-            if exception.read.is_none() && exception.write.is_none() {
-                return Err(format!(
-                    "[[msr.override]] {}: says neither `read` nor `write`; add one",
-                    exception.range
-                ));
-            }
+        if let Some(mistake) = self.msr.mistakes().into_iter().next() {
+            return Err(mistake);
         }
         let plugins = self
             .plugin

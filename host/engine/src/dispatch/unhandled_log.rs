@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmsr_interface::{Direction, MsrAccess, MsrIndex, VcpuId};
+use wasmsr_interface::{Direction, MsrAccess, MsrIndex, Reason, VcpuId};
 
 use crate::msr::{Policy, PolicyAction};
 use crate::rate_limit::RateLimit;
@@ -46,13 +46,19 @@ impl UnhandledLog {
             (PolicyAction::Fault, _) => "fault",
             (PolicyAction::Ignore, Direction::Read) => "0x0",
             (PolicyAction::Ignore, Direction::Write) => "ok, and dropped",
+            (PolicyAction::Kernel, _) if access.reason == Reason::Filter => "kernel",
+            (PolicyAction::Kernel, _) => "fault",
             (PolicyAction::Stop, _) => "stop",
         };
         tracing::info!(
-            "the {direction} of {} is unhandled (reason {}, {vcpu}): {outcome}, by {key} = \
+            "the {direction} of {} is unhandled (reason {}{}, {vcpu}): {outcome}, by {key} = \
              \"{action}\"{}",
             access.index.described(),
             access.reason,
+            match access.reason == Reason::Filter && policy.denies(access.index, direction) {
+                true => ", not in [msr] allow",
+                false => "",
+            },
             match held_back {
                 0 => String::new(),
                 more => format!(" ({more} accesses before this one were not reported)"),

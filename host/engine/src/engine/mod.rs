@@ -56,6 +56,7 @@ impl Engine {
         let compiler = Compiler::new(options.cache.as_ref()).map_err(LoadError::Engine)?;
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut yielded = Vec::new();
+        let mut policy = profile.policy.clone();
         let mut shadows = Vec::new();
         for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
             let plugin =
@@ -73,6 +74,9 @@ impl Engine {
             }
             match (config.kernel_from, options.host_kernel) {
                 (Some(from), Some(host)) if host >= from => {
+                    for claim in &plugin.manifest.msr {
+                        policy.allow_also(claim.range, claim.access);
+                    }
                     yielded.push(YieldedPlugin { name: plugin.name.clone(), from, host });
                 }
                 _ => plugins.push(Arc::new(plugin)),
@@ -89,8 +93,8 @@ impl Engine {
         let cpuid = manifest::merge_cpuid(leaves)?;
         let (slots, claims, routes) = assign_slots(&plugins);
         Ok(Engine {
-            policy: Arc::new(profile.policy.clone()),
-            exits: intercepts(&plugins).exits(),
+            exits: intercepts(&plugins, &policy).exits(),
+            policy: Arc::new(policy),
             plugins,
             yielded,
             slots,
@@ -152,8 +156,11 @@ impl Engine {
 }
 
 /// What exits at the start of a boot with these plugins.
-pub(crate) fn intercepts(plugins: &[Arc<Plugin>]) -> Intercepts {
-    Intercepts::new(plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest)))
+pub(crate) fn intercepts(plugins: &[Arc<Plugin>], policy: &Policy) -> Intercepts {
+    let plugins = plugins
+        .iter()
+        .map(|plugin| (&plugin.name, &plugin.manifest, plugin.config.config.as_str()));
+    Intercepts::new(plugins, policy.unclaimed())
 }
 
 /// Finds for each shadow the plugin beside which it runs.
