@@ -19,6 +19,7 @@ mod check;
 mod colours;
 mod conformance;
 mod containment;
+mod contract;
 mod convert;
 mod doctor;
 mod ends;
