@@ -49,11 +49,8 @@ fn random_exits() -> ExitList {
         let first = random.u32(0..MAX_MSRS_PER_RANGE - 8);
         let last = first + random.u32(0..8);
         let directions = [Directions::Read, Directions::Write, Directions::ReadWrite];
-        Some(ExitClaim {
-            plugin: plugin.clone(),
-            range: MsrRange::new(MsrIndex(span + first), MsrIndex(span + last))?,
-            directions: *random.choice(&directions)?,
-        })
+        let range = MsrRange::new(MsrIndex(span + first), MsrIndex(span + last))?;
+        Some(ExitClaim::new(plugin.clone(), range, *random.choice(&directions)?))
     });
-    ExitList { claims: claims.collect() }
+    ExitList::from(claims.collect::<Vec<_>>())
 }

@@ -193,10 +193,10 @@ fn an_unreadable_x2apic_msr_has_reason_invalid() -> Outcome {
 fn claims_at_both_ends_of_the_space() -> Outcome {
     let ends = Plugin {
         name: "ends",
-        manifest: r#"msr = [{ range = "0x0" }, { range = "0xffffffff" }]"#,
+        manifest: r#"msr = [{ range = "0x0" }, { range = "0xfffffffe" }]"#,
         code: RECORD,
     };
-    Vm::new().plugin(&ends).prints("r 0 -> 100000000 \n r ffffffff -> 2ffffffff")
+    Vm::new().plugin(&ends).prints("r 0 -> 100000000 \n r fffffffe -> 2fffffffe")
 }
 
 #[apply(test)]

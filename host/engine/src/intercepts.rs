@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rangemap::RangeInclusiveSet;
 use wasmsr_interface::{
     Direction, Directions, ExitClaim, ExitList, ExitsCause, ExitsRefused, Host, MsrIndex, MsrRange,
+    Unclaimed,
 };
 
 use crate::limits;
-use crate::manifest::{Intercept, Manifest};
+use crate::manifest::{Intercept, Manifest, MsrClaim};
 use crate::state::SavedIntercepts;
 
 /// The intercepts of one running VM. Changes are rare; the path of an access
@@ -21,6 +22,9 @@ pub(crate) struct Intercepts(Arc<Switches>);
 struct Switches {
     at_start: ByPlugin,
     now: Mutex<ByPlugin>,
+    claims: BTreeMap<Arc<str>, Vec<MsrClaim>>,
+    /// What becomes of all other accesses.
+    unclaimed: Unclaimed,
 }
 
 type ByPlugin = BTreeMap<Arc<str>, Switched>;
@@ -43,7 +47,12 @@ pub(crate) enum SwitchError {
 
 impl Intercepts {
     /// As the manifests have it at the start of a boot.
-    pub(crate) fn new<'a>(plugins: impl IntoIterator<Item = (&'a Arc<str>, &'a Manifest)>) -> Self {
+    pub(crate) fn new<'a>(
+        plugins: impl Iterator<Item = (&'a Arc<str>, &'a Manifest)> + Clone,
+        unclaimed: Unclaimed,
+    ) -> Self {
+        let claims = plugins.clone().map(|(name, manifest)| (name.clone(), manifest.msr.clone()));
+        let claims = claims.collect();
         let at_start = |manifest: &Manifest| {
             let mut switched = Switched::default();
             for claim in manifest.msr.iter().filter(|claim| claim.intercept == Intercept::On) {
@@ -51,14 +60,15 @@ impl Intercepts {
             }
             switched
         };
-        let plugins = plugins.into_iter().map(|(name, m)| (name.clone(), at_start(m)));
+        let plugins = plugins.map(|(name, manifest)| (name.clone(), at_start(manifest)));
         let at_start: ByPlugin = plugins.collect();
-        Intercepts(Arc::new(Switches { now: Mutex::new(at_start.clone()), at_start }))
+        let now = Mutex::new(at_start.clone());
+        Intercepts(Arc::new(Switches { at_start, now, claims, unclaimed }))
     }
 
     /// Everything that is on.
     pub(crate) fn exits(&self) -> ExitList {
-        exit_list(&self.lock())
+        self.0.exit_list(&self.lock())
     }
 
     /// Whether `plugin` has this access turned on.
@@ -92,7 +102,7 @@ impl Intercepts {
         // Under the lock: two changes reach the VMM in the order in which they
         // were made.
         let cause = ExitsCause::Intercept { plugin: plugin.clone(), range, directions, on };
-        host.set_exits(&exit_list(&plugins), &cause).map_err(|_| {
+        host.set_exits(&self.0.exit_list(&plugins), &cause).map_err(|_| {
             plugins.insert(plugin.clone(), before);
             SwitchError::DoesNotFit
         })
@@ -105,7 +115,7 @@ impl Intercepts {
     /// [`ExitsRefused`] if the VMM does not; everything stays as it was.
     pub(crate) fn set_back(&self, host: &dyn Host) -> Result<(), ExitsRefused> {
         let mut plugins = self.lock();
-        host.set_exits(&exit_list(&self.0.at_start), &ExitsCause::Reset)?;
+        host.set_exits(&self.0.exit_list(&self.0.at_start), &ExitsCause::Reset)?;
         plugins.clone_from(&self.0.at_start);
         Ok(())
     }
@@ -175,19 +185,28 @@ impl Switched {
     }
 }
 
-fn exit_list(plugins: &ByPlugin) -> ExitList {
-    let mut claims = Vec::new();
-    for (plugin, switched) in plugins {
-        for (set, directions) in
-            [(&switched.reads, Directions::Read), (&switched.writes, Directions::Write)]
-        {
-            claims.extend(set.iter().filter_map(|msrs| {
-                let range = MsrRange::new(MsrIndex(*msrs.start()), MsrIndex(*msrs.end()))?;
-                Some(ExitClaim { plugin: plugin.clone(), range, directions })
-            }));
+impl Switches {
+    /// The claims, as far as they are on in `plugins`.
+    fn exit_list(&self, plugins: &ByPlugin) -> ExitList {
+        let mut claims = Vec::new();
+        for (plugin, switched) in plugins {
+            let own = self.claims.get(plugin).map(Vec::as_slice).unwrap_or_default();
+            for (direction, directions) in
+                [(Direction::Read, Directions::Read), (Direction::Write, Directions::Write)]
+            {
+                for claim in own.iter().filter(|claim| claim.access.contains(direction)) {
+                    let msrs = claim.range.first().0..=claim.range.last().0;
+                    let on = switched.of(direction).overlapping(&msrs);
+                    claims.extend(on.filter_map(|on| {
+                        let on = MsrRange::new(MsrIndex(*on.start()), MsrIndex(*on.end()))?;
+                        let range = on.intersection(claim.range)?;
+                        Some(ExitClaim { plugin: plugin.clone(), range, directions })
+                    }));
+                }
+            }
         }
+        ExitList { claims, unclaimed: self.unclaimed.clone() }
     }
-    ExitList { claims }
 }
 
 /// Whether the manifest claims every MSR of `range` in all `directions`.

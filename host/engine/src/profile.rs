@@ -167,20 +167,38 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`], naming file, place and remedy.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ProfileError> {
-        let file: File = toml_file::parse(text)
-            .map_err(|source| ProfileError::Toml { path: path.to_owned(), source })?;
+        match Self::parse_all(path, text) {
+            (Some(profile), mistakes) if mistakes.is_empty() => Ok(profile),
+            (_, mistakes) => Err(mistakes.into_iter().next().unwrap_or_else(|| {
+                let message = "it is not a profile".to_owned();
+                ProfileError::Value { path: path.to_owned(), message }
+            })),
+        }
+    }
+
+    /// As [`parse`](Self::parse), with every mistake: the profile is what remains without
+    /// them, for further checks.
+    pub fn parse_all(path: &Path, text: &str) -> (Option<Self>, Vec<ProfileError>) {
+        let toml_file::Reading { value, mistakes, touched } = toml_file::parse_all::<File>(text);
+        let toml = |source| ProfileError::Toml { path: path.to_owned(), source };
+        let mut errors: Vec<ProfileError> = mistakes.into_iter().map(toml).collect();
+        let Some(file) = value else { return (None, errors) };
         let directory = path.parent().unwrap_or(Path::new(""));
         let value = |message| ProfileError::Value { path: path.to_owned(), message };
-        let cpuid = cpuid::read(&file.cpuid, text).map_err(value)?;
-        file.validate(directory)
-            .map(|(policy, plugins)| Profile {
-                path: path.to_owned(),
-                policy,
-                plugins,
-                cpuid,
-                text: text.into(),
-            })
-            .map_err(value)
+        let mut values = Vec::new();
+        if !touched.contains("msr") {
+            values.extend(file.msr.mistakes());
+        }
+        let cpuid = cpuid::read(&file.cpuid, text).unwrap_or_else(|mistake| {
+            values.push(mistake);
+            Vec::new()
+        });
+        let plugins = file.plugin.into_iter().map(|plugin| plugin.validate(directory));
+        let plugins =
+            plugins.filter_map(|plugin| plugin.map_err(|wrong| values.extend(wrong)).ok());
+        let (plugins, policy, text) = (plugins.collect(), file.msr, text.into());
+        errors.extend(values.into_iter().map(value));
+        (Some(Profile { path: path.to_owned(), policy, plugins, cpuid, text }), errors)
     }
 }
 
@@ -284,40 +302,22 @@ const WASM_PAGE: u64 = 64 << 10;
 /// What 32-bit Wasm can address.
 const MAX_PLUGIN_MEMORY: u64 = 4 << 30;
 
-impl File {
-    fn validate(self, directory: &Path) -> Result<(Policy, Vec<PluginConfig>), String> {
-        for exception in &self.msr.overrides {
-            if exception.read.is_none() && exception.write.is_none() {
-                return Err(format!(
-                    "[[msr.override]] {}: says neither `read` nor `write`; add one",
-                    exception.range
-                ));
-            }
-        }
-        let plugins = self
-            .plugin
-            .into_iter()
-            .map(|plugin| plugin.validate(directory))
-            .collect::<Result<_, _>>()?;
-        Ok((self.msr, plugins))
-    }
-}
-
 impl PluginTable {
-    fn validate(self, directory: &Path) -> Result<PluginConfig, String> {
+    /// The table as it is used, or all that is wrong with it.
+    fn validate(self, directory: &Path) -> Result<PluginConfig, Vec<String>> {
         let path = directory.join(&self.path);
-        let fuel = self.fuel;
-        if !(MIN_FUEL..=MAX_FUEL).contains(&fuel) {
-            return Err(format!(
-                "[[plugin]] {}: fuel = {fuel} must be {MIN_FUEL} to {MAX_FUEL}",
-                path.display()
-            ));
+        let mut wrong = Vec::new();
+        let mut refuse =
+            |mistake: String| wrong.push(format!("[[plugin]] {}: {mistake}", path.display()));
+        if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
+            refuse(format!("name = {name:?} must be {NAME_RULE}"));
+        }
+        if !(MIN_FUEL..=MAX_FUEL).contains(&self.fuel) {
+            refuse(format!("fuel = {} must be {MIN_FUEL} to {MAX_FUEL}", self.fuel));
         }
         let fits = |bytes: u64| (WASM_PAGE..=MAX_PLUGIN_MEMORY).contains(&bytes);
-        let memory = self.memory.bytes();
-        if !fits(memory) {
-            let refused = self.memory.refused("64KiB to 4GiB", fits);
-            return Err(format!("[[plugin]] {}: memory = {refused}", path.display()));
+        if !fits(self.memory.bytes()) {
+            refuse(format!("memory = {}", self.memory.refused("64KiB to 4GiB", fits)));
         }
         if let Some(of) = &self.shadow_of {
             let useless = [
@@ -325,19 +325,15 @@ impl PluginTable {
                 ("on-failure", self.on_failure.is_some()),
                 ("kernel-from", self.kernel_from.is_some()),
             ];
-            if let Some((key, _)) = useless.into_iter().find(|(_, given)| *given) {
-                return Err(format!(
-                    "[[plugin]] {}: `{key}` says nothing for a shadow, whose answers the guest \
-                     never sees; take out `{key}`, or `shadow-of = \"{of}\"`",
-                    path.display()
+            for (key, _) in useless.into_iter().filter(|(_, given)| *given) {
+                refuse(format!(
+                    "`{key}` says nothing for a shadow, whose answers the guest never sees; take \
+                     out `{key}`, or `shadow-of = \"{of}\"`"
                 ));
             }
         }
-        if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
-            return Err(format!(
-                "[[plugin]] {}: name = {name:?} must be {NAME_RULE}",
-                path.display()
-            ));
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
         Ok(PluginConfig {
             path,
@@ -346,8 +342,8 @@ impl PluginTable {
             config: self.config.text(),
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
             on_failure: self.on_failure.unwrap_or_default(),
-            fuel,
-            memory,
+            fuel: self.fuel,
+            memory: self.memory.bytes(),
             fallback: self.fallback,
             kernel_from: self.kernel_from,
             shadow_of: self.shadow_of,
@@ -413,8 +409,38 @@ mod tests {
         refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0", "2 to 1000000000"]);
         refused(&format!("{plugin}fuel = 1\n"), &["fuel = 1", "2 to 1000000000"]);
         refused(&format!("{plugin}name = \"My plugin\"\n"), &["\"My plugin\" must be 1 to 64"]);
-        refused(&format!("{plugin}memory = \"1KiB\"\n"), &["64KiB to 4GiB"]);
+        refused(
+            &format!("{plugin}memory = \"1KiB\"\n"),
+            &["= \"1KiB\" is 1024 bytes and must be 64KiB to 4GiB"],
+        );
+        refused(&format!("{plugin}memory = 2\n"), &["memory = 2 ", "did you mean \"2MiB\""]);
+        refused(&format!("{plugin}kernel-from = 6.10\n"), &["put it in quotes"]);
         refused(&format!("{plugin}kernel-from = \"six\"\n"), &["`six` is not a kernel version"]);
+    }
+
+    #[test]
+    fn every_mistake_is_told() {
+        let text = "[msr]\nunknown = \"drop\"\ninvalid = \"stop\"\n\
+                    [[plugin]]\npath = \"p\"\nfuel = 0\nmemory = 1\n\
+                    [[plugin]]\npath = \"q\"\ngrant = [\"root\"]\nfuel = \"much\"\n\
+                    [[plugin]]\npath = \"good\"\n[vmm]\n";
+        let (profile, mistakes) = Profile::parse_all(Path::new("vm.toml"), text);
+        let told: Vec<String> = mistakes
+            .iter()
+            .map(|error| {
+                let source = std::error::Error::source(error).map(ToString::to_string);
+                format!("{error}: {}", source.unwrap_or_default())
+            })
+            .collect();
+        let parts =
+            ["`drop`", "`root`", "\"much\"", "`vmm`", "fuel = 0", "memory = 1 counts bytes"];
+        assert_eq!(told.len(), parts.len(), "{told:#?}");
+        for (told, part) in told.iter().zip(parts) {
+            assert!(told.contains(part), "no `{part}` in: {told}");
+        }
+        let plugins = profile.unwrap().plugins;
+        let paths: Vec<_> = plugins.iter().map(|plugin| plugin.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["q", "good"]);
     }
 
     #[test]

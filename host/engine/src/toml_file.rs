@@ -1,13 +1,17 @@
 //! TOML as people write it: every error with line and column, an unknown key
 //! with the nearest known one.
 
+mod all;
 mod size;
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
+use serde::Deserializer;
 use serde::de::{self, DeserializeOwned};
-use serde::{Deserialize, Deserializer};
+
+pub use all::{Reading, parse_all};
 pub use size::Size;
 
 /// A place in a text.
@@ -73,29 +77,57 @@ where
     D: Deserializer<'de>,
     T: FromStr<Err = String>,
 {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+    struct Text<T>(PhantomData<T>);
+    impl<T: FromStr<Err = String>> de::Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+
+        fn visit_i64<E: de::Error>(self, _: i64) -> Result<T, E> {
+            Err(E::custom(UNQUOTED))
+        }
+
+        fn visit_f64<E: de::Error>(self, _: f64) -> Result<T, E> {
+            Err(E::custom(UNQUOTED))
+        }
+    }
+    deserializer.deserialize_any(Text(PhantomData)).map(Some)
 }
+
+/// Not the number itself: 6.10 is 6.1 by now.
+const UNQUOTED: &str = "it is a number, where a text is expected; put it in quotes";
 
 /// serde lists the known keys or values behind an unknown one; name the
 /// nearest instead of leaving it to the reader's eyes.
 fn with_suggestion(message: &str) -> String {
-    let message = message.replace("unknown field", "unknown key").replace('\n', "; ");
-    let Some(unknown) = message.split('`').nth(1).filter(|_| message.starts_with("unknown")) else {
-        return message;
-    };
+    let text = message.replace("unknown field", "unknown key").replace('\n', "; ");
+    match nearest(message) {
+        Some(key) => format!("{text}; did you mean `{key}`?"),
+        None => text,
+    }
+}
+
+/// The known key or value that is nearest to the unknown one of serde's message.
+fn nearest(message: &str) -> Option<&str> {
+    let unknown = message.split('`').nth(1).filter(|_| message.starts_with("unknown"))?;
     let known = message.split('`').skip(3).step_by(2);
-    let nearest = known
+    known
         .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
         .min()
-        .filter(|(distance, key)| *distance <= 1 + key.len() / 3);
-    match nearest {
-        Some((_, key)) => format!("{message}; did you mean `{key}`?"),
-        None => message,
-    }
+        .filter(|(distance, key)| *distance <= 1 + key.len() / 3)
+        .map(|(_, key)| key)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -124,5 +156,26 @@ mod tests {
     fn a_key_like_no_other_gets_no_suggestion() {
         let error = parse::<File>("[vm]\nxyzzy = 1\n").unwrap_err();
         assert!(!error.message.contains("did you mean"), "{error}");
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Kernel {
+        #[serde(default, deserialize_with = "from_text")]
+        kernel: Option<wasmsr_interface::KernelVersion>,
+    }
+
+    #[test]
+    fn a_text_without_its_quotes_is_told() {
+        let read = |text: &str| parse::<Kernel>(text);
+        let file = read("kernel = \"6.12\"").unwrap();
+        assert_eq!(file.kernel.map(|kernel| kernel.minor), Some(12));
+        for (text, part) in [
+            ("kernel = 6.10", "put it in quotes"),
+            ("kernel = 6", "put it in quotes"),
+            ("kernel = true", "boolean `true`, expected a text"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.message.contains(part), "{text}: {error}");
+        }
     }
 }

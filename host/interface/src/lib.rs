@@ -26,7 +26,7 @@ mod serde;
 pub use access::{Direction, Directions, MAX_VCPUS, MsrAccess, MsrOp, Reason, VcpuId};
 pub use counted::counted;
 pub use cpuid::{CpuidChange, RegisterChange};
-pub use exit_list::{ExitClaim, ExitList};
+pub use exit_list::{Allowed, ExitClaim, ExitList, Unclaimed};
 pub use handler::MsrHandler;
 pub use host::{ExitsCause, ExitsRefused, Host, Initiator, OutsideMemory, VcpuTimes};
 pub use index::MsrIndex;

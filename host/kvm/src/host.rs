@@ -217,8 +217,8 @@ mod tests {
     fn exits_that_no_filter_holds_are_refused_with_the_reason() {
         let range = "0x10000-0x100000".parse().unwrap();
         let directions = wasmsr_interface::Directions::Read;
-        let claims = vec![wasmsr_interface::ExitClaim { plugin: "p".into(), range, directions }];
-        let error = host().set_exits(&ExitList { claims }, &ExitsCause::Reset).unwrap_err();
+        let claims = vec![wasmsr_interface::ExitClaim::new("p", range, directions)];
+        let error = host().set_exits(&ExitList::from(claims), &ExitsCause::Reset).unwrap_err();
         assert!(error.to_string().contains("plugin `p`"), "{error}");
     }
 

@@ -53,6 +53,8 @@ pub(crate) const KVM_MSR_EXIT_REASON_INVAL: u32 = 1 << 0;
 pub(crate) const KVM_MSR_EXIT_REASON_UNKNOWN: u32 = 1 << 1;
 pub(crate) const KVM_MSR_EXIT_REASON_FILTER: u32 = 1 << 2;
 
+pub(crate) const KVM_MSR_FILTER_DEFAULT_DENY: u32 = 1 << 0;
+
 pub(crate) const KVM_MSR_FILTER_READ: u32 = 1 << 0;
 pub(crate) const KVM_MSR_FILTER_WRITE: u32 = 1 << 1;
 

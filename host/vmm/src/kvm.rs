@@ -1,6 +1,5 @@
 //! Opens `/dev/kvm` and checks that it can do what wasmsr needs.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -110,19 +109,6 @@ pub fn open() -> Result<Kvm, KvmError> {
         lacks if lacks.is_empty() => Ok(kvm),
         lacks => Err(KvmError::Lacks(lacks)),
     }
-}
-
-/// The MSRs that this host's KVM lists: those whose values a VMM saves and restores, and
-/// those that say what the host's CPU can do (`KVM_GET_MSR_INDEX_LIST` and
-/// `KVM_GET_MSR_FEATURE_INDEX_LIST`). KVM answers guests more MSRs than it lists.
-///
-/// # Errors
-/// [`KvmError`] where `/dev/kvm` cannot be opened, or a list cannot be had.
-pub fn listed_msrs() -> Result<BTreeSet<u32>, KvmError> {
-    let kvm = open_device()?;
-    let listed = kvm.get_msr_index_list().map_err(KvmError::Open)?;
-    let features = kvm.get_msr_feature_index_list().map_err(KvmError::Open)?;
-    Ok(listed.as_slice().iter().chain(features.as_slice()).copied().collect())
 }
 
 /// Opens `/dev/kvm` without a look at its capabilities.

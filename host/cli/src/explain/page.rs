@@ -75,7 +75,7 @@ pub(super) struct Served {
 
 impl Page {
     pub(super) fn new(accesses: &Accesses, from: From, loaded: Option<&Loaded>) -> Self {
-        let listed = wasmsr_vmm::listed_msrs().map_err(|error| error.to_string());
+        let listed = wasmsr_vmm::known_msrs().map_err(|error| error.to_string());
         let msrs = accesses
             .msrs
             .iter()
@@ -94,7 +94,7 @@ impl Explained {
     fn new(
         index: MsrIndex,
         seen: &Seen,
-        listed: Option<&BTreeSet<u32>>,
+        listed: Option<&BTreeSet<MsrIndex>>,
         loaded: Option<&Loaded>,
     ) -> Self {
         let row: Option<&Msr> = wasmsr_msrs::find(index.0);
@@ -112,7 +112,7 @@ impl Explained {
             note: row.and_then(|row| row.note),
             wanted: row.and_then(|row| row.wanted),
             source: row.map(|row| row.source),
-            kvm_lists: listed.map(|listed| listed.contains(&index.0)),
+            kvm_lists: listed.map(|listed| listed.contains(&index)),
             profile: loaded.map(|loaded| Answers::of(index, loaded)),
             plugins: shipped_for(index.0)
                 .map(|plugin| Served {

@@ -131,12 +131,9 @@ impl Subject {
 
 /// KVM's filter for a plugin's claims.
 pub(super) fn filter_of(manifest: &Manifest) -> Result<KvmFilter, PackError> {
-    let claims = manifest.msr.iter().map(|claim| ExitClaim {
-        plugin: manifest.plugin.name.as_str().into(),
-        range: claim.range,
-        directions: claim.access,
-    });
-    KvmFilter::pack(&ExitList { claims: claims.collect() })
+    let name = manifest.plugin.name.as_str();
+    let claims = manifest.msr.iter().map(|claim| ExitClaim::new(name, claim.range, claim.access));
+    KvmFilter::pack(&ExitList::from(claims.collect::<Vec<_>>()))
 }
 
 /// A folder as a prefix: nothing for the current one.
@@ -164,8 +161,8 @@ fn check_manifest(folder: &Path) -> Result<(), Failure> {
     let text = fs::read(&path).with_context(in_manifest).map_err(Failure::input)?;
     let manifest = Manifest::parse(&text).with_context(in_manifest).map_err(Failure::input)?;
     filter_of(&manifest).map(|_| ()).map_err(|error| {
-        let (_, range) = error.claim();
-        let number = manifest.msr.iter().position(|claim| claim.range == range);
+        let range = error.claim().map(|(_, range)| range);
+        let number = manifest.msr.iter().position(|claim| Some(claim.range) == range);
         let place = number
             .and_then(|number| Manifest::place_of_claim(&String::from_utf8_lossy(&text), number));
         let place = place.map_or(String::new(), |place| format!(": {place}"));

@@ -36,9 +36,9 @@ impl Chain {
         // Nearly every access ends with the answer of the first claimant. Intercepts
         // need no look if no plugin changes them; nor for the only claimant of an access
         // that the filter sent: it has the access on, or the access was pending when it
-        // turned it off.
-        let at_once =
-            self.switches.is_none() || (claimed.len() == 1 && access.reason == Reason::Filter);
+        // turned it off, unless unclaimed accesses exit too.
+        let at_once = self.switches.is_none()
+            || (claimed.len() == 1 && access.reason == Reason::Filter && !self.policy.is_deny());
         if let Some(id) = first.filter(|_| at_once)
             && let Some(slot) = self.slots.get_mut(usize::from(id.0))
             && let Some(decision) =
@@ -105,7 +105,11 @@ impl Chain {
             name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
         };
         let on: Vec<SlotId> = claimed.iter().filter(on).copied().collect();
-        match access.reason == Reason::Filter && on.is_empty() {
+        // With `default = "deny"` it exits all the same if it is not allowed.
+        let is_pending = access.reason == Reason::Filter
+            && on.is_empty()
+            && !self.policy.denies(access.index, access.op.direction());
+        match is_pending {
             true => claimed.to_vec(),
             false => on,
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmsr_interface::{Direction, Host, MsrAccess, MsrIndex, VcpuId};
+use wasmsr_interface::{Direction, Host, MsrAccess, MsrIndex, Reason, VcpuId};
 
 use crate::msr::{Policy, PolicyAction};
 use crate::rate_limit::RateLimit;
@@ -52,12 +52,18 @@ impl UnhandledLog {
             (PolicyAction::Fault, _) => "fault",
             (PolicyAction::Ignore, Direction::Read) => "0x0",
             (PolicyAction::Ignore, Direction::Write) => "ok, and dropped",
+            (PolicyAction::Kernel, _) if access.reason == Reason::Filter => "kernel",
+            (PolicyAction::Kernel, _) => "fault",
             (PolicyAction::Stop, _) => "stop",
         };
         tracing::info!(
-            "the {} is unhandled (reason {}, {}): {outcome}, by {key} = \"{action}\"{}",
+            "the {} is unhandled (reason {}{}, {}): {outcome}, by {key} = \"{action}\"{}",
             access.described(),
             access.reason,
+            match access.reason == Reason::Filter && policy.denies(access.index, direction) {
+                true => ", not in [msr] allow",
+                false => "",
+            },
             Located { vcpu, host: &*self.host },
             match held_back {
                 0 => String::new(),

@@ -55,29 +55,55 @@ impl Engine {
     /// # Errors
     /// [`LoadError`], naming the plugin, the MSR and the remedy.
     pub fn load(profile: &Profile, options: &LoadOptions) -> Result<Self, LoadError> {
+        let (engine, errors) = Self::load_all(profile, options)?;
+        errors.into_iter().next().map_or(Ok(engine), Err)
+    }
+
+    /// As [`load`](Self::load), with everything that is wrong: the engine is for further
+    /// checks, and has only the plugins that can be loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`] if no plugin at all can be loaded here.
+    pub fn load_all(
+        profile: &Profile,
+        options: &LoadOptions,
+    ) -> Result<(Self, Vec<LoadError>), LoadError> {
         let compiler = Compiler::new(options.cache.as_ref()).map_err(LoadError::Engine)?;
+        let mut errors = Vec::new();
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut yielded = Vec::new();
+        let mut policy = profile.policy.clone();
         let mut shadows = Vec::new();
         let loaded = compiler.load_all(&profile.plugins);
         for (number, (config, loaded)) in profile.plugins.iter().zip(loaded).enumerate() {
-            let plugin = loaded.map_err(|source| LoadError::Module {
-                path: config.path.clone(),
-                source: listed::with_place(source, profile, number),
-            })?;
+            let plugin = match loaded {
+                Ok(plugin) => plugin,
+                Err(sources) => {
+                    let module = |source| LoadError::Module {
+                        path: config.path.clone(),
+                        source: listed::with_place(source, profile, number),
+                    };
+                    errors.extend(sources.into_iter().map(module));
+                    continue;
+                }
+            };
             if let Some(of) = &config.shadow_of {
                 shadows.push((plugin, of.as_str()));
                 continue;
             }
             if let Some(twin) = plugins.iter().find(|other| other.name == plugin.name) {
-                return Err(LoadError::SameName {
+                errors.push(LoadError::SameName {
                     name: plugin.name.clone(),
                     first: twin.path.clone(),
                     second: plugin.path.clone(),
                 });
+                continue;
             }
             match (config.kernel_from, options.host_kernel) {
                 (Some(from), Some(host)) if host >= from => {
+                    for claim in &plugin.manifest.msr {
+                        policy.allow_also(claim.range, claim.access);
+                    }
                     yielded.push(YieldedPlugin { name: plugin.name.clone(), from, host });
                 }
                 _ => plugins.push(Arc::new(plugin)),
@@ -86,13 +112,19 @@ impl Engine {
         if plugins.len() > usize::from(u16::MAX / 2) {
             return Err(LoadError::TooMany);
         }
-        claims::refuse_double_claims(&plugins, profile)?;
-        let shadows = shadow_plans(shadows, &plugins, &yielded)?;
-        let cpuid = cpuid::changes(&plugins, profile)?;
+        errors.extend(claims::double_claims(&plugins, profile));
+        // What is missing may be among the plugins that cannot be loaded.
+        let is_whole = !errors.iter().any(|error| matches!(error, LoadError::Module { .. }));
+        let (shadows, astray) = shadow_plans(shadows, &plugins, &yielded);
+        errors.extend(astray.into_iter().filter(|_| is_whole));
+        let cpuid = cpuid::changes(&plugins, profile).unwrap_or_else(|conflict| {
+            errors.push(conflict.into());
+            Vec::new()
+        });
         let (slots, claims, routes) = assign_slots(&plugins);
-        Ok(Engine {
-            policy: Arc::new(profile.policy.clone()),
-            exits: intercepts(&plugins).exits(),
+        let engine = Engine {
+            exits: intercepts(&plugins, &policy).exits(),
+            policy: Arc::new(policy),
             plugins,
             yielded,
             slots,
@@ -102,7 +134,8 @@ impl Engine {
             shadows,
             profile: profile.clone(),
             host_kernel: options.host_kernel,
-        })
+        };
+        Ok((engine, errors))
     }
 
     /// What must exit when a boot starts: the VMM makes its MSR filter from
@@ -155,17 +188,18 @@ impl Engine {
 }
 
 /// What exits at the start of a boot with these plugins.
-pub(crate) fn intercepts(plugins: &[Arc<Plugin>]) -> Intercepts {
-    Intercepts::new(plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest)))
+pub(crate) fn intercepts(plugins: &[Arc<Plugin>], policy: &Policy) -> Intercepts {
+    let plugins = plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest));
+    Intercepts::new(plugins, policy.unclaimed())
 }
 
-/// Finds for each shadow the plugin beside which it runs.
+/// Finds for each shadow the plugin beside which it runs; an error for each without one.
 fn shadow_plans(
     shadows: Vec<(Plugin, &str)>,
     plugins: &[Arc<Plugin>],
     yielded: &[YieldedPlugin],
-) -> Result<Vec<ShadowPlan>, LoadError> {
-    let mut plans = Vec::new();
+) -> (Vec<ShadowPlan>, Vec<LoadError>) {
+    let (mut plans, mut errors) = (Vec::new(), Vec::new());
     for (shadow, of) in shadows {
         if yielded.iter().any(|plugin| *plugin.name == *of) {
             tracing::info!("{}: nothing to compare, `{of}` yields", shadow.path.display());
@@ -174,11 +208,12 @@ fn shadow_plans(
         let Some(leader) = plugins.iter().find(|plugin| *plugin.name == *of) else {
             let names = plugins.iter().map(|plugin| format!("`{}`", plugin.name));
             let names = names.collect::<Vec<_>>().join(", ");
-            return Err(LoadError::NoLeader {
+            errors.push(LoadError::NoLeader {
                 shadow: shadow.path.clone(),
                 of: of.to_owned(),
                 names,
             });
+            continue;
         };
         let about = &shadow.manifest.plugin;
         // It may have the name of the plugin in charge.
@@ -188,5 +223,5 @@ fn shadow_plans(
         let of = leader.name.clone();
         plans.push(ShadowPlan { plugin, of, slots, routes: Arc::new(routes) });
     }
-    Ok(plans)
+    (plans, errors)
 }

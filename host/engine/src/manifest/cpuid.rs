@@ -74,12 +74,12 @@ impl RegisterSpec {
 }
 
 impl CpuidLeaf {
-    /// Refuses what contradicts itself, with the register's name.
-    pub(super) fn check(&self) -> Result<(), (ManifestError, &'static str)> {
-        self.registers().into_iter().try_for_each(|(register, spec)| {
-            let CpuidLeaf { leaf, subleaf, .. } = *self;
-            let mistake = |message| ManifestError::Cpuid { leaf, subleaf, register, message };
-            spec.change().map(drop).map_err(|message| (mistake(message), register))
+    /// What contradicts itself, with the register's name.
+    pub(super) fn mistakes(&self) -> impl Iterator<Item = (ManifestError, &'static str)> {
+        let CpuidLeaf { leaf, subleaf, .. } = *self;
+        self.registers().into_iter().filter_map(move |(register, spec)| {
+            let message = spec.change().err()?;
+            Some((ManifestError::Cpuid { leaf, subleaf, register, message }, register))
         })
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn start_plugins(
     host_of: HostOf<'_>,
     vcpus: u32,
 ) -> Result<(Started, StartCalls), StartError> {
-    let intercepts = intercepts(&engine.plugins);
+    let intercepts = intercepts(&engine.plugins, &engine.policy);
     let surroundings = |name: &Arc<str>| Surroundings {
         host: host_of(name),
         intercepts: intercepts.clone(),

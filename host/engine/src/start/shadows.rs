@@ -35,7 +35,7 @@ pub(super) fn start(
     for plan in &engine.shadows {
         let tally = Arc::new(Tally::new(plan));
         started.tallies.push(tally.clone());
-        let vm = shadow_surroundings(plan, host, vcpus);
+        let vm = shadow_surroundings(engine, plan, host, vcpus);
         match start_shadow(engine, plan, &tally, &vm, starts) {
             Ok(followers) => {
                 for (shadows, follower) in started.vcpus.iter_mut().zip(followers) {
@@ -85,9 +85,15 @@ fn start_shadow(
 
 /// A host that gives a shadow the replies that the plugin in charge got, and that the
 /// shadow cannot change.
-fn shadow_surroundings(plan: &ShadowPlan, host: &Arc<dyn Host>, vcpus: u32) -> Surroundings {
+fn shadow_surroundings(
+    engine: &Engine,
+    plan: &ShadowPlan,
+    host: &Arc<dyn Host>,
+    vcpus: u32,
+) -> Surroundings {
     let read_only: Arc<dyn Host> = Arc::new(ReadOnlyHost(host.clone()));
     let replayed: Arc<dyn Host> = Arc::new(ReplayHost::new(plan.of.clone(), read_only));
     let host = Arc::new(LoggingHost::new(replayed, plan.plugin.name.clone()));
-    Surroundings { host, intercepts: intercepts(std::slice::from_ref(&plan.plugin)), vcpus }
+    let intercepts = intercepts(std::slice::from_ref(&plan.plugin), &engine.policy);
+    Surroundings { host, intercepts, vcpus }
 }

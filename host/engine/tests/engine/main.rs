@@ -9,6 +9,7 @@
 mod busy;
 mod cache;
 mod containment;
+mod contract;
 mod costs;
 mod dispatch;
 mod fixture;

@@ -1,5 +1,8 @@
 //! The smallest number of KVM ranges that express a list of runs.
 //!
+//! What follows speaks of accesses that exit while all others stay in the kernel. Where
+//! all others exit, the runs are what stays, and the same holds with the two exchanged.
+//!
 //! A range decides reads, writes, or both with one bitmap. At each MSR whose
 //! reads must exit, either a read range covers it, or a two-way range denies
 //! it and a write range above it lets the writes through again; likewise with
@@ -12,6 +15,7 @@
 //! MSRs in their order is enough, with at most two choices at each unserved MSR.
 //! Of all walks, only those are kept that no other beats in every respect.
 
+use super::LAST_MSR;
 use super::runs::{self, Kind, Run};
 
 /// A range that the filter will hold.
@@ -134,7 +138,7 @@ impl Walk {
         let mut covers = Vec::new();
         let mut next = self.latest;
         while let Some(start) = next.and_then(|index| starts.get(index)) {
-            let reach = start.at.saturating_add(length - 1);
+            let reach = start.at.saturating_add(length - 1).min(LAST_MSR);
             let before_next = covers
                 .iter()
                 .rev()

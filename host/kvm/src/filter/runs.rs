@@ -1,10 +1,13 @@
-//! The exit list as sorted, disjoint runs of MSRs that exit alike.
+//! The exit list as sorted, disjoint runs of MSRs that are exceptions to the filter's
+//! default in the same directions.
 
 use std::collections::BTreeMap;
 
-use wasmsr_interface::{Direction, ExitList};
+use wasmsr_interface::{Direction, Directions, ExitList, MsrRange, Unclaimed};
 
-/// Which accesses of an MSR must exit, or which accesses a range decides.
+use super::x2apic;
+
+/// Which accesses of an MSR are exceptions, or which accesses a range decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Both,
@@ -23,7 +26,7 @@ impl Kind {
     }
 }
 
-/// Consecutive MSRs of which the same directions must exit.
+/// Consecutive MSRs of which the same directions are exceptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) first: u32,
@@ -31,28 +34,48 @@ pub(super) struct Run {
     pub(super) kind: Kind,
 }
 
-/// Merges all claims, sorted by index.
+/// The exceptions, sorted by index: what exits, if all else stays in the kernel; or
+/// what stays there, if all else exits.
 pub(super) fn collect(exits: &ExitList) -> Vec<Run> {
-    // How many claims of each direction begin or end at an index: a sweep.
-    let mut edges: BTreeMap<u64, (i64, i64)> = BTreeMap::new();
-    for claim in &exits.claims {
-        let read = i64::from(claim.directions.contains(Direction::Read));
-        let write = i64::from(claim.directions.contains(Direction::Write));
-        let first = u64::from(claim.range.first().0);
-        let end = u64::from(claim.range.last().0) + 1;
-        for (at, sign) in [(first, 1), (end, -1)] {
+    let claims = exits.claims.iter().map(|claim| (claim.range, claim.directions));
+    match &exits.unclaimed {
+        Unclaimed::Kernel => sweep(claims, &[]),
+        Unclaimed::Exit(allowed) => {
+            let allowed = allowed.iter().map(|one| (one.range, one.directions));
+            // The filter does not decide the x2APIC's MSRs, so they need no range.
+            let not: Vec<_> = claims.chain([(x2apic(), Directions::ReadWrite)]).collect();
+            sweep(allowed, &not)
+        }
+    }
+}
+
+/// Merges all of `yes`, without what is in `not`.
+fn sweep(
+    yes: impl Iterator<Item = (MsrRange, Directions)>,
+    not: &[(MsrRange, Directions)],
+) -> Vec<Run> {
+    // How many of each begin or end at an index, by direction.
+    let mut edges: BTreeMap<u64, [Depth; 2]> = BTreeMap::new();
+    let yes = yes.map(|one| (0, one));
+    for (which, (range, directions)) in yes.chain(not.iter().map(|&one| (1, one))) {
+        let end = u64::from(range.last().0) + 1;
+        for (at, sign) in [(u64::from(range.first().0), 1), (end, -1)] {
             let edge = edges.entry(at).or_default();
-            edge.0 += sign * read;
-            edge.1 += sign * write;
+            if let Some(depth) = edge.get_mut(which) {
+                depth.add(directions, sign);
+            }
         }
     }
     let mut runs: Vec<Run> = Vec::new();
-    let (mut reads, mut writes) = (0, 0);
+    let mut depths = [Depth::default(); 2];
     let mut edges = edges.into_iter().peekable();
-    while let Some((at, (read, write))) = edges.next() {
-        reads += read;
-        writes += write;
-        let kind = match (reads > 0, writes > 0) {
+    while let Some((at, edge)) = edges.next() {
+        for (depth, change) in depths.iter_mut().zip(edge) {
+            depth.read += change.read;
+            depth.write += change.write;
+        }
+        let [yes, not] = depths;
+        let kind = match (yes.read > 0 && not.read == 0, yes.write > 0 && not.write == 0) {
             (true, true) => Kind::Both,
             (true, false) => Kind::Read,
             (false, true) => Kind::Write,
@@ -68,6 +91,20 @@ pub(super) fn collect(exits: &ExitList) -> Vec<Run> {
         }
     }
     runs
+}
+
+/// How many ranges lie over an MSR, by direction.
+#[derive(Debug, Clone, Copy, Default)]
+struct Depth {
+    read: i64,
+    write: i64,
+}
+
+impl Depth {
+    fn add(&mut self, directions: Directions, sign: i64) {
+        self.read += sign * i64::from(directions.contains(Direction::Read));
+        self.write += sign * i64::from(directions.contains(Direction::Write));
+    }
 }
 
 /// The runs that touch `first..=last`.

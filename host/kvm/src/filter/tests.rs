@@ -1,23 +1,69 @@
-//! The packing against a plain model, and its size against brute force.
+//! The packing against a plain model and KVM's own rule, and its size against brute force.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use wasmsr_interface::ExitClaim;
+use wasmsr_interface::{Allowed, ExitClaim};
 
+use super::runs::Run;
 use super::*;
 
-fn claim(plugin: &str, first: u32, last: u32, directions: Directions) -> ExitClaim {
-    ExitClaim {
-        plugin: plugin.into(),
-        range: MsrRange::new(MsrIndex(first), MsrIndex(last)).unwrap(),
-        directions,
-    }
+fn msrs(first: u32, last: u32) -> MsrRange {
+    MsrRange::new(MsrIndex(first), MsrIndex(last)).unwrap()
 }
 
 fn list(claims: &[(u32, u32, Directions)]) -> ExitList {
-    let claims = claims.iter().map(|&(first, last, d)| claim("p", first, last, d)).collect();
-    ExitList { claims }
+    let claims = claims.iter().map(|&(first, last, d)| ExitClaim::new("p", msrs(first, last), d));
+    ExitList::from(claims.collect::<Vec<_>>())
+}
+
+/// Everything exits but what is allowed and not claimed.
+fn deny(claims: &[(u32, u32, Directions)], allowed: &[(u32, u32, Directions)]) -> ExitList {
+    let allowed = allowed
+        .iter()
+        .map(|&(first, last, directions)| Allowed { range: msrs(first, last), directions });
+    ExitList { unclaimed: Unclaimed::Exit(allowed.collect()), ..list(claims) }
+}
+
+/// What KVM does with an access, written down from `kvm_msr_allowed` of Linux 6.1, 6.12
+/// and 6.18 (arch/x86/kvm/x86.c): the x2APIC is let through, the first range with index
+/// and direction decides, its end is computed in 32 bits, and one without MSRs is skipped
+/// when the filter is set.
+fn kvm_lets_exit(filter: &KvmFilter, msr: u32, direction: Direction) -> bool {
+    if (0x800..=0x8ff).contains(&msr) {
+        return false;
+    }
+    assert!(filter.ranges.len() <= 16);
+    for range in filter.ranges.iter().filter(|range| range.count != 0) {
+        let start = range.base.0;
+        let end = start.wrapping_add(range.count);
+        if msr >= start && msr < end && range.directions.contains(direction) {
+            let offset = (msr - start) as usize;
+            return range.bitmap[offset / 8] & (1 << (offset % 8)) == 0;
+        }
+    }
+    filter.denies_by_default()
+}
+
+const BOTH: [Direction; 2] = [Direction::Read, Direction::Write];
+
+/// Holds the filter of `exits` against KVM's rule at every probe.
+#[track_caller]
+fn holds(exits: &ExitList, probes: impl IntoIterator<Item = u32>) -> KvmFilter {
+    let filter = KvmFilter::pack(exits).unwrap();
+    for msr in probes {
+        for direction in BOTH {
+            let is_claimed = exits.claims.iter().any(|claim| {
+                claim.range.contains(MsrIndex(msr)) && claim.directions.contains(direction)
+            });
+            let expected = !x2apic().contains(MsrIndex(msr))
+                && (is_claimed || exits.unclaimed.exits(MsrIndex(msr), direction));
+            let got = kvm_lets_exit(&filter, msr, direction);
+            assert_eq!(got, expected, "{direction} of {msr:#x}: {filter:?}");
+            assert_eq!(filter.exits(MsrIndex(msr), direction), expected, "{msr:#x}");
+        }
+    }
+    filter
 }
 
 #[track_caller]
@@ -69,13 +115,102 @@ fn sixteen_full_ranges_fit_and_one_msr_more_does_not() {
 #[test]
 fn the_whole_space_is_refused_at_once() {
     assert!(KvmFilter::pack(&list(&[(0x900, u32::MAX, ReadWrite)])).is_err());
+    assert!(KvmFilter::pack(&list(&[(0x900, u32::MAX - 1, ReadWrite)])).is_err());
+    assert!(KvmFilter::pack(&deny(&[], &[(0, u32::MAX - 1, ReadWrite)])).is_err());
 }
 
 #[test]
-fn the_highest_msr_can_be_filtered() {
-    let filter = KvmFilter::pack(&list(&[(u32::MAX, u32::MAX, ReadWrite)])).unwrap();
-    assert_eq!(filter.ranges()[0].last(), MsrIndex(u32::MAX));
-    assert!(filter.exits(MsrIndex(u32::MAX), Direction::Read));
+fn the_highest_msr_cannot_be_filtered() {
+    for first in [u32::MAX, u32::MAX - 0xf, u32::MAX - MAX_MSRS_PER_RANGE] {
+        for directions in [Read, Write, ReadWrite] {
+            let error = KvmFilter::pack(&list(&[(first, u32::MAX, directions)])).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("take 0xffffffff out of the plugin's manifest"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn the_msrs_below_the_highest_exit() {
+    let first = u32::MAX - MAX_MSRS_PER_RANGE;
+    for claims in [
+        [(u32::MAX - 1, u32::MAX - 1, ReadWrite)],
+        [(first, u32::MAX - 1, Read)],
+        [(first - 5, u32::MAX - 1, Write)],
+    ] {
+        let filter = holds(&list(&claims), (first - 6)..=u32::MAX);
+        assert!(filter.ranges().iter().all(|range| range.last() < highest()), "{filter:?}");
+    }
+}
+
+#[test]
+fn a_refusal_says_what_does_not_fit() {
+    for (first, last, part) in [(0x832, 0x832, "0x832"), (0x700, 0x900, "0x800-0x8ff")] {
+        let error = KvmFilter::pack(&list(&[(first, last, Read)])).unwrap_err();
+        assert_eq!(error.misfits(), Some(part.parse().unwrap()), "{error}");
+    }
+    let error = KvmFilter::pack(&list(&[(u32::MAX - 5, u32::MAX, Read)])).unwrap_err();
+    assert_eq!(error.misfits(), Some(highest().into()));
+}
+
+#[test]
+fn every_impossible_claim_is_told() {
+    let exits = list(&[(0x802, 0x802, Read), (0x10, 0x10, Read), (u32::MAX, u32::MAX, Write)]);
+    assert_eq!(KvmFilter::pack_all(&exits).unwrap_err().len(), 2);
+}
+
+#[test]
+fn a_filter_that_denies_all_has_a_range() {
+    // KVM refuses it without one.
+    for exits in
+        [deny(&[], &[]), deny(&[(0x10, 0x20, Read)], &[]), deny(&[], &[(0x802, 0x8ff, Read)])]
+    {
+        let filter = holds(&exits, (0..0x1000).chain([u32::MAX - 1, u32::MAX]));
+        assert_eq!(filter.ranges().len(), 1);
+        assert!(filter.denies_by_default());
+    }
+}
+
+#[test]
+fn what_is_allowed_and_not_claimed_stays() {
+    let allowed = [(0x10, 0x10, ReadWrite), (0x170, 0x180, Read), (0x700, 0x1000, ReadWrite)];
+    let claims = [(0x10, 0x10, Write), (0x175, 0x179, ReadWrite), (0xffff_ffff, 0xffff_ffff, Read)];
+    let filter = holds(&deny(&claims, &allowed), (0..0x3000).chain([u32::MAX - 1, u32::MAX]));
+    // Reads alone stay at 0x10 and from 0x170 on, both beyond the x2APIC.
+    assert_eq!(filter.ranges().len(), 2);
+}
+
+#[test]
+fn what_linux_needs_takes_few_ranges() {
+    let allowed = [
+        (0x10, 0x10, ReadWrite),
+        (0x1b, 0x1b, ReadWrite),
+        (0x174, 0x176, ReadWrite),
+        (0x277, 0x277, ReadWrite),
+        (0x4b56_4d00, 0x4b56_4d07, ReadWrite),
+        (0xc000_0080, 0xc000_0084, ReadWrite),
+        (0xc000_0100, 0xc000_0103, ReadWrite),
+    ];
+    assert_eq!(holds(&deny(&[], &allowed), 0..0x400).ranges().len(), 3);
+}
+
+#[test]
+fn the_highest_msr_exits_where_all_do() {
+    holds(&deny(&[(u32::MAX, u32::MAX, Read)], &[(0x10, 0x10, Read)]), [u32::MAX]);
+    let error = KvmFilter::pack(&deny(&[], &[(0xffff_fff0, u32::MAX, Read)])).unwrap_err();
+    assert!(error.to_string().contains("`allow` lists 0xfffffff0-0xffffffff"), "{error}");
+}
+
+#[test]
+fn too_much_that_is_allowed_is_named() {
+    let full = 16 * MAX_MSRS_PER_RANGE;
+    let allowed = [(0x1000_0000, 0x1000_0000 + full, Read)];
+    let error = KvmFilter::pack(&deny(&[], &allowed)).unwrap_err().to_string();
+    assert!(error.contains("[msr] `allow`") && error.contains("before 0x10030000"), "{error}");
+    let claimed =
+        deny(&[(0x1000_0000, 0x1000_0000, Write)], &[(0x1000_0000, 0x1000_0000 + full, ReadWrite)]);
+    let error = KvmFilter::pack(&claimed).unwrap_err().to_string();
+    assert!(error.contains("the claims of plugin `p`"), "{error}");
 }
 
 #[test]
@@ -152,6 +287,36 @@ proptest! {
         }
         for range in filter.ranges() {
             prop_assert!(range.count <= MAX_MSRS_PER_RANGE);
+            prop_assert_eq!(range.bitmap.len() % 8, 0);
+        }
+    }
+
+    /// The same where all else exits, in KVM's own reading.
+    #[test]
+    fn agrees_with_kvm(
+        claims in claims(40_000, 20),
+        allowed in claims(40_000, 20),
+        at in prop_oneof![Just(0u32), Just(0x4000_0000), Just(u32::MAX - 0x4000_0000 - 30_000)],
+        denies in any::<bool>(),
+        probes in prop::collection::vec(0..41_000u32, 200),
+    ) {
+        // Around the x2APIC, in the middle, and up to the end of the space.
+        let moved = |list: Vec<(u32, u32, Directions)>| -> Vec<(u32, u32, Directions)> {
+            let at = |msr: u32| msr.checked_sub(0x4000_0000).map(|offset| {
+                match at { 0 => offset, at => at.saturating_add(0x4000_0000).saturating_add(offset).min(u32::MAX - 1) }
+            });
+            let moved = list.into_iter().filter_map(|(first, last, d)| Some((at(first)?, at(last)?, d)));
+            moved.filter(|&(first, last, _)| x2apic().intersection(msrs(first, last)).is_none()).collect()
+        };
+        let (claims, allowed) = (moved(claims), moved(allowed));
+        let exits = if denies { deny(&claims, &allowed) } else { list(&claims) };
+        let edges = claims.iter().chain(&allowed).flat_map(|&(first, last, _)| {
+            [first, last, first.saturating_sub(1), last.saturating_add(1)]
+        });
+        let probes = probes.into_iter().flat_map(|p| [p, 0x4000_0000 + p, u32::MAX - p]);
+        let filter = holds(&exits, probes.chain(edges).chain([0, 0x7ff, 0x800, 0x8ff, 0x900, u32::MAX]));
+        for range in filter.ranges() {
+            prop_assert!(range.count <= MAX_MSRS_PER_RANGE && range.last() < highest());
             prop_assert_eq!(range.bitmap.len() % 8, 0);
         }
     }

@@ -92,9 +92,9 @@ fn the_largest_filter_is_taken() {
         let first = number << 16;
         let last = first + MAX_MSRS_PER_RANGE - 1;
         let range = format!("{first:#x}-{last:#x}").parse().unwrap();
-        ExitClaim { plugin: "p".into(), range, directions: Directions::ReadWrite }
+        ExitClaim::new("p", range, Directions::ReadWrite)
     });
-    let filter = KvmFilter::pack(&ExitList { claims: claims.collect() }).unwrap();
+    let filter = KvmFilter::pack(&ExitList::from(claims.collect::<Vec<_>>())).unwrap();
     assert_eq!(filter.ranges().len(), MAX_RANGES);
     let vm = Kvm::new().unwrap().create_vm().unwrap();
     enable_msr_exits(&vm).unwrap();
@@ -376,12 +376,10 @@ impl GuestRam for TestRam {
 }
 
 fn list(claims: &[(u32, Directions)]) -> ExitList {
-    let claims = claims.iter().map(|&(msr, directions)| ExitClaim {
-        plugin: "p".into(),
-        range: MsrIndex(msr).into(),
-        directions,
-    });
-    ExitList { claims: claims.collect() }
+    let claims = claims
+        .iter()
+        .map(|&(msr, directions)| ExitClaim::new("p", MsrIndex(msr).into(), directions));
+    ExitList::from(claims.collect::<Vec<_>>())
 }
 
 /// Reads, and prints EAX and EDX.
