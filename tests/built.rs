@@ -56,6 +56,9 @@ fn sources(plugin: &str) -> Vec<String> {
             let shared = [
                 "plugin-sdk/Cargo.toml",
                 "plugin-sdk/src",
+                "msr-table/build",
+                "msr-table/data",
+                "msr-table/src",
                 "Cargo.lock",
                 "Cargo.toml",
                 ".cargo/config.toml",

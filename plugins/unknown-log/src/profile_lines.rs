@@ -150,7 +150,7 @@ fn proposal(plugin: &Shipped, lessons: &Lessons) -> Option<String> {
     };
     let mut text = format!(
         "\n# Better than the lines below for {}{more}: {name}, which {does}.\n\
-         #     [[plugin]]\n#     path = \"{file}\"\n",
+         # Its entry, to be completed as its README says:\n#     path = \"{file}\"\n",
         named.join(", ")
     );
     for line in *lines {

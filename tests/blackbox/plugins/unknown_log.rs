@@ -171,7 +171,10 @@ fn what_was_learned_does_without_learning() -> Outcome {
     )?;
     assert!(lines.contains(r#"range = "0xdead0000-0xdead0001""#), "{lines}");
     assert!(lines.contains(r#"{ range = "0xdead0010-0xdead0011", read = "stored""#), "{lines}");
-    assert!(lines.contains("0x2ff: 1 write of 0x2; KVM knows it and refuses"), "{lines}");
+    assert!(
+        lines.contains("0x2ff (IA32_MTRR_DEF_TYPE): 1 write of 0x2; KVM knows it and refuses"),
+        "{lines}"
+    );
     assert!(!second.stderr.contains("by learning"), "it learned again:\n{second}");
     Ok(())
 }
@@ -188,6 +191,8 @@ fn nothing_stored_means_no_plugin() -> Outcome {
         ",
     )?;
     assert!(lines.contains("# 0x610 (MSR_PKG_POWER_LIMIT): 1 read\n"), "{lines}");
+    let (better, ignored) = (lines.find("#     path = \"rapl.wasm\""), lines.find("ignore"));
+    assert!(better.is_some() && better < ignored, "{lines}");
     assert!(!lines.contains("[[plugin]]"), "{lines}");
     Ok(())
 }

@@ -54,10 +54,15 @@ impl Speaker {
 /// prefixes of syslog and of the journal.
 pub(crate) fn access(line: &str) -> Option<LogAccess> {
     let line = until(line, LONGEST_LINE).to_ascii_lowercase();
-    let (keyword, at) = KEYWORDS
-        .iter()
-        .filter_map(|keyword| Some((keyword, find_word(&line, keyword.text)?)))
-        .min_by_key(|(_, at)| *at)?;
+    let found = KEYWORDS.iter().filter_map(|word| Some((find_word(&line, word.text)?, word)));
+    let mut found: Vec<(usize, &Keyword)> = found.collect();
+    // Two lines may have run into one, and only one of them be about an access.
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().find_map(|(at, keyword)| behind(keyword, &line, at))
+}
+
+/// The access that a keyword introduces.
+fn behind(keyword: &Keyword, line: &str, at: usize) -> Option<LogAccess> {
     let before = line.get(..at)?;
     let after = line.get(at + keyword.text.len()..)?;
     let hex_without_prefix = before.trim_end().ends_with("attempted");
@@ -76,7 +81,7 @@ pub(crate) fn access(line: &str) -> Option<LogAccess> {
         value = Some(index);
         index = msr;
     }
-    let speaker = speaker(keyword, before, &line)?;
+    let speaker = speaker(keyword, before, line)?;
     let index = MsrIndex(u32::try_from(index).ok()?);
     Some(LogAccess { index, direction: keyword.direction, value, speaker })
 }
@@ -323,6 +328,18 @@ mod tests {
             0x391,
             Write,
             Some(0x2000_000f),
+            Speaker::Other,
+        );
+    }
+
+    /// A guest's console and the log, on one terminal.
+    #[test]
+    fn an_access_is_found_behind_other_words() {
+        check(
+            "  wrmsr 0x000001ad = 0x5 INFO the write of 0x1ad (X) is unhandled (reason unknown)",
+            0x1ad,
+            Write,
+            None,
             Speaker::Other,
         );
     }

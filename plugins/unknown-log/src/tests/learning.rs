@@ -51,22 +51,22 @@ fn the_report_is_lines_for_the_profile() {
 # this guest the same answers. Check each of them first.
 
 # Better than the lines below for 0x606 (MSR_RAPL_POWER_UNIT): rapl, which shows power units, limits and energy, by a model or from the host's counters.
-#     [[plugin]]
+# Its entry, to be completed as its README says:
 #     path = "rapl.wasm"
 #     config.model.package = { idle-mw = 12000, vcpu-mw = 8000 }
 
 # Better than the lines below for 0x1b0 (IA32_ENERGY_PERF_BIAS), 0x1b1 (IA32_PACKAGE_THERM_STATUS): frequency, which answers frequency, turbo and thermal registers that agree with each other.
-#     [[plugin]]
+# Its entry, to be completed as its README says:
 #     path = "frequency.wasm"
 #     grant = ["kvm-msr"]
 
 # Better than the lines below for 0xc0010200 (MSR_F15H_PERF_CTL0): amd-compat, which answers AMD's MSRs that guests expect and KVM refuses.
-#     [[plugin]]
+# Its entry, to be completed as its README says:
 #     path = "amd_compat.wasm"
 #     grant = ["kvm-msr"]
 
 # Better than the lines below for 0x4e (MSR_PPIN_CTL), 0x2ff (IA32_MTRR_DEF_TYPE): registers, which is any register as data: values, and the rule of each bit.
-#     [[plugin]]
+# Its entry, to be completed as its README says:
 #     path = "registers.wasm"
 #     config.registers = [   # its README has tables to copy
 #         { range = "0x4e", value = 0 },
