@@ -8,7 +8,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_interface::{CpuidChange, Host, MAX_VCPUS, MsrIndex, VcpuId};
+use wasmsr_interface::{CpuidChange, Direction, Host, MAX_VCPUS, MsrIndex, VcpuId};
 use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_kvm::{
     CpuidEntry, CpuidError, KernelMsrs, KvmHost, KvmMsrs, MAX_CPUID_ENTRIES, Refused,
@@ -116,7 +116,12 @@ impl Vm {
         spec.filter.install(&vm)?;
 
         let cpuid = supported_cpuid(&kvm)?;
-        for promise in empty_promises(&cpuid, spec.cpuid) {
+        let exits = |msr| {
+            [Direction::Read, Direction::Write]
+                .into_iter()
+                .any(|direction| spec.filter.exits(msr, direction))
+        };
+        for promise in empty_promises(&cpuid, spec.cpuid, exits) {
             tracing::warn!("{promise}");
         }
         if spec.vm.vcpus > 1 {
