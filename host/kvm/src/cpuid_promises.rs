@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmsr_interface::CpuidChange;
+use wasmsr_interface::{CpuidChange, MsrIndex};
 
 use crate::uapi::CpuidEntry;
 
@@ -19,8 +19,14 @@ pub struct EmptyPromise {
     bit: u32,
 }
 
-/// The promises among `changes` that `supported` does not cover.
-pub fn empty_promises(supported: &[CpuidEntry], changes: &[CpuidChange]) -> Vec<EmptyPromise> {
+/// The promises among `changes` that `supported` does not cover. A bit that only announces
+/// an MSR is a plugin's own, if a plugin sets it; the profile's is a promise unless the MSR
+/// is `answered`, as one that exits is.
+pub fn empty_promises(
+    supported: &[CpuidEntry],
+    changes: &[CpuidChange],
+    answered: impl Fn(MsrIndex) -> bool,
+) -> Vec<EmptyPromise> {
     let mut empty = Vec::new();
     for &(leaf, subleaf, register, announces) in FEATURES {
         let asked = changes.iter().filter(|c| c.leaf == leaf && c.subleaf == subleaf);
@@ -33,6 +39,10 @@ pub fn empty_promises(supported: &[CpuidEntry], changes: &[CpuidChange]) -> Vec<
                 Register::Edx => change.edx.set,
             };
             // A bit that several ask for is warned of once.
+            let announces = match change.plugins.is_empty() {
+                false => announces,
+                true => announces & !unanswered(leaf, subleaf, register, &answered),
+            };
             let missing = set & !announces & !value(supported, leaf, subleaf, register) & !named;
             named |= missing;
             let bits = (0..u32::BITS).filter(|bit| missing & (1 << bit) != 0);
@@ -117,6 +127,46 @@ const FEATURES: &[(u32, u32, Register, u32)] = &[
     (0x8000_0008, 0, Register::Ebx, 1 << 12 | 1 << 14 | 1 << 15 | 1 << 24 | 1 << 25 | 1 << 26),
 ];
 
+/// The announcing bits of a register whose MSR is not answered.
+fn unanswered(
+    leaf: u32,
+    subleaf: u32,
+    register: Register,
+    answered: impl Fn(MsrIndex) -> bool,
+) -> u32 {
+    let here = ANNOUNCED
+        .iter()
+        .filter(|announced| (announced.0, announced.1, announced.2) == (leaf, subleaf, register));
+    let silent = here.filter(|(.., msr)| !answered(MsrIndex(*msr)));
+    silent.fold(0, |bits, (_, _, _, own, _)| bits | own)
+}
+
+/// The MSRs that bits of [`FEATURES`] announce, one of each. Bits without a line announce
+/// none that could be missing.
+const ANNOUNCED: &[(u32, u32, Register, u32, u32)] = &[
+    (0x1, 0, Register::Ecx, 1 << 7, 0x198),
+    (0x1, 0, Register::Ecx, 1 << 8, 0x19d),
+    (0x1, 0, Register::Ecx, 1 << 15, 0x345),
+    (0x1, 0, Register::Edx, 1 << 7 | 1 << 14, 0x179),
+    (0x1, 0, Register::Edx, 1 << 12, 0xfe),
+    (0x1, 0, Register::Edx, 1 << 22, 0x19a),
+    (0x1, 0, Register::Edx, 1 << 29, 0x19c),
+    (0x7, 0, Register::Ebx, 1 << 1, 0x3b),
+    (0x7, 0, Register::Edx, 1 << 26 | 1 << 27 | 1 << 31, 0x48),
+    (0x7, 0, Register::Edx, 1 << 28, 0x10b),
+    (0x7, 0, Register::Edx, 1 << 29, 0x10a),
+    (0x7, 0, Register::Edx, 1 << 30, 0xcf),
+    (0x7, 2, Register::Edx, u32::MAX, 0x48),
+    (0x8000_0001, 0, Register::Ecx, 1 << 9, 0xc001_0140),
+    (0x8000_0001, 0, Register::Ecx, 1 << 10, 0xc001_1030),
+    (0x8000_0001, 0, Register::Ecx, 1 << 13, 0xc001_0074),
+    (0x8000_0001, 0, Register::Ecx, 1 << 19, 0xc001_100c),
+    (0x8000_0001, 0, Register::Ecx, 1 << 27, 0xc001_0280),
+    (0x8000_0008, 0, Register::Ebx, 1 << 12, 0x49),
+    (0x8000_0008, 0, Register::Ebx, 1 << 14 | 1 << 15 | 1 << 24, 0x48),
+    (0x8000_0008, 0, Register::Ebx, 1 << 25, 0xc001_011f),
+];
+
 fn value(entries: &[CpuidEntry], leaf: u32, subleaf: u32, register: Register) -> u32 {
     let found = entries.iter().find(|entry| entry.answers(leaf, subleaf));
     found.map_or(0, |entry| match register {
@@ -139,26 +189,45 @@ mod tests {
         CpuidChange { leaf, subleaf: 0, eax, ebx, ecx, edx, plugins: vec!["p".into()] }
     }
 
+    fn nothing(_: MsrIndex) -> bool {
+        false
+    }
+
+    #[test]
+    fn a_bit_that_announces_an_msr_is_the_profiles_promise_unless_it_is_answered() {
+        let profile = CpuidChange { plugins: Vec::new(), ..asked(0x7, 1 << 29 | 1 << 28) };
+        let changes = [profile];
+        assert_eq!(empty_promises(&[], &changes, nothing).len(), 2);
+        let empty = empty_promises(&[], &changes, |msr| msr == MsrIndex(0x10a));
+        assert_eq!(empty.len(), 1);
+        assert_eq!(empty[0].bit, 28);
+        let hypervisor = CpuidChange {
+            ecx: RegisterChange { set: 1 << 31, clear: 0 },
+            ..CpuidChange::none(1, 0)
+        };
+        assert_eq!(empty_promises(&[], &[hypervisor], nothing), []);
+    }
+
     #[test]
     fn a_bit_that_announces_an_msr_is_the_plugins_own() {
-        assert_eq!(empty_promises(&[], &[asked(0x7, 1 << 29)]), []);
+        assert_eq!(empty_promises(&[], &[asked(0x7, 1 << 29)], nothing), []);
     }
 
     #[test]
     fn a_bit_that_kvm_supports_is_not_an_empty_promise() {
         let supported = CpuidEntry { function: 0x7, flags: 1, edx: 1 << 4, ..<_>::default() };
-        assert_eq!(empty_promises(&[supported], &[asked(0x7, 1 << 4)]), []);
+        assert_eq!(empty_promises(&[supported], &[asked(0x7, 1 << 4)], nothing), []);
     }
 
     #[test]
     fn a_hypervisors_leaves_promise_nothing_of_the_processor() {
-        assert_eq!(empty_promises(&[], &[asked(0x4000_0003, u32::MAX)]), []);
+        assert_eq!(empty_promises(&[], &[asked(0x4000_0003, u32::MAX)], nothing), []);
     }
 
     #[test]
     fn the_profiles_promise_is_its_own() {
         let profile = CpuidChange { plugins: Vec::new(), ..asked(0x7, 1 << 4 | 1 << 5) };
-        let empty = empty_promises(&[], &[asked(0x7, 1 << 4), profile]);
+        let empty = empty_promises(&[], &[asked(0x7, 1 << 4), profile], nothing);
         assert_eq!(empty.len(), 2);
         let text = empty[1].to_string();
         for part in ["the profile sets", "edx bit 5", "out of the profile"] {
@@ -168,7 +237,7 @@ mod tests {
 
     #[test]
     fn an_empty_promise_is_named() {
-        let empty = empty_promises(&[], &[asked(0x7, 1 << 4 | 1 << 29)]);
+        let empty = empty_promises(&[], &[asked(0x7, 1 << 4 | 1 << 29)], nothing);
         assert_eq!(empty.len(), 1);
         let text = empty[0].to_string();
         for part in ["plugin p", "leaf 0x7, subleaf 0x0, edx bit 4"] {

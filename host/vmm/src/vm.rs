@@ -123,7 +123,12 @@ impl Vm {
         spec.filter.install(&vm)?;
 
         let cpuid = supported_cpuid(&kvm)?;
-        for promise in empty_promises(&cpuid, spec.cpuid) {
+        let exits = |msr| {
+            [Direction::Read, Direction::Write]
+                .into_iter()
+                .any(|direction| spec.filter.exits(msr, direction))
+        };
+        for promise in empty_promises(&cpuid, spec.cpuid, exits) {
             tracing::warn!("{promise}");
         }
         if spec.vm.vcpus > 1 {
