@@ -47,10 +47,37 @@ fn accesses_of_its_command_line() -> Outcome {
 }
 
 #[apply(test)]
+fn decimals_on_its_command_line() -> Outcome {
+    let run = hello("266 266=43")?.exited(guest_exit(0));
+    assert!(run.stdout.contains("rdmsr 0x0000010a = 0x000000000000002b"), "{run}");
+    assert!(run.stdout.contains("wrmsr 0x0000010a = 0x000000000000002b: #GP"), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
 fn a_command_line_that_is_not_one() -> Outcome {
-    for cmdline in ["10a", "0x10a=", "0x10a=0x1,0x10a", "0x10a read"] {
-        hello(cmdline)?.exited(guest_exit(8));
+    for (cmdline, wrong) in [
+        ("10a", "`10a`"),
+        ("0x10a=", "`0x10a=`"),
+        ("0x10a=0x1,0x10a", "`0x10a=0x1,0x10a`"),
+        ("0x10a read", "`read`"),
+        ("0x10000000a", "`0x10000000a`"),
+        ("0x10a=0x10000000000000000", "`0x10a=0x10000000000000000`"),
+    ] {
+        let run = hello(cmdline)?.exited(2).said(&["error: profile vm.toml: ", wrong]);
+        assert_eq!(run.stdout, "", "nothing was started: {run}");
     }
+    Ok(())
+}
+
+#[apply(test)]
+fn check_tells_all_that_is_wrong_with_its_command_line() -> Outcome {
+    let workdir = Workdir::new();
+    let boot = "[boot]\nguest = \"hello\"\ncmdline = \"10a 266 0x10000000a 0x10a=\"\n";
+    workdir.put("vm.toml", boot);
+    let run = Running::start(wasmsr(&["check", "vm.toml"]).current_dir(workdir.path())).finish();
+    let run = run.exited(2).said(&["`10a`", "`0x10000000a`", "`0x10a=`"]);
+    assert!(!run.stderr.contains("`266`"), "{run}");
     Ok(())
 }
 

@@ -29,6 +29,7 @@ mod hostcalls;
 mod hostile;
 mod inspect;
 mod intercepts;
+mod kernels;
 mod linux;
 mod live;
 mod msr_contract;

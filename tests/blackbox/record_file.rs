@@ -184,6 +184,33 @@ fn a_run_that_is_told_to_end_ends_its_recording() -> Outcome {
 }
 
 #[apply(test)]
+fn a_limit_below_the_first_line_leaves_a_recording() -> Outcome {
+    let workdir = five("r 1000 -> 5")?;
+    let mut arguments = RECORD.to_vec();
+    arguments.extend(["--record-limit", "1"]);
+    for _ in 0..2 {
+        workdir.wasmsr(&arguments).exited(guest_exit(0)).said(&["it has reached its limit, 1 B"]);
+        let lines = lines(&workdir.path().join("r.jsonl"));
+        let kinds: Vec<&Value> = lines.iter().filter_map(|line| line.pointer("/kind")).collect();
+        assert_eq!(kinds, ["boot", "dropped"]);
+    }
+    workdir.wasmsr(&["recording", "stats", "r.jsonl"]).exited(0);
+    // A full disk may cut off even the first line.
+    let file = fs::read(workdir.path().join("r.jsonl")).expect("it is there");
+    workdir.put("r.jsonl", &file[..100]);
+    workdir.wasmsr(&RECORD).exited(guest_exit(0));
+    Ok(())
+}
+
+#[apply(test)]
+fn a_pipe_is_not_rewritten() -> Outcome {
+    let workdir = recorded()?;
+    pipe(&workdir);
+    workdir.wasmsr(&["replay", "--bless", "pipe"]).refused(&["pipe is not a regular file"]);
+    Ok(())
+}
+
+#[apply(test)]
 fn a_recording_has_a_limit_and_the_run_goes_on() -> Outcome {
     const ALL: u64 = 0x1000;
     let workdir = five("times 1000 r 1000 -> 5")?;

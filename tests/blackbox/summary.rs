@@ -1,10 +1,18 @@
 //! `run --summary`: a run that has ended, for programs.
 
-use std::fs;
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::thread;
+use std::time::Instant;
 
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use serde_json::Value;
 
-use crate::fixture::{Outcome, Plugin, Vm, Workdir, apply, guest_exit, require_kvm, test};
+use crate::fixture::{
+    Outcome, PATIENCE, Plugin, Run, Skip, Vm, Workdir, apply, cannot_run_here, guest_exit,
+    require_kvm, test,
+};
 
 /// Remembers what was written, and refuses 0xf.
 const MEMORY: Plugin = Plugin {
@@ -61,7 +69,7 @@ fn it_says_what_the_tables_say() -> Outcome {
 fn it_is_of_the_last_boot() -> Outcome {
     let vm = Vm::new().arguments(&["--summary", "s.json", "--max-boots", "3"]).plugin(&MEMORY);
     let (workdir, running) = vm.start("r 1000 -> 0\noutb 64 fe ->")?;
-    workdir.put("s.json", "an older one");
+    workdir.put("s.json", r#"{"exit_code":0,"end":"an older one"}"#);
     running.finish().exited(14);
     let summary = summary(&workdir);
     assert_eq!((&summary["boots"], &summary["exit_code"]), (&3.into(), &14.into()));
@@ -90,5 +98,134 @@ fn one_that_cannot_be_written_starts_nothing() -> Outcome {
         let run = workdir.wasmsr(&["run", "vm.toml", "--summary", path]);
         run.refused(&["summary", path]);
     }
+    Ok(())
+}
+
+/// A folder with a profile whose guest ends at once.
+fn short() -> Result<Workdir, Skip> {
+    require_kvm()?;
+    Vm::new().plugin(&MEMORY).on_disk("r 1000 -> 0")
+}
+
+fn run_with(workdir: &Workdir, summary: &str) -> Run {
+    workdir.wasmsr(&["run", "vm.toml", "--summary", summary])
+}
+
+#[apply(test)]
+fn only_a_summary_is_replaced() -> Outcome {
+    let workdir = short()?;
+    for other in ["a letter", "{}", "{\"exit_code\":\"1\"}", "{\"kind\":\"boot\"}"] {
+        workdir.put("s.json", other);
+        let refusal = ["cannot write the summary s.json", "is not a summary; name another"];
+        run_with(&workdir, "s.json").refused(&refusal);
+        let there = fs::read(workdir.path().join("s.json")).expect("it is there");
+        assert_eq!(there, other.as_bytes());
+    }
+    run_with(&workdir, "vm.toml").refused(&["is not a summary"]);
+    workdir.put("s.json", "");
+    let file = workdir.path().join("s.json");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).expect("it is this user's");
+    for _ in 0..2 {
+        run_with(&workdir, "s.json").exited(guest_exit(0));
+        assert_eq!(summary(&workdir)["boots"], 1);
+    }
+    let mode = fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "as a person has set it");
+    let both = ["run", "vm.toml", "--record", "x", "--summary", "x"];
+    workdir.wasmsr(&both).refused(&["--summary and --record name one file"]);
+    Ok(())
+}
+
+#[apply(test)]
+fn a_link_stays_a_link() -> Outcome {
+    let workdir = short()?;
+    fs::create_dir(workdir.path().join("below")).expect("folders can be made");
+    let link = workdir.path().join("link");
+    symlink("below/s.json", &link).expect("links can be made");
+    // Nothing is at its end; then an older summary.
+    for _ in 0..2 {
+        run_with(&workdir, "link").exited(guest_exit(0));
+        assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
+        let text = fs::read(workdir.path().join("below/s.json")).expect("there is a summary");
+        assert!(text.starts_with(b"{\"exit_code\":1,"));
+    }
+    workdir.put("below/s.json", "a letter");
+    run_with(&workdir, "link").refused(&["is not a summary"]);
+    Ok(())
+}
+
+#[apply(test)]
+fn a_pipe_takes_one_and_stays_a_pipe() -> Outcome {
+    let workdir = short()?;
+    let path = workdir.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("pipes can be made");
+    run_with(&workdir, "pipe").refused(&["pipe", "the pipe has no reader"]);
+    let from = path.clone();
+    let reader = thread::spawn(move || {
+        let mut text = Vec::new();
+        File::open(from)?.read_to_end(&mut text).map(|_| text)
+    });
+    // The reader may come a moment later.
+    let deadline = Instant::now() + PATIENCE;
+    let run = loop {
+        let run = run_with(&workdir, "pipe");
+        if run.code != Some(2) || Instant::now() > deadline {
+            break run;
+        }
+    };
+    run.exited(guest_exit(0));
+    let text = reader.join().expect("it does not panic").expect("a pipe can be read");
+    assert!(serde_json::from_slice::<Value>(&text).is_ok_and(|summary| summary["boots"] == 1));
+    let there = fs::symlink_metadata(&path).expect("it is there");
+    assert!(there.file_type().is_fifo());
+    Ok(())
+}
+
+#[apply(test)]
+fn a_device_stays_a_device() -> Outcome {
+    let workdir = short()?;
+    let device = workdir.path().join("null");
+    let null = makedev(1, 3);
+    if mknodat(CWD, &device, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, null).is_err() {
+        return cannot_run_here("only root makes devices");
+    }
+    if File::options().write(true).open(&device).is_err() {
+        return cannot_run_here("this file system has no devices");
+    }
+    run_with(&workdir, "null").exited(guest_exit(0));
+    let there = fs::symlink_metadata(&device).expect("it is there");
+    assert!(there.file_type().is_char_device());
+    Ok(())
+}
+
+#[apply(test)]
+fn standard_output_takes_one_behind_the_guests() -> Outcome {
+    let workdir = short()?;
+    let run = run_with(&workdir, "/dev/stdout").exited(guest_exit(0));
+    let (guest, summary) = run.stdout.split_once('\n').expect("there are two lines");
+    assert_eq!(guest, "r 1000 -> 0");
+    assert!(summary.starts_with("{\"exit_code\":1,"), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn an_expected_end_has_code_0() -> Outcome {
+    let workdir = short()?;
+    let run = |expect: &str| {
+        workdir.wasmsr(&["run", "vm.toml", "--summary", "s.json", "--expect", expect])
+    };
+    for expect in ["0", "0x0", "success", "3,success"] {
+        run(expect).exited(0);
+        assert_eq!(summary(&workdir)["exit_code"], 0, "{expect}");
+    }
+    for expect in ["1", "256", "power-off", "reset"] {
+        run(expect).exited(18).said(&["this is not the end that --expect names"]);
+        assert_eq!(summary(&workdir)["exit_code"], 18, "{expect}");
+    }
+    run("well").exited(2).said(&["--expect <END>", "well", "`success`"]);
+    let reset = Vm::new().arguments(&["--expect", "reset", "--on-reboot", "exit"]);
+    reset.run("outb 64 fe ->")?.exited(0);
+    let halts = Vm::new().arguments(&["--expect", "success"]);
+    halts.run("halt ->")?.exited(6);
     Ok(())
 }

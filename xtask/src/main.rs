@@ -77,18 +77,45 @@ fn main() -> ExitCode {
         eprint!("{}", help());
         return ExitCode::from(COULD_NOT);
     };
-    if matches!(name.as_str(), "help" | "--help" | "-h") {
-        print!("{}", help());
-        return ExitCode::SUCCESS;
-    }
+    let (name, arguments, wants_help) = match (name.as_str(), arguments) {
+        ("help" | "--help" | "-h", [name, rest @ ..]) => (name, rest, true),
+        ("help" | "--help" | "-h", []) => {
+            print!("{}", help());
+            return ExitCode::SUCCESS;
+        }
+        _ => (name, arguments, asks_for_help(name, arguments)),
+    };
     let Some(chore) = CHORES.iter().find(|chore| chore.name == name) else {
         eprint!("error: no chore is named `{name}`\n\n{}", help());
         return ExitCode::from(COULD_NOT);
     };
+    if wants_help {
+        print!("{}", help_of(chore));
+        return ExitCode::SUCCESS;
+    }
     (chore.run)(arguments).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::from(COULD_NOT)
     })
+}
+
+/// Whether help is asked for. What follows the command of `nested run` is that
+/// command's own.
+fn asks_for_help(chore: &str, arguments: &[String]) -> bool {
+    let is_run = |word: &String| chore == "nested" && word == "run";
+    let own = match arguments.iter().position(is_run) {
+        Some(run) => arguments.get(..run + 2).unwrap_or(arguments),
+        None => arguments,
+    };
+    own.iter().any(|word| matches!(word.as_str(), "--help" | "-h"))
+}
+
+fn help_of(Chore { name, arguments, summary, .. }: &Chore) -> String {
+    let options = match *name {
+        "nested" => format!("\n{}", nested::HELP),
+        _ => String::new(),
+    };
+    format!("cargo xtask {name} {arguments}\n    {summary}\n{options}")
 }
 
 fn help() -> String {
@@ -123,6 +150,26 @@ mod tests {
         // Of `nested`, whose own options are in its help.
         let known = format!("{} {}", chore.arguments, nested::HELP);
         words.filter(|word| word.starts_with('-')).all(|option| known.contains(option))
+    }
+
+    #[test]
+    fn help_is_given_before_anything_is_done() {
+        let asks = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            asks_for_help(&words[0], &words[1..])
+        };
+        for line in ["nested --help", "nested -h", "nested run --help", "nested test --help"] {
+            assert!(asks(line), "{line}");
+        }
+        for line in ["nested --cpus 2 run -h", "bench --nested --help", "prepush -h"] {
+            assert!(asks(line), "{line}");
+        }
+        for line in ["nested run wasmsr --help", "nested run ls -h", "test --no-nested"] {
+            assert!(!asks(line), "{line}");
+        }
+        for chore in CHORES {
+            assert!(help_of(chore).starts_with(&format!("cargo xtask {} ", chore.name)));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use wasmsr_interface::MsrRange;
 use wasmsr_stats::Address;
 
 use crate::exit;
+use crate::run::Expected;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.
@@ -112,6 +113,12 @@ pub(crate) struct Run {
     /// What to do when the guest resets
     #[arg(long, value_name = "WHAT", default_value = "boot")]
     pub(crate) on_reboot: OnReboot,
+
+    /// End with 0 if the run ends so, and with 18 if the guest ends otherwise: `success`
+    /// (it powers off, or writes 0 to its debug-exit port), `power-off`, `reset`, or the
+    /// value that it writes to the port
+    #[arg(long, value_name = "END", value_delimiter = ',', value_hint = ValueHint::Other)]
+    pub(crate) expect: Vec<Expected>,
 
     /// Record every MSR access in this file, with its outcome and the host calls
     /// of plugins: JSON Lines, for `recording` and `replay`

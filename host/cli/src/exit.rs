@@ -24,6 +24,7 @@ impl Code {
     pub(crate) const HOST: Code = Code(12);
     const RESET: Code = Code(14);
     const QUIT: Code = Code(16);
+    pub(crate) const UNEXPECTED: Code = Code(18);
 
     /// The code of a process that ends because of a signal.
     pub(crate) fn signal(number: usize) -> Code {
@@ -60,12 +61,12 @@ pub(crate) const MEANINGS: &[Meaning] = &[
         codes: Codes::Guests,
         verbs: Verbs::Only(&["run"]),
         text: "the guest's own: (n << 1) | 1, low byte, for the n that it writes to its \
-               debug-exit port 0xf4",
+               debug-exit port 0xf4; without --expect",
     },
     Meaning {
         codes: Codes::One(Code::SUCCESS),
         verbs: Verbs::Only(&["run"]),
-        text: "the guest powered off",
+        text: "the guest powered off; with --expect, the run ended as expected",
     },
     Meaning {
         codes: Codes::One(Code::SUCCESS),
@@ -132,6 +133,12 @@ pub(crate) const MEANINGS: &[Meaning] = &[
         codes: Codes::One(Code::QUIT),
         verbs: Verbs::Only(&["run"]),
         text: "quit from the console",
+    },
+    Meaning {
+        codes: Codes::One(Code::UNEXPECTED),
+        verbs: Verbs::Only(&["run"]),
+        text: "the guest powered off or wrote a value to its debug-exit port, and --expect \
+               names another end",
     },
     Meaning {
         codes: Codes::Signals,
@@ -258,7 +265,7 @@ mod tests {
 
     #[test]
     fn each_verb_has_its_own() {
-        let all_of_run = ["odd", "0", "2", "4", "6", "8", "10", "12", "14", "16", "128 + n"];
+        let all_of_run = ["odd", "0", "2", "4", "6", "8", "10", "12", "14", "16", "18", "128 + n"];
         check("run", &all_of_run);
         check("replay", &["0", "1", "2", "12", "128 + n"]);
         check("plugin test", &["0", "1", "2", "12", "128 + n"]);

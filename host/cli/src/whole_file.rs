@@ -1,7 +1,7 @@
 //! A file that appears whole or not at all: it is written beside its place and then
 //! put there in one step. After an interruption the old file is still there.
 
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,8 +31,12 @@ impl WholeFile {
         self.file.get_ref().as_file().set_permissions(permissions)
     }
 
-    /// Puts it at its place, and replaces what may be there.
+    /// Puts it at its place, and replaces the file that may be there. Anything else
+    /// that is there stays: a pipe, a device, a link.
     pub(crate) fn replace(self) -> io::Result<()> {
+        if fs::symlink_metadata(&self.place).is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other("what is there is not a regular file; name a file"));
+        }
         self.put(|file, place| file.persist(place).map(drop))
     }
 
@@ -60,10 +64,24 @@ impl Write for WholeFile {
     }
 }
 
+/// Where `path` leads: a link stays a link, even if nothing is at its end yet.
+pub(crate) fn behind_links(path: &Path) -> PathBuf {
+    /// As the kernel has it.
+    const MOST_LINKS: usize = 40;
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(target);
+    }
+    path
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 
@@ -84,6 +102,20 @@ mod tests {
         file.replace().unwrap();
         assert_eq!(fs::read(&place).unwrap(), b"new");
         assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
+    fn only_a_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        symlink("file", &link).unwrap();
+        for place in [&link, folder.path()] {
+            let error = WholeFile::beside(place).unwrap().replace().unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{error}");
+        }
+        assert_eq!(behind_links(&link), file);
+        WholeFile::beside(&behind_links(&link)).unwrap().replace().unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && file.is_file());
     }
 
     #[test]

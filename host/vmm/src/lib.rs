@@ -44,7 +44,7 @@ mod thread;
 mod vcpu;
 mod vm;
 
-pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
+pub use boot::{BootError, ImageError, KernelError, NoAccesses, Taken, check as check_boot};
 pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
 pub use end::{At, InternalErrorReport, RunEnd};

@@ -50,6 +50,14 @@ fn top_on_a_terminal() -> Outcome {
 }
 
 #[apply(test)]
+fn top_ends_with_its_terminal() -> Outcome {
+    let world = busy()?;
+    let top = command(&world.workdir, &["top", "-d", "0.2"]);
+    assert_eq!(Terminal::close_at(&top, "0x1000")?, Some(129), "as for SIGHUP");
+    Ok(())
+}
+
+#[apply(test)]
 fn top_over_a_reboot() -> Outcome {
     require_kvm()?;
     let script = "times 64 r 1000 -> 64 \n r 2000 \n key \n outb 64 fe ->";

@@ -53,7 +53,7 @@ impl Debian {
 }
 
 /// Fetches a package and unpacks it beside its file.
-fn unpack(package: &str, folder: &Path) -> Result<PathBuf> {
+pub(super) fn unpack(package: &str, folder: &Path) -> Result<PathBuf> {
     let file = apt::download(package, folder)?;
     let content = file.with_extension("");
     if !content.is_dir() {

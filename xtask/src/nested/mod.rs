@@ -25,6 +25,7 @@ mod image;
 mod linux_guest;
 mod machine;
 mod options;
+mod other_kernels;
 
 pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     let (options, verb) = options::parse(arguments)?;
@@ -108,6 +109,10 @@ fn host_image(workspace: &Workspace, options: &Options, debian: &Debian) -> Resu
     let guest = linux_guest::build(workspace, debian)?;
     image.add(&guest)?;
     image.set_variable("WASMSR_LINUX", &guest);
+    if let Some(kernels) = other_kernels::fetch(workspace) {
+        image.add(&kernels)?;
+        image.set_variable("WASMSR_KERNELS", &kernels);
+    }
     for file in &options.files {
         image.add_as(&file.outside, &file.inside)?;
     }

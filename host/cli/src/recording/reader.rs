@@ -2,7 +2,7 @@
 //! file may come from anywhere, so its text is not trusted.
 
 use std::fs::{File, Metadata};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use anyhow::anyhow;
@@ -96,8 +96,14 @@ impl Iterator for RecordingReader {
     }
 }
 
-/// Whether a file begins as recordings do, in this format or another.
+/// Whether a file begins as recordings do, in this format or another. A full disk may
+/// have cut off even the first line.
 pub(crate) fn is_recording(path: &Path) -> bool {
+    const HEAD: &[u8] = br#"{"kind":"boot","format":"#;
+    let mut head = [0; HEAD.len()];
+    if File::open(path).is_ok_and(|mut file| file.read_exact(&mut head).is_ok()) && head == HEAD {
+        return true;
+    }
     let first = || Lines::open(path).ok()?.next();
     matches!(first(), Some(Ok(_) | Err(RecordingError::Format { .. })))
 }

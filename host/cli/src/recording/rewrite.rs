@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use wasmsr_engine::record::Line;
 
 use crate::exit::Failure;
-use crate::whole_file::WholeFile;
+use crate::whole_file::{WholeFile, behind_links};
 
 /// A recording that is made from another one.
 pub(crate) struct NewRecording(WholeFile);
@@ -20,8 +20,13 @@ impl NewRecording {
             let why = anyhow!("a recording on standard input cannot be rewritten; name its file");
             return Err(Failure::input(why));
         }
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            let path = path.display();
+            let why = anyhow!("{path} is not a regular file and cannot be rewritten; name a file");
+            return Err(Failure::input(why));
+        }
         // The target of a link is replaced, not the link.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = behind_links(path);
         let file = WholeFile::beside(&path).with_context(|| cannot_write(&path));
         file.map(NewRecording).map_err(Failure::input)
     }

@@ -1,5 +1,6 @@
 //! `wasmsr run`: boot after boot until the guest or the user ends it.
 
+mod expect;
 mod record_file;
 mod summary;
 
@@ -18,6 +19,7 @@ use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
+pub(crate) use expect::Expected;
 use record_file::RecordFile;
 use summary::{Summary, SummaryFile};
 
@@ -32,6 +34,10 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         .map_err(Failure::host)?;
     let statistics =
         Statistics::offer(&args.profile, args.metrics.as_ref()).map_err(Failure::host)?;
+    if args.summary.is_some() && args.summary == args.record {
+        let why = "--summary and --record name one file; give each its own";
+        return Err(Failure::input(anyhow::anyhow!(why)));
+    }
     let summary = args.summary.as_deref().map(SummaryFile::at).transpose()?;
     let recording = args.record.as_deref().map(|path| RecordFile::begin(path, args.record_limit));
     let recording = recording.transpose()?;
@@ -41,10 +47,17 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let end = boots(args, &options, &mut set, &events, &mut seen);
     let Observers { counts, reports, .. } = seen;
     let recording = recording.map(RecordFile::finish);
-    if let Some(summary) = summary {
-        summary.write(&Summary::of(&end, &counts, &reports, recording.as_ref()));
+    let code = match &end {
+        Ok(end) => Expected::code(&args.expect, end),
+        Err(failure) => failure.code,
+    };
+    if code == Code::UNEXPECTED {
+        say("wasmsr: this is not the end that --expect names");
     }
-    Ok(Code::of(&end?))
+    if let Some(summary) = summary {
+        summary.write(&Summary::of(code, &end, &counts, &reports, recording.as_ref()));
+    }
+    end.map(|_| code)
 }
 
 /// What observes the guests of a run, and what was seen of the last boot.

@@ -1,6 +1,6 @@
 //! The file of `run --record`.
 
-use std::fs::{File, Metadata, Permissions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -25,17 +25,22 @@ pub(crate) struct RecordFile {
     path: PathBuf,
 }
 
-fn open(path: &Path) -> anyhow::Result<Fresh> {
-    // A pipe without a reader must not delay the run, so opening it must not wait.
-    let at_once = OFlags::NONBLOCK.bits().cast_signed();
-    let mut options = File::options();
-    let options = options.write(true).create(true).truncate(false).mode(MODE);
-    let file = match options.custom_flags(at_once).open(path) {
+/// Opens a file, pipe or device for writing. A pipe without a reader must not delay the
+/// run, so opening it does not wait.
+pub(super) fn open_at_once(options: &mut OpenOptions, path: &Path) -> anyhow::Result<File> {
+    let at_once = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    match options.write(true).custom_flags(at_once).open(path) {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            return Err(anyhow!("the pipe has no reader; start the reader first"));
+            Err(anyhow!("the pipe has no reader; start the reader first"))
         }
-        opened => opened.context("check the path and its folder")?,
-    };
+        opened => opened.context("check the path and its folder"),
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<Fresh> {
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).mode(MODE);
+    let file = open_at_once(options, path)?;
     let about = file.metadata()?;
     if about.file_type().is_block_device() {
         return Err(anyhow!("it is a block device; name a file"));

@@ -1,6 +1,7 @@
 //! `wasmsr top`: shows a running VM, again and again.
 
 mod columns;
+mod hang_up;
 mod line;
 mod model;
 mod value;
@@ -31,6 +32,10 @@ use columns::{By, Column};
 use model::{After, Key, Model};
 use view::Palette;
 
+/// The signal that says that a terminal was closed, SIGHUP; not every process of the
+/// terminal gets it.
+const HANG_UP: usize = 1;
+
 /// The longest time until a signal or an answer is noticed.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -58,6 +63,7 @@ pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
             console::say("wasmsr: the VM has ended");
             Ok(Code::SUCCESS)
         }
+        End::Closed => Ok(Code::signal(HANG_UP)),
         End::Signal(number) => Ok(Code::signal(number)),
     }
 }
@@ -66,6 +72,8 @@ pub(crate) fn top(args: &args::Top) -> Result<Code, Failure> {
 enum End {
     Quit,
     Gone,
+    /// The terminal was closed.
+    Closed,
     Signal(usize),
 }
 
@@ -158,9 +166,13 @@ impl Watched {
         // Restores the terminal when a panic unwinds, too.
         let mut terminal = ratatui::try_init().context("cannot set up the terminal")?;
         let restored = Restored;
+        hang_up::end_if_stuck(Code::signal(HANG_UP))?;
         let mut news = News::Look;
         let end = loop {
-            terminal.draw(|frame| view::draw(frame, &model, palette))?;
+            match terminal.draw(|frame| view::draw(frame, &model, palette)) {
+                Err(_) if hang_up::is_hung_up(Duration::ZERO)? => break End::Closed,
+                drawn => drop(drawn?),
+            }
             if matches!(news, News::Look) && self.has_seen_enough() {
                 break End::Quit;
             }
@@ -179,7 +191,11 @@ impl Watched {
         // the others would always be there already, and no key would be read.
         let mut patience = Duration::ZERO;
         loop {
-            let is_due = match event::poll(patience) {
+            // crossterm reads a closed terminal without end, and waits for it here.
+            if hang_up::is_hung_up(patience).context("cannot read keys")? {
+                return Ok(Err(End::Closed));
+            }
+            let is_due = match event::poll(Duration::ZERO) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => false,
                 polled => polled.context("cannot read keys")?,
             };

@@ -53,6 +53,7 @@ pub(super) struct Out<W> {
     file: W,
     /// Bytes that the recording may still have.
     room: u64,
+    /// More if the first line alone is longer.
     limit: u64,
     buffer: Vec<u8>,
     /// Where lines in the buffer end that are counted.
@@ -82,7 +83,12 @@ impl<W: Write> Out<W> {
         let written = serde_json::to_writer(&mut self.buffer, line);
         self.buffer.push(b'\n');
         let length = (self.buffer.len() - start) as u64;
-        let left = self.room.checked_sub(length);
+        let left = match self.room.checked_sub(length) {
+            // Without its first line the file would not be a recording, and the next run
+            // would refuse it.
+            None if self.room == self.limit => Some(0),
+            left => left,
+        };
         let fits = match (written, left) {
             (Ok(()), Some(left)) => {
                 self.room = left;
@@ -165,5 +171,26 @@ impl<W: Write> Out<W> {
             }
         }
         (done, self.file.flush())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::line::EndLine;
+
+    #[test]
+    fn the_first_line_is_whole_whatever_the_limit() {
+        for limit in [0, 1, 10] {
+            let taken = Arc::new(WrittenCounts::default());
+            let mut out = Out::new(Vec::new(), limit, taken);
+            let line = Line::End(EndLine { t: 1, lines: 0, dropped: 0 });
+            assert!(out.line(&line), "{limit}");
+            assert!(!out.line(&line), "{limit}");
+            out.flush();
+            let text = String::from_utf8(out.file.clone()).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(matches!(out.stopped(), Some(Stopped::Limit(_))));
+        }
     }
 }

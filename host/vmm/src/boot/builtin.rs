@@ -6,15 +6,20 @@
 
 use core::arch::global_asm;
 
+use super::accesses;
 use super::error::BootError;
 
-/// The image of the built-in guest `name`.
+/// The image of the built-in guest `name`, and its command line as it reads it.
 ///
 /// # Errors
-/// [`BootError::UnknownGuest`], which lists the names there are.
-pub(super) fn image(name: &str) -> Result<&'static [u8], BootError> {
+/// [`BootError::UnknownGuest`], which lists the names there are, or
+/// [`BootError::GuestCmdline`].
+pub(super) fn guest(name: &str, cmdline: &str) -> Result<(&'static [u8], String), BootError> {
     match name {
-        "hello" => Ok(hello()),
+        "hello" => match accesses::for_guest(cmdline) {
+            Ok(cmdline) => Ok((hello(), cmdline)),
+            Err(words) => Err(BootError::GuestCmdline { name: name.to_owned(), words }),
+        },
         _ => Err(BootError::UnknownGuest { name: name.to_owned(), known: "hello" }),
     }
 }
@@ -38,14 +43,21 @@ mod tests {
 
     #[test]
     fn hello_is_whole() {
-        let image = image("hello").unwrap();
+        let (image, _) = guest("hello", "").unwrap();
         assert_eq!(image[..4], 0x1bad_b002_u32.to_le_bytes(), "its multiboot header comes first");
         assert!(image.windows(16).any(|text| text == b"all as expected\n"));
     }
 
     #[test]
+    fn a_wrong_command_line_is_told_what_a_right_one_is() {
+        let error = guest("hello", "10a").unwrap_err().to_string();
+        assert!(error.starts_with("the guest `hello` does the accesses on its `cmdline`"), "{error}");
+        assert!(error.contains("0x10a=0x2b writes; wrong here: `10a`: "), "{error}");
+    }
+
+    #[test]
     fn an_unknown_guest_is_told_the_names() {
-        let error = image("helo").unwrap_err().to_string();
+        let error = guest("helo", "").unwrap_err().to_string();
         assert_eq!(error, "no built-in guest is called `helo`; there is: hello");
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::accesses::NoAccesses;
 use super::image_error::ImageError;
 use super::kernel_error::KernelError;
 use crate::memory::MemoryError;
@@ -48,6 +49,17 @@ pub enum BootError {
         name: String,
         /// The names there are.
         known: &'static str,
+    },
+    /// A command line that a built-in guest cannot read.
+    #[error(
+        "the guest `{name}` does the accesses on its `cmdline`: 0x10a reads, 0x10a=0x2b writes; \
+         wrong here: {words}"
+    )]
+    GuestCmdline {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        words: NoAccesses,
     },
     /// A multiboot image that cannot be loaded.
     #[error("{} {problem}", path.display())]

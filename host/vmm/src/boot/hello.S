@@ -6,7 +6,8 @@
 # was as expected, else with the number of the expectation that failed, below.
 #
 # With a command line it does the accesses listed there in place of these:
-# `0x10a` reads, `0x10a=0x2b` writes. It expects nothing of them.
+# `0x10a` reads, `0x10a=0x2b` writes. It expects nothing of them. accesses.rs has
+# checked the words and made every number hex.
 
 .set COM1,              0x3f8
 .set COM1_LINE_STATUS,  0x3fd       # bit 5: ready for the next byte

@@ -3,6 +3,7 @@
 //! Everything in a guest's files is taken for hostile: a file can make a boot
 //! fail, with a [`BootError`] that names it, and no more.
 
+mod accesses;
 mod acpi;
 mod bios_data;
 mod builtin;
@@ -18,6 +19,7 @@ mod taken;
 
 use std::path::Path;
 
+pub use accesses::NoAccesses;
 pub(crate) use entry::Entry;
 pub use error::BootError;
 use file::GuestFile;
@@ -40,7 +42,8 @@ pub(crate) fn load(memory: &GuestMemoryMmap, boot: &Boot, vcpus: u32) -> Result<
     bios_data::write(&space)?;
     let entry = match boot {
         Boot::Guest { name, cmdline } => {
-            multiboot::load(&mut space, Path::new(name), builtin::image(name)?, cmdline, &[])?
+            let (image, cmdline) = builtin::guest(name, cmdline)?;
+            multiboot::load(&mut space, Path::new(name), image, &cmdline, &[])?
         }
         Boot::Image { path, cmdline, modules } => {
             let image = GuestFile::open(path)?.read(space.extended_end())?;

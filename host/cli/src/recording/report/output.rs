@@ -4,7 +4,7 @@
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
@@ -12,7 +12,7 @@ use anyhow::{Context as _, anyhow};
 use crate::exit::Failure;
 use crate::recording::reader::is_recording;
 use crate::terminal::console;
-use crate::whole_file::WholeFile;
+use crate::whole_file::{WholeFile, behind_links};
 
 /// Where a page may be written.
 pub(super) enum Output {
@@ -38,10 +38,16 @@ impl Output {
             _ => 0o600,
         };
         // A link stays a link.
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let real = behind_links(path);
         let Ok(there) = fs::metadata(&real) else {
-            return Ok(Output::File { path: path.to_owned(), mode });
+            return Ok(Output::File { path: real, mode });
         };
+        if there.file_type().is_block_device() {
+            return Err(Failure::input(anyhow!(
+                "the page {} would overwrite a block device; name a file",
+                path.display()
+            )));
+        }
         let is_source = source.is_some_and(|source| is_same(&source, &there));
         if is_source || (there.is_file() && is_recording(&real)) {
             let what = if is_source { "the recording" } else { "a recording" };
