@@ -9,6 +9,7 @@ mod view;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -182,6 +183,11 @@ impl Watched {
             }
         };
         drop(restored);
+        if hang_up::is_hung_up(Duration::ZERO).unwrap_or(true) {
+            // ratatui says on standard error that it cannot show the cursor, and panics as
+            // that is closed too.
+            let _ = ManuallyDrop::new(terminal);
+        }
         Ok(end)
     }
 
