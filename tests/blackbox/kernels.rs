@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use crate::fixture::{
-    Outcome, Run, Running, Skip, Vm, Workdir, apply, guest_exit, require_kvm, require_kernels,
+    Outcome, Run, Running, Skip, Vm, Workdir, apply, guest_exit, require_kernels, require_kvm,
     test, wasmsr,
 };
 
@@ -22,7 +22,7 @@ const STUB: &[u8] = &[
     0x8b, 0x9e, 0x28, 0x02, 0, 0, // mov ebx, [esi+0x228]
     0x8a, 0x03, // 1: mov al, [ebx]
     0x84, 0xc0, // test al, al
-    0x74, 4, // jz 2f
+    0x74, 4,    // jz 2f
     0xee, // out dx, al
     0x43, // inc ebx
     0xeb, 0xf6, // jmp 1b

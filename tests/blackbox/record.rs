@@ -304,7 +304,7 @@ fn of_several_plugins_one_is_tested() -> Outcome {
     let script = "r 1000 -> 1\nr 2000 -> ?\nr 1000 -> 2\nr 2000 -> ?";
     let (workdir, running) = vm.start(script)?;
     running.finish().exited(guest_exit(0));
-    let said = ["is a test now: accesses ", ", without 2 that other plugins answered"];
+    let said = ["is a test now: 2 accesses, without 2 that other plugins answered"];
     for plugin in ["counter", "clock"] {
         let folder = format!("{plugin}-traces");
         let file = format!("{plugin}.wasm");

@@ -176,7 +176,7 @@ fn a_run_that_is_told_to_end_ends_its_recording() -> Outcome {
     let mut running = Running::start(wasmsr(&RECORD).current_dir(workdir.path()));
     running.wait_for("r 1000 -> 5");
     running.send(Signal::TERM);
-    running.finish().exited(143).said(&["recorded 1 accesses to r.jsonl"]);
+    running.finish().exited(143).said(&["recorded 1 access to r.jsonl"]);
     let kinds = lines(&workdir.path().join("r.jsonl"));
     let kinds: Vec<&Value> = kinds.iter().filter_map(|line| line.pointer("/kind")).collect();
     assert_eq!(kinds, ["boot", "start", "access", "end"]);

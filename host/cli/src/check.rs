@@ -2,6 +2,7 @@
 
 use bytesize::ByteSize;
 use serde::Serialize;
+use wasmsr_interface::counted;
 use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 use wasmsr_vmm::Boot;
 
@@ -178,11 +179,10 @@ impl Report {
 
     fn for_people(&self) -> String {
         let mut text = format!(
-            "profile {}: {}, {} vCPU{}, {}\npolicy: unknown = {}, invalid = {}\n",
+            "profile {}: {}, {}, {}\npolicy: unknown = {}, invalid = {}\n",
             self.profile,
             ByteSize(self.memory).display().iec(),
-            self.vcpus,
-            if self.vcpus == 1 { "" } else { "s" },
+            counted(self.vcpus, "vCPU", "vCPUs"),
             self.boot,
             self.policy.unknown,
             self.policy.invalid,
@@ -349,7 +349,8 @@ fn boot_sentence(boot: &Boot) -> String {
     match boot {
         Boot::Guest { name, .. } => format!("boots the built-in guest `{name}`"),
         Boot::Image { path, modules, .. } => {
-            format!("boots the multiboot image {} with {} modules", path.display(), modules.len())
+            let modules = counted(modules.len(), "module", "modules");
+            format!("boots the multiboot image {} with {modules}", path.display())
         }
         Boot::Kernel { path, .. } => format!("boots the kernel {}", path.display()),
     }

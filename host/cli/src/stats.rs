@@ -1,6 +1,7 @@
 //! `wasmsr stats`: the statistics of a running VM, printed once.
 
 use serde::Serialize;
+use wasmsr_interface::counted;
 use wasmsr_stats::{Round, Snapshot};
 
 use crate::args;
@@ -67,16 +68,12 @@ fn list(args: &args::Stats) -> Result<String, Failure> {
 }
 
 fn for_people(snapshot: &Snapshot) -> String {
-    let plural = |count: u64, what: &str| match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    };
     let Snapshot { profile, pid, .. } = snapshot;
-    let (up, boots) = (tables::span(snapshot.uptime), plural(snapshot.boots, "boot"));
+    let (up, boots) = (tables::span(snapshot.uptime), counted(snapshot.boots, "boot", "boots"));
     if snapshot.boot_uptime.is_none() {
         return format!("{profile} (process {pid}), up {up}, {boots}\nit is between two boots");
     }
-    let vcpus = plural(snapshot.vcpus as u64, "vCPU");
+    let vcpus = counted(snapshot.vcpus, "vCPU", "vCPUs");
     let head = format!("{profile} (process {pid}), {vcpus}, up {up}, {boots}");
     let table = tables::statistics(&snapshot.msrs);
     match snapshot.shadows.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wasmsr_interface::{ExitsCause, Host, VcpuId};
+use wasmsr_interface::{ExitsCause, Host, VcpuId, counted};
 
 use crate::dispatch::VcpuDispatch;
 use crate::engine::Engine;
@@ -41,7 +41,8 @@ pub enum RestoreError {
     },
     /// State of a vCPU that this VM does not have.
     #[error(
-        "the saved state holds state of plugin `{name}` for vCPU {vcpu}, but this VM has {count} vCPUs; give it as many as the one that was saved"
+        "the saved state holds state of plugin `{name}` for vCPU {vcpu}, but this VM has {}; give it as many as the one that was saved",
+        counted(*count, "vCPU", "vCPUs")
     )]
     NoVcpu {
         /// The plugin that saved.

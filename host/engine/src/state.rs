@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
+use wasmsr_interface::counted;
 
 const MAGIC: &[u8; 8] = b"WASMSRST";
 const VERSION: u32 = 1;
@@ -58,7 +59,8 @@ pub enum StateError {
     Version(u32),
     /// More or less than the header says.
     #[error(
-        "the saved state has {found} bytes of payload where its header says {expected}; it is cut or was added to, restore it from a copy"
+        "the saved state has {} of payload where its header says {expected}; it is cut or was added to, restore it from a copy",
+        counted(*found, "byte", "bytes")
     )]
     Length {
         /// By the header.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::access::{Directions, VcpuId};
+use crate::counted::counted;
 use crate::exit_list::ExitList;
 use crate::index::MsrIndex;
 use crate::range::MsrRange;
@@ -126,7 +127,7 @@ pub struct ExitsRefused(pub String);
 
 /// A guest-physical range that is not wholly guest RAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("guest-physical range of {len} bytes at {gpa:#x} is outside guest memory")]
+#[error("guest-physical range of {} at {gpa:#x} is outside guest memory", counted(*len, "byte", "bytes"))]
 pub struct OutsideMemory {
     /// First guest-physical address.
     pub gpa: u64,

@@ -10,6 +10,7 @@
 //! whatever depends on it compiles neither.
 
 mod access;
+mod counted;
 mod cpuid;
 mod exit_list;
 mod handler;
@@ -23,6 +24,7 @@ mod range;
 mod serde;
 
 pub use access::{Direction, Directions, MAX_VCPUS, MsrAccess, MsrOp, Reason, VcpuId};
+pub use counted::counted;
 pub use cpuid::{CpuidChange, RegisterChange};
 pub use exit_list::{ExitClaim, ExitList};
 pub use handler::MsrHandler;

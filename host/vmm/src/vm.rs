@@ -8,7 +8,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_interface::{CpuidChange, Host, MAX_VCPUS, MsrIndex, VcpuId};
+use wasmsr_interface::{CpuidChange, Host, MAX_VCPUS, MsrIndex, VcpuId, counted};
 use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_kvm::{
     CpuidEntry, CpuidError, KernelMsrs, KvmHost, KvmMsrs, MAX_CPUID_ENTRIES, Refused,
@@ -65,7 +65,7 @@ pub enum BuildError {
     #[error(transparent)]
     Boot(#[from] BootError),
     /// No vCPU at all, or more than KVM or the interrupt controller takes.
-    #[error("{asked} vCPUs asked for, but this KVM takes 1 to {limit}; change `vcpus`")]
+    #[error("{} asked for, but this KVM takes 1 to {limit}; change `vcpus`", counted(*asked, "vCPU", "vCPUs"))]
     Vcpus {
         /// What was asked for.
         asked: u32,

@@ -64,7 +64,8 @@ impl Plugin for Rapl {
                 )
             })?;
         }
-        log::info!("energy from {}, {} domains", rapl.kind, rapl.zones.len());
+        let domains = if rapl.zones.len() == 1 { "domain" } else { "domains" };
+        log::info!("energy from {}, {} {domains}", rapl.kind, rapl.zones.len());
         Ok(rapl)
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use wasmsr_engine::manifest::{Capability, Grant};
 use wasmsr_engine::profile::PluginConfig;
 use wasmsr_engine::{Engine, LoadOptions, MapEntry, Profile};
-use wasmsr_interface::{Direction, MsrIndex, MsrRange, NoGuest, Reason};
+use wasmsr_interface::{Direction, MsrIndex, MsrRange, NoGuest, Reason, counted};
 
 use super::cost::{Bench, Cost, Deed};
 use super::measure;
@@ -272,7 +272,10 @@ impl Report {
         }
         let left_out = match self.msrs_left_out {
             0 => String::new(),
-            more => format!("and {more} more MSRs that were not measured\n"),
+            more => format!(
+                "and {} not measured\n",
+                counted(more, "more MSR that was", "more MSRs that were")
+            ),
         };
         let iec = |bytes: u64| ByteSize(bytes).display().iec().to_string();
         const PAGE: u64 = 64 << 10;

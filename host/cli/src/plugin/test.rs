@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 use wasmsr_engine::LoadOptions;
 use wasmsr_engine::script::{self, Difference, Trace};
+use wasmsr_interface::counted;
 
 use super::recording_test::{self, Kept, MOST_DIFFERENCES, Rerun};
 use super::subject::Subject;
@@ -29,7 +30,8 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
             0 => String::new(),
             _ => format!(", without {left_out} that other plugins answered"),
         };
-        say(&format!("wasmsr: {} is a test now: accesses {accesses}{others}", path.display()));
+        let accesses = counted(accesses, "access", "accesses");
+        say(&format!("wasmsr: {} is a test now: {accesses}{others}", path.display()));
     }
     let files = files(&tests, args.filter.as_deref())?;
     let mut progress = Progress::of_steps(files.len());
@@ -184,8 +186,9 @@ fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
         };
     if unmatched > 0 {
         tracing::warn!(
-            "{}: {unmatched} host calls have no recorded reply and got the last one known",
-            path.display()
+            "{}: {} no recorded reply and got the last one known",
+            path.display(),
+            counted(unmatched, "host call has", "host calls have")
         );
     }
     let differences: Vec<Line> = differences

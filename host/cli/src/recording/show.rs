@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use wasmsr_engine::record::{AccessLine, BootLine, DroppedLine, EndLine, Line, Op, PluginCall};
+use wasmsr_interface::counted;
 
 use super::call;
-use super::units::{counted, date, duration, moment};
+use super::units::{date, duration, moment};
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::recording::reader::{Read, RecordingReader};
@@ -93,7 +94,7 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
             &wake.calls
         }
         Line::Dropped(DroppedLine { t, lines }) => {
-            let missing = if *lines == 1 { "1 line is" } else { &format!("{lines} lines are") };
+            let missing = counted(*lines, "line is", "lines are");
             writeln!(out, "{}  {missing} missing here: the recorder had no room", moment(*t),)?;
             &[]
         }
@@ -108,12 +109,11 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
 fn write_boot(out: &mut dyn Write, boot: &BootLine) -> io::Result<()> {
     writeln!(
         out,
-        "{}  boot {}, {}: {} vCPU{}, {}, wasmsr {}",
+        "{}  boot {}, {}: {}, {}, wasmsr {}",
         moment(boot.t),
         boot.boot,
         date(boot.unix_ms),
-        boot.vcpus,
-        if boot.vcpus == 1 { "" } else { "s" },
+        counted(boot.vcpus, "vCPU", "vCPUs"),
         plain_up_to(&boot.profile.display().to_string(), 200),
         plain(&boot.version),
     )?;

@@ -25,11 +25,6 @@ pub(crate) fn duration(ns: u64) -> String {
     }
 }
 
-/// A count with its noun.
-pub(crate) fn counted(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// A number of accesses in a time, as a rate.
 pub(crate) fn rate(count: u64, ns: u64) -> String {
     if ns == 0 {

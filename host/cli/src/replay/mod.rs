@@ -8,7 +8,7 @@ use serde::Serialize;
 use wasmsr_engine::plugin::ModuleError;
 use wasmsr_engine::record::{BootLine, Line};
 use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
-use wasmsr_interface::MsrIndex;
+use wasmsr_interface::{MsrIndex, counted};
 
 pub(crate) use self::again::{Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};
@@ -174,27 +174,34 @@ impl Report {
 
     fn for_people(&self) -> String {
         let mut text = format!(
-            "{}: {} of {} accesses in {} boot{} differ{}\n",
+            "{}: {} of {} accesses in {} differ{}\n",
             plain_up_to(&self.recording, 200),
             self.different,
             self.accesses,
-            self.boots,
-            if self.boots == 1 { "" } else { "s" },
+            counted(self.boots, "boot", "boots"),
             if self.blessed { "ed; it has the new answers now" } else { "" },
         );
-        let mut note = |count: u64, what: &str| {
+        let mut note = |count: u64, one: &'static str, many: &'static str, what: &str| {
             if count > 0 {
-                text += &format!("{count} {what}\n");
+                text += &format!("{} {what}\n", counted(count, one, many));
             }
         };
-        note(self.different_timers, "timers changed guest memory or KVM's MSRs in another way");
-        note(self.different_starts, "starts changed guest memory or KVM's MSRs in another way");
+        let changed = "changed guest memory or KVM's MSRs in another way";
+        note(self.different_timers, "timer", "timers", changed);
+        note(self.different_starts, "start", "starts", changed);
         note(
             self.dropped,
-            "accesses and timers are missing in the recording; answers after them may differ for that reason",
+            "access or timer is",
+            "accesses and timers are",
+            "missing in the recording; later answers may differ for that reason",
         );
-        note(self.cut, "accesses have more host calls than were recorded");
-        note(self.unmatched, "host calls have no recorded reply and got the last one known");
+        note(self.cut, "access has", "accesses have", "more host calls than were recorded");
+        note(
+            self.unmatched,
+            "host call has",
+            "host calls have",
+            "no recorded reply and got the last one known",
+        );
         if self.differences.is_empty() {
             return text;
         }

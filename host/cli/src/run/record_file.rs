@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use wasmsr_engine::record::{Recorder, RecordingEnd, RecordingWriter, Stopped};
+use wasmsr_interface::counted;
 
 use super::summary::RecordingSummary;
 use crate::exit::Failure;
@@ -122,18 +123,21 @@ impl RecordFile {
                     Stopped::File(_) | Stopped::Stuck => "",
                 };
                 tracing::error!(
-                    "recording {path}: {why}; {dropped} accesses and timers are missing{more}"
+                    "recording {path}: {why}; {} missing{more}",
+                    counted(dropped, "access or timer is", "accesses and timers are")
                 );
             }
             None if dropped > 0 => tracing::warn!(
-                "recording {path}: {dropped} accesses and timers came faster than the file could \
-                 be written and are missing; record to a faster disk"
+                "recording {path}: {} missing, since the file could not be written as fast; \
+                 record to a faster disk",
+                counted(dropped, "access or timer is", "accesses and timers are")
             ),
             None => {}
         }
         // Without a boot nothing was written, and an older recording is still there.
         if bytes > 0 || stopped.is_some() {
-            say(&format!("wasmsr: recorded {accesses} accesses to {path}"));
+            let recorded = counted(accesses, "access", "accesses");
+            say(&format!("wasmsr: recorded {recorded} to {path}"));
         }
         let (path, error) = (path.to_string(), stopped.map(|why| why.to_string()));
         RecordingSummary { path, lines: accesses + wakes, dropped, error }

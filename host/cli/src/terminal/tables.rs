@@ -5,7 +5,7 @@ use std::ptr;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use wasmsr_interface::MsrRange;
+use wasmsr_interface::{MsrRange, counted};
 use wasmsr_stats::{OTHERS, POLICY, Row, Shadow};
 
 /// A table with a head and aligned columns, without lines. `right` has the columns
@@ -56,16 +56,16 @@ const FUEL: Column = ("FUEL", |row| row.mean_fuel.map_or("-".to_owned(), |fuel| 
 
 /// The guest's MSR accesses, after a boot.
 pub(crate) fn accesses(rows: &[Row]) -> String {
-    counted(rows, &COLUMNS)
+    counts_table(rows, &COLUMNS)
 }
 
 /// The same while the VM runs, with the plugins' fuel.
 pub(crate) fn statistics(rows: &[Row]) -> String {
     let columns: Vec<Column> = COLUMNS.into_iter().chain([FUEL]).collect();
-    counted(rows, &columns)
+    counts_table(rows, &columns)
 }
 
-fn counted(rows: &[Row], columns: &[Column]) -> String {
+fn counts_table(rows: &[Row], columns: &[Column]) -> String {
     if rows.is_empty() {
         return "no MSR access left the kernel".to_owned();
     }
@@ -80,9 +80,9 @@ fn counted(rows: &[Row], columns: &[Column]) -> String {
     }
     match unshown.len() {
         0 => table.trim_fmt(),
-        1 => format!("{}\n and 1 more MSR that no plugin handles", table.trim_fmt()),
         more => {
-            format!("{}\n and {more} more MSRs that no plugin handles", table.trim_fmt())
+            let more = counted(more, "more MSR", "more MSRs");
+            format!("{}\n and {more} that no plugin handles", table.trim_fmt())
         }
     }
 }

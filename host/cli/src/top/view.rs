@@ -5,6 +5,7 @@ use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line as Text, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Sparkline, Table};
+use wasmsr_interface::counted;
 use wasmsr_stats::Shadow;
 
 use super::columns::{By, Room, SHADOWS, fitting};
@@ -82,10 +83,10 @@ fn header(model: &Model, palette: Palette, width: u16) -> Vec<Text<'static>> {
         alarm("  PAUSED".to_owned());
     }
     if failures > 0 {
-        alarm(format!("  {failures} failures"));
+        alarm(format!("  {}", counted(failures, "failure", "failures")));
     }
     if differences > 0 {
-        alarm(format!("  {differences} differences"));
+        alarm(format!("  {}", counted(differences, "difference", "differences")));
     }
     if let Some(trouble) = &model.trouble {
         alarm(format!("  {trouble}"));

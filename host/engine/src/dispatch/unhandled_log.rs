@@ -55,6 +55,7 @@ impl UnhandledLog {
             access.reason,
             match held_back {
                 0 => String::new(),
+                1 => " (1 access before this one was not reported)".to_owned(),
                 more => format!(" ({more} accesses before this one were not reported)"),
             },
         );

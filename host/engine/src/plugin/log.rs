@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use wasmsr_interface::counted;
+
 use super::abi;
 use crate::limits;
 use crate::rate_limit::RateLimit;
@@ -23,7 +25,10 @@ impl Log {
         let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner).allow();
         let Some(missed) = allowed else { return };
         if missed > 0 {
-            tracing::warn!("plugin {name}: {missed} log lines were dropped, it writes too many");
+            tracing::warn!(
+                "plugin {name}: {} dropped, it writes too many",
+                counted(missed, "log line was", "log lines were")
+            );
         }
         let line = line();
         match level {

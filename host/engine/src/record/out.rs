@@ -86,7 +86,7 @@ impl<W: Write> Out<W> {
         let left = match self.room.checked_sub(length) {
             // Without its first line the file would not be a recording, and the next run
             // would refuse it.
-            None if self.room == self.limit => Some(0),
+            None if start == 0 && self.taken.bytes() == 0 => Some(0),
             left => left,
         };
         let fits = match (written, left) {

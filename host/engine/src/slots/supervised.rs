@@ -203,10 +203,12 @@ impl SupervisedInstance {
             self.plugin.name,
             match skipped {
                 0 => String::new(),
+                1 => "; it is not asked for the next access".to_owned(),
                 skipped => format!("; it is not asked for the next {skipped} accesses"),
             },
             match unsaid {
                 0 => String::new(),
+                1 => " (1 failure before this one was not reported)".to_owned(),
                 unsaid => format!(" ({unsaid} failures before this one were not reported)"),
             },
         );

@@ -51,7 +51,10 @@ mod tests {
     #[test]
     fn a_wrong_command_line_is_told_what_a_right_one_is() {
         let error = guest("hello", "10a").unwrap_err().to_string();
-        assert!(error.starts_with("the guest `hello` does the accesses on its `cmdline`"), "{error}");
+        assert!(
+            error.starts_with("the guest `hello` does the accesses on its `cmdline`"),
+            "{error}"
+        );
         assert!(error.contains("0x10a=0x2b writes; wrong here: `10a`: "), "{error}");
     }
 

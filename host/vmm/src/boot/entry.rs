@@ -132,8 +132,7 @@ const FLAT: kvm_segment = kvm_segment {
     padding: 0,
 };
 const CODE32: kvm_segment = kvm_segment { selector: 0x08, type_: ACCESSED_CODE, db: 1, ..FLAT };
-const CODE64: kvm_segment =
-    kvm_segment { selector: BOOT_CS, type_: ACCESSED_CODE, l: 1, ..FLAT };
+const CODE64: kvm_segment = kvm_segment { selector: BOOT_CS, type_: ACCESSED_CODE, l: 1, ..FLAT };
 const DATA: kvm_segment = kvm_segment { type_: ACCESSED_DATA, db: 1, ..FLAT };
 /// VT-x enters a guest only with a busy task segment.
 const TASK: kvm_segment = kvm_segment { limit: 0xffff, type_: BUSY_TASK, s: 0, g: 0, ..FLAT };
@@ -214,7 +213,10 @@ mod tests {
     fn linux_in_protected_mode_has_the_selectors_of_the_boot_protocol() {
         let linux = LinuxProtected { eip: 0x10_0000, esi: 0x7000, gdt: 0x500 };
         let (sregs, regs) = applied(Entry::linux_protected(linux));
-        assert_eq!((regs.rip, regs.rsi, regs.rbp, regs.rdi, regs.rbx), (0x10_0000, 0x7000, 0, 0, 0));
+        assert_eq!(
+            (regs.rip, regs.rsi, regs.rbp, regs.rdi, regs.rbx),
+            (0x10_0000, 0x7000, 0, 0, 0)
+        );
         assert_eq!((sregs.cr0, sregs.cr4, sregs.efer), (0x11, 0, 0));
         assert_eq!((sregs.cs.selector, sregs.cs.l, sregs.cs.db), (0x10, 0, 1));
         assert_eq!((sregs.cs.limit, sregs.ds.limit), (u32::MAX, u32::MAX));

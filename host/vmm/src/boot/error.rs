@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use wasmsr_interface::counted;
+
 use super::accesses::NoAccesses;
 use super::image_error::ImageError;
 use super::kernel_error::KernelError;
@@ -33,8 +35,8 @@ pub enum BootError {
     },
     /// Guest memory has no room for a whole file.
     #[error(
-        "{} has {bytes} bytes, which find no room in guest memory below 4 GiB; raise `memory`",
-        path.display()
+        "{} has {}, which find no room in guest memory below 4 GiB; raise `memory`",
+        path.display(), counted(*bytes, "byte", "bytes")
     )]
     TooLarge {
         /// The file.
@@ -90,7 +92,7 @@ pub enum BootError {
         text: String,
     },
     /// A table for the guest finds no place.
-    #[error("guest memory has no room for {what} of {bytes} bytes; raise `memory`")]
+    #[error("guest memory has no room for {what} of {}; raise `memory`", counted(*bytes, "byte", "bytes"))]
     NoRoom {
         /// What finds no place.
         what: &'static str,
@@ -101,7 +103,7 @@ pub enum BootError {
     #[error(transparent)]
     NoMemory(#[from] MemoryError),
     /// Guest memory itself cannot be written.
-    #[error("cannot write {bytes} bytes to guest memory at {at:#x}: {error}")]
+    #[error("cannot write {} to guest memory at {at:#x}: {error}", counted(*bytes, "byte", "bytes"))]
     Memory {
         /// Guest-physical address.
         at: u64,

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use wasmsr_interface::counted;
+
 use super::taken::Taken;
 
 /// How far into the file a multiboot header may end.
@@ -41,7 +43,7 @@ pub enum ImageError {
         what: &'static str,
     },
     /// The ELF file ends before what its headers promise.
-    #[error("is cut short: {what} is not within its {bytes} bytes")]
+    #[error("is cut short: {what} is not within its {}", counted(*bytes, "byte", "bytes"))]
     CutShort {
         /// What is missing.
         what: String,

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use linux_loader::loader;
+use wasmsr_interface::counted;
 
 use super::taken::Taken;
 
@@ -50,7 +51,7 @@ pub enum KernelError {
         why: Taken,
     },
     /// The kernel would cut the command line off.
-    #[error("reads at most {limit} bytes of command line; `cmdline` has {bytes}")]
+    #[error("reads at most {} of command line; `cmdline` has {bytes}", counted(*limit, "byte", "bytes"))]
     Cmdline {
         /// The line's length.
         bytes: usize,

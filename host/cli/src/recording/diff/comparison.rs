@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use wasmsr_engine::record::{Hex, Op};
-use wasmsr_interface::{MsrIndex, OutcomeKind};
+use wasmsr_interface::{MsrIndex, OutcomeKind, counted};
 
 use super::align::{Did, Effort, align};
 use super::side::{Answer, Deed, Known, Side};
 use crate::recording::tally::Counts;
-use crate::recording::units::{counted, duration, moment};
+use crate::recording::units::{duration, moment};
 use crate::terminal::tables::table;
 
 /// Everything that `diff` prints; its JSON is for programs.

@@ -6,14 +6,13 @@ use std::path::Path;
 
 use anyhow::anyhow;
 use wasmsr_engine::record::{AccessLine, Hex, Line, Op};
-use wasmsr_interface::{MsrIndex, OutcomeKind};
+use wasmsr_interface::{MsrIndex, OutcomeKind, counted};
 
 use super::align::Did;
 use crate::args;
 use crate::exit::Failure;
 use crate::recording::reader::{Read, RecordingReader};
 use crate::recording::tally::{Counts, PluginId, PluginNames};
-use crate::recording::units::counted;
 use crate::terminal::plain::plain;
 
 /// Most accesses of a recording. All are kept until the end; what was done and

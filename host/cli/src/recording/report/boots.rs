@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use wasmsr_engine::record::{BootLine, BootPlugin};
+use wasmsr_interface::counted;
 
 use super::html::escape;
-use crate::recording::units::{counted, date, moment};
+use crate::recording::units::{date, moment};
 use crate::terminal::plain::{plain, plain_up_to};
 
 /// Most boots that are listed.
@@ -82,7 +83,8 @@ impl Boots {
         let mut cuts = Vec::new();
         if self.all > self.listed.len() as u64 {
             let listed = self.listed.len();
-            cuts.push(format!("Of {} boots the first {listed} are listed.", self.all));
+            let are = if listed == 1 { "is" } else { "are" };
+            cuts.push(format!("Of {} boots the first {listed} {are} listed.", self.all));
         }
         if self.plugins_cut > 0 {
             let cut = counted(self.plugins_cut, "plugin", "plugins");
@@ -98,7 +100,7 @@ impl Boots {
         escape(&format!(
             "Profile {}, {}, recorded {} by wasmsr {}{kernel}",
             boot.profile,
-            counted(boot.vcpus.into(), "vCPU", "vCPUs"),
+            counted(boot.vcpus, "vCPU", "vCPUs"),
             date(boot.unix_ms),
             boot.version
         ))

@@ -33,8 +33,7 @@ fn zero_page(space: &Space<'_>, header: setup_header, told: &Told) -> boot_param
     let mut e820_table = params.e820_table;
     for (entry, part) in e820_table.iter_mut().zip(space.map()) {
         let MapEntry { range, kind } = part;
-        *entry =
-            boot_e820_entry { addr: range.start, size: range.end - range.start, r#type: kind };
+        *entry = boot_e820_entry { addr: range.start, size: range.end - range.start, r#type: kind };
         params.e820_entries += 1;
     }
     params.e820_table = e820_table;
