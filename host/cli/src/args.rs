@@ -125,7 +125,8 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) record: Option<PathBuf>,
 
-    /// End the recording before its file is larger than this; the run continues
+    /// End the recording before its file is larger than this; the run continues, and
+    /// the first line is always there
     #[arg(long, value_name = "SIZE", default_value = "1GiB", requires = "record",
           value_hint = ValueHint::Other)]
     pub(crate) record_limit: ByteSize,

@@ -37,13 +37,21 @@ impl VmProfile {
         let file: File = toml_file::parse(&engine.text)
             .map_err(|source| ProfileError::Toml { path: path.clone(), source })?;
         let directory = path.parent().unwrap_or(Path::new(""));
-        let read = || Ok((file.vm.validate()?, file.boot.validate(directory)?));
+        let read = || {
+            let boot = file.boot.ok_or(FOR_EMBEDDING)?;
+            Ok((file.vm.validate()?, boot.validate(directory)?))
+        };
         match read() {
             Ok((vm, boot)) => Ok(VmProfile { vm, boot, engine }),
             Err(message) => Err(ProfileError::Value { path: path.clone(), message }),
         }
     }
 }
+
+/// Of a profile that the engine reads and the command cannot boot.
+const FOR_EMBEDDING: &str = "there is no [boot], so this profile is for a VMM that embeds the \
+                             engine (docs/embedding.md), which says itself what boots; to check \
+                             or run it with wasmsr, add [boot] with `guest`, `image` or `kernel`";
 
 // The doc comments of these tables are the profile reference.
 
@@ -57,8 +65,7 @@ struct File {
     #[serde(default)]
     vm: VmTable,
     /// what the VM boots
-    #[serde(default)]
-    boot: BootTable,
+    boot: Option<BootTable>,
     /// what becomes of an access that no plugin took
     #[serde(default, rename = "msr")]
     #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
@@ -104,8 +111,8 @@ struct BootTable {
     /// for `qemu-system-x86_64 -kernel`
     #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     image: Option<PathBuf>,
-    /// a Linux kernel: a bzImage with a 64-bit entry (boot protocol 2.12, Linux
-    /// 3.8 or later), or an ELF `vmlinux`
+    /// a Linux kernel, or what boots like one: a bzImage of boot protocol 2.06
+    /// (Linux 2.6.22) or later, of 64 or 32 bits, or a 64-bit ELF `vmlinux`
     #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     kernel: Option<PathBuf>,
     /// with `kernel`: the initial RAM disk
@@ -254,7 +261,8 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_their_place() {
         let boot = "[boot]\nguest = \"hello\"\n";
-        refused("[vm]\n", &["[boot] says nothing to boot"]);
+        refused("[vm]\n", &["there is no [boot]", "for a VMM that embeds the engine"]);
+        refused("[[plugin]]\npath = \"p.wasm\"\n", &["there is no [boot]", "add [boot] with"]);
         refused("[vm]\nmemory = \"much\"\n", &["line 2", "a size such as \"256MiB\""]);
         refused("[boot]\n", &["nothing to boot"]);
         refused("[boot]\nguest = \"a\"\nimage = \"b\"\n", &["more than one"]);
