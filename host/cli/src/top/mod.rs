@@ -170,9 +170,10 @@ impl Watched {
         hang_up::end_if_stuck(Code::signal(HANG_UP))?;
         let mut news = News::Look;
         let end = loop {
-            match terminal.draw(|frame| view::draw(frame, &model, palette)) {
+            let drawn = terminal.draw(|frame| view::draw(frame, &model, palette)).map(|_| ());
+            match drawn {
                 Err(_) if hang_up::is_hung_up(Duration::ZERO)? => break End::Closed,
-                drawn => drop(drawn?),
+                drawn => drawn?,
             }
             if matches!(news, News::Look) && self.has_seen_enough() {
                 break End::Quit;
