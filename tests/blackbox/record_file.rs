@@ -258,7 +258,7 @@ fn a_folder_whose_name_is_not_text_is_recorded() -> Outcome {
     }
     let mut command = wasmsr(&["run", "--record", "r.jsonl"]);
     let run = Running::start(command.arg(folder.join("vm.toml")).current_dir(workdir.path()));
-    run.finish().exited(guest_exit(0)).said(&["recorded 1 accesses to r.jsonl"]);
+    run.finish().exited(guest_exit(0)).said(&["recorded 1 access to r.jsonl"]);
     workdir.wasmsr(&["recording", "show", "r.jsonl"]).exited(0);
     workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml"]).exited(0);
     Ok(())

@@ -154,7 +154,7 @@ fn what_plugins_change_at_their_start_is_compared() -> Outcome {
     workdir.put("starts.wasm", other.wasm());
     let run = workdir.wasmsr(&["replay", "r.jsonl", "--profile", "vm.toml"]).exited(1);
     assert!(
-        run.stdout.contains("1 starts changed guest memory or KVM's MSRs in another way"),
+        run.stdout.contains("1 start changed guest memory or KVM's MSRs in another way"),
         "{run}"
     );
     let words = "- - - start 01 to GPA 0x300000 02 to GPA 0x300000";
@@ -285,7 +285,7 @@ fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
     let workdir = chain()?;
     let run = workdir.wasmsr(&["plugin", "test", "passes.wasm", "--add", "r.jsonl"]).exited(0);
     assert!(run.stdout.contains("traces/r.jsonl ... ok"), "{run}");
-    run.said(&["accesses 6\n"]);
+    run.said(&["a test now: 6 accesses\n"]);
     // The other's answers are none of this plugin's business, its own are.
     let answers = PASSES.code.replace("(i32.const 2)", "(i32.const 0)");
     workdir.put("passes.wasm", Plugin { code: answers.leak(), ..PASSES }.wasm());
@@ -294,7 +294,7 @@ fn what_a_plugin_passed_on_is_part_of_its_test() -> Outcome {
     // That one was asked only what the first passed on.
     let arguments = ["plugin", "test", "answers.wasm", "--add", "r.jsonl", "--traces", "a"];
     let run = workdir.wasmsr(&arguments).exited(0);
-    run.said(&["accesses 3, without 3 that other plugins answered"]);
+    run.said(&["3 accesses, without 3 that other plugins answered"]);
     Ok(())
 }
 
