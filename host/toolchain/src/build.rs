@@ -125,6 +125,10 @@ impl Built {
 /// [`BuildError::Publish`]
 pub fn publish(file_name: &str, wasm: &[u8], folder: &Path) -> Result<PathBuf, BuildError> {
     let published = folder.join(file_name);
+    if fs::symlink_metadata(&published).is_ok_and(|there| !there.is_file()) {
+        let cause = io::Error::other("what is there is not a regular file; remove it");
+        return Err(BuildError::Publish { path: published, cause });
+    }
     if !fs::read(&published).is_ok_and(|old| old == wasm) {
         let partial = folder.join(format!("{file_name}.{}", std::process::id()));
         fs::create_dir_all(folder)
@@ -138,6 +142,15 @@ pub fn publish(file_name: &str, wasm: &[u8], folder: &Path) -> Result<PathBuf, B
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("elsewhere", folder.path().join("plugin.wasm")).unwrap();
+        let error = publish("plugin.wasm", b"1", folder.path()).unwrap_err();
+        assert!(error.to_string().contains("plugin.wasm"), "{error}");
+        assert!(fs::symlink_metadata(folder.path().join("plugin.wasm")).unwrap().is_symlink());
+    }
 
     #[test]
     fn a_plugin_that_is_the_same_stays() {

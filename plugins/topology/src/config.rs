@@ -78,7 +78,8 @@ fn core_thread_count(threads_per_core: u32, vcpu: Option<VcpuId>) -> Result<u64,
         _ => Err(Error::in_config(
             "threads-per-core",
             format!(
-                "{threads} vCPUs are not a whole number of cores with {threads_per_core} threads"
+                "{threads} {} not a whole number of cores with {threads_per_core} threads",
+                if threads == 1 { "vCPU is" } else { "vCPUs are" }
             ),
         )),
     }
