@@ -12,7 +12,7 @@ use wasmsr_interface::MsrRange;
 use wasmsr_stats::Address;
 
 use crate::exit;
-use crate::run::Expected;
+use crate::expect::Expected;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.

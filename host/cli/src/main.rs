@@ -8,6 +8,7 @@ mod check;
 mod convert;
 mod doctor;
 mod exit;
+mod expect;
 mod help;
 mod loaded;
 mod plugin;

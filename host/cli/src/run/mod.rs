@@ -1,6 +1,6 @@
 //! `wasmsr run`: boot after boot until the guest or the user ends it.
 
-mod expect;
+mod open;
 mod record_file;
 mod summary;
 
@@ -15,11 +15,11 @@ use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
 use crate::args::{self, OnReboot};
 use crate::exit::{Code, Failure};
+use crate::expect::Expected;
 use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
-pub(crate) use expect::Expected;
 use record_file::RecordFile;
 use summary::{Summary, SummaryFile};
 
