@@ -12,8 +12,8 @@ use wasmsr_interface::MsrRange;
 use wasmsr_stats::Address;
 
 use crate::exit;
+use crate::expect::Expected;
 use crate::msr_argument::MsrArgument;
-use crate::run::Expected;
 
 /// Runs a virtual machine whose MSR accesses are answered by WebAssembly
 /// plugins.

@@ -9,6 +9,7 @@ mod contract;
 mod convert;
 mod doctor;
 mod exit;
+mod expect;
 mod explain;
 mod help;
 mod loaded;

@@ -1,7 +1,7 @@
 //! `wasmsr run`: boot after boot until the guest or the user ends it.
 
 mod changes;
-mod expect;
+mod open;
 mod record_file;
 mod summary;
 
@@ -16,6 +16,7 @@ use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
 use crate::args::{self, OnReboot};
 use crate::exit::{Code, Failure};
+use crate::expect::Expected;
 use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
-use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use wasmsr_engine::record::{Recorder, RecordingEnd, RecordingWriter, Stopped};
 use wasmsr_interface::counted;
 
+use super::open::open_at_once;
 use super::summary::RecordingSummary;
 use crate::exit::Failure;
 use crate::recording::reader::is_recording;
@@ -24,18 +24,6 @@ const MODE: u32 = 0o600;
 pub(crate) struct RecordFile {
     recording: RecordingWriter,
     path: PathBuf,
-}
-
-/// Opens a file, pipe or device for writing. A pipe without a reader must not delay the
-/// run, so opening it does not wait.
-pub(super) fn open_at_once(options: &mut OpenOptions, path: &Path) -> anyhow::Result<File> {
-    let at_once = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    match options.write(true).custom_flags(at_once).open(path) {
-        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-            Err(anyhow!("the pipe has no reader; start the reader first"))
-        }
-        opened => opened.context("check the path and its folder"),
-    }
 }
 
 fn open(path: &Path) -> anyhow::Result<Fresh> {

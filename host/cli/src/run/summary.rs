@@ -17,7 +17,7 @@ use wasmsr_engine::Report;
 use wasmsr_stats::Snapshot;
 use wasmsr_vmm::RunEnd;
 
-use super::record_file::open_at_once;
+use super::open::open_at_once;
 use crate::exit::{Code, Failure};
 use crate::terminal::plain::write_json;
 use crate::whole_file::{WholeFile, behind_links};
