@@ -89,7 +89,7 @@ impl Manifest {
     pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
         let own = self.msr.len();
         let listed = self.listed_entries(config)?;
-        self.msr.extend(listed.iter().map(|entry| entry.claim.clone()));
+        self.msr.extend(listed.iter().map(|entry| entry.claim));
         let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
         let Some(Overlap { earlier, later, place }) = Overlap::first(claims) else {
             return Ok(self);
