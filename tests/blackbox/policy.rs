@@ -46,6 +46,19 @@ fn unknown_stop_at_a_write() -> Outcome {
     Ok(())
 }
 
+/// KVM's own line about an unhandled write has the value too.
+#[apply(test)]
+fn lines_have_the_value_and_the_place() -> Outcome {
+    Vm::new().run("w deadbeef 2000000f -> fault")?.said(&[
+        "the write of 0xdeadbeef with 0x2000000f is unhandled (reason unknown, vCPU 0 at RIP 0x",
+    ]);
+    Vm::new().policy(r#"unknown = "stop""#).run("w deadbeef 2000000f ->")?.exited(10).said(&[
+        "wasmsr: stopped: the write of 0xdeadbeef with 0x2000000f is unhandled (reason unknown)",
+        "(vCPU 0 at RIP 0x",
+    ]);
+    Ok(())
+}
+
 // Memory type 2 is reserved (Intel SDM volume 3, table 12-2), so no KVM takes
 // it for IA32_MTRR_DEF_TYPE, and none leaves that MSR to the hardware.
 

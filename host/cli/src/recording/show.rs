@@ -151,7 +151,7 @@ fn write_access(out: &mut dyn Write, access: &AccessLine) -> io::Result<()> {
     };
     writeln!(
         out,
-        "{} {:>5}  {op:5}  {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}  {}{}",
+        "{} {:>5}  {op:5}  {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}{}{}",
         moment(access.t),
         access.vcpu,
         access.msr.to_string(),
@@ -160,7 +160,7 @@ fn write_access(out: &mut dyn Write, access: &AccessLine) -> io::Result<()> {
         access.outcome,
         access.plugin.as_deref().map_or("(policy)".to_owned(), plain),
         duration(access.ns),
-        access.rip.map_or("-".to_owned(), |rip| format!("{:#x}", rip.0)),
+        access.rip.map_or(String::new(), |rip| format!("  {:#x}", rip.0)),
         if access.failed { "  the plugin failed" } else { "" },
     )
 }

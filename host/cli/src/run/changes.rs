@@ -163,7 +163,7 @@ fn plugin_keys(config: &PluginConfig) -> BTreeMap<String, String> {
     if let Some(pin) = config.sha256 {
         put("sha256", pin.to_string());
     }
-    let grants: Vec<String> = config.grant.iter().map(|grant| grant.to_string()).collect();
+    let grants: Vec<String> = config.grant.iter().map(ToString::to_string).collect();
     put("grant", grants.join(", "));
     if let Ok(Value::Object(table)) = serde_json::from_str(&config.config) {
         for (key, value) in table {

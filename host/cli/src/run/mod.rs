@@ -21,7 +21,6 @@ use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
-pub(crate) use expect::Expected;
 use record_file::RecordFile;
 use summary::{Summary, SummaryFile};
 

@@ -33,7 +33,7 @@ pub(crate) fn range_name(range: MsrRange) -> String {
     }
 }
 
-/// Most rows of MSRs that no plugin handled; the most frequent are shown. A guest that
+/// Most rows of MSRs that are unhandled; the most frequent are shown. A guest that
 /// probes hundreds of MSRs must not bury the plugins' rows.
 const POLICY_ROWS: usize = 16;
 

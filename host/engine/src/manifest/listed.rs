@@ -30,7 +30,7 @@ const MOST_COUNTED: u32 = 1024;
 
 /// An entry that is not a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .what.said(&.key, .place))]
+#[error("{}", .what.said(.key, *.place))]
 pub struct ListedError {
     /// Where the profile has it, if that is known.
     place: Option<Place>,
@@ -51,7 +51,7 @@ enum What {
 }
 
 impl What {
-    fn said(&self, key: &str, place: &Option<Place>) -> String {
+    fn said(&self, key: &str, place: Option<Place>) -> String {
         match (self, place) {
             (What::Entry(problem), None) => format!("config key `{key}`: {problem}"),
             (What::Entry(problem), Some(place)) => {

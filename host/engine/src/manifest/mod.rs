@@ -126,7 +126,7 @@ impl Manifest {
                 claim.instances = scopes;
             }
         }
-        self.msr.extend(listed.iter().map(|entry| entry.claim.clone()));
+        self.msr.extend(listed.iter().map(|entry| entry.claim));
         // What is not JSON has no keys.
         let config = serde_json::from_str(config).unwrap_or_default();
         for when in self.when.iter().filter(|when| when.holds(&config)) {

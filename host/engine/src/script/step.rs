@@ -113,7 +113,7 @@ impl Step {
             ("wake", [], false) => Step::Wake,
             ("reset", [], false) => Step::Reset,
             ("swap", [], false) => Step::Swap(None),
-            ("swap", [file @ ..], false) => Step::Swap(Some(file.join(" "))),
+            ("swap", file, false) => Step::Swap(Some(file.join(" "))),
             ("report", [], true) => Step::Report,
             _ => return Err("it is not a step; docs/traces.md lists them".to_owned()),
         };

@@ -116,7 +116,8 @@ fn a_panic_at_the_start_gives_its_text() {
 
 #[test]
 fn a_panic_in_a_reset_a_timer_or_a_report_gives_its_text() {
-    let cases: [(&str, &str, fn(&mut VcpuDispatch)); 3] = [
+    type Act = fn(&mut VcpuDispatch);
+    let cases: [(&str, &str, Act); 3] = [
         ("(export \"reset\")", "in its reset on vCPU 0", |vcpu| vcpu.reset().unwrap()),
         ("(export \"report\")", "in its report", MsrHandler::end),
         ("(export \"timer\")", "in its timer on vCPU 0", |vcpu| {
