@@ -189,15 +189,6 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink("elsewhere", folder.path().join("plugin.wasm")).unwrap();
-        let error = publish("plugin.wasm", b"1", folder.path()).unwrap_err();
-        assert!(error.to_string().contains("plugin.wasm"), "{error}");
-        assert!(fs::symlink_metadata(folder.path().join("plugin.wasm")).unwrap().is_symlink());
-    }
-
-    #[test]
     fn a_plugin_that_is_the_same_stays() {
         let folder = tempfile::tempdir().unwrap();
         let plugins = folder.path().join("target/plugins");
