@@ -9,6 +9,7 @@ mod registers;
 mod source;
 mod static_templates;
 mod table;
+mod toml_number;
 mod vm_config;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use firecracker::{Bitmap, CpuidModifier, MsrModifier, RegisterModifier, Template
 use normalised::{normalise, overrule};
 pub(crate) use registers::registers;
 use source::Source;
+use toml_number::number;
 
 pub(crate) use cloud_hypervisor::cloud_hypervisor;
 
@@ -127,14 +129,6 @@ fn profile_lines(msrs: &BTreeMap<u32, Bitmap>) -> String {
         );
     }
     text + "]\n"
-}
-
-/// TOML's integers end at 2^63 - 1; plugins take larger numbers as text.
-fn number(value: u64) -> String {
-    match i64::try_from(value) {
-        Ok(_) => format!("{value:#x}"),
-        Err(_) => format!("\"{value:#x}\""),
-    }
 }
 
 /// What is in the template and not in the profile lines.

@@ -9,8 +9,8 @@ use std::io::Read as _;
 use anyhow::{Context as _, bail};
 use wasmsr_interface::MsrIndex;
 
-use super::number;
 use super::table::{Line, parse};
+use super::toml_number::number;
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::terminal::console::print;

@@ -3,40 +3,11 @@
 
 use std::collections::BTreeMap;
 
-#[cfg(test)]
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::claim::MsrClaim;
 use super::cpuid::CpuidLeaf;
-use super::tables::MsrTable;
-
-/// `[[when]]`
-#[derive(Deserialize)]
-#[cfg_attr(test, derive(JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub(super) struct WhenTable {
-    /// keys of the profile's `config` and the values that they must have, all of them:
-    /// texts, numbers or booleans
-    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
-    pub(super) config: BTreeMap<String, Wanted>,
-    /// as `[[msr]]`, with `range`
-    #[serde(default)]
-    pub(super) msr: Vec<MsrTable>,
-    /// as `[[cpuid]]`
-    #[serde(default)]
-    pub(super) cpuid: Vec<CpuidLeaf>,
-}
-
-/// A value that a key of the configuration must have.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Wanted {
-    Bool(bool),
-    Number(i64),
-    Text(String),
-}
+use super::tables::{MsrTable, Wanted, WhenTable};
 
 /// What a manifest has only if the configuration has certain values.
 #[derive(Debug, Clone)]

@@ -26,7 +26,7 @@ pub use listed::{ListedClaim, ListedError};
 use overlap::Overlap;
 pub(crate) use places::Spot;
 pub use tables::{ABI_VERSION, About, MANIFEST_SECTION, Needs, Unhandled, UnhandledReason};
-use tables::{File, MsrTable};
+use tables::{File, MsrTable, WhenTable};
 use wasmsr_interface::Direction;
 
 use crate::toml_file::{self, Place};
@@ -208,7 +208,7 @@ impl File {
         wrong
     }
 
-    fn mistakes_of(&self, when: &conditional::WhenTable, switches: bool) -> Vec<ManifestError> {
+    fn mistakes_of(&self, when: &WhenTable, switches: bool) -> Vec<ManifestError> {
         let mut wrong = Vec::new();
         for table in &when.msr {
             match (table.range, &table.config) {
@@ -257,7 +257,6 @@ impl From<File> for Manifest {
 mod tests {
     use wasmsr_book::reference::Reference;
 
-    use super::conditional::WhenTable;
     use super::*;
 
     #[test]

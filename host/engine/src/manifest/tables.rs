@@ -1,5 +1,6 @@
 //! The tables of a manifest, as they are written.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 #[cfg(test)]
@@ -11,7 +12,6 @@ use wasmsr_interface::{Directions, MsrRange, Reason};
 
 use super::capability::Capability;
 use super::claim::{Intercept, Scope};
-use super::conditional::WhenTable;
 use super::cpuid::CpuidLeaf;
 
 /// Name of the Wasm custom section that holds the manifest.
@@ -74,6 +74,32 @@ pub(super) struct MsrTable {
     /// the plugin turns them on, with the capability `intercept`
     #[serde(default)]
     pub(super) intercept: Intercept,
+}
+
+/// `[[when]]`
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhenTable {
+    /// keys of the profile's `config` and the values that they must have, all of them:
+    /// texts, numbers or booleans
+    #[cfg_attr(test, schemars(with = "BTreeMap<String, String>"))]
+    pub(super) config: BTreeMap<String, Wanted>,
+    /// as `[[msr]]`, with `range`
+    #[serde(default)]
+    pub(super) msr: Vec<MsrTable>,
+    /// as `[[cpuid]]`
+    #[serde(default)]
+    pub(super) cpuid: Vec<CpuidLeaf>,
+}
+
+/// A value that a key of the configuration must have.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Wanted {
+    Bool(bool),
+    Number(i64),
+    Text(String),
 }
 
 /// `[plugin]`
