@@ -18,7 +18,7 @@ use wasmsr_interface::KernelVersion;
 
 use crate::manifest::Grant;
 use crate::msr::Policy;
-use crate::toml_file::{self, TomlError};
+use crate::toml_file::{self, Size, TomlError};
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
 /// yet opened.
@@ -157,17 +157,33 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`], naming file, place and remedy.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ProfileError> {
-        let file: File = toml_file::parse(text)
-            .map_err(|source| ProfileError::Toml { path: path.to_owned(), source })?;
+        match Self::parse_all(path, text) {
+            (Some(profile), mistakes) if mistakes.is_empty() => Ok(profile),
+            (_, mistakes) => Err(mistakes.into_iter().next().unwrap_or_else(|| {
+                let message = "it is not a profile".to_owned();
+                ProfileError::Value { path: path.to_owned(), message }
+            })),
+        }
+    }
+
+    /// As [`parse`](Self::parse), with every mistake: the profile is what remains without
+    /// them, for further checks.
+    pub fn parse_all(path: &Path, text: &str) -> (Option<Self>, Vec<ProfileError>) {
+        let toml_file::Reading { value, mistakes, touched } = toml_file::parse_all::<File>(text);
+        let toml = |source| ProfileError::Toml { path: path.to_owned(), source };
+        let mut errors: Vec<ProfileError> = mistakes.into_iter().map(toml).collect();
+        let Some(file) = value else { return (None, errors) };
         let directory = path.parent().unwrap_or(Path::new(""));
-        file.validate(directory)
-            .map(|(policy, plugins)| Profile {
-                path: path.to_owned(),
-                policy,
-                plugins,
-                text: text.into(),
-            })
-            .map_err(|message| ProfileError::Value { path: path.to_owned(), message })
+        let mut values = Vec::new();
+        if !touched.contains("msr") {
+            values.extend(file.msr.mistakes());
+        }
+        let plugins = file.plugin.into_iter().map(|plugin| plugin.validate(directory));
+        let plugins = plugins.filter_map(|plugin| plugin.map_err(|wrong| values.extend(wrong)).ok());
+        let (plugins, policy, text) = (plugins.collect(), file.msr, text.into());
+        let value = |message| ProfileError::Value { path: path.to_owned(), message };
+        errors.extend(values.into_iter().map(value));
+        (Some(Profile { path: path.to_owned(), policy, plugins, text }), errors)
     }
 }
 
@@ -220,9 +236,9 @@ struct PluginTable {
     #[serde(default = "default_fuel")]
     fuel: u64,
     /// ceiling of an instance's memory, 64 KiB to 4 GiB
-    #[serde(default = "default_plugin_memory", deserialize_with = "toml_file::size")]
+    #[serde(default = "default_plugin_memory")]
     #[cfg_attr(test, schemars(with = "kind::Size"))]
-    memory: ByteSize,
+    memory: Size,
     /// may claim what an earlier plugin claims, and answers what that one
     /// passes on
     #[serde(default)]
@@ -248,8 +264,8 @@ fn default_fuel() -> u64 {
     DEFAULT_FUEL
 }
 
-fn default_plugin_memory() -> ByteSize {
-    DEFAULT_MEMORY
+fn default_plugin_memory() -> Size {
+    DEFAULT_MEMORY.into()
 }
 
 /// Fuel beyond this no longer bounds a call to what a guest would not notice.
@@ -261,58 +277,40 @@ const WASM_PAGE: u64 = 64 << 10;
 /// What 32-bit Wasm can address.
 const MAX_PLUGIN_MEMORY: u64 = 4 << 30;
 
-impl File {
-    fn validate(self, directory: &Path) -> Result<(Policy, Vec<PluginConfig>), String> {
-        if let Some(mistake) = self.msr.mistakes().into_iter().next() {
-            return Err(mistake);
-        }
-        let plugins = self
-            .plugin
-            .into_iter()
-            .map(|plugin| plugin.validate(directory))
-            .collect::<Result<_, _>>()?;
-        Ok((self.msr, plugins))
-    }
-}
-
 impl PluginTable {
-    fn validate(self, directory: &Path) -> Result<PluginConfig, String> {
+    /// The table as it is used, or all that is wrong with it.
+    fn validate(self, directory: &Path) -> Result<PluginConfig, Vec<String>> {
         let path = directory.join(&self.path);
-        let within =
-            |key: &str, value: u64, shown: String, low: u64, high: u64, range: &str| match (low
-                ..=high)
-                .contains(&value)
-            {
-                true => Ok(value),
-                false => {
-                    Err(format!("[[plugin]] {}: {key} = {shown} must be {range}", path.display()))
-                }
-            };
-        let fuel =
-            within("fuel", self.fuel, self.fuel.to_string(), 1, MAX_FUEL, "1 to 1000000000")?;
-        let memory = within(
-            "memory",
-            self.memory.as_u64(),
-            format!("\"{}\"", self.memory),
-            WASM_PAGE,
-            MAX_PLUGIN_MEMORY,
-            "64KiB to 4GiB",
-        )?;
-        let config = serde_json::to_string(&self.config)
-            .map_err(|error| format!("[[plugin]] {}: config: {error}", path.display()))?;
+        let mut wrong = Vec::new();
+        let mut refuse =
+            |mistake: String| wrong.push(format!("[[plugin]] {}: {mistake}", path.display()));
+        if !(1..=MAX_FUEL).contains(&self.fuel) {
+            refuse(format!("fuel = {} must be 1 to 1000000000", self.fuel));
+        }
+        let fits = |bytes: u64| (WASM_PAGE..=MAX_PLUGIN_MEMORY).contains(&bytes);
+        if !fits(self.memory.bytes()) {
+            let (memory, hint) = (&self.memory, self.memory.hint(fits));
+            refuse(format!("memory = {memory} must be 64KiB to 4GiB{hint}"));
+        }
+        let config = serde_json::to_string(&self.config).unwrap_or_else(|error| {
+            refuse(format!("config: {error}"));
+            String::new()
+        });
         if let Some(of) = &self.shadow_of {
             let useless = [
                 ("fallback", self.fallback),
                 ("on-failure", self.on_failure.is_some()),
                 ("kernel-from", self.kernel_from.is_some()),
             ];
-            if let Some((key, _)) = useless.into_iter().find(|(_, given)| *given) {
-                return Err(format!(
-                    "[[plugin]] {}: `{key}` says nothing for a shadow, whose answers the guest \
-                     never sees; take out `{key}`, or `shadow-of = \"{of}\"`",
-                    path.display()
+            for (key, _) in useless.into_iter().filter(|(_, given)| *given) {
+                refuse(format!(
+                    "`{key}` says nothing for a shadow, whose answers the guest never sees; take \
+                     out `{key}`, or `shadow-of = \"{of}\"`"
                 ));
             }
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
         }
         Ok(PluginConfig {
             path,
@@ -320,8 +318,8 @@ impl PluginTable {
             config,
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
             on_failure: self.on_failure.unwrap_or_default(),
-            fuel,
-            memory,
+            fuel: self.fuel,
+            memory: self.memory.bytes(),
             fallback: self.fallback,
             kernel_from: self.kernel_from,
             shadow_of: self.shadow_of,
@@ -385,8 +383,34 @@ mod tests {
         refused(&format!("{plugin}sha256 = \"12\"\n"), &["64 hexadecimal digits"]);
         refused(&format!("{plugin}grant = [\"root\"]\n"), &["unknown capability `root`"]);
         refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0"]);
-        refused(&format!("{plugin}memory = \"1KiB\"\n"), &["64KiB to 4GiB"]);
+        refused(&format!("{plugin}memory = \"1KiB\"\n"), &["= \"1KiB\" must be 64KiB to 4GiB"]);
+        refused(&format!("{plugin}memory = 2\n"), &["= 2 must", "did you mean \"2MiB\""]);
+        refused(&format!("{plugin}kernel-from = 6.10\n"), &["put it in quotes"]);
         refused(&format!("{plugin}kernel-from = \"six\"\n"), &["`six` is not a kernel version"]);
+    }
+
+    #[test]
+    fn every_mistake_is_told() {
+        let text = "[msr]\nunknown = \"drop\"\ninvalid = \"stop\"\n\
+                    [[plugin]]\npath = \"p\"\nfuel = 0\nmemory = 1\n\
+                    [[plugin]]\npath = \"q\"\ngrant = [\"root\"]\nfuel = \"much\"\n\
+                    [[plugin]]\npath = \"good\"\n[vmm]\n";
+        let (profile, mistakes) = Profile::parse_all(Path::new("vm.toml"), text);
+        let told: Vec<String> = mistakes
+            .iter()
+            .map(|error| {
+                let source = std::error::Error::source(error).map(ToString::to_string);
+                format!("{error}: {}", source.unwrap_or_default())
+            })
+            .collect();
+        let parts = ["`drop`", "`root`", "\"much\"", "`vmm`", "fuel = 0", "memory = 1 must"];
+        assert_eq!(told.len(), parts.len(), "{told:#?}");
+        for (told, part) in told.iter().zip(parts) {
+            assert!(told.contains(part), "no `{part}` in: {told}");
+        }
+        let plugins = profile.unwrap().plugins;
+        let paths: Vec<_> = plugins.iter().map(|plugin| plugin.path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["q", "good"]);
     }
 
     #[test]

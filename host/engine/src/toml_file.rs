@@ -2,11 +2,17 @@
 //! with the nearest known one.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::str::FromStr;
 
-use bytesize::ByteSize;
+use serde::Deserializer;
 use serde::de::{self, DeserializeOwned};
-use serde::{Deserialize, Deserializer};
+
+mod all;
+mod size;
+
+pub use all::{Reading, parse_all};
+pub use size::Size;
 
 /// A place in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,32 +68,6 @@ pub(crate) fn place(text: &str, offset: usize) -> Place {
     Place { line: before.matches('\n').count() + 1, column }
 }
 
-/// Reads a size with its unit; a bare number counts bytes. For serde's
-/// `deserialize_with`.
-///
-/// # Errors
-/// An error of the deserializer for what is not a size.
-pub fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
-    struct Size;
-    impl de::Visitor<'_> for Size {
-        type Value = ByteSize;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a size such as \"256MiB\"")
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
-            text.parse().map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
-        }
-
-        fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-            let bytes = u64::try_from(bytes);
-            bytes.map(ByteSize).map_err(|_| E::custom("a size cannot be negative"))
-        }
-    }
-    deserializer.deserialize_any(Size)
-}
-
 /// Reads a text that `T` parses, for serde's `deserialize_with`; the key is there.
 ///
 /// # Errors
@@ -97,29 +77,89 @@ where
     D: Deserializer<'de>,
     T: FromStr<Err = String>,
 {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+    struct Text<T>(PhantomData<T>);
+    impl<T: FromStr<Err = String>> de::Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+
+        fn visit_i64<E: de::Error>(self, _: i64) -> Result<T, E> {
+            Err(E::custom(UNQUOTED))
+        }
+
+        fn visit_f64<E: de::Error>(self, _: f64) -> Result<T, E> {
+            Err(E::custom(UNQUOTED))
+        }
+    }
+    deserializer.deserialize_any(Text(PhantomData)).map(Some)
+}
+
+/// Not the number itself: 6.10 is 6.1 by now.
+const UNQUOTED: &str = "it is a number, where a text is expected; put it in quotes";
+
+/// Reads a version, for serde's `deserialize_with`.
+///
+/// # Errors
+/// What was written, and what was probably meant.
+pub(crate) fn version<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<semver::Version, D::Error> {
+    struct Version(semver::Version);
+    impl FromStr for Version {
+        type Err = String;
+
+        fn from_str(text: &str) -> Result<Self, String> {
+            let wrong = match text.parse() {
+                Ok(version) => return Ok(Version(version)),
+                Err(error) => error,
+            };
+            let bare = text.trim().trim_start_matches(['v', 'V']);
+            let likely = [bare.to_owned(), format!("{bare}.0"), format!("{bare}.0.0")];
+            match likely.into_iter().find(|text| text.parse::<semver::Version>().is_ok()) {
+                Some(likely) => Err(format!(
+                    "`{text}` is not a version of three numbers; did you mean \"{likely}\"?"
+                )),
+                None => Err(format!(
+                    "`{text}` is not a version ({wrong}); write three numbers, such as \"1.0.0\""
+                )),
+            }
+        }
+    }
+    let version: Option<Version> = from_text(deserializer)?;
+    version.map(|version| version.0).ok_or_else(|| de::Error::custom("it is empty"))
 }
 
 /// serde lists the known keys or values behind an unknown one; name the
 /// nearest instead of leaving it to the reader's eyes.
 fn with_suggestion(message: &str) -> String {
-    let message = message.replace("unknown field", "unknown key").replace('\n', "; ");
-    let Some(unknown) = message.split('`').nth(1).filter(|_| message.starts_with("unknown")) else {
-        return message;
-    };
+    let text = message.replace("unknown field", "unknown key").replace('\n', "; ");
+    match nearest(message) {
+        Some(key) => format!("{text}; did you mean `{key}`?"),
+        None => text,
+    }
+}
+
+/// The known key or value that is nearest to the unknown one of serde's message.
+fn nearest(message: &str) -> Option<&str> {
+    let unknown = message.split('`').nth(1).filter(|_| message.starts_with("unknown"))?;
     let known = message.split('`').skip(3).step_by(2);
-    let nearest = known
+    known
         .map(|key| (strsim::damerau_levenshtein(unknown, key), key))
         .min()
-        .filter(|(distance, key)| *distance <= 1 + key.len() / 3);
-    match nearest {
-        Some((_, key)) => format!("{message}; did you mean `{key}`?"),
-        None => message,
-    }
+        .filter(|(distance, key)| *distance <= 1 + key.len() / 3)
+        .map(|(_, key)| key)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -148,5 +188,41 @@ mod tests {
     fn a_key_like_no_other_gets_no_suggestion() {
         let error = parse::<File>("[vm]\nxyzzy = 1\n").unwrap_err();
         assert!(!error.message.contains("did you mean"), "{error}");
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Versions {
+        #[serde(default, deserialize_with = "from_text")]
+        kernel: Option<wasmsr_interface::KernelVersion>,
+        #[serde(default = "one", deserialize_with = "version")]
+        version: semver::Version,
+    }
+
+    fn one() -> semver::Version {
+        semver::Version::new(1, 0, 0)
+    }
+
+    #[test]
+    fn versions_are_texts_of_numbers() {
+        let read = |text: &str| parse::<Versions>(text);
+        let file = read("kernel = \"6.12\"\nversion = \"1.2.3\"").unwrap();
+        assert_eq!(file.kernel.map(|kernel| kernel.minor), Some(12));
+        assert_eq!(file.version, semver::Version::new(1, 2, 3));
+        for (text, parts) in [
+            ("version = \"1\"", ["`1` is not a version", "did you mean \"1.0.0\"?"]),
+            ("version = \"1.2\"", ["`1.2` is not a version", "did you mean \"1.2.0\"?"]),
+            ("version = \"v1.2.3\"", ["`v1.2.3`", "did you mean \"1.2.3\"?"]),
+            ("version = \"new\"", ["`new` is not a version", "such as \"1.0.0\""]),
+            ("version = \"\"", ["`` is not a version", "such as \"1.0.0\""]),
+            ("version = 1", ["it is a number", "put it in quotes"]),
+            ("version = 1.10", ["it is a number", "put it in quotes"]),
+            ("kernel = 6.10", ["it is a number", "put it in quotes"]),
+            ("kernel = true", ["boolean `true`", "expected a text"]),
+        ] {
+            let error = read(text).unwrap_err();
+            for part in parts {
+                assert!(error.message.contains(part), "{text}: {error}");
+            }
+        }
     }
 }

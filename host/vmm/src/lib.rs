@@ -25,15 +25,18 @@
 //! # }
 //! ```
 
+mod backend;
 mod boot;
 mod config;
 mod control;
 mod cpuid;
+mod deadline;
 mod devices;
 mod end;
 mod exits;
 mod halt;
 mod input;
+mod known_msrs;
 mod kvm;
 mod lifecycle;
 mod memory;
@@ -47,7 +50,9 @@ mod vm;
 pub use boot::{BootError, ImageError, KernelError, Taken, check as check_boot};
 pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
+pub use deadline::{DeadlineWrites, TSC_DEADLINE, deadline_writes, hides_deadline_mode};
 pub use end::{At, InternalErrorReport, RunEnd};
+pub use known_msrs::known_msrs;
 pub use kvm::{KvmCap, KvmError, open as open_kvm};
 pub use memory::MemoryError;
 pub use survey::{Finding, Fitness, survey};

@@ -1,6 +1,7 @@
 //! Whether this host can run a VM of ours, point by point. Here is what is looked at;
 //! `verdict` says what follows from it.
 
+mod deadline;
 mod finding;
 mod verdict;
 
@@ -12,13 +13,14 @@ use wasmsr_interface::{Directions, ExitClaim, ExitList, MsrIndex, MsrRange};
 use wasmsr_kvm::filter::{KvmFilter, MAX_MSRS_PER_RANGE, MAX_RANGES};
 use wasmsr_kvm::{enable_msr_exits, ignores_unknown_msrs};
 
+use crate::backend::backend;
 use crate::kvm;
 
 pub use finding::{Finding, Fitness};
-use verdict::{Backend, FilterRefusal, Vcpus};
+use verdict::{FilterRefusal, Vcpus};
 
 /// Looks at the kernel, `/dev/kvm` and what is behind it. Makes a VM to try the
-/// MSR filter's limits, and runs nothing in it.
+/// MSR filter's limits, and runs a guest of a few instructions in another one.
 pub fn survey() -> Vec<Finding> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
     let device = kvm::open_device();
@@ -32,6 +34,7 @@ pub fn survey() -> Vec<Finding> {
     }
     if let Ok(kvm) = &device {
         findings.push(verdict::filter(try_filter(kvm)));
+        findings.push(verdict::deadline(&deadline::try_write(kvm)));
         findings.push(verdict::vcpus(&vcpus(kvm)));
     }
     findings.extend([
@@ -66,18 +69,6 @@ fn vcpus(kvm: &Kvm) -> Vcpus {
     }
 }
 
-/// What stands behind KVM, from the folder of the kernel's modules. One that is
-/// built in has its folder there, too.
-fn backend(modules: &Path) -> Backend {
-    const KNOWN: [(&str, Backend); 3] =
-        [("kvm_pvm", Backend::Pvm), ("kvm_intel", Backend::Intel), ("kvm_amd", Backend::Amd)];
-    if !modules.is_dir() {
-        return Backend::Unseen;
-    }
-    let loaded = KNOWN.into_iter().find(|(module, _)| modules.join(module).exists());
-    loaded.map_or(Backend::None, |(_, backend)| backend)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,17 +85,5 @@ mod tests {
             let is_good = finding.verdict == Fitness::Good;
             assert_eq!(finding.remedy.is_none(), is_good, "{finding:?}");
         }
-    }
-
-    #[test]
-    fn a_backend_is_known_by_its_module() {
-        let modules = tempfile::tempdir().unwrap();
-        let missing = modules.path().join("none");
-        assert_eq!(backend(&missing), Backend::Unseen);
-        assert_eq!(backend(modules.path()), Backend::None);
-        fs::create_dir(modules.path().join("kvm_amd")).unwrap();
-        assert_eq!(backend(modules.path()), Backend::Amd);
-        fs::create_dir(modules.path().join("kvm_pvm")).unwrap();
-        assert_eq!(backend(modules.path()), Backend::Pvm);
     }
 }

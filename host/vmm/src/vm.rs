@@ -8,7 +8,7 @@ use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
-use wasmsr_interface::{CpuidChange, Host, MAX_VCPUS, MsrIndex, VcpuId};
+use wasmsr_interface::{CpuidChange, Direction, Host, MAX_VCPUS, MsrIndex, VcpuId};
 use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_kvm::{
     CpuidEntry, CpuidError, KernelMsrs, KvmHost, KvmMsrs, MAX_CPUID_ENTRIES, Refused,
@@ -18,6 +18,7 @@ use wasmsr_kvm::{
 use crate::boot::{self, BootError, Entry};
 use crate::config::{Boot, VmConfig};
 use crate::cpuid;
+use crate::deadline::{TSC_DEADLINE, deadline_writes, hides_deadline_mode};
 use crate::devices::{Console, Devices, FwCfg};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, MemoryError, Ram};
@@ -106,6 +107,12 @@ impl Vm {
                  plugins nor policy see those that no plugin names"
             );
         }
+        if spec.filter.exits(TSC_DEADLINE, Direction::Write)
+            && !hides_deadline_mode(spec.cpuid)
+            && let Some(warning) = deadline_writes().warning("the filter is to let exit")
+        {
+            tracing::warn!("{warning}");
+        }
         let vcpus = checked_vcpus(&kvm, spec.vm.vcpus)?;
         let vm = kvm.create_vm().map_err(refused("create a VM"))?;
 
@@ -175,7 +182,7 @@ impl Vm {
 /// Where KVM keeps a page of 1:1 page tables, and three pages of task state
 /// (KVM api 4.35 and 4.36); QEMU and Firecracker use these too.
 const IDENTITY_MAP: u64 = 0xfffb_c000;
-const TASK_STATE: usize = 0xfffb_d000;
+pub(crate) const TASK_STATE: usize = 0xfffb_d000;
 
 /// COM1's line on PIC and IOAPIC.
 const SERIAL_IRQ: u32 = 4;

@@ -149,7 +149,7 @@ fn check_manifest(folder: &Path) -> Result<(), Failure> {
     let text = fs::read(&path).with_context(in_manifest).map_err(Failure::input)?;
     let manifest = Manifest::parse(&text).with_context(in_manifest).map_err(Failure::input)?;
     filter_of(&manifest).map(|_| ()).map_err(|error| {
-        let range = error.claim();
+        let range = error.claim().map(|(_, range)| range);
         let number = manifest.msr.iter().position(|claim| Some(claim.range) == range);
         let place = number
             .and_then(|number| Manifest::place_of_claim(&String::from_utf8_lossy(&text), number));

@@ -53,24 +53,46 @@ impl Engine {
     /// # Errors
     /// [`LoadError`], naming the plugin, the MSR and the remedy.
     pub fn load(profile: &Profile, options: &LoadOptions) -> Result<Self, LoadError> {
+        let (engine, errors) = Self::load_all(profile, options)?;
+        errors.into_iter().next().map_or(Ok(engine), Err)
+    }
+
+    /// As [`load`](Self::load), with everything that is wrong: the engine is for further
+    /// checks, and has only the plugins that can be loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`] if no plugin at all can be loaded here.
+    pub fn load_all(
+        profile: &Profile,
+        options: &LoadOptions,
+    ) -> Result<(Self, Vec<LoadError>), LoadError> {
         let compiler = Compiler::new(options.cache.as_ref()).map_err(LoadError::Engine)?;
+        let mut errors = Vec::new();
         let mut plugins: Vec<Arc<Plugin>> = Vec::new();
         let mut yielded = Vec::new();
         let mut policy = profile.policy.clone();
         let mut shadows = Vec::new();
         for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
-            let plugin =
-                loaded.map_err(|source| LoadError::Module { path: config.path.clone(), source })?;
+            let plugin = match loaded {
+                Ok(plugin) => plugin,
+                Err(sources) => {
+                    let path = &config.path;
+                    let module = |source| LoadError::Module { path: path.clone(), source };
+                    errors.extend(sources.into_iter().map(module));
+                    continue;
+                }
+            };
             if let Some(of) = &config.shadow_of {
                 shadows.push((plugin, of.as_str()));
                 continue;
             }
             if let Some(twin) = plugins.iter().find(|other| other.name == plugin.name) {
-                return Err(LoadError::SameName {
+                errors.push(LoadError::SameName {
                     name: plugin.name.clone(),
                     first: twin.path.clone(),
                     second: plugin.path.clone(),
                 });
+                continue;
             }
             match (config.kernel_from, options.host_kernel) {
                 (Some(from), Some(host)) if host >= from => {
@@ -85,14 +107,20 @@ impl Engine {
         if plugins.len() > usize::from(u16::MAX / 2) {
             return Err(LoadError::TooMany);
         }
-        claims::refuse_double_claims(&plugins)?;
-        let shadows = shadow_plans(shadows, &plugins, &yielded)?;
+        errors.extend(claims::double_claims(&plugins));
+        // What is missing may be among the plugins that cannot be loaded.
+        let is_whole = !errors.iter().any(|error| matches!(error, LoadError::Module { .. }));
+        let (shadows, astray) = shadow_plans(shadows, &plugins, &yielded);
+        errors.extend(astray.into_iter().filter(|_| is_whole));
         let leaves = plugins
             .iter()
             .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
-        let cpuid = manifest::merge_cpuid(leaves)?;
+        let cpuid = manifest::merge_cpuid(leaves).unwrap_or_else(|conflict| {
+            errors.push(conflict.into());
+            Vec::new()
+        });
         let (slots, claims, routes) = assign_slots(&plugins);
-        Ok(Engine {
+        let engine = Engine {
             exits: intercepts(&plugins, &policy).exits(),
             policy: Arc::new(policy),
             plugins,
@@ -104,7 +132,8 @@ impl Engine {
             shadows,
             profile: profile.clone(),
             host_kernel: options.host_kernel,
-        })
+        };
+        Ok((engine, errors))
     }
 
     /// What must exit when a boot starts: the VMM makes its MSR filter from
@@ -163,13 +192,13 @@ pub(crate) fn intercepts(plugins: &[Arc<Plugin>], policy: &Policy) -> Intercepts
     Intercepts::new(plugins, policy.unclaimed())
 }
 
-/// Finds for each shadow the plugin beside which it runs.
+/// Finds for each shadow the plugin beside which it runs; an error for each without one.
 fn shadow_plans(
     shadows: Vec<(Plugin, &str)>,
     plugins: &[Arc<Plugin>],
     yielded: &[YieldedPlugin],
-) -> Result<Vec<ShadowPlan>, LoadError> {
-    let mut plans = Vec::new();
+) -> (Vec<ShadowPlan>, Vec<LoadError>) {
+    let (mut plans, mut errors) = (Vec::new(), Vec::new());
     for (shadow, of) in shadows {
         if yielded.iter().any(|plugin| *plugin.name == *of) {
             tracing::info!("{}: nothing to compare, `{of}` yields", shadow.path.display());
@@ -178,11 +207,12 @@ fn shadow_plans(
         let Some(leader) = plugins.iter().find(|plugin| *plugin.name == *of) else {
             let names = plugins.iter().map(|plugin| format!("`{}`", plugin.name));
             let names = names.collect::<Vec<_>>().join(", ");
-            return Err(LoadError::NoLeader {
+            errors.push(LoadError::NoLeader {
                 shadow: shadow.path.clone(),
                 of: of.to_owned(),
                 names,
             });
+            continue;
         };
         let about = &shadow.manifest.plugin;
         // It may have the name of the plugin in charge.
@@ -192,5 +222,5 @@ fn shadow_plans(
         let of = leader.name.clone();
         plans.push(ShadowPlan { plugin, of, slots, routes: Arc::new(routes) });
     }
-    Ok(plans)
+    (plans, errors)
 }

@@ -53,14 +53,36 @@ impl Manifest {
     /// # Errors
     /// [`ManifestError`] for the first mistake found, with its place.
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        Self::parse_all(bytes)
+            .map_err(|wrong| wrong.into_iter().next().unwrap_or(ManifestError::Idle))
+    }
+
+    /// As [`parse`](Self::parse), with every mistake.
+    ///
+    /// # Errors
+    /// At least one [`ManifestError`], each with its place.
+    pub fn parse_all(bytes: &[u8]) -> Result<Self, Vec<ManifestError>> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
             let place = toml_file::place(&String::from_utf8_lossy(good), good.len());
-            ManifestError::Utf8.at(Some(place))
+            vec![ManifestError::Utf8.at(Some(place))]
         })?;
-        let file: File = toml_file::parse(text)?;
-        file.validate().map_err(|(mistake, spot)| mistake.at(places::of(text, spot)))?;
-        Ok(file.into())
+        let toml_file::Reading { value, mistakes, touched } = toml_file::parse_all::<File>(text);
+        let mut wrong: Vec<ManifestError> = mistakes.into_iter().map(ManifestError::from).collect();
+        let Some(file) = value else { return Err(wrong) };
+        // What is missing in a table may be what was wrong in it.
+        let found = file.mistakes().into_iter().filter(|(mistake, spot)| {
+            let tables: &[&str] = match (mistake, spot) {
+                (ManifestError::Idle, _) => &["msr", "unhandled"],
+                (_, Spot::Plugin | Spot::Name | Spot::Abi) => &["plugin"],
+                (_, Spot::Cpuid(..)) => &["cpuid"],
+                _ => &["msr", "needs"],
+            };
+            !tables.iter().any(|table| touched.contains(*table))
+        });
+        let found = found.take(MOST_MISTAKES);
+        wrong.extend(found.map(|(mistake, spot)| mistake.at(places::of(text, spot))));
+        if wrong.is_empty() { Ok(file.into()) } else { Err(wrong) }
     }
 
     /// Where the text that it was read from has one of the claims in
@@ -99,54 +121,59 @@ impl Manifest {
     }
 }
 
+/// Most mistakes of values that are told of one manifest.
+const MOST_MISTAKES: usize = 64;
+
 impl File {
-    /// Checks what the types cannot say. A mistake comes with its place.
-    fn validate(&self) -> Result<(), (ManifestError, Spot)> {
+    /// What is wrong that the types cannot say, each with its place.
+    fn mistakes(&self) -> Vec<(ManifestError, Spot)> {
+        let mut wrong = Vec::new();
         let name = &self.plugin.name;
         let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) {
-            return Err((ManifestError::Name(name.clone()), Spot::Name));
+            wrong.push((ManifestError::Name(name.clone()), Spot::Name));
         }
         if self.plugin.abi != ABI_VERSION {
-            return Err((ManifestError::Abi(self.plugin.abi), Spot::Abi));
+            wrong.push((ManifestError::Abi(self.plugin.abi), Spot::Abi));
         }
         if self.msr.is_empty() && self.unhandled.reasons.is_empty() {
-            return Err((ManifestError::Idle, Spot::Plugin));
+            wrong.push((ManifestError::Idle, Spot::Plugin));
         }
         let switches = self.needs.all().any(|asked| *asked == Capability::Intercept);
         for (number, table) in self.msr.iter().enumerate() {
             let which = match (&table.range, &table.config) {
                 (Some(range), None) => range.to_string(),
                 (None, Some(key)) => format!("config = {key:?}"),
-                _ => return Err((ManifestError::RangeOrConfig, Spot::Msr(number))),
+                _ => {
+                    wrong.push((ManifestError::RangeOrConfig, Spot::Msr(number)));
+                    continue;
+                }
             };
             if table.intercept == Intercept::Off && !switches {
-                return Err((ManifestError::Reserved(which), Spot::Intercept(number)));
+                wrong.push((ManifestError::Reserved(which), Spot::Intercept(number)));
             }
         }
-        self.refuse_overlap()?;
+        wrong.extend(self.overlap());
         for (number, leaf) in self.cpuid.iter().enumerate() {
             for (register, spec) in leaf.registers() {
-                spec.change().map_err(|message| {
+                if let Err(message) = spec.change() {
                     let CpuidLeaf { leaf, subleaf, .. } = *leaf;
                     let mistake = ManifestError::Cpuid { leaf, subleaf, register, message };
-                    (mistake, Spot::Cpuid(number, register))
-                })?;
+                    wrong.push((mistake, Spot::Cpuid(number, register)));
+                }
             }
         }
-        Ok(())
+        wrong
     }
 
-    fn refuse_overlap(&self) -> Result<(), (ManifestError, Spot)> {
+    fn overlap(&self) -> Option<(ManifestError, Spot)> {
         let tables = self.msr.iter().enumerate();
         let (numbers, claims): (Vec<_>, Vec<_>) = tables
             .filter_map(|(number, table)| Some((number, (table.range?, table.access))))
             .unzip();
-        let Some(Overlap { earlier, later, place }) = Overlap::first(claims.into_iter()) else {
-            return Ok(());
-        };
+        let Overlap { earlier, later, place } = Overlap::first(claims.into_iter())?;
         let number = numbers.get(place).copied().unwrap_or_default();
-        Err((ManifestError::Overlap(earlier, later), Spot::Range(number)))
+        Some((ManifestError::Overlap(earlier, later), Spot::Range(number)))
     }
 }
 
@@ -265,6 +292,28 @@ mod tests {
         at("[[msr]]\nconfig = \"a\"\nintercept = \"off\"\n", 7);
         at(&format!("{msr}[needs]\ncapabilities = [\n  \"timer\",\n  \"root\",\n]\n"), 10);
         at(&format!("{msr}[unhandled]\nreasons = [\n  \"unknown\",\n  \"never\",\n]\n"), 10);
+    }
+
+    #[test]
+    fn all_mistakes_are_told() {
+        let text = "[plugin]\nname = \"P\"\nversion = \"1.0.0\"\nabi = 1\n\
+                    [[msr]]\nrange = \"5-4\"\nacess = \"r\"\n[[msr]]\nrange = 3\n\
+                    [[cpuid]]\nleaf = 7\nedx.set = [32]\n[[cpuid]]\nleaf = 7\nebx.set = [33]\n";
+        let told: Vec<String> =
+            Manifest::parse_all(text.as_bytes()).unwrap_err().iter().map(|e| e.to_string()).collect();
+        let parts = [
+            "line 6, column 9: range `5-4` runs backwards",
+            "line 7, column 1: unknown key `acess`",
+            "line 2, column 8: plugin name `P`",
+            "line 12, column 11: [[cpuid]] leaf 0x7",
+            "line 15, column 11: [[cpuid]] leaf 0x7",
+        ];
+        assert_eq!(told.len(), parts.len(), "{told:#?}");
+        for (told, part) in told.iter().zip(parts) {
+            assert!(told.starts_with(part), "no `{part}` in: {told}");
+        }
+        let two = "[plugin]\nname = \"P\"\nversion = \"1.0.0\"\nabi = 2\n";
+        assert_eq!(Manifest::parse_all(two.as_bytes()).unwrap_err().len(), 3);
     }
 
     #[test]

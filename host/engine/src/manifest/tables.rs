@@ -10,6 +10,7 @@ use wasmsr_interface::{Directions, MsrRange, Reason};
 use super::capability::Capability;
 use super::claim::{Intercept, Scope};
 use super::cpuid::CpuidLeaf;
+use crate::toml_file;
 
 /// Name of the Wasm custom section that holds the manifest.
 pub const MANIFEST_SECTION: &str = "wasmsr.manifest";
@@ -78,6 +79,7 @@ pub struct About {
     /// 1 to 64 lower-case letters, digits or `-`; once in a profile
     pub name: String,
     /// the plugin's own version, [semantic versioning](https://semver.org)
+    #[serde(deserialize_with = "toml_file::version")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub version: semver::Version,
     /// the [ABI](abi.md) it is built for: `1`

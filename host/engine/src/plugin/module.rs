@@ -16,7 +16,7 @@ use super::file::{manifest_section, read_file, sha256};
 use super::hostcalls;
 use super::store::StoreData;
 use crate::limits;
-use crate::manifest::{Held, Manifest};
+use crate::manifest::{Capability, Held, Manifest};
 use crate::profile::{PluginConfig, Sha256};
 
 /// A plugin ready to be instantiated: compiled and linked once.
@@ -56,29 +56,36 @@ impl Compiler {
         Ok(Compiler { engine, linker, cache: cache.cloned() })
     }
 
-    /// Reads, checks, compiles and links the plugin that `config` names.
-    fn load(&self, config: &PluginConfig) -> Result<Plugin, ModuleError> {
-        let bytes = read_file(&config.path)?;
+    /// Reads, checks, compiles and links the plugin that `config` names, or says all
+    /// that is wrong with it.
+    fn load(&self, config: &PluginConfig) -> Result<Plugin, Vec<ModuleError>> {
+        let one = |error: ModuleError| vec![error];
+        let bytes = read_file(&config.path).map_err(one)?;
         let sha256 = sha256(&bytes);
         if let Some(pinned) = config.sha256
             && pinned != sha256
         {
-            return Err(ModuleError::Hash { pinned, found: sha256 });
+            return Err(vec![ModuleError::Hash { pinned, found: sha256 }]);
         }
-        let text = manifest_section(&bytes)?;
-        let manifest = Manifest::parse(text)?;
-        let (module, from_cache) = self.module(&bytes, sha256)?;
-        check(&module, &manifest, text)?;
-        for asked in &manifest.needs.capabilities {
-            if !config.grant.iter().any(|granted| granted.gives(asked)) {
-                return Err(ModuleError::NotGranted(asked.clone()));
+        let text = manifest_section(&bytes).map_err(one)?;
+        let manifest = Manifest::parse_all(text)
+            .map_err(|wrong| wrong.into_iter().map(ModuleError::from).collect::<Vec<_>>())?;
+        let (module, from_cache) = self.module(&bytes, sha256).map_err(one)?;
+        check(&module, &manifest, text).map_err(one)?;
+        let is_granted = |asked: &Capability| config.grant.iter().any(|one| one.gives(asked));
+        let asked = manifest.needs.capabilities.iter().filter(|asked| !is_granted(asked));
+        let mut wrong: Vec<_> = asked.cloned().map(ModuleError::NotGranted).collect();
+        let manifest = match manifest.with_listed_claims(&config.config) {
+            Ok(manifest) if wrong.is_empty() => manifest,
+            listed => {
+                wrong.extend(listed.err().map(ModuleError::Listed));
+                return Err(wrong);
             }
-        }
-        let manifest = manifest.with_listed_claims(&config.config).map_err(ModuleError::Listed)?;
+        };
         let linked = self
             .linker
             .instantiate_pre(&module)
-            .map_err(|error| ModuleError::Compile(format!("{error:#}")))?;
+            .map_err(|error| vec![ModuleError::Compile(format!("{error:#}"))])?;
         let description = Description {
             path: config.path.clone(),
             size: bytes.len() as u64,
@@ -94,7 +101,10 @@ impl Compiler {
 
     /// Loads plugins, on as many threads as there are CPUs: compiling takes
     /// long.
-    pub(crate) fn load_all(&self, configs: &[PluginConfig]) -> Vec<Result<Plugin, ModuleError>> {
+    pub(crate) fn load_all(
+        &self,
+        configs: &[PluginConfig],
+    ) -> Vec<Result<Plugin, Vec<ModuleError>>> {
         let cpus = thread::available_parallelism().map_or(1, NonZero::get);
         let share = configs.len().div_ceil(cpus).max(1);
         let load_share = |share: &[PluginConfig]| -> Vec<_> {

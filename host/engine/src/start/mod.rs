@@ -1,5 +1,6 @@
 //! Starts a profile's plugins for a VM, with their observers.
 
+mod dry_run;
 mod error;
 mod plugins;
 mod shadows;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 pub use error::StartError;
 pub(crate) use plugins::start_plugins;
 pub use started::Started;
-use wasmsr_interface::{Host, NoGuest};
+use wasmsr_interface::Host;
 
 use crate::dispatch::{Observers, OrderLock};
 use crate::engine::Engine;
@@ -41,17 +42,6 @@ impl Engine {
         recorder: &Recorder,
     ) -> Result<Started, StartError> {
         observed(self, host, vcpus, Some(recorder))
-    }
-
-    /// Brings every plugin to life for a VM of `vcpus` vCPUs with no guest in
-    /// it, to learn whether it takes its configuration.
-    ///
-    /// # Errors
-    /// As [`start`](Engine::start), and for shadows too.
-    pub fn dry_run(&self, vcpus: u32) -> Result<(), StartError> {
-        let host: Arc<dyn Host> = Arc::new(NoGuest::default());
-        let (_, absent) = all(self, &host, vcpus, None)?;
-        absent.into_iter().next().map_or(Ok(()), Err)
     }
 }
 

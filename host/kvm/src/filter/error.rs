@@ -82,12 +82,13 @@ pub enum PackError {
 }
 
 impl PackError {
-    /// The claim that it is about; `None` if it is about the list of what is allowed.
-    pub fn claim(&self) -> Option<MsrRange> {
+    /// The plugin and the claim that it is about; `None` if it is about the list of what
+    /// is allowed.
+    pub fn claim(&self) -> Option<(&Arc<str>, MsrRange)> {
         match self {
-            PackError::X2Apic { range, .. }
-            | PackError::Highest { range, .. }
-            | PackError::TooScattered { range, .. } => Some(*range),
+            PackError::X2Apic { plugin, range, .. }
+            | PackError::Highest { plugin, range, .. }
+            | PackError::TooScattered { plugin, range, .. } => Some((plugin, *range)),
             PackError::HighestAllowed { .. } | PackError::AllowedTooScattered { .. } => None,
         }
     }

@@ -5,7 +5,9 @@ use std::io;
 use wasmsr_interface::KernelVersion;
 use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 
+use super::deadline::Tried;
 use super::finding::Finding;
+use crate::backend::Backend;
 use crate::kvm::{self, KvmCap, KvmError};
 
 /// The first kernel with MSR exits and filters.
@@ -84,6 +86,33 @@ pub(super) fn filter(tried: Result<(), FilterRefusal>) -> Finding {
     Finding::unfit(WHAT, found, kvm::remedy(error.errno()))
 }
 
+/// Whether a claim of writes of IA32_TSC_DEADLINE is honoured.
+pub(super) fn deadline(tried: &Tried) -> Finding {
+    const WHAT: &str = "TSC deadline";
+    const HIDE: &str = "where a plugin claims them, clear bit 24 of ECX in CPUID leaf 0x1 with a \
+                        [[cpuid]] table, so that the guest uses another timer";
+    match tried {
+        Tried::Exited => Finding::good(WHAT, "a guest's writes of 0x6e0 exit if a plugin claims them"),
+        Tried::Stayed => Finding::limited(
+            WHAT,
+            "KVM takes a guest's writes of 0x6e0 (IA32_TSC_DEADLINE) before it looks at the \
+             filter: no plugin sees them",
+            HIDE,
+        ),
+        Tried::Refused => Finding::limited(
+            WHAT,
+            "KVM refuses a guest's writes of 0x6e0 (IA32_TSC_DEADLINE) before it looks at the \
+             filter: no plugin sees them",
+            HIDE,
+        ),
+        Tried::Failed(why) => Finding::limited(
+            WHAT,
+            format!("whether a guest's writes of 0x6e0 exit cannot be tried: {why}"),
+            "try a guest: `wasmsr run examples/hello/vm.toml`",
+        ),
+    }
+}
+
 /// What KVM says of vCPUs.
 pub(super) struct Vcpus {
     pub(super) most: usize,
@@ -103,17 +132,6 @@ pub(super) fn vcpus(vcpus: &Vcpus) -> Finding {
             "use a newer kernel, or let the hypervisor below this host offer that timer",
         ),
     }
-}
-
-/// What stands behind KVM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Backend {
-    Intel,
-    Amd,
-    Pvm,
-    None,
-    /// The kernel's modules cannot be seen.
-    Unseen,
 }
 
 /// The backend, beside what became of opening `/dev/kvm`.
@@ -235,6 +253,14 @@ mod tests {
         check(&old, Unfit, "let MSR accesses exit", "newer kernel");
         let small = filter(Err(FilterRefusal::Filter(error(libc::EINVAL))));
         check(&small, Unfit, "take a filter of 16", "newer kernel");
+    }
+
+    #[test]
+    fn a_claim_that_kvm_does_not_honour_is_told() {
+        check(&deadline(&Tried::Exited), Good, "0x6e0 exit", "");
+        check(&deadline(&Tried::Stayed), Limited, "no plugin sees them", "bit 24 of ECX");
+        check(&deadline(&Tried::Refused), Limited, "refuses", "bit 24 of ECX");
+        check(&deadline(&Tried::Failed("busy".into())), Limited, "busy", "try a guest");
     }
 
     #[test]

@@ -1,0 +1,252 @@
+//! What decides an access to one MSR in one direction, on one host.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use wasmsr_engine::MapEntry;
+use wasmsr_engine::msr::Policy;
+use wasmsr_interface::{
+    Direction, ExitList, MsrAccess, MsrIndex, MsrOp, MsrRange, Reason, Unclaimed,
+};
+use wasmsr_kvm::filter::{highest, x2apic};
+use wasmsr_vmm::{DeadlineWrites, TSC_DEADLINE};
+
+use super::host::Host;
+use crate::loaded::Loaded;
+use crate::terminal::plain::plain;
+
+/// What decides an access.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Who {
+    decider: Decider,
+    /// The plugins that are asked, in their order.
+    #[serde(default)]
+    plugins: Vec<String>,
+    /// What the policy does with what the decider leaves: the access passed on, not
+    /// known, or refused.
+    otherwise: String,
+    /// For people; it is not compared.
+    #[serde(default)]
+    note: Note,
+}
+
+/// A text that makes no difference.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Note(String);
+
+impl PartialEq for Note {
+    fn eq(&self, _: &Note) -> bool {
+        true
+    }
+}
+
+impl Eq for Note {}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Decider {
+    /// Plugins that claim it.
+    Plugin,
+    /// KVM, which lists it.
+    Kvm,
+    /// The processor: KVM lets guests reach the register.
+    PassThrough,
+    /// KVM if it knows the MSR, which it does not list.
+    KvmOrPolicy,
+    /// The profile's policy.
+    Policy,
+    /// KVM, before it looks at the filter.
+    Unreachable,
+}
+
+impl Who {
+    fn new(decider: Decider, plugins: Vec<String>, otherwise: String, note: &str) -> Self {
+        Who { decider, plugins, otherwise, note: Note(note.to_owned()) }
+    }
+
+    #[cfg(test)]
+    pub(super) fn policy(otherwise: String) -> Self {
+        Who::new(Decider::Policy, Vec::new(), otherwise, "")
+    }
+
+    #[cfg(test)]
+    pub(super) fn kvm(otherwise: String) -> Self {
+        Who::new(Decider::Kvm, Vec::new(), otherwise, "")
+    }
+
+    pub(super) fn unreachable(otherwise: String, note: &str) -> Self {
+        Who::new(Decider::Unreachable, Vec::new(), otherwise, note)
+    }
+
+    pub(super) fn otherwise(&self) -> &str {
+        &self.otherwise
+    }
+
+    pub(super) fn note(&self) -> &str {
+        &self.note.0
+    }
+
+    /// The decider, with the plugins' names, which may come from a file.
+    pub(super) fn decider_for_people(&self) -> String {
+        let word = match self.decider {
+            Decider::Plugin => return plain(&self.plugins.join(", ")),
+            Decider::Kvm => "kvm",
+            Decider::PassThrough => "pass-through",
+            Decider::KvmOrPolicy => "kvm-or-policy",
+            Decider::Policy => "policy",
+            Decider::Unreachable => "unreachable",
+        };
+        match self.plugins.is_empty() {
+            true => word.to_owned(),
+            false => format!("{word} (then {})", plain(&self.plugins.join(", "))),
+        }
+    }
+
+    /// Its part of a line of the digest.
+    pub(super) fn line(&self) -> String {
+        let decider = match self.decider {
+            Decider::Plugin => "plugin",
+            Decider::Kvm => "kvm",
+            Decider::PassThrough => "pass-through",
+            Decider::KvmOrPolicy => "kvm-or-policy",
+            Decider::Policy => "policy",
+            Decider::Unreachable => "unreachable",
+        };
+        let plugins = match self.plugins.is_empty() {
+            true => "-".to_owned(),
+            false => self.plugins.join(","),
+        };
+        format!("{decider} {plugins} {}", self.otherwise)
+    }
+}
+
+/// Registers that KVM lets guests reach on the processor, on Intel and AMD: IA32_FS_BASE,
+/// IA32_GS_BASE and IA32_KERNEL_GS_BASE (`vmx_possible_passthrough_msrs` and
+/// `direct_access_msrs` in Linux' arch/x86/kvm).
+fn passed_through() -> MsrRange {
+    const FIRST: MsrIndex = MsrIndex(0xc000_0100);
+    const LAST: MsrIndex = MsrIndex(0xc000_0102);
+    MsrRange::new(FIRST, LAST).unwrap_or(FIRST.into())
+}
+
+/// All that decides.
+pub(super) struct Deciders<'a> {
+    host: &'a Host,
+    policy: &'a Policy,
+    map: Vec<MapEntry>,
+    exits: &'a ExitList,
+    /// The plugins that are offered what is unhandled.
+    unknown: Vec<String>,
+    invalid: Vec<String>,
+}
+
+impl<'a> Deciders<'a> {
+    pub(super) fn of(loaded: &'a Loaded, host: &'a Host) -> Self {
+        let engine = &loaded.engine;
+        let offered = |reason: Reason| {
+            let plugins = engine.plugins().filter(|plugin| {
+                let mut reasons = plugin.manifest.unhandled.reasons.iter();
+                reasons.any(|&offered| Reason::from(offered) == reason)
+            });
+            plugins.map(|plugin| plugin.manifest.plugin.name.clone()).collect()
+        };
+        Deciders {
+            host,
+            policy: &loaded.profile.engine.policy,
+            map: engine.map(),
+            exits: engine.exits(),
+            unknown: offered(Reason::Unknown),
+            invalid: offered(Reason::Invalid),
+        }
+    }
+
+    /// The first MSRs of ranges within which everything is decided alike.
+    pub(super) fn edges(&self) -> BTreeSet<u32> {
+        let mut ranges = vec![x2apic(), passed_through(), highest().into(), TSC_DEADLINE.into()];
+        ranges.extend(self.map.iter().map(|entry| entry.range));
+        ranges.extend(self.exits.claims.iter().map(|claim| claim.range));
+        ranges.extend(self.policy.overrides.iter().map(|exception| exception.range));
+        if let Unclaimed::Exit(allowed) = &self.exits.unclaimed {
+            ranges.extend(allowed.iter().map(|one| one.range));
+        }
+        if let Ok(msrs) = &self.host.msrs {
+            ranges.extend(msrs.iter().map(|&msr| MsrRange::from(msr)));
+        }
+        let edges = ranges.iter().flat_map(|range| {
+            [Some(range.first().0), range.last().0.checked_add(1)].into_iter().flatten()
+        });
+        edges.collect()
+    }
+
+    /// What decides an access at the start of a boot.
+    pub(super) fn of(&self, index: MsrIndex, direction: Direction) -> Who {
+        let otherwise = |reason| self.action(index, direction, reason);
+        let denied = self.exits.unclaimed.exits(index, direction);
+        if x2apic().contains(index) {
+            let note = "the x2APIC's MSRs are not filtered";
+            return Who::unreachable(otherwise(Reason::Invalid), note);
+        }
+        let claims = self.map.iter().filter(|entry| {
+            entry.range.contains(index) && entry.directions.contains(direction)
+        });
+        let (on, off): (Vec<_>, Vec<_>) =
+            claims.map(|entry| entry.plugin.to_string()).partition(|plugin| {
+                self.exits.claims.iter().any(|claim| {
+                    *claim.plugin == **plugin
+                        && claim.range.contains(index)
+                        && claim.directions.contains(direction)
+                })
+            });
+        if (index, direction) == (TSC_DEADLINE, Direction::Write) && (denied || !on.is_empty()) {
+            match self.host.deadline {
+                DeadlineWrites::Stay => {
+                    let note = "KVM takes these writes before it looks at the filter";
+                    return Who::unreachable(otherwise(Reason::Invalid), note);
+                }
+                DeadlineWrites::MayStay => {
+                    let note = "KVM may take these writes before it looks at the filter";
+                    let (decider, plugins) = match on.is_empty() {
+                        true => (Decider::Policy, on),
+                        false => (Decider::Plugin, on),
+                    };
+                    return Who::new(decider, plugins, otherwise(Reason::Filter), note);
+                }
+                DeadlineWrites::Exit => {}
+            }
+        }
+        if !on.is_empty() {
+            return Who::new(Decider::Plugin, on, otherwise(Reason::Filter), "");
+        }
+        let may_turn_on = match off.is_empty() {
+            true => String::new(),
+            false => format!("{} can turn it on", plain(&off.join(", "))),
+        };
+        if denied {
+            return Who::new(Decider::Policy, Vec::new(), otherwise(Reason::Filter), &may_turn_on);
+        }
+        if index == highest() {
+            let note = "no range of the filter holds it, and KVM does not know it";
+            return Who::unreachable(otherwise(Reason::Unknown), note);
+        }
+        if passed_through().contains(index) {
+            let plugins = self.invalid.clone();
+            return Who::new(Decider::PassThrough, plugins, otherwise(Reason::Invalid), &may_turn_on);
+        }
+        let is_listed = self.host.msrs.as_ref().is_ok_and(|msrs| msrs.contains(&index));
+        let (decider, plugins, reason) = match is_listed {
+            true => (Decider::Kvm, &self.invalid, Reason::Invalid),
+            false => (Decider::KvmOrPolicy, &self.unknown, Reason::Unknown),
+        };
+        Who::new(decider, plugins.clone(), otherwise(reason), &may_turn_on)
+    }
+
+    /// What the policy does with an access that nothing else decides.
+    fn action(&self, index: MsrIndex, direction: Direction, reason: Reason) -> String {
+        let op = match direction {
+            Direction::Read => MsrOp::Read,
+            Direction::Write => MsrOp::Write(0),
+        };
+        self.policy.action(MsrAccess { index, op, reason }).0.to_string()
+    }
+}
