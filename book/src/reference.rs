@@ -167,6 +167,19 @@ pub mod kind {
         Access is { "type": "string", "enum": ["r", "w", "rw"] }
         /// Anything that TOML has.
         Table is { "type": "object" }
+        /// A number of TOML's, or a text in hexadecimal, binary or decimal digits.
+        Number is { "type": ["integer", "string"] }
+        /// The change of a register of CPUID: its value, or its bits.
+        CpuidRegister is {
+            "type": ["integer", "string", "object"],
+            "title": "number, text or table",
+            "properties": {
+                "set": { "type": ["integer", "string", "array"] },
+                "clear": { "type": ["integer", "string", "array"] },
+                "value": { "type": ["integer", "string"] }
+            },
+            "additionalProperties": false
+        }
         /// A table that another program reads.
         Elsewhere is { "type": "object", "x-elsewhere": true }
     }

@@ -21,6 +21,7 @@ mod conformance;
 mod containment;
 mod contract;
 mod convert;
+mod cpuid;
 mod doctor;
 mod ends;
 mod fixture;

@@ -375,15 +375,37 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Convert {
-    /// Convert the MSRs of a Firecracker CPU template, for the plugin value-template
+    /// Convert a CPU template of Firecracker, a fingerprint or a VM's configuration
     Firecracker(Firecracker),
+    /// Convert a CPU profile of cloud-hypervisor: its MSRs or its CPUID
+    CloudHypervisor(CloudHypervisor),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Firecracker {
-    /// The CPU template, a JSON file
+    /// The JSON file: a CPU template, a fingerprint of cpu-template-helper, or what
+    /// `--config-file` takes; or the name of a static template, such as T2
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) template: PathBuf,
+
+    /// Also write what Firecracker itself sets and clears in CPUID on hosts of this
+    /// vendor
+    #[arg(long, value_name = "VENDOR")]
+    pub(crate) normalise: Option<Vendor>,
+}
+
+/// Who makes a host's processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vendor {
+    Intel,
+    Amd,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloudHypervisor {
+    /// The JSON file, such as NAME.msr.json or NAME.cpuid.json
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) profile: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

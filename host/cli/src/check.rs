@@ -102,6 +102,8 @@ struct CpuidReport {
     set: u32,
     clear: u32,
     plugins: Vec<String>,
+    /// The profile itself asks, in `[[cpuid]]`.
+    profile: bool,
 }
 
 #[derive(Serialize)]
@@ -278,7 +280,10 @@ impl Report {
                 change.register.to_owned(),
                 format!("{:#010x}", change.set),
                 format!("{:#010x}", change.clear),
-                change.plugins.join(", "),
+                match change.profile {
+                    true => "(the profile)".to_owned(),
+                    false => change.plugins.join(", "),
+                },
             ]);
         }
         format!("\n{}\n", table.trim_fmt())
@@ -333,7 +338,7 @@ fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
 fn cpuid_reports(change: &wasmsr_interface::CpuidChange) -> Vec<CpuidReport> {
     [("eax", change.eax), ("ebx", change.ebx), ("ecx", change.ecx), ("edx", change.edx)]
         .into_iter()
-        .filter(|(_, register)| register.set | register.clear != 0)
+        .filter(|(_, register)| register.bits() != 0)
         .map(|(name, register)| CpuidReport {
             leaf: change.leaf,
             subleaf: change.subleaf,
@@ -341,6 +346,7 @@ fn cpuid_reports(change: &wasmsr_interface::CpuidChange) -> Vec<CpuidReport> {
             set: register.set,
             clear: register.clear,
             plugins: change.plugins.iter().map(ToString::to_string).collect(),
+            profile: change.plugins.is_empty(),
         })
         .collect()
 }

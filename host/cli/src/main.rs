@@ -52,6 +52,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Recording(verb) => recording::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),
+        Verb::Convert(Convert::CloudHypervisor(args)) => convert::cloud_hypervisor(&args),
         Verb::Completions(args) => help::completions::completions(&args),
         Verb::Man(args) => help::man::man(&args),
     }

@@ -1,5 +1,5 @@
 //! A profile: one VM as its operator describes it, TOML. The tables `[vm]` and
-//! `[boot]` are read here, `[msr]` and `[[plugin]]` by the engine.
+//! `[boot]` are read here, `[msr]`, `[[plugin]]` and `[[cpuid]]` by the engine.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
-use wasmsr_engine::{Profile, ProfileError, toml_file};
+use wasmsr_engine::toml_file::{self, Size};
+use wasmsr_engine::{Profile, ProfileError};
 use wasmsr_interface::MAX_VCPUS;
 use wasmsr_vmm::{Boot, BootModule, VmConfig};
 
@@ -22,7 +23,7 @@ pub(crate) struct VmProfile {
     pub(crate) vm: VmConfig,
     /// `[boot]`, with paths relative to the current directory.
     pub(crate) boot: Boot,
-    /// `[msr]` and `[[plugin]]`
+    /// `[msr]`, `[[plugin]]` and `[[cpuid]]`
     pub(crate) engine: Profile,
 }
 
@@ -67,6 +68,10 @@ struct File {
     #[serde(default, rename = "plugin")]
     #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
     _plugin: IgnoredAny,
+    /// what the guest must see in CPUID
+    #[serde(default, rename = "cpuid")]
+    #[cfg_attr(test, schemars(with = "kind::Elsewhere"))]
+    _cpuid: IgnoredAny,
 }
 
 #[derive(Deserialize)]
@@ -75,16 +80,15 @@ struct File {
 struct VmTable {
     /// guest memory: at least 1 MiB, a multiple of 4 KiB, no more than the host
     /// has
-    #[serde(deserialize_with = "toml_file::size")]
     #[cfg_attr(test, schemars(with = "kind::Size"))]
-    memory: ByteSize,
+    memory: Size,
     /// virtual CPUs, 1 to 255; KVM may allow fewer
     vcpus: u32,
 }
 
 impl Default for VmTable {
     fn default() -> Self {
-        VmTable { memory: ByteSize::mib(128), vcpus: 1 }
+        VmTable { memory: Size::of(ByteSize::mib(128), "128MiB"), vcpus: 1 }
     }
 }
 
@@ -136,12 +140,11 @@ struct FullModuleTable {
 
 impl VmTable {
     fn validate(self) -> Result<VmConfig, String> {
-        let memory = self.memory.as_u64();
-        if memory < 1 << 20 || !memory.is_multiple_of(4096) {
-            return Err(format!(
-                "[vm] memory = \"{}\" must be at least 1MiB and a multiple of 4KiB",
-                self.memory
-            ));
+        let fits = |bytes: u64| bytes >= 1 << 20 && bytes.is_multiple_of(4096);
+        let memory = self.memory.bytes();
+        if !fits(memory) {
+            let refused = self.memory.refused("at least 1MiB and a multiple of 4KiB", fits);
+            return Err(format!("[vm] memory = {refused}"));
         }
         if !(1..=MAX_VCPUS).contains(&self.vcpus) {
             return Err(format!("[vm] vcpus = {} must be 1 to {MAX_VCPUS}", self.vcpus));
@@ -261,6 +264,8 @@ mod tests {
         refused("[boot]\nguest = \"a\"\ninitrd = \"b\"\n", &["`initrd` goes with `kernel`"]);
         refused(&format!("{boot}[vm]\nmemroy = \"1MiB\"\n"), &["line 4", "did you mean `memory`?"]);
         refused(&format!("{boot}[vm]\nmemory = \"1KiB\"\n"), &["at least 1MiB"]);
+        let meant = ["memory = \"100M\" is 100000000 bytes", "did you mean \"100MiB\"?"];
+        refused(&format!("{boot}[vm]\nmemory = \"100M\"\n"), &meant);
         refused(&format!("{boot}[vm]\nvcpus = 0\n"), &["vcpus = 0"]);
         refused(&format!("{boot}[msr]\nunknown = \"drop\"\n"), &["unknown variant `drop`"]);
     }

@@ -33,7 +33,7 @@ pub mod toml_file;
 
 pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
 pub use engine::{Engine, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin};
-pub use manifest::CpuidConflict;
+pub use manifest::{CpuidConflict, CpuidRefused, CpuidSource};
 pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
 pub use save::{RestoreError, SaveError};

@@ -1,6 +1,9 @@
 //! The part of a profile that the engine reads: the policy and the plugins. `[vm]`
 //! and `[boot]` are the VMM's.
 
+mod config;
+mod cpuid;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,7 @@ use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use toml::Spanned;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
 use wasmsr_interface::KernelVersion;
@@ -19,6 +23,8 @@ use wasmsr_interface::KernelVersion;
 use crate::manifest::Grant;
 use crate::msr::Policy;
 use crate::toml_file::{self, Size, TomlError};
+use config::Config;
+pub use cpuid::ProfileCpuid;
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
 /// yet opened.
@@ -30,6 +36,8 @@ pub struct Profile {
     pub policy: Policy,
     /// `[[plugin]]`, in the order of the file.
     pub plugins: Vec<PluginConfig>,
+    /// `[[cpuid]]`, in the order of the file.
+    pub cpuid: Vec<ProfileCpuid>,
     /// The text of the file.
     pub text: Arc<str>,
 }
@@ -174,16 +182,20 @@ impl Profile {
         let mut errors: Vec<ProfileError> = mistakes.into_iter().map(toml).collect();
         let Some(file) = value else { return (None, errors) };
         let directory = path.parent().unwrap_or(Path::new(""));
+        let value = |message| ProfileError::Value { path: path.to_owned(), message };
         let mut values = Vec::new();
         if !touched.contains("msr") {
             values.extend(file.msr.mistakes());
         }
+        let cpuid = cpuid::read(&file.cpuid, text).unwrap_or_else(|mistake| {
+            values.push(mistake);
+            Vec::new()
+        });
         let plugins = file.plugin.into_iter().map(|plugin| plugin.validate(directory));
         let plugins = plugins.filter_map(|plugin| plugin.map_err(|wrong| values.extend(wrong)).ok());
         let (plugins, policy, text) = (plugins.collect(), file.msr, text.into());
-        let value = |message| ProfileError::Value { path: path.to_owned(), message };
         errors.extend(values.into_iter().map(value));
-        (Some(Profile { path: path.to_owned(), policy, plugins, text }), errors)
+        (Some(Profile { path: path.to_owned(), policy, plugins, cpuid, text }), errors)
     }
 }
 
@@ -208,6 +220,10 @@ struct File {
     /// the plugins, in the order in which they are asked
     #[serde(default)]
     plugin: Vec<PluginTable>,
+    /// what the guest must see in CPUID
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Vec<cpuid::CpuidTable>"))]
+    cpuid: Vec<Spanned<cpuid::CpuidTable>>,
 }
 
 #[derive(Deserialize)]
@@ -223,8 +239,8 @@ struct PluginTable {
     sha256: Option<Sha256>,
     /// the plugin's configuration; the plugin defines its keys
     #[serde(default)]
-    #[cfg_attr(test, schemars(with = "kind::Table"))]
-    config: toml::Table,
+    #[cfg_attr(test, schemars(with = "kind::Table", extend("default" = {})))]
+    config: Config,
     /// [capabilities](profile.md#capabilities) granted
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
@@ -265,7 +281,7 @@ fn default_fuel() -> u64 {
 }
 
 fn default_plugin_memory() -> Size {
-    DEFAULT_MEMORY.into()
+    Size::of(DEFAULT_MEMORY, "1MiB")
 }
 
 /// Fuel beyond this no longer bounds a call to what a guest would not notice.
@@ -289,13 +305,8 @@ impl PluginTable {
         }
         let fits = |bytes: u64| (WASM_PAGE..=MAX_PLUGIN_MEMORY).contains(&bytes);
         if !fits(self.memory.bytes()) {
-            let (memory, hint) = (&self.memory, self.memory.hint(fits));
-            refuse(format!("memory = {memory} must be 64KiB to 4GiB{hint}"));
+            refuse(format!("memory = {}", self.memory.refused("64KiB to 4GiB", fits)));
         }
-        let config = serde_json::to_string(&self.config).unwrap_or_else(|error| {
-            refuse(format!("config: {error}"));
-            String::new()
-        });
         if let Some(of) = &self.shadow_of {
             let useless = [
                 ("fallback", self.fallback),
@@ -315,7 +326,7 @@ impl PluginTable {
         Ok(PluginConfig {
             path,
             sha256: self.sha256,
-            config,
+            config: self.config.text(),
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
             on_failure: self.on_failure.unwrap_or_default(),
             fuel: self.fuel,
@@ -420,6 +431,7 @@ mod tests {
         profile.values::<PolicyAction>("policy actions");
         profile.table::<PolicyOverride>("msr.override");
         profile.table::<PluginTable>("plugin");
+        profile.table::<cpuid::CpuidTable>("cpuid");
         profile.values::<OnFailure>("on-failure");
         profile.rows("capabilities", "| capability | gives |", CAPABILITIES);
         profile.schema("docs/schemas/engine-profile.json");

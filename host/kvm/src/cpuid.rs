@@ -1,4 +1,4 @@
-//! A guest's CPUID: asked for, changed as plugins want it, and set.
+//! A guest's CPUID: asked for, changed as plugins and profile want it, and set.
 #![expect(unsafe_code, reason = "ioctls")]
 
 use std::os::fd::AsRawFd;
@@ -20,8 +20,8 @@ pub const MAX_CPUID_ENTRIES: usize = 256;
 pub enum CpuidError {
     /// More leaves than KVM takes.
     #[error(
-        "CPUID has {0} leaves with the plugins' changes, but KVM takes {MAX_CPUID_ENTRIES}; \
-         change fewer leaves"
+        "CPUID has {0} leaves with the changes of profile and plugins, but KVM takes \
+         {MAX_CPUID_ENTRIES}; change fewer leaves"
     )]
     TooMany(usize),
     /// KVM refuses them.
@@ -72,15 +72,23 @@ pub fn set_cpuid(vcpu: &impl AsRawFd, entries: &[CpuidEntry]) -> Result<(), Cpui
 }
 
 /// Applies `changes` in their order. To be done last, over what the VMM itself decides.
-/// A leaf that is missing is added, starts from zeros, and becomes reachable.
+/// A leaf that is missing and gets bits is added, starts from zeros, and becomes
+/// reachable, unless the changes themselves say what the highest leaf is.
 pub fn change_cpuid(entries: &mut Vec<CpuidEntry>, changes: &[CpuidChange]) {
+    let has = |entries: &[CpuidEntry], change: &CpuidChange| {
+        entries.iter().any(|entry| entry.answers(change.leaf, change.subleaf))
+    };
+    // First all new leaves, so that a change of the highest leaf comes after them.
     for change in changes {
-        let answers = |entry: &CpuidEntry| entry.answers(change.leaf, change.subleaf);
-        let at = entries.iter().position(answers).unwrap_or_else(|| {
+        // What a guest reads of a missing leaf has no bits to clear.
+        let sets = change.registers().iter().any(|register| register.set != 0);
+        if sets && !has(entries, change) {
             add_leaf(entries, change.leaf, change.subleaf);
-            entries.len() - 1
-        });
-        if let Some(entry) = entries.get_mut(at) {
+        }
+    }
+    for change in changes {
+        let answers = |entry: &&mut CpuidEntry| entry.answers(change.leaf, change.subleaf);
+        if let Some(entry) = entries.iter_mut().find(answers) {
             entry.eax = change.eax.apply(entry.eax);
             entry.ebx = change.ebx.apply(entry.ebx);
             entry.ecx = change.ecx.apply(entry.ecx);
@@ -199,6 +207,31 @@ mod tests {
         assert_eq!(find(&entries, 0x4000_0000, 0)[0], 0x4000_0005);
         assert_eq!(find(&entries, 0x14, 0), [0, 0, 0, 1]);
         assert_eq!(find(&entries, 0x4000_0005, 0), [0, 0, 0, 2]);
+    }
+
+    #[test]
+    fn the_highest_leaf_is_as_a_change_says() {
+        let eax = RegisterChange::whole(0x10);
+        let highest = CpuidChange { eax, ..CpuidChange::none(0, 0) };
+        for changes in [[highest.clone(), change(0x14, 0, 1, 0)], [change(0x14, 0, 1, 0), highest]]
+        {
+            assert_eq!(find(&changed(&changes), 0, 0)[0], 0x10);
+        }
+    }
+
+    #[test]
+    fn clearing_what_is_missing_changes_nothing() {
+        let entries = changed(&[change(0x1e, 0, 0, u32::MAX), change(7, 5, 0, 1)]);
+        assert_eq!(entries, supported());
+    }
+
+    #[test]
+    fn the_vendor_changes() {
+        let mut vendor = CpuidChange::none(0, 0);
+        [vendor.ebx, vendor.ecx, vendor.edx] =
+            [0x756e_6547, 0x6c65_746e, 0x4965_6e69].map(RegisterChange::whole);
+        let entries = changed(&[vendor]);
+        assert_eq!(find(&entries, 0, 0), [0xd, 0x756e_6547, 0x6c65_746e, 0x4965_6e69]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! CPUID bits that plugins set beyond what KVM supports. Some only announce an MSR, which
-//! the plugin answers; others promise what neither KVM nor the plugin provides.
+//! CPUID bits that plugins or the profile set beyond what KVM supports. Some only announce
+//! an MSR, which a plugin answers; others promise what neither KVM nor a plugin provides.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +24,7 @@ pub fn empty_promises(supported: &[CpuidEntry], changes: &[CpuidChange]) -> Vec<
     let mut empty = Vec::new();
     for &(leaf, subleaf, register, announces) in FEATURES {
         let asked = changes.iter().filter(|c| c.leaf == leaf && c.subleaf == subleaf);
+        let mut named = 0;
         for change in asked {
             let set = match register {
                 Register::Eax => change.eax.set,
@@ -31,7 +32,9 @@ pub fn empty_promises(supported: &[CpuidEntry], changes: &[CpuidChange]) -> Vec<
                 Register::Ecx => change.ecx.set,
                 Register::Edx => change.edx.set,
             };
-            let missing = set & !announces & !value(supported, leaf, subleaf, register);
+            // A bit that several ask for is warned of once.
+            let missing = set & !announces & !value(supported, leaf, subleaf, register) & !named;
+            named |= missing;
             let bits = (0..u32::BITS).filter(|bit| missing & (1 << bit) != 0);
             empty.extend(bits.map(|bit| EmptyPromise {
                 plugins: change.plugins.clone(),
@@ -47,16 +50,21 @@ pub fn empty_promises(supported: &[CpuidEntry], changes: &[CpuidChange]) -> Vec<
 
 impl fmt::Display for EmptyPromise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.plugins.as_slice() {
+            [] => f.write_str("the profile")?,
+            plugins => write!(f, "plugin {}", plugins.join(", "))?,
+        }
         write!(
             f,
-            "plugin {} sets CPUID leaf {:#x}, subleaf {:#x}, {} bit {} for the guest, which KVM \
-             does not support on this host; a guest that relies on it may fail, so take the bit \
-             out of the manifest unless the plugin provides what it promises",
-            self.plugins.join(", "),
+            " sets CPUID leaf {:#x}, subleaf {:#x}, {} bit {} for the guest, which KVM does not \
+             support on this host; a guest that relies on it may fail, so take the bit out of the \
+             {} unless {} provides what it promises",
             self.leaf,
             self.subleaf,
             self.register,
-            self.bit
+            self.bit,
+            if self.plugins.is_empty() { "profile" } else { "manifest" },
+            if self.plugins.is_empty() { "a plugin" } else { "the plugin" },
         )
     }
 }
@@ -145,6 +153,17 @@ mod tests {
     #[test]
     fn a_hypervisors_leaves_promise_nothing_of_the_processor() {
         assert_eq!(empty_promises(&[], &[asked(0x4000_0003, u32::MAX)]), []);
+    }
+
+    #[test]
+    fn the_profiles_promise_is_its_own() {
+        let profile = CpuidChange { plugins: Vec::new(), ..asked(0x7, 1 << 4 | 1 << 5) };
+        let empty = empty_promises(&[], &[asked(0x7, 1 << 4), profile]);
+        assert_eq!(empty.len(), 2);
+        let text = empty[1].to_string();
+        for part in ["the profile sets", "edx bit 5", "out of the profile"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 
     #[test]

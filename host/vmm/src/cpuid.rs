@@ -1,5 +1,5 @@
 //! What a guest sees of its processor: what KVM supports, with the topology
-//! of this VM, and then what the plugins change. Pure functions.
+//! of this VM, and then what plugins and profile change. Pure functions.
 
 use wasmsr_interface::{CpuidChange, VcpuId};
 use wasmsr_kvm::{CpuidEntry, change_cpuid};

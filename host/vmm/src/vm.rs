@@ -32,7 +32,7 @@ pub struct VmSpec<'a> {
     pub boot: &'a Boot,
     /// Which MSR accesses exit.
     pub filter: &'a KvmFilter,
-    /// What the plugins change in CPUID.
+    /// What plugins and profile change in CPUID.
     pub cpuid: &'a [CpuidChange],
     /// Where the serial console prints, one byte at a time. A write may block. It must
     /// not hide interruptions ([`std::io::ErrorKind::Interrupted`]), or a reader that is
@@ -75,8 +75,8 @@ pub enum BuildError {
     },
     /// More CPUID leaves than KVM takes.
     #[error(
-        "CPUID has {0} leaves with the plugins' changes, but KVM takes {MAX_CPUID_ENTRIES}; \
-         change fewer leaves"
+        "CPUID has {0} leaves with the changes of profile and plugins, but KVM takes \
+         {MAX_CPUID_ENTRIES}; change fewer leaves"
     )]
     Cpuid(usize),
     /// KVM refuses a step that its capabilities promise.

@@ -2,9 +2,10 @@
 //! repository describes them and `src/vmm/src/cpu_config/` reads them.
 
 use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
 
 /// A template. Other keys are refused, as Firecracker does.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Template {
     #[serde(default)]
@@ -30,13 +31,80 @@ pub(crate) struct MsrModifier {
     pub(crate) bitmap: Bitmap,
 }
 
-/// Where a template changes CPUID.
-#[derive(Debug, Deserialize)]
+/// The changes of one leaf and subleaf of CPUID. A later change of the same register is
+/// applied to the result of an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct CpuidModifier {
     #[serde(deserialize_with = "number")]
     pub(crate) leaf: u32,
     #[serde(deserialize_with = "number")]
     pub(crate) subleaf: u32,
+    /// KVM's flags of the entry (`struct kvm_cpuid_entry2`).
+    #[serde(default)]
+    pub(crate) flags: u32,
+    pub(crate) modifiers: Vec<RegisterModifier>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegisterModifier {
+    pub(crate) register: Register,
+    #[serde(deserialize_with = "bitmap_of_32")]
+    pub(crate) bitmap: Bitmap,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Register {
+    Eax,
+    Ebx,
+    Ecx,
+    Edx,
+}
+
+impl Template {
+    /// Everything in `json` that is not a part of a template, each with where it is.
+    pub(crate) fn mistakes(json: &Value, path: &str) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        match json.get("msr_modifiers") {
+            Some(Value::Array(modifiers)) => {
+                let path = format!("{path}msr_modifiers");
+                each::<MsrModifier>(modifiers, &path, &mut mistakes);
+            }
+            Some(_) => mistakes.push(format!("{path}msr_modifiers: expected a list")),
+            None => {}
+        }
+        match json.get("cpuid_modifiers") {
+            Some(Value::Array(leaves)) => {
+                for (place, leaf) in leaves.iter().enumerate() {
+                    let path = format!("{path}cpuid_modifiers[{place}]");
+                    let before = mistakes.len();
+                    if let Some(Value::Array(modifiers)) = leaf.get("modifiers") {
+                        let path = format!("{path}.modifiers");
+                        each::<RegisterModifier>(modifiers, &path, &mut mistakes);
+                    }
+                    let error = CpuidModifier::deserialize(leaf).err();
+                    if let Some(error) = error.filter(|_| mistakes.len() == before) {
+                        mistakes.push(format!("{path}: {error}"));
+                    }
+                }
+            }
+            Some(_) => mistakes.push(format!("{path}cpuid_modifiers: expected a list")),
+            None => {}
+        }
+        let error = Template::deserialize(json).err().filter(|_| mistakes.is_empty());
+        mistakes.extend(error.map(|error| format!("{path}{error}")));
+        mistakes
+    }
+}
+
+/// Adds what is wrong with the entries of a list.
+fn each<'de, T: Deserialize<'de>>(list: &'de [Value], path: &str, mistakes: &mut Vec<String>) {
+    for (place, entry) in list.iter().enumerate() {
+        mistakes
+            .extend(T::deserialize(entry).err().map(|error| format!("{path}[{place}]: {error}")));
+    }
 }
 
 /// Bits to set, clear or keep: the characters `1`, `0` and `x`; the last character is bit
@@ -54,13 +122,14 @@ impl Bitmap {
         Bitmap { value: self.value & !later.mask | later.value, mask: self.mask | later.mask }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str, bits: usize) -> Result<Self, String> {
         let digits = text.strip_prefix("0b").unwrap_or(text);
         let mut bitmap = Bitmap::default();
         let mut bit = 1_u64;
-        for digit in digits.chars().rev().filter(|&digit| digit != '_') {
-            if bit == 0 {
-                return Err(format!("bitmap `{text}` has more than 64 bits"));
+        for (place, digit) in digits.chars().rev().filter(|&digit| digit != '_').enumerate() {
+            if place == bits {
+                let shown: String = text.chars().take(80).collect();
+                return Err(format!("bitmap `{shown}` has more than {bits} bits"));
             }
             match digit {
                 'x' => {}
@@ -84,8 +153,13 @@ impl Bitmap {
 impl<'de> Deserialize<'de> for Bitmap {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Bitmap::parse(&text).map_err(de::Error::custom)
+        Bitmap::parse(&text, 64).map_err(de::Error::custom)
     }
+}
+
+fn bitmap_of_32<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bitmap, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Bitmap::parse(&text, 32).map_err(de::Error::custom)
 }
 
 /// A number as Firecracker takes it: text with a prefix.
@@ -111,7 +185,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, value: u64, mask: u64) {
-        assert_eq!(Bitmap::parse(text), Ok(Bitmap { value, mask }), "{text}");
+        assert_eq!(Bitmap::parse(text, 64), Ok(Bitmap { value, mask }), "{text}");
     }
 
     #[test]
@@ -136,8 +210,40 @@ mod tests {
             ("0b 1", "` `"),
             (&"x".repeat(65), "more than 64 bits"),
         ] {
-            let error = Bitmap::parse(text).unwrap_err();
+            let error = Bitmap::parse(text, 64).unwrap_err();
             assert!(error.contains(text) && error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn registers_of_cpuid_have_32_bits() {
+        let register = |bitmap: &str| {
+            let json = format!(r#"{{"register": "edx", "bitmap": "{bitmap}"}}"#);
+            serde_json::from_str::<RegisterModifier>(&json).map(|modifier| modifier.bitmap)
+        };
+        assert_eq!(register(&"1".repeat(32)).unwrap().value, u64::from(u32::MAX));
+        let error = register(&"x".repeat(33)).unwrap_err().to_string();
+        assert!(error.contains("more than 32 bits"), "{error}");
+    }
+
+    #[test]
+    fn every_mistake_has_its_path() {
+        let json = r#"{"msr_modifiers": [{"addr": "1", "bitmap": ""}, {"addr": "0x1"}],
+            "cpuid_modifiers": [
+                {"leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [
+                    {"register": "eex", "bitmap": "0b1"}, {"register": "eax", "bitmap": "2"}]},
+                {"leaf": 1, "subleaf": "0x0", "flags": 0, "modifiers": []}]}"#;
+        let mistakes = Template::mistakes(&serde_json::from_str(json).unwrap(), "");
+        let parts = [
+            ["msr_modifiers[0]", "`1`"],
+            ["msr_modifiers[1]", "`bitmap`"],
+            ["cpuid_modifiers[0].modifiers[0]", "`eex`"],
+            ["cpuid_modifiers[0].modifiers[1]", "`2`"],
+            ["cpuid_modifiers[1]", "integer `1`"],
+        ];
+        assert_eq!(mistakes.len(), parts.len(), "{mistakes:?}");
+        for (mistake, parts) in mistakes.iter().zip(parts) {
+            assert!(parts.iter().all(|part| mistake.contains(part)), "{mistake}");
         }
     }
 

@@ -1,34 +1,97 @@
 //! `wasmsr convert`: another VMM's configuration as lines of a profile.
 
+mod cloud_hypervisor;
+mod cpuid;
 mod firecracker;
+mod input;
+mod normalised;
+mod source;
+mod static_templates;
+mod vm_config;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 
 use anyhow::Context;
-use wasmsr_interface::MsrIndex;
+use wasmsr_interface::{MsrIndex, RegisterChange};
 
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
-use firecracker::{Bitmap, MsrModifier, Template};
+use cpuid::{Changes, listed};
+use firecracker::{Bitmap, CpuidModifier, MsrModifier, RegisterModifier, Template};
+use normalised::{normalise, overrule};
+use source::Source;
 
-/// Prints profile lines for the MSRs of a Firecracker CPU template, and warns on standard
-/// error about what is not converted.
+pub(crate) use cloud_hypervisor::cloud_hypervisor;
+
+/// Prints profile lines for what a file of Firecracker's says of CPUID, MSRs and the VM,
+/// and warns on standard error about what is not converted.
 pub(crate) fn firecracker(args: &args::Firecracker) -> Result<Code, Failure> {
-    let file = args.template.display();
-    let template: Template = fs::read(&args.template)
-        .map_err(anyhow::Error::from)
-        .and_then(|json| Ok(serde_json::from_slice(&json)?))
-        .with_context(|| format!("CPU template {file}"))
+    let Source { template, vendor, head, losses: beside } = source::read(&args.template)
+        .with_context(|| format!("Firecracker's file {}", args.template.display()))
         .map_err(Failure::input)?;
-    for warning in losses(&template).into_iter().chain(surprises(&template.msr_modifiers)) {
+    let mut changes = changed(&template.cpuid_modifiers);
+    let vendor = args.normalise.or(vendor).or_else(|| normalised::vendor(&changes));
+    let overruled = overrule(&mut changes, vendor);
+    if let Some(vendor) = args.normalise {
+        normalise(&mut changes, vendor);
+    }
+    let mut warnings = beside;
+    warnings.extend(losses(&template));
+    warnings.extend(surprises(&template.msr_modifiers));
+    if !overruled.left_out.is_empty() {
+        warnings.push(format!(
+            "left out of CPUID, as host and VM decide it, in Firecracker too: {}",
+            listed(&overruled.left_out)
+        ));
+    }
+    if !overruled.replaced.is_empty() {
+        warnings.push(format!(
+            "CPUID is as Firecracker has it, which decides these bits after the template: {}",
+            listed(&overruled.replaced)
+        ));
+    }
+    warn(&warnings);
+    let msrs = merged(&template.msr_modifiers);
+    print(&(head + &changes_text(&changes, &msrs))).map_err(Failure::host)?;
+    Ok(Code::SUCCESS)
+}
+
+/// `[[cpuid]]` and `[[plugin]]`, or that there is nothing.
+fn changes_text(changes: &Changes, msrs: &BTreeMap<u32, Bitmap>) -> String {
+    let tables = changes.tables();
+    match (tables.is_empty(), msrs.is_empty()) {
+        (true, true) => "# It changes neither CPUID nor an MSR.\n".to_owned(),
+        (false, true) => tables.trim_end().to_owned() + "\n",
+        _ => tables + &profile_lines(msrs),
+    }
+}
+
+/// Warns of each, within a bound.
+fn warn(warnings: &[String]) {
+    const MOST: usize = 64;
+    for warning in warnings.iter().take(MOST) {
         tracing::warn!("{warning}");
     }
-    let msrs = merged(&template.msr_modifiers);
-    print(&profile_lines(&msrs)).map_err(Failure::host)?;
-    Ok(Code::SUCCESS)
+    if warnings.len() > MOST {
+        tracing::warn!("{} warnings more", warnings.len() - MOST);
+    }
+}
+
+/// The changes of CPUID.
+fn changed(leaves: &[CpuidModifier]) -> Changes {
+    let mut changes = Changes::default();
+    for CpuidModifier { leaf, subleaf, modifiers, .. } in leaves {
+        for RegisterModifier { register, bitmap } in modifiers {
+            // A bitmap of CPUID has no more than 32 bits.
+            let bits = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+            let set = bits(bitmap.value);
+            let change = RegisterChange { set, clear: bits(bitmap.mask) & !set };
+            changes.then(*leaf, *subleaf, *register as usize, change);
+        }
+    }
+    changes
 }
 
 /// The value of each MSR at boot.
@@ -44,9 +107,6 @@ fn merged(modifiers: &[MsrModifier]) -> BTreeMap<u32, Bitmap> {
 
 /// The profile's entry for the plugin value-template.
 fn profile_lines(msrs: &BTreeMap<u32, Bitmap>) -> String {
-    if msrs.is_empty() {
-        return "# The CPU template changes no MSR.\n".to_owned();
-    }
     let mut text = "[[plugin]]\n\
                     path = \"value_template.wasm\"\n\
                     grant = [\"kvm-msr\"]\n\
@@ -78,19 +138,22 @@ fn number(value: u64) -> String {
 fn losses(template: &Template) -> Vec<String> {
     let Template { cpuid_modifiers, kvm_capabilities, vcpu_features, reg_modifiers, .. } = template;
     let mut losses = Vec::new();
-    if !cpuid_modifiers.is_empty() {
-        let leaves = cpuid_modifiers.iter().map(|m| format!("{:#x}.{:#x}", m.leaf, m.subleaf));
-        let leaves = leaves.collect::<Vec<_>>().join(", ");
+    // What selects by ECX is KVM's to say (`KVM_CPUID_FLAG_SIGNIFCANT_INDEX`).
+    let stateful = cpuid_modifiers.iter().filter(|leaf| leaf.flags & !1 != 0);
+    let stateful: Vec<String> = stateful
+        .map(|leaf| format!("{:#x}.{:#x} {:#x}", leaf.leaf, leaf.subleaf, leaf.flags))
+        .collect();
+    if !stateful.is_empty() {
         losses.push(format!(
-            "`cpuid_modifiers` is not converted, with leaves {leaves}: CPUID is changed by a \
-             plugin's manifest, `[[cpuid]]`"
+            "`flags` of leaves that change from one CPUID to the next are not converted: {}",
+            listed(&stateful)
         ));
     }
     if !kvm_capabilities.is_empty() {
         losses.push(format!(
             "`kvm_capabilities` is not converted, with {}: wasmsr itself checks what it needs of \
              KVM",
-            kvm_capabilities.join(", ")
+            listed(kvm_capabilities)
         ));
     }
     for (key, count) in

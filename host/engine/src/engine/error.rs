@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmsr_interface::{Direction, MsrRange};
 
-use crate::manifest::CpuidConflict;
+use crate::manifest::CpuidRefused;
 use crate::plugin::ModuleError;
 
 /// Why a profile's plugins cannot be loaded.
@@ -48,9 +48,9 @@ pub enum LoadError {
         /// The MSRs that both claim.
         range: MsrRange,
     },
-    /// Two plugins that disagree on CPUID.
+    /// Plugins, or a plugin and the profile, that disagree on CPUID.
     #[error(transparent)]
-    Cpuid(#[from] CpuidConflict),
+    Cpuid(#[from] CpuidRefused),
     /// A shadow of a plugin that the profile does not have.
     #[error(
         "{}: `shadow-of = \"{of}\"` names no plugin of this profile; its plugins are {names}",

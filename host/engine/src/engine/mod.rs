@@ -2,6 +2,7 @@
 //! CPUID must say, and which plugin answers what.
 
 mod claims;
+mod cpuid;
 mod error;
 mod info;
 
@@ -12,7 +13,6 @@ pub use info::{MapEntry, PluginInfo, YieldedPlugin};
 use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
 
 use crate::intercepts::Intercepts;
-use crate::manifest;
 use crate::msr::{Claim, Policy};
 use crate::plugin::{CodeCache, Compiler, Plugin};
 use crate::profile::Profile;
@@ -112,10 +112,7 @@ impl Engine {
         let is_whole = !errors.iter().any(|error| matches!(error, LoadError::Module { .. }));
         let (shadows, astray) = shadow_plans(shadows, &plugins, &yielded);
         errors.extend(astray.into_iter().filter(|_| is_whole));
-        let leaves = plugins
-            .iter()
-            .flat_map(|plugin| plugin.manifest.cpuid.iter().map(|leaf| (&plugin.name, leaf)));
-        let cpuid = manifest::merge_cpuid(leaves).unwrap_or_else(|conflict| {
+        let cpuid = cpuid::changes(&plugins, profile).unwrap_or_else(|conflict| {
             errors.push(conflict.into());
             Vec::new()
         });
@@ -142,7 +139,8 @@ impl Engine {
         &self.exits
     }
 
-    /// What the guest's CPUID must say, beside what the hypervisor supports.
+    /// What the guest's CPUID must say, beside what the hypervisor supports: as the
+    /// plugins' manifests and the profile ask.
     pub fn cpuid(&self) -> &[CpuidChange] {
         &self.cpuid
     }

@@ -3,6 +3,7 @@
 mod capability;
 mod claim;
 mod cpuid;
+mod cpuid_merge;
 mod error;
 mod listed;
 mod listed_place;
@@ -15,8 +16,9 @@ pub(crate) use capability::CAPABILITIES;
 pub(crate) use capability::Held;
 pub use capability::{Capability, Grant, ParseCapabilityError};
 pub use claim::{Intercept, MsrClaim, Scope};
-pub(crate) use cpuid::merge as merge_cpuid;
-pub use cpuid::{CpuidConflict, CpuidLeaf, RegisterSpec};
+pub use cpuid::{CpuidLeaf, RegisterSpec};
+pub(crate) use cpuid_merge::{Asked as AskedCpuid, Bits, REGISTERS, merge as merge_cpuid};
+pub use cpuid_merge::{CpuidConflict, CpuidRefused, CpuidSource, MAX_CPUID_LEAVES};
 pub use error::ManifestError;
 pub use listed::{ListedClaim, ListedError};
 pub(crate) use listed_place::Lists;
@@ -251,6 +253,24 @@ mod tests {
         refused(&format!("{msr}[needs]\ncapabilities = [\"root\"]\n"), "unknown capability `root`");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [32]\n"), "0 to 31");
         refused(&format!("{msr}[[cpuid]]\nleaf = 7\nedx.set = [3]\nedx.clear = [3]\n"), "bit 3");
+    }
+
+    #[test]
+    fn a_version_in_short_is_shown_with_what_it_means() {
+        for (version, parts) in [
+            ("\"1\"", ["`1` is not", "did you mean \"1.0.0\"?"]),
+            ("\"0.2\"", ["`0.2` is not", "did you mean \"0.2.0\"?"]),
+            ("\"v1.2.3\"", ["`v1.2.3`", "did you mean \"1.2.3\"?"]),
+            ("\"one\"", ["`one`", "such as \"1.0.0\""]),
+            ("\"\"", ["``", "such as \"1.0.0\""]),
+            ("1", ["integer `1`", "a version as text, such as \"1.0.0\""]),
+            ("1.2", ["floating point `1.2`", "a version as text"]),
+        ] {
+            let text = HEAD.replace("\"1.0.0\"", version) + "[[msr]]\nrange = \"1\"\n";
+            let error = Manifest::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.starts_with("line 3, column 11: "), "{error}");
+            assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        }
     }
 
     #[test]

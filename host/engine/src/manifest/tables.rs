@@ -1,8 +1,10 @@
 //! The tables of a manifest, as they are written.
 
+use std::fmt;
+
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 #[cfg(test)]
 use wasmsr_book::reference::kind;
 use wasmsr_interface::{Directions, MsrRange, Reason};
@@ -10,7 +12,6 @@ use wasmsr_interface::{Directions, MsrRange, Reason};
 use super::capability::Capability;
 use super::claim::{Intercept, Scope};
 use super::cpuid::CpuidLeaf;
-use crate::toml_file;
 
 /// Name of the Wasm custom section that holds the manifest.
 pub const MANIFEST_SECTION: &str = "wasmsr.manifest";
@@ -79,7 +80,7 @@ pub struct About {
     /// 1 to 64 lower-case letters, digits or `-`; once in a profile
     pub name: String,
     /// the plugin's own version, [semantic versioning](https://semver.org)
-    #[serde(deserialize_with = "toml_file::version")]
+    #[serde(deserialize_with = "version")]
     #[cfg_attr(test, schemars(with = "String"))]
     pub version: semver::Version,
     /// the [ABI](abi.md) it is built for: `1`
@@ -150,4 +151,41 @@ impl Needs {
 
 fn both() -> Directions {
     Directions::ReadWrite
+}
+
+/// A version in full, with what was written in the error.
+fn version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<semver::Version, D::Error> {
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = semver::Version;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a version as text, such as \"1.0.0\"")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<semver::Version, E> {
+            let shown = || text.chars().take(80).collect::<String>();
+            text.parse().map_err(|error: semver::Error| match in_full(text) {
+                Some(meant) => E::custom(format_args!(
+                    "`{}` is not a version of three numbers; did you mean \"{meant}\"?",
+                    shown()
+                )),
+                None => E::custom(format_args!(
+                    "`{}` is not a semantic version such as \"1.0.0\": {error}",
+                    shown()
+                )),
+            })
+        }
+    }
+    deserializer.deserialize_any(Visitor)
+}
+
+/// The version that a text with too few numbers, or with a `v`, stands for.
+fn in_full(text: &str) -> Option<semver::Version> {
+    let text = text.trim().trim_start_matches(['v', 'V']);
+    let dots = text.split(['-', '+']).next()?.matches('.').count();
+    [text.to_owned(), format!("{text}.0"), format!("{text}.0.0")]
+        .get(2_usize.checked_sub(dots)?)?
+        .parse()
+        .ok()
 }

@@ -1,82 +1,77 @@
-//! A size as people write it, kept as it was written.
+//! A size as a profile writes it, with what was written, for errors about it.
 
 use std::fmt;
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes, and the text or number that a file has for it.
+/// A number of bytes, or a text with a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Size {
     bytes: u64,
-    written: Written,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Written {
-    Number,
-    Text(String),
+    /// The text; `None` for a plain number.
+    text: Option<String>,
 }
 
 impl Size {
-    /// Its bytes.
+    /// What `text` says, such as `128MiB`, for the defaults of profiles.
+    pub fn of(size: ByteSize, text: &str) -> Self {
+        Size { bytes: size.as_u64(), text: Some(text.to_owned()) }
+    }
+
+    /// How many bytes it is.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The likely meaning of a size that is not `allowed`, and what it is in bytes, to be
-    /// put behind what is wrong; empty if nothing is likely.
-    pub fn hint(&self, allowed: impl Fn(u64) -> bool) -> String {
-        let (digits, unit) = match &self.written {
-            Written::Number => (self.bytes.to_string(), ""),
-            Written::Text(text) => {
-                let text = text.trim();
-                let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.'));
-                let (digits, unit) = text.split_at(end.unwrap_or(text.len()));
-                (digits.to_owned(), unit.trim())
-            }
+    /// That the size does not fit, with what was probably meant if that does: a plain
+    /// number counts bytes, and units without `i` are powers of ten.
+    pub fn refused(&self, limits: &str, fits: impl Fn(u64) -> bool) -> String {
+        let meant = self
+            .meant()
+            .filter(|meant| meant.parse::<ByteSize>().is_ok_and(|size| fits(size.as_u64())))
+            .map(|meant| format!("; did you mean \"{meant}\"?"))
+            .unwrap_or_default();
+        let is = match &self.text {
+            Some(_) => format!("is {} bytes", self.bytes),
+            None => "counts bytes".to_owned(),
         };
-        let without = unit.trim_end_matches(['b', 'B']);
-        let (why, likely) = match without {
-            "" => ("a size without a unit counts bytes", "MiB".to_owned()),
-            // Units of 1000, where the one of 1024 was meant.
-            one if one.len() == 1 => {
-                ("this unit is a power of 1000", format!("{}iB", one.to_ascii_uppercase()))
+        format!("{self} {is} and must be {limits}{meant}")
+    }
+
+    fn meant(&self) -> Option<String> {
+        // More than this is a number of bytes that does not fit, not one of MiB.
+        const MOST_MIB: u64 = 1 << 20;
+        let plain = || (self.bytes < MOST_MIB).then(|| format!("{}MiB", self.bytes));
+        let Some(text) = &self.text else { return plain() };
+        let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+        let unit = text.get(number.len()..)?.trim().to_ascii_uppercase();
+        match unit.as_str() {
+            "" | "B" => plain(),
+            "K" | "KB" | "M" | "MB" | "G" | "GB" | "T" | "TB" => {
+                Some(format!("{number}{}iB", unit.chars().next()?))
             }
-            _ => return String::new(),
-        };
-        let likely = format!("{digits}{likely}");
-        match likely.parse::<ByteSize>() {
-            Ok(size) if allowed(size.as_u64()) => format!(
-                "; {why}, and {self} is {} bytes; did you mean \"{likely}\" ({} bytes)?",
-                self.bytes,
-                size.as_u64()
-            ),
-            _ => String::new(),
+            _ => None,
         }
     }
 }
 
-impl From<ByteSize> for Size {
-    fn from(size: ByteSize) -> Self {
-        let text = size.display().iec().to_string().replace(".0 ", "").replace(' ', "");
-        Size { bytes: size.as_u64(), written: Written::Text(text) }
-    }
-}
-
+/// As TOML has it.
 impl fmt::Display for Size {
-    /// As the file has it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.written {
-            Written::Number => write!(f, "{}", self.bytes),
-            Written::Text(text) => write!(f, "{text:?}"),
+        match &self.text {
+            Some(text) => write!(f, "\"{text}\""),
+            None => write!(f, "{}", self.bytes),
         }
     }
 }
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        ByteSize(self.bytes).serialize(serializer)
+        match &self.text {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.serialize_u64(self.bytes),
+        }
     }
 }
 
@@ -91,20 +86,15 @@ impl<'de> Deserialize<'de> for Size {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
-                let size: ByteSize = text
-                    .parse()
-                    .map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))?;
-                // A number beyond 64 bits becomes the largest there is.
-                match size.as_u64() {
-                    u64::MAX => Err(E::custom(format!("{text:?} is more than any machine has"))),
-                    bytes => Ok(Size { bytes, written: Written::Text(text.to_owned()) }),
+                match text.parse() {
+                    Ok(size) => Ok(Size::of(size, text)),
+                    Err(_) => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
             }
 
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
-                let bytes = u64::try_from(bytes)
-                    .map_err(|_| E::custom(format!("a size cannot be negative, as {bytes} is")))?;
-                Ok(Size { bytes, written: Written::Number })
+                let size = u64::try_from(bytes).map(|bytes| Size { bytes, text: None });
+                size.map_err(|_| E::custom(format_args!("{bytes}: a size cannot be negative")))
             }
         }
         deserializer.deserialize_any(Visitor)
@@ -117,58 +107,33 @@ mod tests {
 
     #[derive(Deserialize)]
     struct File {
-        size: Size,
+        memory: Size,
     }
 
-    fn read(value: &str) -> Result<Size, String> {
-        let file = crate::toml_file::parse::<File>(&format!("size = {value}"));
-        file.map(|file| file.size).map_err(|error| error.message)
-    }
-
-    #[test]
-    fn a_size_is_shown_as_it_was_written() {
-        for (value, bytes) in [
-            ("256", 256),
-            ("\"100M\"", 100_000_000),
-            ("\"1.5 GiB\"", 3 << 29),
-            ("\"64kb\"", 64_000),
-            ("1_000", 1000),
-        ] {
-            let size = read(value).unwrap();
-            assert_eq!(size.bytes(), bytes, "{value}");
-            assert_eq!(size.to_string(), value.replace('_', ""), "{value}");
-        }
+    #[track_caller]
+    fn refused(written: &str) -> String {
+        let file: File = toml::from_str(&format!("memory = {written}")).unwrap();
+        let fits = |bytes: u64| bytes >= 1 << 20 && bytes.is_multiple_of(4096);
+        file.memory.refused("at least 1MiB and a multiple of 4KiB", fits)
     }
 
     #[test]
-    fn the_likely_meaning_is_told() {
-        let pages = |bytes: u64| bytes >= 1 << 20 && bytes.is_multiple_of(4096);
-        for (value, likely) in [
-            ("256", "\"256MiB\""),
-            ("\"256\"", "\"256MiB\""),
-            ("\"100M\"", "\"100MiB\""),
-            ("\"100MB\"", "\"100MiB\""),
-            ("\"1.5 g\"", "\"1.5GiB\""),
+    fn what_was_written_is_said_with_what_was_meant() {
+        let limits = "and must be at least 1MiB and a multiple of 4KiB";
+        for (written, expected) in [
+            ("\"100M\"", format!("\"100M\" is 100000000 bytes {limits}; did you mean \"100MiB\"?")),
+            (
+                "\"1.5 gb\"",
+                format!("\"1.5 gb\" is 1500000000 bytes {limits}; did you mean \"1.5GiB\"?"),
+            ),
+            ("256", format!("256 counts bytes {limits}; did you mean \"256MiB\"?")),
+            ("\"256\"", format!("\"256\" is 256 bytes {limits}; did you mean \"256MiB\"?")),
+            ("\"1KiB\"", format!("\"1KiB\" is 1024 bytes {limits}")),
+            ("\"1K\"", format!("\"1K\" is 1000 bytes {limits}")),
+            ("0", format!("0 counts bytes {limits}")),
+            ("100000001", format!("100000001 counts bytes {limits}")),
         ] {
-            let hint = read(value).unwrap().hint(pages);
-            assert!(hint.contains(&format!("did you mean {likely}")), "{value}: {hint}");
-        }
-        for unlikely in ["\"1KiB\"", "\"1K\"", "0"] {
-            assert_eq!(read(unlikely).unwrap().hint(pages), "", "{unlikely}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_a_size_is_told_as_written() {
-        for (value, part) in [
-            ("\"much\"", "\"much\""),
-            ("-5", "-5"),
-            ("1.5", "1.5"),
-            ("true", "true"),
-            ("\"99999999999999TiB\"", "99999999999999TiB"),
-        ] {
-            let error = read(value).unwrap_err();
-            assert!(error.contains(part), "{value}: {error}");
+            assert_eq!(refused(written), expected);
         }
     }
 }

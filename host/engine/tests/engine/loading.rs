@@ -264,3 +264,22 @@ fn unhandled_accesses_may_be_the_whole_vms() {
     let answers = answers.map(|vcpu| access(vcpu, 0xdead, MsrOp::Read, Reason::Unknown));
     assert_eq!(answers.collect::<Vec<_>>(), [Outcome::Value(1), Outcome::Value(2)]);
 }
+
+/// The profile's `[[cpuid]]` beside a plugin's: what both decide, they decide alike.
+#[test]
+fn cpuid_of_profile_and_plugins() {
+    let manifest = format!("{READS}\n[[cpuid]]\nleaf = 7\nedx.set = [29]\nedx.clear = [3]");
+    let with = |lines: &str| {
+        let cpuid = format!("[[cpuid]]\nleaf = \"0x7\"\n{lines}");
+        Setup::new().with("p.wasm", plugin("p", &manifest, RDMSR), &cpuid)
+    };
+    let engine = with("edx = { set = \"0x20000000\", clear = [4] }").load().unwrap();
+    let [of_plugin, of_profile] = engine.cpuid() else { panic!("{:?}", engine.cpuid()) };
+    assert_eq!((of_plugin.edx.set, of_plugin.edx.clear), (1 << 29, 1 << 3));
+    assert_eq!((of_profile.edx.set, of_profile.edx.clear), (1 << 29, 1 << 4));
+    assert!(of_profile.plugins.is_empty() && of_plugin.plugins.len() == 1);
+    refused(
+        &with("edx = 0x8"),
+        &["plugin `p`", "[[cpuid]] at line", "leaf 0x7, subleaf 0x0, edx bits 3, 29", "out of the"],
+    );
+}
