@@ -91,3 +91,116 @@ fn a_grant_that_is_asked_for() -> Outcome {
     assert!(run.stdout.contains("guest-memory"), "{run}");
     Ok(())
 }
+
+/// Refuses its configuration.
+const REFUSES: Plugin = Plugin {
+    name: "refuses",
+    manifest: r#"msr = [{ range = "0x20" }]"#,
+    code: r#"(func (export "init") (unreachable)) (reads (i64.const 1)) (writes)"#,
+};
+
+/// A profile with a mistake of each kind that is found in a step of its own.
+fn with_mistakes() -> Workdir {
+    let workdir = workdir();
+    for name in ["one", "two"] {
+        workdir.put(&format!("{name}.wasm"), Plugin { name, ..REFUSES }.wasm());
+    }
+    let broken = CLAIMS.manifest_text().replace("\"r\"", "\"x\"").replace("\"vm\"", "\"host\"");
+    workdir.put("broken.wasm", crate::fixture::module_with_manifest(&broken, "(memory 1)"));
+    workdir.put(
+        "vm.toml",
+        "[boot]\nkernel = \"nowhere\"\n\
+         [msr]\nunknwon = \"fault\"\n\
+         [[plugin]]\npath = \"missing.wasm\"\n\
+         [[plugin]]\npath = \"broken.wasm\"\n\
+         [[plugin]]\npath = \"claims.wasm\"\n\
+         [[plugin]]\npath = \"claims.wasm\"\nfuel = 0\n\
+         [[plugin]]\npath = \"one.wasm\"\n\
+         [[plugin]]\npath = \"two.wasm\"\nfallback = true\n",
+    );
+    workdir
+}
+
+#[apply(test)]
+fn every_mistake_is_told() -> Outcome {
+    let run = with_mistakes().wasmsr(&["check", "vm.toml"]).exited(2);
+    let parts = [
+        "line 4, column 1: unknown key `unknwon`",
+        "fuel = 0 must be",
+        "missing.wasm",
+        "broken.wasm: its manifest is wrong: line",
+        "`x`",
+        "`host`",
+        "asks for the capability `guest-memory`",
+        "plugin one.wasm",
+        "plugin two.wasm",
+        "nowhere",
+    ];
+    for part in parts {
+        assert!(run.stderr.contains(part), "no `{part}`:\n{run}");
+    }
+    assert!(run.stderr.matches("error: ").count() >= parts.len() - 1, "{run}");
+    assert!(run.stdout.is_empty(), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn every_mistake_is_told_to_programs() -> Outcome {
+    let run = with_mistakes().wasmsr(&["check", "vm.toml", "--json"]).exited(2);
+    let report: Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+    let errors = report["errors"].as_array().expect("a list");
+    assert_eq!(errors.len(), run.stderr.matches("error: ").count(), "{run}");
+    let key = errors.iter().find(|error| error["line"] == 4).expect("a place in the profile");
+    assert_eq!((&key["file"], &key["column"]), (&"vm.toml".into(), &1.into()));
+    let manifest = errors.iter().find(|error| error["file"] == "broken.wasm");
+    assert!(manifest.is_some_and(|error| error["line"].is_number()), "{report:#}");
+    Ok(())
+}
+
+#[apply(test)]
+fn digests_are_whole() -> Outcome {
+    let workdir = workdir();
+    let json = workdir.wasmsr(&["check", "vm.toml", "--json"]).exited(0);
+    let report: Value = serde_json::from_str(&json.stdout).expect("it is JSON");
+    let digest = report["plugins"][0]["sha256"].as_str().expect("a text");
+    assert_eq!(digest.len(), 64);
+    let run = workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    assert!(run.stdout.contains(digest), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn a_profile_for_embedding() -> Outcome {
+    let workdir = workdir();
+    workdir.put("vm.toml", "[[plugin]]\npath = \"claims.wasm\"\ngrant = [\"guest-memory\"]\n");
+    let run = workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    assert!(run.stdout.contains("embeds the engine"), "{run}");
+    workdir.wasmsr(&["run", "vm.toml"]).refused(&["vm.toml", "[boot]", "embed"]);
+    Ok(())
+}
+
+#[apply(test)]
+fn filters_that_cannot_be() -> Outcome {
+    let workdir = workdir();
+    let head = "[boot]\nguest = \"hello\"\n";
+    for (range, part) in [
+        ("0xfffffff0-0xffffffff", "take 0xffffffff out of the plugin's manifest"),
+        ("0x7f0-0x80f", "take 0x800-0x80f out of the plugin's manifest"),
+    ] {
+        let manifest = format!("msr = [{{ range = \"{range}\" }}]");
+        let plugin = Plugin { name: "edge", manifest: Box::leak(manifest.into_boxed_str()), ..CLAIMS };
+        workdir.put("edge.wasm", plugin.wasm());
+        workdir.put("vm.toml", format!("{head}[[plugin]]\npath = \"edge.wasm\"\n"));
+        workdir.wasmsr(&["check", "vm.toml"]).refused(&["vm.toml", "`edge`", part]);
+    }
+    for (allow, part) in [
+        ("[\"0-0xffffffff\"]", "end the range at 0xfffffffe"),
+        ("[\"0-0xfffffffe\"]", "list fewer MSRs"),
+    ] {
+        workdir.put("vm.toml", format!("{head}[msr]\ndefault = \"deny\"\nallow = {allow}\n"));
+        workdir.wasmsr(&["check", "vm.toml"]).refused(&["vm.toml", "[msr] `allow`", part]);
+    }
+    workdir.put("vm.toml", format!("{head}[msr]\nallow = [1]\n"));
+    workdir.wasmsr(&["check", "vm.toml"]).refused(&["vm.toml", "default = \"deny\""]);
+    Ok(())
+}

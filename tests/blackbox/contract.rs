@@ -162,6 +162,7 @@ const LINUX: &str = r#"default = "deny"
         "0x1b",                  # IA32_APIC_BASE
         "0x174-0x176",           # IA32_SYSENTER_CS, _ESP, _EIP
         "0x277",                 # IA32_PAT
+        "0x6e0",                 # IA32_TSC_DEADLINE
         "0x4b564d00-0x4b564d07", # KVM's clock, steal time and asynchronous page faults
         "0xc0000080-0xc0000084", # IA32_EFER, _STAR, _LSTAR, _CSTAR, _FMASK
         "0xc0000100-0xc0000103", # IA32_FS_BASE, _GS_BASE, _KERNEL_GS_BASE, _TSC_AUX

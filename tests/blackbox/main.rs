@@ -34,6 +34,7 @@ mod intercepts;
 mod linux;
 mod live;
 mod msr_contract;
+mod msrs;
 mod multiboot;
 mod no_kvm;
 mod plugin_bench;

@@ -64,3 +64,13 @@ fn check_needs_no_kvm() -> Outcome {
     after(NO_DEVICES, &["check", "vm.toml"]).exited(0);
     Ok(())
 }
+
+#[apply(test)]
+fn check_lists_msrs_without_kvm_and_says_so() -> Outcome {
+    require_mount_namespaces()?;
+    let run = after(NO_DEVICES, &["check", "vm.toml", "--msrs"]).exited(0);
+    for part in ["KVM's MSRs are not known", "/dev/kvm does not exist", "kvm-or-policy"] {
+        assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
+    }
+    Ok(())
+}

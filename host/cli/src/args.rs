@@ -151,6 +151,16 @@ pub(crate) struct Check {
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) profile: PathBuf,
 
+    /// List for every MSR, as ranges, what decides its reads and writes on this
+    /// host, with a digest over the list
+    #[arg(long)]
+    pub(crate) msrs: bool,
+
+    /// List the ranges that are decided otherwise by OTHER: another profile on this
+    /// host, or what `check --msrs --json` printed, on any host
+    #[arg(long, value_name = "OTHER", value_hint = ValueHint::FilePath)]
+    pub(crate) diff: Option<PathBuf>,
+
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,

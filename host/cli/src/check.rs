@@ -1,25 +1,49 @@
 //! `wasmsr check`: what a profile means, found without a guest and without KVM.
 
+mod mistakes;
+mod warnings;
+
 use bytesize::ByteSize;
 use serde::Serialize;
+use wasmsr_interface::Unclaimed;
 use wasmsr_kvm::filter::{MAX_MSRS_PER_RANGE, MAX_RANGES};
 use wasmsr_vmm::Boot;
 
 use crate::args;
+use crate::contract::{self, Contract, Diff};
 use crate::exit::{Code, Failure};
-use crate::loaded::{Loaded, load_options};
+use crate::loaded::{Checked, load_options};
 use crate::terminal::console::print;
 use crate::terminal::plain::{plain, pretty_json};
 use crate::terminal::tables::{range_name, table};
 
-/// Checks a profile, and prints its plugins, MSR map, CPUID changes and filter.
+/// Checks a profile, and prints its plugins, MSR map, CPUID changes and filter, or what
+/// decides each MSR, or how that differs from another contract.
 pub(crate) fn check(args: &args::Check) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
-    let loaded = Loaded::load_and_check(&args.profile, &options).map_err(Failure::input)?;
-    let report = Report::new(&loaded);
-    let text = match args.json {
-        true => pretty_json(&report).map_err(Failure::host)?,
-        false => report.for_people(),
+    let checked = match Checked::load(&args.profile, &options) {
+        Ok(checked) => checked,
+        Err(mistakes) => return mistakes::tell(&args.profile, &mistakes, args.json),
+    };
+    let mut report = Report::new(&checked);
+    if let Some(other) = &args.diff {
+        let host = contract::Host::this();
+        let here = Contract::of(&checked, &host);
+        let diff = Diff::between(&here, &contract::other(other, &options, &host)?);
+        let text = match args.json {
+            true => pretty_json(&diff).map_err(Failure::host)?,
+            false => diff.for_people(),
+        };
+        print(&text).map_err(Failure::host)?;
+        return Ok(if diff.is_empty() { Code::SUCCESS } else { Code::DIFFERENT });
+    }
+    if args.msrs {
+        report.contract = Some(Contract::of(&checked, &contract::Host::this()));
+    }
+    let text = match (args.json, &report.contract) {
+        (true, _) => pretty_json(&report).map_err(Failure::host)?,
+        (false, Some(contract)) => contract.for_people(&report.profile) + &report.warned(),
+        (false, None) => report.for_people(),
     };
     print(&text).map_err(Failure::host)?;
     Ok(Code::SUCCESS)
@@ -32,6 +56,8 @@ struct Report {
     memory: u64,
     vcpus: u32,
     boot: String,
+    /// What works otherwise than the profile may mean it.
+    warnings: Vec<String>,
     policy: PolicyReport,
     plugins: Vec<PluginReport>,
     shadows: Vec<PluginReport>,
@@ -39,13 +65,24 @@ struct Report {
     msrs: Vec<MsrReport>,
     cpuid: Vec<CpuidReport>,
     filter: Vec<FilterReport>,
+    /// With `--msrs`: what decides each MSR.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contract: Option<Contract>,
 }
 
 #[derive(Serialize)]
 struct PolicyReport {
+    default: &'static str,
+    allow: Vec<AllowedReport>,
     unknown: String,
     invalid: String,
     overrides: Vec<OverrideReport>,
+}
+
+#[derive(Serialize)]
+struct AllowedReport {
+    range: String,
+    access: String,
 }
 
 #[derive(Serialize)]
@@ -116,15 +153,28 @@ struct FilterReport {
 }
 
 impl Report {
-    fn new(loaded: &Loaded) -> Self {
-        let Loaded { profile, engine, filter } = loaded;
-        let policy = &profile.engine.policy;
+    fn new(checked: &Checked) -> Self {
+        let Checked { vm, boot, profile, engine, filter } = checked;
+        let policy = &profile.policy;
+        let (default, allowed) = match &engine.exits().unclaimed {
+            Unclaimed::Kernel => ("allow", &[][..]),
+            Unclaimed::Exit(allowed) => ("deny", allowed.as_slice()),
+        };
         Report {
-            profile: profile.engine.path.display().to_string(),
-            memory: profile.vm.memory,
-            vcpus: profile.vm.vcpus,
-            boot: boot_sentence(&profile.boot),
+            profile: profile.path.display().to_string(),
+            memory: vm.memory,
+            vcpus: vm.vcpus,
+            boot: boot.as_ref().map_or(EMBEDDING.to_owned(), boot_sentence),
+            warnings: warnings::of(checked),
             policy: PolicyReport {
+                default,
+                allow: allowed
+                    .iter()
+                    .map(|one| AllowedReport {
+                        range: one.range.to_string(),
+                        access: one.directions.to_string(),
+                    })
+                    .collect(),
                 unknown: policy.unknown.to_string(),
                 invalid: policy.invalid.to_string(),
                 overrides: policy
@@ -175,20 +225,31 @@ impl Report {
                     exiting: range.denied(),
                 })
                 .collect(),
+            contract: None,
         }
     }
 
     fn for_people(&self) -> String {
+        let vm = match self.boot == EMBEDDING {
+            true => self.boot.clone(),
+            false => format!(
+                "{}, {} vCPU{}, {}",
+                ByteSize(self.memory).display().iec(),
+                self.vcpus,
+                if self.vcpus == 1 { "" } else { "s" },
+                self.boot,
+            ),
+        };
         let mut text = format!(
-            "profile {}: {}, {} vCPU{}, {}\npolicy: unknown = {}, invalid = {}\n",
+            "profile {}: {vm}\npolicy: {}unknown = {}, invalid = {}\n",
             self.profile,
-            ByteSize(self.memory).display().iec(),
-            self.vcpus,
-            if self.vcpus == 1 { "" } else { "s" },
-            self.boot,
+            if self.policy.default == "deny" { "default = deny, " } else { "" },
             self.policy.unknown,
             self.policy.invalid,
         );
+        for allowed in &self.policy.allow {
+            text += &format!("  {}: KVM's ({})\n", allowed.range, allowed.access);
+        }
         for exception in &self.policy.overrides {
             let action = |action: &Option<String>| action.clone().unwrap_or("as above".to_owned());
             text += &format!(
@@ -207,7 +268,12 @@ impl Report {
         for section in [self.plugin_table(), self.msr_table(), self.cpuid_table()] {
             text += &section;
         }
-        text + &self.filter_table()
+        text + &self.filter_table() + &self.warned()
+    }
+
+    /// The warnings as lines, each after an empty one.
+    fn warned(&self) -> String {
+        self.warnings.iter().map(|warning| format!("\nwarning: {}\n", plain(warning))).collect()
     }
 
     fn plugin_table(&self) -> String {
@@ -215,8 +281,8 @@ impl Report {
             return "\nno plugins\n".to_owned();
         }
         let mut table = table(
-            ["PLUGIN", "VERSION", "SIZE", "SHA-256", "FUEL", "MEMORY", "ON FAILURE", "GRANTED"],
-            &[2, 4, 5],
+            ["PLUGIN", "VERSION", "SIZE", "FUEL", "MEMORY", "ON FAILURE", "GRANTED"],
+            &[2, 3, 4],
         );
         for plugin in self.plugins.iter().chain(&self.shadows) {
             let (name, on_failure) = match &plugin.shadow_of {
@@ -227,7 +293,6 @@ impl Report {
                 name,
                 plain(&plugin.version),
                 ByteSize(plugin.size).display().iec().to_string(),
-                plugin.sha256.chars().take(12).collect(),
                 plugin.fuel.to_string(),
                 ByteSize(plugin.memory).display().iec().to_string(),
                 on_failure,
@@ -238,7 +303,11 @@ impl Report {
                 },
             ]);
         }
-        format!("\n{}\n", table.trim_fmt())
+        let mut digests = crate::terminal::tables::table(["PLUGIN", "SHA-256"], &[]);
+        for plugin in self.plugins.iter().chain(&self.shadows) {
+            digests.add_row([&plugin.name, &plugin.sha256]);
+        }
+        format!("\n{}\n\n{}\n", table.trim_fmt(), digests.trim_fmt())
     }
 
     fn msr_table(&self) -> String {
@@ -291,8 +360,9 @@ impl Report {
 
     fn filter_table(&self) -> String {
         let mut text = format!(
-            "\nKVM filter: {} of {MAX_RANGES} ranges, each of at most {MAX_MSRS_PER_RANGE} MSRs\n",
-            self.filter.len()
+            "\nKVM filter: {} of {MAX_RANGES} ranges, each of at most {MAX_MSRS_PER_RANGE} MSRs{}\n",
+            self.filter.len(),
+            if self.policy.default == "deny" { "; what is in none exits" } else { "" }
         );
         if !self.filter.is_empty() {
             let mut table = table(["RANGE", "ACCESS", "MSRS", "EXITING"], &[2, 3]);
@@ -310,6 +380,10 @@ impl Report {
         text
     }
 }
+
+/// What is said in the place of what a guest boots.
+const EMBEDDING: &str =
+    "no [vm] and no [boot], so it is for a VMM that embeds the engine; `wasmsr run` needs [boot]";
 
 fn plugin_report(info: &wasmsr_engine::PluginInfo<'_>) -> PluginReport {
     PluginReport {

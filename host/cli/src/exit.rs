@@ -74,7 +74,7 @@ pub(crate) const MEANINGS: &[Meaning] = &[
     },
     Meaning {
         codes: Codes::One(Code::DIFFERENT),
-        verbs: Verbs::Only(&["replay", "recording diff"]),
+        verbs: Verbs::Only(&["replay", "recording diff", "check"]),
         text: "there are differences",
     },
     Meaning {
@@ -262,7 +262,7 @@ mod tests {
         check("run", &all_of_run);
         check("replay", &["0", "1", "2", "12", "128 + n"]);
         check("plugin test", &["0", "1", "2", "12", "128 + n"]);
-        check("check", &["0", "2", "12", "128 + n"]);
+        check("check", &["0", "1", "2", "12", "128 + n"]);
         check("doctor", &["0", "2", "12", "128 + n"]);
         let of_doctor = |(_, text): (Codes, String)| text == "no VM can run on this host";
         assert!(meanings("doctor").any(of_doctor) && !meanings("check").any(of_doctor));

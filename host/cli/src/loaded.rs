@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use wasmsr_engine::plugin::CodeCache;
-use wasmsr_engine::{Engine, LoadOptions};
+use wasmsr_engine::{Engine, LoadOptions, Profile};
 use wasmsr_interface::KernelVersion;
 use wasmsr_kvm::filter::KvmFilter;
+use wasmsr_vmm::{Boot, VmConfig};
 
 use crate::args;
-use crate::profile::VmProfile;
+use crate::profile::{Parts, VmProfile};
 
 /// One set of profile, plugins and filter that belong together.
 pub(crate) struct Loaded {
@@ -41,6 +42,53 @@ impl Loaded {
         loaded.engine.dry_run(vm.vcpus).with_context(in_profile)?;
         wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
         Ok(loaded)
+    }
+}
+
+/// A profile with everything that can be found without a guest and without KVM.
+pub(crate) struct Checked {
+    pub(crate) vm: VmConfig,
+    /// `None`: the profile is for a VMM that embeds the engine.
+    pub(crate) boot: Option<Boot>,
+    pub(crate) profile: Profile,
+    pub(crate) engine: Engine,
+    pub(crate) filter: KvmFilter,
+}
+
+impl Checked {
+    /// Reads and checks the profile in `path`, with all mistakes that do not follow from
+    /// each other.
+    pub(crate) fn load(path: &Path, options: &LoadOptions) -> Result<Self, Vec<anyhow::Error>> {
+        let in_profile = || format!("profile {}", path.display());
+        let Parts { vm, boot, engine: profile, mistakes } = Parts::read(path);
+        let mut wrong: Vec<anyhow::Error> = mistakes.into_iter().map(Into::into).collect();
+        let is_whole = wrong.is_empty();
+        let Some(profile) = profile else { return Err(wrong) };
+        let (engine, errors) = match Engine::load_all(&profile, options) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                wrong.push(anyhow::Error::new(error).context(in_profile()));
+                return Err(wrong);
+            }
+        };
+        let mut add = |error: anyhow::Error| wrong.push(error.context(in_profile()));
+        errors.into_iter().for_each(|error| add(error.into()));
+        let filter = KvmFilter::pack_all(engine.exits());
+        let filter = filter.map_err(|errors| errors.into_iter().for_each(|error| add(error.into())));
+        let vcpus = vm.as_ref().map_or(1, |vm| vm.vcpus);
+        engine.dry_run_all(vcpus).into_iter().for_each(|error| add(error.into()));
+        // A guest's files fit into a memory whose size is known.
+        if let (Some(boot), Some(vm)) = (&boot, &vm)
+            && let Err(error) = wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus)
+        {
+            add(error.into());
+        }
+        match (filter, vm) {
+            (Ok(filter), Some(vm)) if is_whole && wrong.is_empty() => {
+                Ok(Checked { vm, boot, profile, engine, filter })
+            }
+            _ => Err(wrong),
+        }
     }
 }
 
@@ -78,6 +126,6 @@ fn default_cache() -> Option<PathBuf> {
 
 /// The running kernel's version. If the system does not say it, `None`, and no plugin
 /// yields.
-fn host_kernel() -> Option<KernelVersion> {
+pub(crate) fn host_kernel() -> Option<KernelVersion> {
     fs::read_to_string("/proc/sys/kernel/osrelease").ok()?.parse().ok()
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod check;
+mod contract;
 mod convert;
 mod doctor;
 mod exit;

@@ -1,6 +1,7 @@
 //! A profile: one VM as its operator describes it, TOML. The tables `[vm]` and
 //! `[boot]` are read here, `[msr]`, `[[plugin]]` and `[[cpuid]]` by the engine.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -10,7 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
-use wasmsr_engine::toml_file::{self, Size};
+use wasmsr_engine::toml_file::{self, Reading, Size, TomlError};
 use wasmsr_engine::{Profile, ProfileError};
 use wasmsr_interface::MAX_VCPUS;
 use wasmsr_vmm::{Boot, BootModule, VmConfig};
@@ -43,6 +44,64 @@ impl VmProfile {
             Ok((vm, boot)) => Ok(VmProfile { vm, boot, engine }),
             Err(message) => Err(ProfileError::Value { path: path.clone(), message }),
         }
+    }
+}
+
+/// What can be read of a profile, whatever is wrong with the rest.
+pub(crate) struct Parts {
+    /// `[vm]`; `None` if it is wrong.
+    pub(crate) vm: Option<VmConfig>,
+    /// `[boot]`; `None` if it is wrong, or not there.
+    pub(crate) boot: Option<Boot>,
+    /// What the engine reads; `None` if it can read nothing.
+    pub(crate) engine: Option<Profile>,
+    /// Every mistake, in the order of the text as far as it has a place.
+    pub(crate) mistakes: Vec<ProfileError>,
+}
+
+impl Parts {
+    /// Reads the profile in `path`. One without `[vm]` and `[boot]` is for a VMM that
+    /// embeds the engine.
+    pub(crate) fn read(path: &Path) -> Self {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) => {
+                let mistakes = vec![ProfileError::Read { path: path.to_owned(), error }];
+                Parts { vm: None, boot: None, engine: None, mistakes }
+            }
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Self {
+        let (engine, mut mistakes) = Profile::parse_all(path, text);
+        let Reading { value, mistakes: own, touched } = toml_file::parse_all::<File>(text);
+        // What is wrong at the top is found by both readers.
+        for source in own {
+            let is_known = mistakes
+                .iter()
+                .any(|known| matches!(known, ProfileError::Toml { source: one, .. } if *one == source));
+            if !is_known {
+                mistakes.push(ProfileError::Toml { path: path.to_owned(), source });
+            }
+        }
+        mistakes.sort_by_key(|mistake| match mistake {
+            ProfileError::Toml { source: TomlError { place: Some(place), .. }, .. } => {
+                (place.line, place.column)
+            }
+            _ => (usize::MAX, 0),
+        });
+        let Some(File { vm, boot, .. }) = value else {
+            return Parts { vm: None, boot: None, engine, mistakes };
+        };
+        let written: toml::Table = text.parse().unwrap_or_default();
+        let is_for_embedding = !["vm", "boot"].iter().any(|table| written.contains_key(*table));
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let vm = (!touched.contains("vm")).then(|| vm.validate());
+        let boot = (!touched.contains("boot") && !is_for_embedding).then(|| boot.validate(directory));
+        let mut value = |message| mistakes.push(ProfileError::Value { path: path.to_owned(), message });
+        let vm = vm.and_then(|vm| vm.map_err(&mut value).ok());
+        let boot = boot.and_then(|boot| boot.map_err(&mut value).ok());
+        Parts { vm, boot, engine, mistakes }
     }
 }
 
@@ -182,7 +241,9 @@ impl BootTable {
                 Ok(Boot::Kernel { path: directory.join(kernel), initrd, cmdline })
             }
             (None, None, None) => {
-                Err("[boot] says nothing to boot; add `guest`, `image` or `kernel`".into())
+                Err("[boot] says nothing to boot; add `guest`, `image` or `kernel`, or embed the \
+                     engine: a profile for that has neither [vm] nor [boot]"
+                    .into())
             }
             _ => {
                 Err("[boot] names more than one of `guest`, `image` and `kernel`; keep one".into())
@@ -268,6 +329,38 @@ mod tests {
         refused(&format!("{boot}[vm]\nmemory = \"100M\"\n"), &meant);
         refused(&format!("{boot}[vm]\nvcpus = 0\n"), &["vcpus = 0"]);
         refused(&format!("{boot}[msr]\nunknown = \"drop\"\n"), &["unknown variant `drop`"]);
+    }
+
+    #[test]
+    fn all_mistakes_are_told_once() {
+        let text = "[vm]\nmemory = \"much\"\nvcpus = 0\n[bot]\n[boot]\nguest = \"a\"\nimage = \"b\"\n\
+                    [msr]\nunknown = \"drop\"\n[[plugin]]\npath = \"p\"\nfuel = 0\n";
+        let told: Vec<String> = Parts::parse(Path::new("vm.toml"), text)
+            .mistakes
+            .iter()
+            .map(|error| {
+                let source = std::error::Error::source(error).map(ToString::to_string);
+                format!("{error}: {}", source.unwrap_or_default())
+            })
+            .collect();
+        let parts = ["line 2", "unknown key `bot`", "unknown variant `drop`", "fuel = 0", "more than one"];
+        assert_eq!(told.len(), parts.len(), "{told:#?}");
+        for (told, part) in told.iter().zip(parts) {
+            assert!(told.contains(part), "no `{part}` in: {told}");
+        }
+    }
+
+    #[test]
+    fn a_profile_without_vm_and_boot_is_for_embedding() {
+        let parts = |text: &str| Parts::parse(Path::new("vm.toml"), text);
+        let embedding = parts("[msr]\nunknown = \"ignore\"\n");
+        assert!(embedding.mistakes.is_empty() && embedding.boot.is_none());
+        for text in ["[vm]\nvcpus = 1\n", "[boot]\n"] {
+            let mistakes = parts(text).mistakes;
+            assert!(mistakes[0].to_string().contains("nothing to boot"), "{text}");
+        }
+        let whole = parts("[boot]\nguest = \"hello\"\n");
+        assert!(whole.mistakes.is_empty() && whole.vm.is_some() && whole.boot.is_some());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use wasmsr_engine::profile::Sha256 as Hash;
 use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
-use crate::loaded::Loaded;
+use crate::loaded::Checked;
 use crate::terminal::tables::{range_name, table};
 
 pub(crate) use diff::Diff;
@@ -58,9 +58,9 @@ pub(crate) struct Row {
 
 impl Contract {
     /// What follows from a profile on this host.
-    pub(crate) fn of(loaded: &Loaded, host: &Host) -> Self {
-        let deciders = Deciders::of(loaded, host);
-        let ranges = rows(&deciders.edges(), |index, direction| deciders.of(index, direction));
+    pub(crate) fn of(checked: &Checked, host: &Host) -> Self {
+        let deciders = Deciders::of(checked, host);
+        let ranges = rows(&deciders.edges(), |index, direction| deciders.who(index, direction));
         Contract {
             format: FORMAT,
             digest: digest(&ranges),
@@ -102,13 +102,10 @@ impl Contract {
 
 /// All indices as ranges, cut at `edges`, the first MSRs of ranges. Neighbours that are
 /// decided alike in both directions are one.
-fn rows<W: Clone + PartialEq>(
+fn rows<W: AsRow + Clone + PartialEq>(
     edges: &BTreeSet<u32>,
     who: impl Fn(MsrIndex, Direction) -> W,
-) -> Vec<W::Row>
-where
-    W: AsRow,
-{
+) -> Vec<W::Row> {
     let mut ranges: Vec<(u32, u32, [W; 2])> = Vec::new();
     let mut starts = edges.iter().copied().filter(|&edge| edge != 0).peekable();
     let mut first = 0;

@@ -10,10 +10,11 @@ use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 use super::who::Who;
 use super::{Contract, FORMAT, Host, Row};
-use crate::loaded::Loaded;
+use crate::exit::Failure;
+use crate::loaded::Checked;
 
 /// What is compared: ranges with their deciders, sorted by index.
-pub(super) struct Side {
+pub(crate) struct Side {
     pub(super) rows: Vec<SideRow>,
 }
 
@@ -45,14 +46,22 @@ struct SavedRow {
 }
 
 /// Reads the other side.
-pub(crate) fn other(path: &Path, options: &LoadOptions, host: &Host) -> anyhow::Result<Side> {
+pub(crate) fn other(path: &Path, options: &LoadOptions, host: &Host) -> Result<Side, Failure> {
     let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    if !text.trim_start().starts_with('{') {
-        let loaded = Loaded::load(path, options)?;
-        return Ok(Side::of(&Contract::of(&loaded, host)));
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(Failure::input)?;
+    if text.trim_start().starts_with('{') {
+        return saved(path, &text).map_err(Failure::input);
     }
-    let parsed: Printed = serde_json::from_str(&text).with_context(|| {
+    let checked = Checked::load(path, options).map_err(|mistakes| {
+        let first = mistakes.into_iter().next();
+        Failure::input(first.unwrap_or_else(|| anyhow!("{} is not a profile", path.display())))
+    })?;
+    Ok(Side::of(&Contract::of(&checked, host)))
+}
+
+fn saved(path: &Path, text: &str) -> anyhow::Result<Side> {
+    let parsed: Printed = serde_json::from_str(text).with_context(|| {
         format!(
             "{} is neither a profile nor what `wasmsr check --msrs --json PROFILE` prints",
             path.display()
@@ -66,8 +75,15 @@ pub(crate) fn other(path: &Path, options: &LoadOptions, host: &Host) -> anyhow::
             saved.format
         );
     }
-    let rows = saved.ranges.into_iter().map(SideRow::try_from).collect::<Result<_, _>>();
-    Ok(Side { rows: rows.with_context(|| format!("contract {}", path.display()))? })
+    let rows = saved.ranges.into_iter().map(SideRow::try_from).collect::<Result<Vec<_>, _>>();
+    let rows = rows.with_context(|| format!("contract {}", path.display()))?;
+    let is_sorted = rows.is_sorted_by(|a, b| {
+        a.range.last() < b.range.first() || (a.range == b.range && a.directions != b.directions)
+    });
+    if !is_sorted {
+        bail!("contract {}: its ranges are not in order, or overlap; save it again", path.display());
+    }
+    Ok(Side { rows })
 }
 
 impl Side {
@@ -82,10 +98,12 @@ impl Side {
 
     /// What decides an access; `None` if it is not said.
     pub(super) fn who(&self, index: MsrIndex, direction: Direction) -> Option<&Who> {
-        let row = self.rows.iter();
-        let mut row =
-            row.filter(|row| row.range.contains(index) && row.directions.contains(direction));
-        row.next().map(|row| &row.who)
+        // At most one row per direction has the index.
+        let first = self.rows.partition_point(|row| row.range.last() < index);
+        let mut rows = self.rows.iter().skip(first).take(2);
+        let row =
+            rows.find(|row| row.range.contains(index) && row.directions.contains(direction));
+        row.map(|row| &row.who)
     }
 }
 

@@ -12,7 +12,7 @@ use wasmsr_kvm::filter::{highest, x2apic};
 use wasmsr_vmm::{DeadlineWrites, TSC_DEADLINE};
 
 use super::host::Host;
-use crate::loaded::Loaded;
+use crate::loaded::Checked;
 use crate::terminal::plain::plain;
 
 /// What decides an access.
@@ -142,8 +142,8 @@ pub(super) struct Deciders<'a> {
 }
 
 impl<'a> Deciders<'a> {
-    pub(super) fn of(loaded: &'a Loaded, host: &'a Host) -> Self {
-        let engine = &loaded.engine;
+    pub(super) fn of(checked: &'a Checked, host: &'a Host) -> Self {
+        let engine = &checked.engine;
         let offered = |reason: Reason| {
             let plugins = engine.plugins().filter(|plugin| {
                 let mut reasons = plugin.manifest.unhandled.reasons.iter();
@@ -153,7 +153,7 @@ impl<'a> Deciders<'a> {
         };
         Deciders {
             host,
-            policy: &loaded.profile.engine.policy,
+            policy: &checked.profile.policy,
             map: engine.map(),
             exits: engine.exits(),
             unknown: offered(Reason::Unknown),
@@ -180,7 +180,7 @@ impl<'a> Deciders<'a> {
     }
 
     /// What decides an access at the start of a boot.
-    pub(super) fn of(&self, index: MsrIndex, direction: Direction) -> Who {
+    pub(super) fn who(&self, index: MsrIndex, direction: Direction) -> Who {
         let otherwise = |reason| self.action(index, direction, reason);
         let denied = self.exits.unclaimed.exits(index, direction);
         if x2apic().contains(index) {

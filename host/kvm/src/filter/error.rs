@@ -113,6 +113,12 @@ pub(super) fn impossible(exits: &ExitList) -> Vec<PackError> {
         let highest = allowed.iter().filter(|one| one.range.contains(highest()));
         errors.extend(highest.map(|one| PackError::HighestAllowed { range: one.range }));
     }
+    // The directions of a claim may be claims of their own.
+    let mut told = Vec::new();
+    errors.retain(|error| !told.contains(error) && {
+        told.push(error.clone());
+        true
+    });
     errors
 }
 
