@@ -7,7 +7,7 @@ use wasmsr_interface::MsrIndex;
 use crate::kvm::{self, KvmError};
 
 /// The MSRs of `KVM_GET_MSR_INDEX_LIST` and `KVM_GET_MSR_FEATURE_INDEX_LIST` (KVM api
-/// 4.3). KVM may emulate others as well, such as the MTRRs, and may refuse some of these
+/// 4.3). KVM emulates others as well, such as the MTRRs, and may refuse some of these
 /// to a guest.
 ///
 /// # Errors

@@ -64,7 +64,8 @@ impl Diff {
             .flatten()
             .collect();
         let differences = rows(&edges, |index, direction| {
-            let sides = [&here, other].map(|side| side.who(index, direction).cloned());
+            let side = |side: &Side| side.who(index, direction).cloned().map(Who::without_note);
+            let sides = [side(&here), side(other)];
             let [one, two] = &sides;
             Pair((one != two).then_some(sides))
         });

@@ -60,10 +60,13 @@ impl Contract {
     /// What follows from a profile on this host.
     pub(crate) fn of(checked: &Checked, host: &Host) -> Self {
         let deciders = Deciders::of(checked, host);
-        let ranges = rows(&deciders.edges(), |index, direction| deciders.who(index, direction));
+        let edges = deciders.edges();
+        let ranges = rows(&edges, |index, direction| deciders.who(index, direction));
+        let compared =
+            rows(&edges, |index, direction| deciders.who(index, direction).without_note());
         Contract {
             format: FORMAT,
-            digest: digest(&ranges),
+            digest: digest(&compared),
             host_kernel: host.kernel.map(|kernel| kernel.to_string()),
             kvm_msrs: host.msrs.as_ref().ok().map(BTreeSet::len),
             kvm_error: host.msrs.as_ref().err().cloned(),
@@ -171,7 +174,37 @@ fn digest(rows: &[Row]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use wasmsr_vmm::DeadlineWrites;
+
     use super::*;
+
+    #[test]
+    fn what_depends_on_the_host_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vm.toml");
+        let head = "[boot]\nguest = \"hello\"\n";
+        let of = |policy: &str, deadline| {
+            std::fs::write(&path, format!("{head}{policy}")).unwrap();
+            let checked = Checked::load(&path, &wasmsr_engine::LoadOptions::default());
+            let msrs = Ok(BTreeSet::from([MsrIndex(0x6e0), MsrIndex(0x10)]));
+            let host = Host { kernel: None, msrs, deadline };
+            let contract = Contract::of(&checked.unwrap_or_else(|_| panic!("it is right")), &host);
+            let row = contract.ranges.into_iter().rfind(|row| row.first == 0x6e0);
+            row.map(|row| row.who.line())
+        };
+        let deny = "[msr]\ndefault = \"deny\"\n";
+        for (policy, deadline, line) in [
+            ("", DeadlineWrites::Exit, "kvm - fault"),
+            ("", DeadlineWrites::MayStay, "maybe-unreachable - fault"),
+            ("", DeadlineWrites::Stay, "unreachable - fault"),
+            (deny, DeadlineWrites::MayStay, "maybe-unreachable - fault"),
+            (deny, DeadlineWrites::Stay, "unreachable - fault"),
+        ] {
+            assert_eq!(of(policy, deadline).as_deref(), Some(line), "{policy} {deadline:?}");
+        }
+        // All is denied alike.
+        assert_eq!(of(deny, DeadlineWrites::Exit), None);
+    }
 
     #[test]
     fn rows_cover_everything_once() {

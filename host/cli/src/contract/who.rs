@@ -25,23 +25,10 @@ pub(super) struct Who {
     /// What the policy does with what the decider leaves: the access passed on, not
     /// known, or refused.
     otherwise: String,
-    /// For people; it is not compared.
+    /// For people; it makes no difference.
     #[serde(default)]
-    note: Note,
+    note: String,
 }
-
-/// A text that makes no difference.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Note(String);
-
-impl PartialEq for Note {
-    fn eq(&self, _: &Note) -> bool {
-        true
-    }
-}
-
-impl Eq for Note {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,11 +45,29 @@ enum Decider {
     Policy,
     /// KVM, before it looks at the filter.
     Unreachable,
+    /// KVM may take it before it looks at the filter, and otherwise plugins that claim it
+    /// or the policy decide.
+    MaybeUnreachable,
+}
+
+impl Decider {
+    /// As JSON and people have it.
+    fn word(self) -> &'static str {
+        match self {
+            Decider::Plugin => "plugin",
+            Decider::Kvm => "kvm",
+            Decider::PassThrough => "pass-through",
+            Decider::KvmOrPolicy => "kvm-or-policy",
+            Decider::Policy => "policy",
+            Decider::Unreachable => "unreachable",
+            Decider::MaybeUnreachable => "maybe-unreachable",
+        }
+    }
 }
 
 impl Who {
     fn new(decider: Decider, plugins: Vec<String>, otherwise: String, note: &str) -> Self {
-        Who { decider, plugins, otherwise, note: Note(note.to_owned()) }
+        Who { decider, plugins, otherwise, note: note.to_owned() }
     }
 
     #[cfg(test)]
@@ -84,19 +89,20 @@ impl Who {
     }
 
     pub(super) fn note(&self) -> &str {
-        &self.note.0
+        &self.note
+    }
+
+    /// What makes a difference.
+    pub(super) fn without_note(self) -> Self {
+        Who { note: String::new(), ..self }
     }
 
     /// The decider, with the plugins' names, which may come from a file.
     pub(super) fn decider_for_people(&self) -> String {
-        let word = match self.decider {
-            Decider::Plugin => return plain(&self.plugins.join(", ")),
-            Decider::Kvm => "kvm",
-            Decider::PassThrough => "pass-through",
-            Decider::KvmOrPolicy => "kvm-or-policy",
-            Decider::Policy => "policy",
-            Decider::Unreachable => "unreachable",
-        };
+        let word = self.decider.word();
+        if self.decider == Decider::Plugin {
+            return plain(&self.plugins.join(", "));
+        }
         match self.plugins.is_empty() {
             true => word.to_owned(),
             false => format!("{word} (then {})", plain(&self.plugins.join(", "))),
@@ -105,19 +111,11 @@ impl Who {
 
     /// Its part of a line of the digest.
     pub(super) fn line(&self) -> String {
-        let decider = match self.decider {
-            Decider::Plugin => "plugin",
-            Decider::Kvm => "kvm",
-            Decider::PassThrough => "pass-through",
-            Decider::KvmOrPolicy => "kvm-or-policy",
-            Decider::Policy => "policy",
-            Decider::Unreachable => "unreachable",
-        };
         let plugins = match self.plugins.is_empty() {
             true => "-".to_owned(),
             false => self.plugins.join(","),
         };
-        format!("{decider} {plugins} {}", self.otherwise)
+        format!("{} {plugins} {}", self.decider.word(), self.otherwise)
     }
 }
 
@@ -128,6 +126,22 @@ fn passed_through() -> MsrRange {
     const FIRST: MsrIndex = MsrIndex(0xc000_0100);
     const LAST: MsrIndex = MsrIndex(0xc000_0102);
     MsrRange::new(FIRST, LAST).unwrap_or(FIRST.into())
+}
+
+/// What every KVM emulates without listing it: IA32_APIC_BASE, IA32_EFER and the MTRRs
+/// (`kvm_get_msr_common` in Linux' arch/x86/kvm/x86.c, `kvm_mtrr_get_msr` in mtrr.c).
+fn emulated() -> impl Iterator<Item = MsrRange> {
+    const EMULATED: [(u32, u32); 8] = [
+        (0x1b, 0x1b),
+        (0xfe, 0xfe),
+        (0x200, 0x20f),
+        (0x250, 0x250),
+        (0x258, 0x259),
+        (0x268, 0x26f),
+        (0x2ff, 0x2ff),
+        (0xc000_0080, 0xc000_0080),
+    ];
+    EMULATED.into_iter().filter_map(|(first, last)| MsrRange::new(MsrIndex(first), MsrIndex(last)))
 }
 
 /// All that decides.
@@ -171,6 +185,7 @@ impl<'a> Deciders<'a> {
             ranges.extend(allowed.iter().map(|one| one.range));
         }
         if let Ok(msrs) = &self.host.msrs {
+            ranges.extend(emulated());
             ranges.extend(msrs.iter().map(|&msr| MsrRange::from(msr)));
         }
         let edges = ranges.iter().flat_map(|range| {
@@ -198,32 +213,32 @@ impl<'a> Deciders<'a> {
                         && claim.directions.contains(direction)
                 })
             });
-        if (index, direction) == (TSC_DEADLINE, Direction::Write) && (denied || !on.is_empty()) {
+        if (index, direction) == (TSC_DEADLINE, Direction::Write) {
             match self.host.deadline {
+                DeadlineWrites::Exit => {}
+                DeadlineWrites::MayStay => {
+                    let note = "KVM may take these writes before it looks at the filter";
+                    let reason = match denied || !on.is_empty() {
+                        true => Reason::Filter,
+                        false => Reason::Invalid,
+                    };
+                    return Who::new(Decider::MaybeUnreachable, on, otherwise(reason), note);
+                }
                 DeadlineWrites::Stay => {
                     let note = "KVM takes these writes before it looks at the filter";
                     return Who::unreachable(otherwise(Reason::Invalid), note);
                 }
-                DeadlineWrites::MayStay => {
-                    let note = "KVM may take these writes before it looks at the filter";
-                    let (decider, plugins) = match on.is_empty() {
-                        true => (Decider::Policy, on),
-                        false => (Decider::Plugin, on),
-                    };
-                    return Who::new(decider, plugins, otherwise(Reason::Filter), note);
-                }
-                DeadlineWrites::Exit => {}
             }
         }
         if !on.is_empty() {
             return Who::new(Decider::Plugin, on, otherwise(Reason::Filter), "");
         }
-        let may_turn_on = match off.is_empty() {
+        let note = match off.is_empty() {
             true => String::new(),
             false => format!("{} can turn it on", plain(&off.join(", "))),
         };
         if denied {
-            return Who::new(Decider::Policy, Vec::new(), otherwise(Reason::Filter), &may_turn_on);
+            return Who::new(Decider::Policy, Vec::new(), otherwise(Reason::Filter), &note);
         }
         if index == highest() {
             let note = "no range of the filter holds it, and KVM does not know it";
@@ -231,14 +246,18 @@ impl<'a> Deciders<'a> {
         }
         if passed_through().contains(index) {
             let plugins = self.invalid.clone();
-            return Who::new(Decider::PassThrough, plugins, otherwise(Reason::Invalid), &may_turn_on);
+            return Who::new(Decider::PassThrough, plugins, otherwise(Reason::Invalid), &note);
         }
-        let is_listed = self.host.msrs.as_ref().is_ok_and(|msrs| msrs.contains(&index));
+        let is_listed = self
+            .host
+            .msrs
+            .as_ref()
+            .is_ok_and(|msrs| msrs.contains(&index) || emulated().any(|msrs| msrs.contains(index)));
         let (decider, plugins, reason) = match is_listed {
             true => (Decider::Kvm, &self.invalid, Reason::Invalid),
             false => (Decider::KvmOrPolicy, &self.unknown, Reason::Unknown),
         };
-        Who::new(decider, plugins.clone(), otherwise(reason), &may_turn_on)
+        Who::new(decider, plugins.clone(), otherwise(reason), &note)
     }
 
     /// What the policy does with an access that nothing else decides.

@@ -325,8 +325,8 @@ mod tests {
             "line 6, column 9: range `5-4` runs backwards",
             "line 7, column 1: unknown key `acess`",
             "line 2, column 8: plugin name `P`",
-            "line 12, column 11: [[cpuid]] leaf 0x7",
-            "line 15, column 11: [[cpuid]] leaf 0x7",
+            "line 12, column 1: [[cpuid]] leaf 0x7",
+            "line 15, column 1: [[cpuid]] leaf 0x7",
         ];
         assert_eq!(told.len(), parts.len(), "{told:#?}");
         for (told, part) in told.iter().zip(parts) {
