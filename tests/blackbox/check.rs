@@ -188,7 +188,8 @@ fn filters_that_cannot_be() -> Outcome {
         ("0x7f0-0x80f", "take 0x800-0x80f out of the plugin's manifest"),
     ] {
         let manifest = format!("msr = [{{ range = \"{range}\" }}]");
-        let plugin = Plugin { name: "edge", manifest: Box::leak(manifest.into_boxed_str()), ..CLAIMS };
+        let plugin =
+            Plugin { name: "edge", manifest: Box::leak(manifest.into_boxed_str()), ..CLAIMS };
         workdir.put("edge.wasm", plugin.wasm());
         workdir.put("vm.toml", format!("{head}[[plugin]]\npath = \"edge.wasm\"\n"));
         workdir.wasmsr(&["check", "vm.toml"]).refused(&["vm.toml", "`edge`", part]);

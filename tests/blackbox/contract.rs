@@ -84,11 +84,16 @@ fn all_but_the_listed_is_kvms_and_counted() -> Outcome {
         text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
     let has = |msr: &str, op: &str, outcome: &str| {
         accesses.iter().any(|line| {
-            line["msr"] == msr && line["op"] == op && line["outcome"] == outcome
+            line["msr"] == msr
+                && line["op"] == op
+                && line["outcome"] == outcome
                 && line["reason"] == "filter"
         })
     };
-    assert!(has("0xc0000102", "write", "kernel") && has("0xc0000102", "read", "kernel"), "{accesses:?}");
+    assert!(
+        has("0xc0000102", "write", "kernel") && has("0xc0000102", "read", "kernel"),
+        "{accesses:?}"
+    );
     workdir.wasmsr(&["replay", "all.jsonl"]).exited(0);
     Ok(())
 }

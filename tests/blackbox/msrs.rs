@@ -116,7 +116,9 @@ fn what_is_denied_is_the_policys() -> Outcome {
 #[apply(test)]
 fn a_list_for_people() -> Outcome {
     let run = workdir().wasmsr(&["check", "vm.toml", "--msrs"]).exited(0);
-    for part in ["digest ", "0x10a", "IA32_ARCH_CAPABILITIES", "claims", "pass-through", "0x800-0x8ff"] {
+    for part in
+        ["digest ", "0x10a", "IA32_ARCH_CAPABILITIES", "claims", "pass-through", "0x800-0x8ff"]
+    {
         assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
     }
     Ok(())
@@ -179,8 +181,12 @@ fn what_is_no_contract_is_refused() -> Outcome {
         ),
     ] {
         workdir.put("other.json", text);
-        workdir.wasmsr(&["check", "vm.toml", "--diff", "other.json"]).refused(&["other.json", part]);
+        workdir
+            .wasmsr(&["check", "vm.toml", "--diff", "other.json"])
+            .refused(&["other.json", part]);
     }
-    workdir.wasmsr(&["check", "vm.toml", "--diff", "nowhere"]).refused(&["nowhere", "No such file"]);
+    workdir
+        .wasmsr(&["check", "vm.toml", "--diff", "nowhere"])
+        .refused(&["nowhere", "No such file"]);
     Ok(())
 }

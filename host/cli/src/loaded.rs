@@ -74,7 +74,8 @@ impl Checked {
         let mut add = |error: anyhow::Error| wrong.push(error.context(in_profile()));
         errors.into_iter().for_each(|error| add(error.into()));
         let filter = KvmFilter::pack_all(engine.exits());
-        let filter = filter.map_err(|errors| errors.into_iter().for_each(|error| add(error.into())));
+        let filter =
+            filter.map_err(|errors| errors.into_iter().for_each(|error| add(error.into())));
         let vcpus = vm.as_ref().map_or(1, |vm| vm.vcpus);
         engine.dry_run_all(vcpus).into_iter().for_each(|error| add(error.into()));
         // A guest's files fit into a memory whose size is known.

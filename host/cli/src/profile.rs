@@ -77,9 +77,9 @@ impl Parts {
         let Reading { value, mistakes: own, touched } = toml_file::parse_all::<File>(text);
         // What is wrong at the top is found by both readers.
         for source in own {
-            let is_known = mistakes
-                .iter()
-                .any(|known| matches!(known, ProfileError::Toml { source: one, .. } if *one == source));
+            let is_known = mistakes.iter().any(
+                |known| matches!(known, ProfileError::Toml { source: one, .. } if *one == source),
+            );
             if !is_known {
                 mistakes.push(ProfileError::Toml { path: path.to_owned(), source });
             }
@@ -97,8 +97,10 @@ impl Parts {
         let is_for_embedding = !["vm", "boot"].iter().any(|table| written.contains_key(*table));
         let directory = path.parent().unwrap_or(Path::new(""));
         let vm = (!touched.contains("vm")).then(|| vm.validate());
-        let boot = (!touched.contains("boot") && !is_for_embedding).then(|| boot.validate(directory));
-        let mut value = |message| mistakes.push(ProfileError::Value { path: path.to_owned(), message });
+        let boot =
+            (!touched.contains("boot") && !is_for_embedding).then(|| boot.validate(directory));
+        let mut value =
+            |message| mistakes.push(ProfileError::Value { path: path.to_owned(), message });
         let vm = vm.and_then(|vm| vm.map_err(&mut value).ok());
         let boot = boot.and_then(|boot| boot.map_err(&mut value).ok());
         Parts { vm, boot, engine, mistakes }
@@ -343,7 +345,8 @@ mod tests {
                 format!("{error}: {}", source.unwrap_or_default())
             })
             .collect();
-        let parts = ["line 2", "unknown key `bot`", "unknown variant `drop`", "fuel = 0", "more than one"];
+        let parts =
+            ["line 2", "unknown key `bot`", "unknown variant `drop`", "fuel = 0", "more than one"];
         assert_eq!(told.len(), parts.len(), "{told:#?}");
         for (told, part) in told.iter().zip(parts) {
             assert!(told.contains(part), "no `{part}` in: {told}");

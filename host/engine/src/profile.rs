@@ -192,7 +192,8 @@ impl Profile {
             Vec::new()
         });
         let plugins = file.plugin.into_iter().map(|plugin| plugin.validate(directory));
-        let plugins = plugins.filter_map(|plugin| plugin.map_err(|wrong| values.extend(wrong)).ok());
+        let plugins =
+            plugins.filter_map(|plugin| plugin.map_err(|wrong| values.extend(wrong)).ok());
         let (plugins, policy, text) = (plugins.collect(), file.msr, text.into());
         errors.extend(values.into_iter().map(value));
         (Some(Profile { path: path.to_owned(), policy, plugins, cpuid, text }), errors)
@@ -394,7 +395,10 @@ mod tests {
         refused(&format!("{plugin}sha256 = \"12\"\n"), &["64 hexadecimal digits"]);
         refused(&format!("{plugin}grant = [\"root\"]\n"), &["unknown capability `root`"]);
         refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0"]);
-        refused(&format!("{plugin}memory = \"1KiB\"\n"), &["= \"1KiB\" is 1024 bytes and must be 64KiB to 4GiB"]);
+        refused(
+            &format!("{plugin}memory = \"1KiB\"\n"),
+            &["= \"1KiB\" is 1024 bytes and must be 64KiB to 4GiB"],
+        );
         refused(&format!("{plugin}memory = 2\n"), &["memory = 2 ", "did you mean \"2MiB\""]);
         refused(&format!("{plugin}kernel-from = 6.10\n"), &["put it in quotes"]);
         refused(&format!("{plugin}kernel-from = \"six\"\n"), &["`six` is not a kernel version"]);
@@ -414,7 +418,8 @@ mod tests {
                 format!("{error}: {}", source.unwrap_or_default())
             })
             .collect();
-        let parts = ["`drop`", "`root`", "\"much\"", "`vmm`", "fuel = 0", "memory = 1 counts bytes"];
+        let parts =
+            ["`drop`", "`root`", "\"much\"", "`vmm`", "fuel = 0", "memory = 1 counts bytes"];
         assert_eq!(told.len(), parts.len(), "{told:#?}");
         for (told, part) in told.iter().zip(parts) {
             assert!(told.contains(part), "no `{part}` in: {told}");

@@ -325,8 +325,9 @@ impl GuestRam for NoRam {
 }
 
 fn list(claims: &[(u32, Directions)]) -> ExitList {
-    let claims =
-        claims.iter().map(|&(msr, directions)| ExitClaim::new("p", MsrIndex(msr).into(), directions));
+    let claims = claims
+        .iter()
+        .map(|&(msr, directions)| ExitClaim::new("p", MsrIndex(msr).into(), directions));
     ExitList::from(claims.collect::<Vec<_>>())
 }
 

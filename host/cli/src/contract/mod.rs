@@ -85,8 +85,7 @@ impl Contract {
             ),
         };
         text += &format!("digest {}\n\n", self.digest);
-        let mut table =
-            table(["MSR", "NAME", "ACCESS", "DECIDED BY", "OTHERWISE", "NOTE"], &[]);
+        let mut table = table(["MSR", "NAME", "ACCESS", "DECIDED BY", "OTHERWISE", "NOTE"], &[]);
         for row in &self.ranges {
             table.add_row([
                 row.range.clone(),
@@ -166,7 +165,8 @@ impl AsRow for Who {
 fn digest(rows: &[Row]) -> String {
     let mut hash = Sha256::new();
     for row in rows {
-        let line = format!("{:08x}-{:08x} {} {}\n", row.first, row.last, row.access, row.who.line());
+        let line =
+            format!("{:08x}-{:08x} {} {}\n", row.first, row.last, row.access, row.who.line());
         hash.update(line);
     }
     Hash(hash.finalize().into()).to_string()

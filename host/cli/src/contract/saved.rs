@@ -81,7 +81,10 @@ fn saved(path: &Path, text: &str) -> anyhow::Result<Side> {
         a.range.last() < b.range.first() || (a.range == b.range && a.directions != b.directions)
     });
     if !is_sorted {
-        bail!("contract {}: its ranges are not in order, or overlap; save it again", path.display());
+        bail!(
+            "contract {}: its ranges are not in order, or overlap; save it again",
+            path.display()
+        );
     }
     Ok(Side { rows })
 }
@@ -101,8 +104,7 @@ impl Side {
         // At most one row per direction has the index.
         let first = self.rows.partition_point(|row| row.range.last() < index);
         let mut rows = self.rows.iter().skip(first).take(2);
-        let row =
-            rows.find(|row| row.range.contains(index) && row.directions.contains(direction));
+        let row = rows.find(|row| row.range.contains(index) && row.directions.contains(direction));
         row.map(|row| &row.who)
     }
 }

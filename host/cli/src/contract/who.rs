@@ -202,9 +202,10 @@ impl<'a> Deciders<'a> {
             let note = "the x2APIC's MSRs are not filtered";
             return Who::unreachable(otherwise(Reason::Invalid), note);
         }
-        let claims = self.map.iter().filter(|entry| {
-            entry.range.contains(index) && entry.directions.contains(direction)
-        });
+        let claims = self
+            .map
+            .iter()
+            .filter(|entry| entry.range.contains(index) && entry.directions.contains(direction));
         let (on, off): (Vec<_>, Vec<_>) =
             claims.map(|entry| entry.plugin.to_string()).partition(|plugin| {
                 self.exits.claims.iter().any(|claim| {
@@ -248,11 +249,10 @@ impl<'a> Deciders<'a> {
             let plugins = self.invalid.clone();
             return Who::new(Decider::PassThrough, plugins, otherwise(Reason::Invalid), &note);
         }
-        let is_listed = self
-            .host
-            .msrs
-            .as_ref()
-            .is_ok_and(|msrs| msrs.contains(&index) || emulated().any(|msrs| msrs.contains(index)));
+        let is_listed =
+            self.host.msrs.as_ref().is_ok_and(|msrs| {
+                msrs.contains(&index) || emulated().any(|msrs| msrs.contains(index))
+            });
         let (decider, plugins, reason) = match is_listed {
             true => (Decider::Kvm, &self.invalid, Reason::Invalid),
             false => (Decider::KvmOrPolicy, &self.unknown, Reason::Unknown),

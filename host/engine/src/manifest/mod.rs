@@ -319,8 +319,11 @@ mod tests {
         let text = "[plugin]\nname = \"P\"\nversion = \"1.0.0\"\nabi = 1\n\
                     [[msr]]\nrange = \"5-4\"\nacess = \"r\"\n[[msr]]\nrange = 3\n\
                     [[cpuid]]\nleaf = 7\nedx.set = [32]\n[[cpuid]]\nleaf = 7\nebx.set = [33]\n";
-        let told: Vec<String> =
-            Manifest::parse_all(text.as_bytes()).unwrap_err().iter().map(|e| e.to_string()).collect();
+        let told: Vec<String> = Manifest::parse_all(text.as_bytes())
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let parts = [
             "line 6, column 9: range `5-4` runs backwards",
             "line 7, column 1: unknown key `acess`",

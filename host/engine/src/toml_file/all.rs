@@ -234,7 +234,11 @@ mod tests {
     fn a_key_that_is_missing_because_it_is_misspelt_is_told_once() {
         check("[[plugin]]\npaht = \"p\"\n", &[(2, "did you mean `path`?")], &["plugin"]);
         check("[[plugin]]\nfuel = 1\n", &[(1, "missing field `path`")], &["plugin"]);
-        check("plugin = [\n{ path = 1 },\n{ },\n]\n", &[(2, "a string"), (3, "missing")], &["plugin"]);
+        check(
+            "plugin = [\n{ path = 1 },\n{ },\n]\n",
+            &[(2, "a string"), (3, "missing")],
+            &["plugin"],
+        );
     }
 
     #[test]

@@ -28,9 +28,11 @@ capabilities = [\"intercept\"]";
 }
 
 fn setup(policy: &str) -> Setup {
-    Setup::new()
-        .head(&format!("[msr]\ndefault = \"deny\"\n{policy}\n"))
-        .with("s.wasm", switching(), "grant = [\"intercept\"]")
+    Setup::new().head(&format!("[msr]\ndefault = \"deny\"\n{policy}\n")).with(
+        "s.wasm",
+        switching(),
+        "grant = [\"intercept\"]",
+    )
 }
 
 #[test]

@@ -115,9 +115,11 @@ pub(super) fn impossible(exits: &ExitList) -> Vec<PackError> {
     }
     // The directions of a claim may be claims of their own.
     let mut told = Vec::new();
-    errors.retain(|error| !told.contains(error) && {
-        told.push(error.clone());
-        true
+    errors.retain(|error| {
+        !told.contains(error) && {
+            told.push(error.clone());
+            true
+        }
     });
     errors
 }

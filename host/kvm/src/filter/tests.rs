@@ -163,7 +163,9 @@ fn every_impossible_claim_is_told() {
 #[test]
 fn a_filter_that_denies_all_has_a_range() {
     // KVM refuses it without one.
-    for exits in [deny(&[], &[]), deny(&[(0x10, 0x20, Read)], &[]), deny(&[], &[(0x802, 0x8ff, Read)])] {
+    for exits in
+        [deny(&[], &[]), deny(&[(0x10, 0x20, Read)], &[]), deny(&[], &[(0x802, 0x8ff, Read)])]
+    {
         let filter = holds(&exits, (0..0x1000).chain([u32::MAX - 1, u32::MAX]));
         assert_eq!(filter.ranges().len(), 1);
         assert!(filter.denies_by_default());
@@ -206,7 +208,8 @@ fn too_much_that_is_allowed_is_named() {
     let allowed = [(0x1000_0000, 0x1000_0000 + full, Read)];
     let error = KvmFilter::pack(&deny(&[], &allowed)).unwrap_err().to_string();
     assert!(error.contains("[msr] `allow`") && error.contains("before 0x10030000"), "{error}");
-    let claimed = deny(&[(0x1000_0000, 0x1000_0000, Write)], &[(0x1000_0000, 0x1000_0000 + full, ReadWrite)]);
+    let claimed =
+        deny(&[(0x1000_0000, 0x1000_0000, Write)], &[(0x1000_0000, 0x1000_0000 + full, ReadWrite)]);
     let error = KvmFilter::pack(&claimed).unwrap_err().to_string();
     assert!(error.contains("the claims of plugin `p`"), "{error}");
 }

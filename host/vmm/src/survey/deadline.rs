@@ -86,6 +86,7 @@ fn attempt(kvm: &Kvm) -> Result<Tried, String> {
 fn deny_writes(vm: &VmFd) -> Result<(), String> {
     enable_msr_exits(vm).map_err(|refused| refused.to_string())?;
     let claim = ExitClaim::new("doctor", TSC_DEADLINE.into(), Directions::Write);
-    let filter = KvmFilter::pack(&ExitList::from(vec![claim])).map_err(|error| error.to_string())?;
+    let filter =
+        KvmFilter::pack(&ExitList::from(vec![claim])).map_err(|error| error.to_string())?;
     filter.install(vm).map_err(|refused| refused.to_string())
 }

@@ -92,7 +92,9 @@ pub(super) fn deadline(tried: &Tried) -> Finding {
     const HIDE: &str = "where a plugin claims them, clear bit 24 of ECX in CPUID leaf 0x1 with a \
                         [[cpuid]] table, so that the guest uses another timer";
     match tried {
-        Tried::Exited => Finding::good(WHAT, "a guest's writes of 0x6e0 exit if a plugin claims them"),
+        Tried::Exited => {
+            Finding::good(WHAT, "a guest's writes of 0x6e0 exit if a plugin claims them")
+        }
         Tried::Stayed => Finding::limited(
             WHAT,
             "KVM takes a guest's writes of 0x6e0 (IA32_TSC_DEADLINE) before it looks at the \
