@@ -245,7 +245,10 @@ fn a_cpu_profile_of_cloud_hypervisor() -> Outcome {
     ] {
         assert!(run.stdout.contains(part), "no `{part}`:\n{run}");
     }
-    workdir.put("a.json", r#"{"msr_modifiers": []}"#);
+    workdir.put("a.json", r#"{"msrs": []}"#);
     workdir.wasmsr(&["convert", "cloud-hypervisor", "a.json"]).refused(&["no `adjustments`"]);
+    workdir.put("a.json", r#"{"msr_modifiers": []}"#);
+    workdir.wasmsr(&["convert", "cloud-hypervisor", "a.json"]).refused(&["convert firecracker"]);
+    workdir.wasmsr(&["convert", "firecracker", "a.msr.json"]).refused(&["convert cloud-hyp"]);
     Ok(())
 }

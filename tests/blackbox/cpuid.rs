@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::fixture::{
-    Outcome, Plugin, Vm, Workdir, apply, is_interpreter, require_cpuid_leaf_7, test,
+    Outcome, Plugin, Shell, Vm, Workdir, apply, is_interpreter, require_cpuid_leaf_7, test,
 };
 
 /// The registers of Firecracker's template T2, bit 31 first, as
@@ -171,5 +171,21 @@ fn contradictions_name_both_and_every_bit() -> Outcome {
         "leaf 0xd, subleaf 0x1, eax bit 2",
         "keep one of them",
     ]);
+    Ok(())
+}
+
+/// Linux starts all processors and sees T2A's model, 0x306f2, without SSE4A, which
+/// T2A takes from AMD's processors.
+#[apply(test)]
+fn linux_sees_a_cpu_template() -> Outcome {
+    let lines = Workdir::new().wasmsr(&["convert", "firecracker", "T2A"]).exited(0).stdout;
+    let mut shell = Shell::of(Vm::new().vcpus(2).memory("256MiB").tables(&lines))?;
+    shell.ask("models", "grep -c '^model[^n]*: 63$' /proc/cpuinfo");
+    shell.ask("steppings", "grep -c '^stepping[^n]*: 2$' /proc/cpuinfo");
+    shell.ask("sse4a", "grep -c sse4a /proc/cpuinfo");
+    let run = shell.power_off();
+    for (mark, wanted) in [("models", "2"), ("steppings", "2"), ("sse4a", "0")] {
+        assert_eq!(run.answer(mark), wanted, "{mark}:\n{run}");
+    }
     Ok(())
 }

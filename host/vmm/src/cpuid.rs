@@ -27,6 +27,23 @@ pub(crate) fn physical_address_bits(supported: &[CpuidEntry]) -> u8 {
         .map_or(36, |entry| entry.eax.to_le_bytes()[0])
 }
 
+/// The changes that give every vCPU the same id, for a warning: guests find the others by
+/// their ids.
+pub(crate) fn same_ids(changes: &[CpuidChange]) -> Vec<String> {
+    let ids = |change: &CpuidChange| match change.leaf {
+        0x1 => ("ebx", change.ebx.bits() & 0xff00_0000),
+        0xb | 0x1f | 0x8000_0026 => ("edx", change.edx.bits()),
+        0x8000_001e => ("eax", change.eax.bits()),
+        _ => ("", 0),
+    };
+    let named = changes.iter().filter_map(|change| {
+        let (register, bits) = ids(change);
+        let CpuidChange { leaf, subleaf, .. } = change;
+        (bits != 0).then(|| format!("leaf {leaf:#x}, subleaf {subleaf:#x}, {register}"))
+    });
+    named.collect()
+}
+
 /// Adds the TSC deadline mode of the local APIC, which KVM never reports as
 /// supported: it asks the VMM to look at `KVM_CAP_TSC_DEADLINE_TIMER` instead
 /// (KVM api 4.46).
@@ -181,6 +198,14 @@ mod tests {
         let change = CpuidChange { ebx, ..CpuidChange::none(1, 0) };
         let entries = of_vcpu(&supported(), VcpuId(2), 3, &[change]);
         assert_eq!(find(&entries, 1, 0)[1], 7, "not even the topology is safe");
+    }
+
+    #[test]
+    fn an_id_for_every_vcpu_is_noticed() {
+        let ebx =
+            |set| CpuidChange { ebx: RegisterChange { set, clear: 0 }, ..CpuidChange::none(1, 0) };
+        assert_eq!(same_ids(&[ebx(0x00ff_ffff)]), [""; 0]);
+        assert_eq!(same_ids(&[ebx(0x0100_0000)]), ["leaf 0x1, subleaf 0x0, ebx"]);
     }
 
     #[test]

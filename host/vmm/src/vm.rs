@@ -126,6 +126,14 @@ impl Vm {
         for promise in empty_promises(&cpuid, spec.cpuid) {
             tracing::warn!("{promise}");
         }
+        if spec.vm.vcpus > 1 {
+            for place in cpuid::same_ids(spec.cpuid) {
+                tracing::warn!(
+                    "CPUID {place}, gives all vCPUs the same id, by the profile's [[cpuid]] or a \
+                     plugin's; guests may find the first vCPU only"
+                );
+            }
+        }
         let memory = memory::allocate(spec.vm.memory, cpuid::physical_address_bits(&cpuid))?;
         memory::give_to(&vm, &memory)?;
 

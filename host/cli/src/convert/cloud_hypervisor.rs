@@ -123,6 +123,9 @@ fn convert(bytes: &[u8], json: &Value) -> anyhow::Result<Converted> {
     let adjustments = match json.get("adjustments") {
         Some(Value::Array(adjustments)) => adjustments,
         Some(_) => bail!("`adjustments` is not a list"),
+        None if super::source::is_firecrackers(json) => {
+            bail!("it is a file of Firecracker; use `wasmsr convert firecracker`")
+        }
         None => bail!(
             "it has no `adjustments`, the list in which a CPU profile of cloud-hypervisor has its \
              changes of MSRs or of CPUID"
@@ -184,8 +187,9 @@ fn lists<T>(file: &File<T>) -> Vec<String> {
     let shown = |list: &[Hex]| listed(list.iter().map(|msr| format!("{:#x}", msr.0)));
     if !file.permitted_msrs.is_empty() {
         losses.push(format!(
-            "`permitted_msrs` is not converted, {} in number: cloud-hypervisor denies guests all \
-             others, where a profile says it in `[msr]`: {}",
+            "`permitted_msrs` is not converted, {} in number: cloud-hypervisor denies guests the \
+             others that KVM lists (KVM_GET_MSR_INDEX_LIST), but not what KVM answers without listing \
+             it, such as 0xc0000080; `[[msr.override]]` and plugins deny single MSRs: {}",
             file.permitted_msrs.len(),
             shown(&file.permitted_msrs)
         ));

@@ -62,16 +62,29 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         return fingerprint(&bytes, config);
     }
     if vm_config::is_one(&json) {
-        return vm(input::typed(&bytes, Vec::new)?, path);
+        return vm(&input::typed(&bytes, || vm_config::mistakes(&json))?, path);
     }
     if MachineConfig::is_one(&json) {
         let machine: MachineConfig = input::typed(&bytes, Vec::new)?;
-        return vm(machine.into(), path);
+        return vm(&machine.into(), path);
+    }
+    if json.get("adjustments").is_some() {
+        bail!(
+            "its `adjustments` are those of a CPU profile of cloud-hypervisor; use `wasmsr convert \
+             cloud-hypervisor`"
+        );
     }
     let template = input::typed(&bytes, || Template::mistakes(&json, "")).context(
         "it is read as a CPU template, as it is neither a fingerprint nor a VM's configuration",
     )?;
     Ok(Source { template, ..Source::default() })
+}
+
+/// Whether a JSON object is one of these files, going by its keys.
+pub(super) fn is_firecrackers(json: &Value) -> bool {
+    let keys = ["msr_modifiers", "cpuid_modifiers", "guest_cpu_config"];
+    let has_key = keys.iter().any(|key| json.get(key).is_some());
+    has_key || vm_config::is_one(json) || MachineConfig::is_one(json)
 }
 
 fn fingerprint(bytes: &[u8], config: &Value) -> anyhow::Result<Source> {
@@ -88,7 +101,7 @@ fn fingerprint(bytes: &[u8], config: &Value) -> anyhow::Result<Source> {
     Ok(Source { template: print.guest_cpu_config, head, ..Source::default() })
 }
 
-fn vm(config: VmConfig, path: &Path) -> anyhow::Result<Source> {
+fn vm(config: &VmConfig, path: &Path) -> anyhow::Result<Source> {
     let mut source = Source { head: config.tables(), losses: config.losses(), ..Source::default() };
     let named = config.machine_config.as_ref().and_then(MachineConfig::template);
     match (&config.cpu_config, named) {
@@ -110,13 +123,16 @@ fn vm(config: VmConfig, path: &Path) -> anyhow::Result<Source> {
 
 fn custom(given: &CpuConfig, config: &Path) -> anyhow::Result<Template> {
     match given {
-        CpuConfig::Template(json) => Template::deserialize(json).map_err(|error| {
-            match Template::mistakes(json, "cpu-config.").as_slice() {
-                [] => error.into(),
-                [one] => anyhow::anyhow!("{one}"),
-                many => anyhow::anyhow!("{}", input::lines(many)),
-            }
-        }),
+        CpuConfig::Template(template) => {
+            let json = Value::Object(template.clone());
+            Template::deserialize(&json).map_err(|error| {
+                match Template::mistakes(&json, "cpu-config.").as_slice() {
+                    [] => error.into(),
+                    [one] => anyhow::anyhow!("{one}"),
+                    many => anyhow::anyhow!("{}", input::lines(many)),
+                }
+            })
+        }
         CpuConfig::Path(path) => {
             let path = config.parent().unwrap_or(Path::new("")).join(path);
             let read = || {

@@ -12,7 +12,8 @@ pub(super) struct Static {
     pub(super) vendor: Vendor,
     /// The processors of hosts to which Firecracker gives it.
     pub(super) hosts: &'static str,
-    cpuid: &'static [Change],
+    /// Two lists, as most templates have one in common.
+    cpuid: [&'static [Change]; 2],
     msr: Option<(u32, u64, u64)>,
 }
 
@@ -27,12 +28,13 @@ pub(super) fn find(name: &str) -> Option<&'static Static> {
 impl Static {
     /// The same as a custom template.
     pub(super) fn template(&self) -> Template {
-        let cpuid_modifiers = self.cpuid.iter().map(|&(leaf, subleaf, register, set, clear)| {
-            let bitmap = Bitmap { value: set.into(), mask: (set | clear).into() };
-            let modifiers = vec![RegisterModifier { register, bitmap }];
-            let flags = u32::from(matches!(leaf, 0x7 | 0xd));
-            CpuidModifier { leaf, subleaf, flags, modifiers }
-        });
+        let cpuid_modifiers =
+            self.cpuid.concat().into_iter().map(|(leaf, subleaf, register, set, clear)| {
+                let bitmap = Bitmap { value: set.into(), mask: (set | clear).into() };
+                let modifiers = vec![RegisterModifier { register, bitmap }];
+                let flags = u32::from(matches!(leaf, 0x7 | 0xd));
+                CpuidModifier { leaf, subleaf, flags, modifiers }
+            });
         let msr_modifiers = self
             .msr
             .map(|(addr, value, mask)| MsrModifier { addr, bitmap: Bitmap { value, mask } });
@@ -51,17 +53,20 @@ const STATIC: &[Static] = &[
         name: "C3",
         vendor: Vendor::Intel,
         hosts: "Intel Skylake, Cascade Lake and Ice Lake",
-        cpuid: &[
-            (0x1, 0, Eax, 0x0003_06e4, 0x0ffc_391b),
-            (0x1, 0, Ecx, 0, 0x0040_dd3c),
-            (0x1, 0, Edx, 0x0000_1080, 0xa864_0000),
-            (0x7, 0, Ebx, 0, 0xffaf_dd3c),
-            (0x7, 0, Ecx, 0, 0x4041_481e),
-            (0x7, 0, Edx, 0, 0x0000_000c),
-            (0xd, 0, Eax, 0, 0x0000_02f8),
-            (0xd, 1, Eax, 0, 0x0000_000e),
-            (0x8000_0001, 0, Ecx, 0, 0x0000_0120),
-            (0x8000_0001, 0, Edx, 0, 0x0400_0000),
+        cpuid: [
+            &[],
+            &[
+                (0x1, 0, Eax, 0x0003_06e4, 0x0ffc_391b),
+                (0x1, 0, Ecx, 0, 0x0040_dd3c),
+                (0x1, 0, Edx, 0x0000_1080, 0xa864_0000),
+                (0x7, 0, Ebx, 0, 0xffaf_dd3c),
+                (0x7, 0, Ecx, 0, 0x4041_481e),
+                (0x7, 0, Edx, 0, 0x0000_000c),
+                (0xd, 0, Eax, 0, 0x0000_02f8),
+                (0xd, 1, Eax, 0, 0x0000_000e),
+                (0x8000_0001, 0, Ecx, 0, 0x0000_0120),
+                (0x8000_0001, 0, Edx, 0, 0x0400_0000),
+            ],
         ],
         msr: None,
     },
@@ -69,25 +74,20 @@ const STATIC: &[Static] = &[
         name: "T2",
         vendor: Vendor::Intel,
         hosts: "Intel Skylake, Cascade Lake and Ice Lake",
-        cpuid: T2,
+        cpuid: [OF_T2, T2],
         msr: None,
     },
     Static {
         name: "T2A",
         vendor: Vendor::Amd,
         hosts: "AMD Milan",
-        cpuid: &[
-            T2[0],
-            T2[1],
-            T2[2],
-            T2[3],
-            T2[4],
-            T2[5],
-            T2[6],
-            T2[7],
-            (0x8000_0001, 0, Ecx, 0, 0x2000_01c4),
-            (0x8000_0001, 0, Edx, 0, 0x0640_0000),
-            (0x8000_0008, 0, Ebx, 0x001c_0004, 0x0000_0201),
+        cpuid: [
+            OF_T2,
+            &[
+                (0x8000_0001, 0, Ecx, 0, 0x2000_01c4),
+                (0x8000_0001, 0, Edx, 0, 0x0640_0000),
+                (0x8000_0008, 0, Ebx, 0x001c_0004, 0x0000_0201),
+            ],
         ],
         msr: None,
     },
@@ -95,18 +95,13 @@ const STATIC: &[Static] = &[
         name: "T2CL",
         vendor: Vendor::Intel,
         hosts: "Intel Cascade Lake and Ice Lake",
-        cpuid: &[
-            T2[0],
-            T2[1],
-            T2[2],
-            T2[3],
-            T2[4],
-            T2[5],
-            T2[6],
-            T2[7],
-            (0x8000_0001, 0, Ecx, 0, 0x2000_01c0),
-            (0x8000_0001, 0, Edx, 0, 0x07c0_0000),
-            T2[10],
+        cpuid: [
+            OF_T2,
+            &[
+                (0x8000_0001, 0, Ecx, 0, 0x2000_01c0),
+                (0x8000_0001, 0, Edx, 0, 0x07c0_0000),
+                (0x8000_0008, 0, Ebx, 0, 0x0000_0200),
+            ],
         ],
         msr: Some((0x10a, 0, 0xffff_ffff_e2f5_1e00)),
     },
@@ -114,7 +109,7 @@ const STATIC: &[Static] = &[
         name: "T2S",
         vendor: Vendor::Intel,
         hosts: "Intel Skylake and Cascade Lake",
-        cpuid: T2,
+        cpuid: [OF_T2, T2],
         msr: Some((0x10a, 0x0c0a_0c4c, u64::MAX)),
     },
 ];
@@ -122,8 +117,8 @@ const STATIC: &[Static] = &[
 /// The names, for an error.
 pub(super) const NAMES: &str = "C3, T2, T2A, T2CL and T2S";
 
-/// T2's, of which the others have most.
-const T2: &[Change] = &[
+/// What T2 and those that are made from it have alike.
+const OF_T2: &[Change] = &[
     (0x1, 0, Eax, 0x0003_06f2, 0x0ffc_390d),
     (0x1, 0, Ecx, 0, 0x0004_cdfc),
     (0x1, 0, Edx, 0x0000_1080, 0xe864_0000),
@@ -132,6 +127,10 @@ const T2: &[Change] = &[
     (0x7, 0, Edx, 0, 0x0000_011c),
     (0xd, 0, Eax, 0, 0x0000_02f8),
     (0xd, 1, Eax, 0, 0x0000_000e),
+];
+
+/// T2's and T2S's beyond that.
+const T2: &[Change] = &[
     (0x8000_0001, 0, Ecx, 0, 0x2000_0100),
     (0x8000_0001, 0, Edx, 0, 0x0400_0000),
     (0x8000_0008, 0, Ebx, 0, 0x0000_0200),

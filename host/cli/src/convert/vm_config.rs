@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use toml::Value as Toml;
 
 /// The keys of such a file (`VmmConfig` in Firecracker's `src/vmm/src/resources.rs`).
@@ -25,6 +25,19 @@ const KEYS: [&str; 14] = [
     "serial",
     "vsock",
 ];
+
+/// Everything in `json` that cannot be read as a VM's configuration, each with its key.
+pub(super) fn mistakes(json: &Value) -> Vec<String> {
+    let wrong =
+        |key: &str, error: Option<serde_json::Error>| error.map(|error| format!("{key}: {error}"));
+    let of = |key: &str| json.get(key).filter(|value| !value.is_null());
+    let machine = of("machine-config").and_then(|json| MachineConfig::deserialize(json).err());
+    let boot = of("boot-source").and_then(|json| BootSource::deserialize(json).err());
+    let cpu = of("cpu-config").and_then(|json| CpuConfig::deserialize(json).err());
+    let all =
+        [wrong("machine-config", machine), wrong("boot-source", boot), wrong("cpu-config", cpu)];
+    all.into_iter().flatten().collect()
+}
 
 /// Whether a JSON object is a VM's configuration, going by its keys.
 pub(super) fn is_one(json: &Value) -> bool {
@@ -52,10 +65,10 @@ struct BootSource {
 
 /// A template, or where it lies.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a CPU template, or the name of its file")]
 pub(super) enum CpuConfig {
     Path(String),
-    Template(Value),
+    Template(Map<String, Value>),
 }
 
 /// `machine-config`, which is also the body of a request of that name.
@@ -192,6 +205,21 @@ mod tests {
         assert_eq!(losses.len(), 2, "{losses:?}");
         assert!(losses[0].contains("`drives`") && losses[1].contains("`machine-config.smt`"));
         assert_eq!(config.machine_config.unwrap().template(), Some("T2"));
+    }
+
+    #[test]
+    fn each_part_can_have_a_mistake() {
+        let json = r#"{"machine-config": {"vcpu_count": "2"}, "cpu-config": 5,
+            "boot-source": {"initrd_path": "i"}, "drives": []}"#;
+        let mistakes = mistakes(&serde_json::from_str(json).unwrap());
+        for (mistake, parts) in mistakes.iter().zip([
+            ["machine-config: ", "\"2\""],
+            ["boot-source: ", "`kernel_image_path`"],
+            ["cpu-config: ", "the name of its file"],
+        ]) {
+            assert!(parts.iter().all(|part| mistake.contains(part)), "{mistake}");
+        }
+        assert_eq!(mistakes.len(), 3, "{mistakes:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use wasmsr_interface::CpuidChange;
 
 use crate::manifest::{self, AskedCpuid, CpuidRefused, CpuidSource};
 use crate::plugin::Plugin;
-use crate::profile::Profile;
+use crate::profile::{Profile, ProfileCpuid};
 
 /// The changes of all plugins, then those of the profile.
 pub(super) fn changes(
@@ -22,5 +22,5 @@ pub(super) fn changes(
             registers: leaf.registers().map(|(_, spec)| spec.change().unwrap_or_default()),
         })
     });
-    manifest::merge_cpuid(of_plugins.chain(profile.cpuid.iter().map(|table| table.asked())))
+    manifest::merge_cpuid(of_plugins.chain(profile.cpuid.iter().map(ProfileCpuid::asked)))
 }

@@ -13,7 +13,7 @@ use crate::toml_file::Place;
 /// (`KVM_MAX_CPUID_ENTRIES`).
 pub const MAX_CPUID_LEAVES: usize = 256;
 
-/// The most contradictions that an error lists.
+/// The most contradictions that an error lists; more are not looked for.
 const MAX_LISTED: usize = 16;
 
 /// The names of the registers, in the order in which changes have them.
@@ -126,13 +126,13 @@ impl fmt::Display for CpuidRefused {
             ),
             CpuidRefused::Conflicts(conflicts) => {
                 let mut separator = "";
-                for conflict in conflicts.iter().take(MAX_LISTED) {
+                for conflict in conflicts {
                     write!(f, "{separator}{conflict}")?;
                     separator = "\n";
                 }
-                match conflicts.len().saturating_sub(MAX_LISTED) {
-                    0 => Ok(()),
-                    more => write!(f, "\nand {more} more"),
+                match conflicts.len() < MAX_LISTED {
+                    true => Ok(()),
+                    false => f.write_str("\nand perhaps more"),
                 }
             }
         }
@@ -157,7 +157,8 @@ pub(crate) fn merge(
     if order.len() > MAX_CPUID_LEAVES {
         return Err(CpuidRefused::TooMany(order.len()));
     }
-    let conflicts: Vec<_> = leaves.values().flat_map(|asked| conflicts(asked)).collect();
+    let mut conflicts = Vec::new();
+    leaves.values().for_each(|asked| add_conflicts(asked, &mut conflicts));
     if !conflicts.is_empty() {
         return Err(CpuidRefused::Conflicts(conflicts));
     }
@@ -190,9 +191,8 @@ fn one((leaf, subleaf): (u32, u32), asked: &[&Asked]) -> CpuidChange {
     change
 }
 
-/// What disagrees in one leaf. Each bit is blamed on the first that decides it.
-fn conflicts(asked: &[Asked]) -> Vec<CpuidConflict> {
-    let mut conflicts = Vec::new();
+/// Adds what disagrees in one leaf. Each bit is blamed on the first that decides it.
+fn add_conflicts(asked: &[Asked], conflicts: &mut Vec<CpuidConflict>) {
     for (place, name) in REGISTERS.into_iter().enumerate() {
         let register = |asked: &Asked| asked.registers.get(place).copied().unwrap_or_default();
         let mut decided = RegisterChange::default();
@@ -200,6 +200,12 @@ fn conflicts(asked: &[Asked]) -> Vec<CpuidConflict> {
             let new = register(second);
             let mut left = decided.contradiction(new);
             for first in asked.iter().take(number) {
+                if left == 0 {
+                    break;
+                }
+                if conflicts.len() == MAX_LISTED {
+                    return;
+                }
                 let bits = register(first).contradiction(new) & left;
                 left &= !bits;
                 if bits != 0 {
@@ -212,15 +218,11 @@ fn conflicts(asked: &[Asked]) -> Vec<CpuidConflict> {
                         bits,
                     });
                 }
-                if left == 0 {
-                    break;
-                }
             }
             decided.set |= new.set & !decided.clear;
             decided.clear |= new.clear & !decided.set;
         }
     }
-    conflicts
 }
 
 #[cfg(test)]
@@ -299,6 +301,18 @@ mod tests {
                 (profile(1), profile(5), 1),
             ]
         );
+    }
+
+    /// A plugin's file has room for 100,000 tables of one leaf.
+    #[test]
+    fn many_contradictions_cost_no_more_than_a_few() {
+        let quiet = (0..50_000).map(|_| asked(plugin("a"), 7, 2, 0));
+        let first = std::iter::once(asked(plugin("b"), 7, 1, 0));
+        let loud = (0..50_000).map(|_| asked(plugin("c"), 7, 0, 1));
+        let error = merge(quiet.chain(first).chain(loud)).unwrap_err();
+        let CpuidRefused::Conflicts(conflicts) = &error else { panic!("{error}") };
+        assert_eq!(conflicts.len(), MAX_LISTED);
+        assert!(error.to_string().ends_with("and perhaps more"));
     }
 
     #[test]
