@@ -121,6 +121,41 @@ fn a_changed_profile_serves_the_next_boot() -> Outcome {
 }
 
 #[apply(test)]
+fn the_log_says_what_a_reboot_has_changed() -> Outcome {
+    let keys = "config = { value = 0x2b }\nfuel = 5000\nname = \"caps\"";
+    let vm = Vm::new().shipped("arch_capabilities", keys).policy(r#"unknown = "fault""#);
+    let (workdir, mut running) = vm.start("r 10a \n key \n outb 64 fe ->")?;
+    running.wait_for("r 10a -> 2b\nkey");
+    let profile = workdir.path().join("vm.toml");
+    let mut text = fs::read_to_string(&profile).expect("the profile can be read");
+    for (old, new) in [
+        (
+            r#"unknown = "fault""#,
+            "unknown = \"ignore\"\noverride = [{ range = 5, read = \"stop\" }]",
+        ),
+        ("{ value = 0x2b }", "{ value = 0x2f }\non-failure = \"ignore\""),
+        ("fuel = 5000", "fuel = 6000\nmemory = \"2MiB\"\ngrant = [\"kvm-msr\"]"),
+    ] {
+        assert!(text.contains(old), "{text}");
+        text = text.replace(old, new);
+    }
+    replace(&profile, text);
+    workdir.put("script.txt", "r 10a\nexit 5\n");
+    running.type_in("a");
+    running.wait_for("r 10a -> 2f\n");
+    running.finish().exited(guest_exit(5)).said(&[
+        "[msr]: unknown from fault to ignore",
+        "[msr]: override from nothing to 0x5 read stop write -",
+        "plugin caps: config.value from 43 to 47",
+        "plugin caps: fuel from 5000 to 6000",
+        "plugin caps: grant from nothing to kvm-msr",
+        "plugin caps: memory from 1.0 MiB to 2.0 MiB",
+        "plugin caps: on-failure from fault to ignore",
+    ]);
+    Ok(())
+}
+
+#[apply(test)]
 fn fifty_boots_leave_nothing_behind() -> Outcome {
     let vm = Vm::new().vcpus(2).plugin(&COUNTER).arguments(&["--max-boots", "50"]);
     let (_workdir, mut running) = vm.start(READ_AND_WAIT)?;

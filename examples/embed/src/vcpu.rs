@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, bail, ensure};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use wasmsr_engine::VcpuDispatch;
-use wasmsr_interface::{MsrHandler, VcpuId};
+use wasmsr_interface::{Host, MsrHandler, VcpuId};
 use wasmsr_kvm::{KvmHost, KvmMsrs, KvmRun, Served};
 
 use crate::guest;
@@ -42,7 +42,8 @@ impl Vcpu {
                     // SAFETY: kvm-bindings' `kvm_run` is the kernel's, and the vCPU is out.
                     let run = unsafe { KvmRun::of(self.fd.get_kvm_run()) };
                     if let Served::Stop(why) = run.answer(&mut self.dispatch, &self.msrs) {
-                        bail!("{why}");
+                        let rip = self.host.guest_rip(self.id).unwrap_or_default();
+                        bail!("{why} (at RIP {rip:#x})");
                     }
                 }
                 // `immediate_exit`, or a kick: no access is pending, so now the vCPU can be

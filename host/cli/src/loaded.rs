@@ -5,11 +5,11 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use wasmsr_engine::plugin::CodeCache;
 use wasmsr_engine::{Engine, LoadOptions, Profile};
 use wasmsr_interface::KernelVersion;
-use wasmsr_kvm::filter::KvmFilter;
+use wasmsr_kvm::filter::{KvmFilter, PackError};
 use wasmsr_vmm::{Boot, VmConfig};
 
 use crate::args;
@@ -29,7 +29,9 @@ impl Loaded {
         let profile = VmProfile::read(path)?;
         let in_profile = || format!("profile {}", path.display());
         let engine = Engine::load(&profile.engine, options).with_context(in_profile)?;
-        let filter = KvmFilter::pack(engine.exits()).with_context(in_profile)?;
+        let filter = KvmFilter::pack(engine.exits())
+            .map_err(|error| unfiltered(&engine, error))
+            .with_context(in_profile)?;
         Ok(Loaded { profile, engine, filter })
     }
 
@@ -74,8 +76,8 @@ impl Checked {
         let mut add = |error: anyhow::Error| wrong.push(error.context(in_profile()));
         errors.into_iter().for_each(|error| add(error.into()));
         let filter = KvmFilter::pack_all(engine.exits());
-        let filter =
-            filter.map_err(|errors| errors.into_iter().for_each(|error| add(error.into())));
+        let filter = filter
+            .map_err(|errors| errors.into_iter().for_each(|error| add(unfiltered(&engine, error))));
         let vcpus = vm.as_ref().map_or(1, |vm| vm.vcpus);
         engine.dry_run_all(vcpus).into_iter().for_each(|error| add(error.into()));
         // A guest's files fit into a memory whose size is known.
@@ -90,6 +92,25 @@ impl Checked {
             }
             _ => Err(wrong),
         }
+    }
+}
+
+/// Why claims do not fit KVM's filter. If the profile lists them, the remedy is there and
+/// not in the plugin's manifest.
+fn unfiltered(engine: &Engine, error: PackError) -> anyhow::Error {
+    let listed = error.claim().and_then(|(plugin, range)| engine.listed(plugin, range));
+    let Some(listed) = listed else { return error.into() };
+    let text = error.to_string();
+    // The remedy is the last part of these errors.
+    let why = text.rsplit_once("; ").map_or(text.as_str(), |(why, _)| why);
+    match error {
+        PackError::TooScattered { .. } => {
+            anyhow!("{why}; list fewer MSRs in {listed}, or MSRs that lie closer together")
+        }
+        _ => match error.misfits() {
+            Some(misfits) => anyhow!("{why}; take {misfits} out of {listed}"),
+            None => error.into(),
+        },
     }
 }
 

@@ -11,7 +11,7 @@ use wasmsr_interface::{
 };
 
 use crate::limits;
-use crate::manifest::{Intercept, Lists, Manifest};
+use crate::manifest::{Intercept, Manifest, MsrClaim};
 use crate::state::SavedIntercepts;
 
 /// The intercepts of one running VM. Changes are rare; the path of an access
@@ -22,17 +22,11 @@ pub(crate) struct Intercepts(Arc<Switches>);
 struct Switches {
     at_start: ByPlugin,
     now: Mutex<ByPlugin>,
-    claims: BTreeMap<Arc<str>, Vec<Claimed>>,
+    claims: BTreeMap<Arc<str>, Vec<MsrClaim>>,
     /// What becomes of all other accesses.
     unclaimed: Unclaimed,
 }
 
-/// A claim, and where the profile lists it.
-struct Claimed {
-    range: MsrRange,
-    access: Directions,
-    listed: Option<Arc<str>>,
-}
 
 type ByPlugin = BTreeMap<Arc<str>, Switched>;
 
@@ -53,21 +47,12 @@ pub(crate) enum SwitchError {
 }
 
 impl Intercepts {
-    /// As the manifests have it at the start of a boot. Each plugin comes with its name,
-    /// and with its configuration as JSON text.
+    /// As the manifests have it at the start of a boot.
     pub(crate) fn new<'a>(
-        plugins: impl Iterator<Item = (&'a Arc<str>, &'a Manifest, &'a str)> + Clone,
+        plugins: impl Iterator<Item = (&'a Arc<str>, &'a Manifest)> + Clone,
         unclaimed: Unclaimed,
     ) -> Self {
-        let claims = plugins.clone().map(|(name, manifest, config)| {
-            let lists = Lists::of(manifest, config);
-            let claims = manifest.msr.iter().map(|claim| Claimed {
-                range: claim.range,
-                access: claim.access,
-                listed: lists.place_of(claim.range),
-            });
-            (name.clone(), claims.collect())
-        });
+        let claims = plugins.clone().map(|(name, manifest)| (name.clone(), manifest.msr.clone()));
         let claims = claims.collect();
         let at_start = |manifest: &Manifest| {
             let mut switched = Switched::default();
@@ -76,7 +61,7 @@ impl Intercepts {
             }
             switched
         };
-        let plugins = plugins.map(|(name, manifest, _)| (name.clone(), at_start(manifest)));
+        let plugins = plugins.map(|(name, manifest)| (name.clone(), at_start(manifest)));
         let at_start: ByPlugin = plugins.collect();
         let now = Mutex::new(at_start.clone());
         Intercepts(Arc::new(Switches { at_start, now, claims, unclaimed }))
@@ -216,8 +201,7 @@ impl Switches {
                     claims.extend(on.filter_map(|on| {
                         let on = MsrRange::new(MsrIndex(*on.start()), MsrIndex(*on.end()))?;
                         let range = on.intersection(claim.range)?;
-                        let (plugin, listed) = (plugin.clone(), claim.listed.clone());
-                        Some(ExitClaim { plugin, range, directions, listed })
+                        Some(ExitClaim { plugin: plugin.clone(), range, directions })
                     }));
                 }
             }

@@ -32,7 +32,9 @@ mod state;
 pub mod toml_file;
 
 pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
-pub use engine::{Engine, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin};
+pub use engine::{
+    Engine, ListedPlace, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin,
+};
 pub use manifest::{CpuidConflict, CpuidRefused, CpuidSource};
 pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};

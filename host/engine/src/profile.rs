@@ -20,7 +20,7 @@ use toml::Spanned;
 use wasmsr_book::reference::kind;
 use wasmsr_interface::KernelVersion;
 
-use crate::manifest::Grant;
+use crate::manifest::{Grant, NAME_RULE, is_name};
 use crate::msr::Policy;
 use crate::toml_file::{self, Size, TomlError};
 use config::Config;
@@ -43,10 +43,12 @@ pub struct Profile {
 }
 
 /// `[[plugin]]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginConfig {
     /// The `.wasm` file.
     pub path: PathBuf,
+    /// The plugin's name in this VM, in place of that of its manifest.
+    pub name: Option<String>,
     /// The SHA-256 that the file must have.
     pub sha256: Option<Sha256>,
     /// What the plugin reads through its host call, as JSON text.
@@ -55,7 +57,7 @@ pub struct PluginConfig {
     pub grant: Vec<Grant>,
     /// What becomes of an access when the plugin traps or overruns.
     pub on_failure: OnFailure,
-    /// Fuel for one access, in Wasm instructions.
+    /// Fuel for one access.
     pub fuel: u64,
     /// Ceiling of an instance's linear memory, in bytes.
     pub memory: u64,
@@ -234,6 +236,9 @@ struct PluginTable {
     /// the `.wasm` file, at most 8 MiB
     #[cfg_attr(test, schemars(with = "kind::Path"))]
     path: PathBuf,
+    /// the plugin's name in this VM: in the log, tables, metrics, recordings and saved
+    /// state, and for `shadow-of`; without it, the manifest's
+    name: Option<String>,
     /// the file must have this SHA-256, 64 hexadecimal digits
     #[serde(default, deserialize_with = "toml_file::from_text")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
@@ -249,7 +254,7 @@ struct PluginTable {
     /// what becomes of an access when the plugin traps or overruns a limit
     #[cfg_attr(test, schemars(extend("default" = "fault")))]
     on_failure: Option<OnFailure>,
-    /// Wasm instructions for one access, 1 to 1000000000
+    /// the budget of one access, see [Fuel](abi.md#fuel), 2 to 1000000000
     #[serde(default = "default_fuel")]
     fuel: u64,
     /// ceiling of an instance's memory, 64 KiB to 4 GiB
@@ -285,6 +290,9 @@ fn default_plugin_memory() -> Size {
     Size::of(DEFAULT_MEMORY, "1MiB")
 }
 
+/// A call ends when its fuel is used up, and to enter a function costs 1.
+const MIN_FUEL: u64 = 2;
+
 /// Fuel beyond this no longer bounds a call to what a guest would not notice.
 const MAX_FUEL: u64 = 1_000_000_000;
 
@@ -301,8 +309,11 @@ impl PluginTable {
         let mut wrong = Vec::new();
         let mut refuse =
             |mistake: String| wrong.push(format!("[[plugin]] {}: {mistake}", path.display()));
-        if !(1..=MAX_FUEL).contains(&self.fuel) {
-            refuse(format!("fuel = {} must be 1 to 1000000000", self.fuel));
+        if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
+            refuse(format!("name = {name:?} must be {NAME_RULE}"));
+        }
+        if !(MIN_FUEL..=MAX_FUEL).contains(&self.fuel) {
+            refuse(format!("fuel = {} must be 2 to 1000000000", self.fuel));
         }
         let fits = |bytes: u64| (WASM_PAGE..=MAX_PLUGIN_MEMORY).contains(&bytes);
         if !fits(self.memory.bytes()) {
@@ -326,6 +337,7 @@ impl PluginTable {
         }
         Ok(PluginConfig {
             path,
+            name: self.name,
             sha256: self.sha256,
             config: self.config.text(),
             grant: self.grant.into_iter().map(|grant| grant.within(directory)).collect(),
@@ -394,7 +406,9 @@ mod tests {
         let plugin = "[[plugin]]\npath = \"p\"\n";
         refused(&format!("{plugin}sha256 = \"12\"\n"), &["64 hexadecimal digits"]);
         refused(&format!("{plugin}grant = [\"root\"]\n"), &["unknown capability `root`"]);
-        refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0"]);
+        refused(&format!("{plugin}fuel = 0\n"), &["fuel = 0", "2 to 1000000000"]);
+        refused(&format!("{plugin}fuel = 1\n"), &["fuel = 1", "2 to 1000000000"]);
+        refused(&format!("{plugin}name = \"My plugin\"\n"), &["\"My plugin\" must be 1 to 64"]);
         refused(
             &format!("{plugin}memory = \"1KiB\"\n"),
             &["= \"1KiB\" is 1024 bytes and must be 64KiB to 4GiB"],

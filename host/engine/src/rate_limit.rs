@@ -22,6 +22,12 @@ impl RateLimit {
         self.allow_at(Instant::now())
     }
 
+    /// How many were refused since the last one that was allowed; counts anew after
+    /// that.
+    pub(crate) fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused)
+    }
+
     fn allow_at(&mut self, now: Instant) -> Option<u64> {
         let seconds = now.saturating_duration_since(self.since).as_secs();
         if seconds > 0 {

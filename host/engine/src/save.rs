@@ -7,7 +7,7 @@ use wasmsr_interface::{ExitsCause, Host, VcpuId};
 use crate::dispatch::VcpuDispatch;
 use crate::engine::Engine;
 use crate::start::{StartError, Started};
-use crate::state::{InstanceState, SavedState};
+use crate::state::{InstanceState, SavedState, SavedTimer};
 
 /// Why the state of a VM's plugins is not saved.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +74,7 @@ impl Engine {
     /// [`SaveError`] if a plugin does not save its state.
     pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
+        let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
             let served = vcpu.chain.vcpu;
             for slot in &mut vcpu.chain.slots {
@@ -88,6 +89,16 @@ impl Engine {
                     })
                 });
                 saved.instances.extend(state?);
+                saved.timers.extend(slot.with(|instance| {
+                    let (thread, at) = instance.pending_timer()?;
+                    let is_due_here = instance.scope().is_some() || position == 0;
+                    is_due_here.then(|| SavedTimer {
+                        plugin: instance.name().to_string(),
+                        vcpu: instance.scope().map(|vcpu| vcpu.0),
+                        thread: thread.0,
+                        in_ns: at.saturating_sub(now),
+                    })
+                }));
             }
         }
         if let Some(vcpu) = vcpus.first() {
@@ -103,8 +114,9 @@ impl Engine {
     }
 
     /// Starts the plugins as [`start`](Engine::start) does and gives each what
-    /// it saved. A plugin that saved nothing starts afresh, and so do shadows.
-    /// What follows cannot be recorded.
+    /// it saved. A plugin that saved nothing starts afresh, and so do shadows. A
+    /// timer that was pending is so again, unless the plugin has asked for another
+    /// time meanwhile. What follows cannot be recorded.
     ///
     /// # Errors
     /// [`RestoreError`] if a state belongs to no plugin or vCPU here, or a
@@ -132,7 +144,28 @@ impl Engine {
         for state in &saved.instances {
             restore_one(&mut started.vcpus, state)?;
         }
+        let now = host.monotonic_ns();
+        for timer in &saved.timers {
+            restore_timer(&mut started.vcpus, timer, now);
+        }
         Ok(started)
+    }
+}
+
+/// Sets a timer again. A plugin that is gone needs none.
+fn restore_timer(vcpus: &mut [VcpuDispatch], timer: &SavedTimer, now: u64) {
+    let threads = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
+    let own = usize::try_from(timer.vcpu.unwrap_or(0)).unwrap_or(usize::MAX);
+    let Some(vcpu) = vcpus.get_mut(own) else { return };
+    let scope = timer.vcpu.map(VcpuId);
+    // A smaller VM may lack the thread on which the VM's own instance asked.
+    let thread = VcpuId(if timer.thread < threads { timer.thread } else { 0 });
+    for slot in &mut vcpu.chain.slots {
+        slot.with(|instance| {
+            if **instance.name() == *timer.plugin && instance.scope() == scope {
+                instance.take_over_timer(thread, now.saturating_add(timer.in_ns));
+            }
+        });
     }
 }
 

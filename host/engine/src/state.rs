@@ -2,17 +2,17 @@
 //!
 //! ```text
 //! magic     8 bytes   "WASMSRST"
-//! version   4 bytes   little-endian, 1
+//! version   4 bytes   little-endian, 2
 //! length    4 bytes   of the payload, little-endian, at most 16 MiB
 //! checksum  32 bytes  SHA-256 of the payload
-//! payload             postcard: instance states, then intercepts
+//! payload             postcard: instance states, intercepts, timers; version 1 has no timers
 //! ```
 
 use serde::{Deserialize, Serialize};
 use sha2::Digest;
 
 const MAGIC: &[u8; 8] = b"WASMSRST";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER: usize = 8 + 4 + 4 + 32;
 
 /// Most bytes of all states together.
@@ -23,6 +23,26 @@ const MAX_PAYLOAD: usize = 16 << 20;
 pub struct SavedState {
     pub(crate) instances: Vec<InstanceState>,
     pub(crate) intercepts: Vec<SavedIntercepts>,
+    pub(crate) timers: Vec<SavedTimer>,
+}
+
+/// What was written before timers were saved.
+#[derive(Deserialize)]
+struct WithoutTimers {
+    instances: Vec<InstanceState>,
+    intercepts: Vec<SavedIntercepts>,
+}
+
+/// A timer that one instance waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SavedTimer {
+    pub(crate) plugin: String,
+    /// The vCPU whose instance it is; `None` for the VM's.
+    pub(crate) vcpu: Option<u32>,
+    /// The vCPU on whose thread it is due.
+    pub(crate) thread: u32,
+    /// Nanoseconds from the time at which it was saved: clocks differ between hosts.
+    pub(crate) in_ns: u64,
 }
 
 /// What one plugin had turned on.
@@ -53,7 +73,7 @@ pub enum StateError {
     Magic,
     /// Written by another version of wasmsr.
     #[error(
-        "the saved state has format version {0}, this wasmsr reads version {VERSION}; save it anew"
+        "the saved state has format version {0}, this wasmsr reads versions 1 and {VERSION}; save it anew"
     )]
     Version(u32),
     /// More or less than the header says.
@@ -107,7 +127,7 @@ impl SavedState {
         let cut = StateError::Length { expected: HEADER, found: bytes.len() };
         let (version, rest) = rest.split_first_chunk().ok_or_else(|| cut.clone())?;
         let version = u32::from_le_bytes(*version);
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(StateError::Version(version));
         }
         let (length, rest) = rest.split_first_chunk().ok_or_else(|| cut.clone())?;
@@ -122,7 +142,13 @@ impl SavedState {
         if sha2::Sha256::digest(payload).as_slice() != checksum {
             return Err(StateError::Checksum);
         }
-        postcard::from_bytes(payload).map_err(|error| StateError::Content(error.to_string()))
+        let read = match version {
+            1 => postcard::from_bytes(payload).map(|WithoutTimers { instances, intercepts }| {
+                SavedState { instances, intercepts, timers: Vec::new() }
+            }),
+            _ => postcard::from_bytes(payload),
+        };
+        read.map_err(|error| StateError::Content(error.to_string()))
     }
 }
 
@@ -139,7 +165,25 @@ mod tests {
         };
         let intercepts =
             SavedIntercepts { plugin: "p".into(), reads: vec![(1, 2)], writes: vec![] };
-        SavedState { instances: vec![state(None), state(Some(1))], intercepts: vec![intercepts] }
+        let timer = SavedTimer { plugin: "p".into(), vcpu: Some(1), thread: 1, in_ns: 5_000 };
+        SavedState {
+            instances: vec![state(None), state(Some(1))],
+            intercepts: vec![intercepts],
+            timers: vec![timer],
+        }
+    }
+
+    #[test]
+    fn a_file_from_before_timers_were_saved_is_read() {
+        let SavedState { instances, intercepts, .. } = saved();
+        let payload = postcard::to_stdvec(&(&instances, &intercepts)).unwrap();
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(1_u32.to_le_bytes());
+        bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
+        bytes.extend(sha2::Sha256::digest(&payload));
+        bytes.extend(payload);
+        let expected = SavedState { instances, intercepts, timers: Vec::new() };
+        assert_eq!(SavedState::from_bytes(&bytes).unwrap(), expected);
     }
 
     #[test]

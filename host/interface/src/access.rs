@@ -105,6 +105,25 @@ pub struct MsrAccess {
     pub reason: Reason,
 }
 
+impl MsrAccess {
+    /// Instruction, MSR and value, for people: `read of 0x10 (IA32_TIME_STAMP_COUNTER)`,
+    /// `write of 0x391 with 0x2000000f`.
+    pub fn described(self) -> impl fmt::Display {
+        struct Described(MsrAccess);
+        impl fmt::Display for Described {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let MsrAccess { index, op, .. } = self.0;
+                write!(f, "{} of {}", op.direction(), index.described())?;
+                match op {
+                    MsrOp::Read => Ok(()),
+                    MsrOp::Write(value) => write!(f, " with {value:#x}"),
+                }
+            }
+        }
+        Described(self)
+    }
+}
+
 /// What the guest asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MsrOp {
@@ -121,5 +140,20 @@ impl MsrOp {
             MsrOp::Read => Direction::Read,
             MsrOp::Write(_) => Direction::Write,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_described_with_its_value() {
+        let described = |op| {
+            let access = MsrAccess { index: MsrIndex(0x4000_fff0), op, reason: Reason::Unknown };
+            access.described().to_string()
+        };
+        assert_eq!(described(MsrOp::Read), "read of 0x4000fff0");
+        assert_eq!(described(MsrOp::Write(0x2000_000f)), "write of 0x4000fff0 with 0x2000000f");
     }
 }

@@ -27,15 +27,12 @@ pub struct ExitClaim {
     pub range: MsrRange,
     /// The directions in which they must exit.
     pub directions: Directions,
-    /// Where the profile lists the MSRs, for errors; `None` if the plugin's manifest
-    /// claims them.
-    pub listed: Option<Arc<str>>,
 }
 
 impl ExitClaim {
-    /// A claim that the plugin's manifest has.
+    /// A claim of this plugin.
     pub fn new(plugin: impl Into<Arc<str>>, range: MsrRange, directions: Directions) -> Self {
-        ExitClaim { plugin: plugin.into(), range, directions, listed: None }
+        ExitClaim { plugin: plugin.into(), range, directions }
     }
 }
 

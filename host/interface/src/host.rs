@@ -41,6 +41,13 @@ pub trait Host: Send + Sync {
     /// `KVM_CLOCK_TSC_STABLE` says (KVM api 4.29).
     fn tsc_is_stable(&self) -> bool;
 
+    /// The address of the instruction at which `vcpu` is: in log lines about an access,
+    /// and in recordings. `None` if it is not known, as where a guest's registers are
+    /// encrypted. It is asked only when a line is written, so it may cost a system call.
+    fn guest_rip(&self, _vcpu: VcpuId) -> Option<u64> {
+        None
+    }
+
     /// What the host's scheduler has given the thread of `vcpu`, which may be another
     /// thread than the calling one; `None` if it has not started, or if the host does not
     /// count.

@@ -14,7 +14,7 @@ use crate::host_msrs::HostMsrs;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 use crate::refused::Refused;
 use crate::vcpu_threads::VcpuThreads;
-use crate::{host_cpus, host_file, ioctl, tsc};
+use crate::{host_cpus, host_file, ioctl, registers, tsc};
 
 /// Guest memory, as the VMM has it. It is asked for one byte at least.
 pub trait GuestRam: Send + Sync {
@@ -99,6 +99,10 @@ impl<R: GuestRam> Host for KvmHost<R> {
 
     fn tsc_is_stable(&self) -> bool {
         tsc::is_stable(&self.vm)
+    }
+
+    fn guest_rip(&self, vcpu: VcpuId) -> Option<u64> {
+        registers::rip(self.msrs(vcpu)?)
     }
 
     fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
@@ -202,5 +206,6 @@ mod tests {
         assert_eq!(host().kvm_msr(VcpuId(0), IA32_TSC), None);
         assert!(!host().set_kvm_msr(VcpuId(7), IA32_TSC, 1));
         assert_eq!(host().guest_tsc(VcpuId(7)), 0);
+        assert_eq!(host().guest_rip(VcpuId(7)), None);
     }
 }

@@ -34,6 +34,7 @@ mod ioctl;
 mod kvm_msrs;
 mod msr_exits;
 mod refused;
+mod registers;
 mod run;
 mod tsc;
 mod uapi;

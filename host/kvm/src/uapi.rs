@@ -12,6 +12,7 @@ const KVMIO: u32 = 0xae;
 pub(crate) const KVM_GET_SUPPORTED_CPUID: Ioctl = _IOWR::<CpuidHeader>(KVMIO, 0x05);
 pub(crate) const KVM_GET_CLOCK: Ioctl = _IOR::<ClockData>(KVMIO, 0x7c);
 pub(crate) const KVM_RUN: Ioctl = _IO(KVMIO, 0x80);
+pub(crate) const KVM_GET_REGS: Ioctl = _IOR::<Regs>(KVMIO, 0x81);
 pub(crate) const KVM_GET_MSRS: Ioctl = _IOWR::<MsrsHeader>(KVMIO, 0x88);
 pub(crate) const KVM_SET_MSRS: Ioctl = _IOW::<MsrsHeader>(KVMIO, 0x89);
 pub(crate) const KVM_SET_CPUID2: Ioctl = _IOW::<CpuidHeader>(KVMIO, 0x90);
@@ -122,6 +123,16 @@ pub struct CpuidEntry {
     pub padding: [u32; 3],
 }
 
+/// `struct kvm_regs`
+#[derive(Default)]
+#[repr(C)]
+pub(crate) struct Regs {
+    /// RAX to R15.
+    pub(crate) general: [u64; 16],
+    pub(crate) rip: u64,
+    pub(crate) rflags: u64,
+}
+
 /// `struct kvm_clock_data`
 #[derive(Default)]
 #[repr(C)]
@@ -169,6 +180,7 @@ const _: () = {
     assert!(size_of::<OneMsr>() == 24);
     assert!(size_of::<CpuidHeader>() == 8);
     assert!(size_of::<CpuidEntry>() == 40);
+    assert!(size_of::<Regs>() == 144);
     assert!(size_of::<ClockData>() == 48);
     assert!(size_of::<KvmRun>() == 56);
     assert!(size_of::<*const c_void>() == 8);

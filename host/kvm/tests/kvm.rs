@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         an_exit_that_follows_another_is_told,
         changes_reach_the_vcpus_cpuid,
         a_vm_tells_the_time,
+        an_access_has_its_place,
     ];
     let missing = Kvm::new().err();
     let trials = tests.into_iter().map(|(name, test)| match &missing {
@@ -162,6 +163,21 @@ fn an_answer_is_in_the_registers_once_drained() {
     assert_eq!(drained.rip, pending.rip + 2, "and the guest has not gone on");
     assert_eq!(vm.drain(), Drained::Complete, "once more does no harm");
     assert_eq!(vm.vcpu.get_regs().unwrap().rip, drained.rip);
+}
+
+/// The instruction's own address, which KVM has not stepped over.
+fn an_access_has_its_place() {
+    let guest = [write(UNKNOWN, 5), halt()].concat();
+    let mut vm = TestVm::new(&guest, &ExitList::default());
+    let host = KvmHost::new(&vm.vm, &[vm.msrs.clone()], NoRam).unwrap();
+    let mut at = None;
+    vm.run(|_| {
+        at = host.guest_rip(VcpuId(0));
+        Outcome::Done
+    });
+    // Behind what sets EDX, EAX and ECX; the guest begins at 0x1000.
+    assert_eq!(at, Some(0x1000 + 15));
+    assert_eq!(host.guest_rip(VcpuId(1)), None);
 }
 
 fn an_exit_that_follows_another_is_told() {

@@ -185,3 +185,44 @@ fn contradictions() -> Outcome {
         .refused(&["value_template.wasm", "`kvm-msr`"]);
     Ok(())
 }
+
+/// The operator has the profile to edit, not the plugin's manifest.
+#[apply(test)]
+fn refusals_name_the_place_in_the_profile() -> Outcome {
+    let scattered: Vec<String> =
+        (1..=17).map(|n| format!("{{ range = {n}0000000, value = 0 }}")).collect();
+    for (entries, parts) in [
+        (
+            "{ range = 0x10a, value = 0 },\n{ range = 0x832, read = \"fault\" }",
+            &["x2APIC", "take 0x832 out of `config.msrs` (`msrs[1]`, line ", ", column 1)"][..],
+        ),
+        (
+            "{ range = \"0x7f0-0x801\", value = 0 }",
+            &["take 0x800-0x801 out of `config.msrs` (`msrs[0]`, line "],
+        ),
+        (
+            "{ range = 0x10a, value = 0 }, { range = \"0x100-0x1ff\", value = 0 }",
+            &["`msrs[1]`", "0x100-0x1ff overlap", "take 0x100-0x1ff out of `config.msrs`", "line "],
+        ),
+        ("{ range = \"ten\", value = 0 }", &["line ", "`msrs[0].range`", "`ten`"]),
+        (
+            scattered.join(",").as_str(),
+            &["do not fit into KVM's filter", "list fewer MSRs in `config.msrs` (`msrs[16]`"],
+        ),
+    ] {
+        let lines = format!("grant = [\"kvm-msr\"]\nconfig.msrs = [\n{entries}]");
+        let refused = Vm::new().shipped("value_template", &lines).run("r 10")?.refused(parts);
+        assert!(!refused.stderr.contains("plugin's manifest"), "{}", refused.stderr);
+    }
+    let twice = "grant = [\"kvm-msr\"]\nconfig.msrs = [{ range = 0x10a, value = 0 }]";
+    Vm::new()
+        .shipped("arch_capabilities", "config = { value = 0 }")
+        .shipped("value_template", twice)
+        .run("r 10")?
+        .refused(&[
+            "`arch-capabilities` and `value-template` both claim the read of 0x10a",
+            "take 0x10a out of `config.msrs` (`msrs[0]`, line ",
+            "of `value-template`, or write `fallback = true`",
+        ]);
+    Ok(())
+}

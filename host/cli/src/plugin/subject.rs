@@ -1,5 +1,6 @@
 //! What a verb is about: a plugin's crate, which is built, or a built file.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -79,6 +80,17 @@ impl Subject {
     /// The folder of the file, which also has the other plugins of its tests.
     pub(super) fn beside(&self) -> &Path {
         self.wasm.parent().unwrap_or(Path::new(""))
+    }
+
+    /// Puts this very file in the place of one that a trace swaps in, if that has the same
+    /// file name. The plugin before it is then another version.
+    pub(super) fn is_swapped_in(&self, swaps: &mut BTreeMap<String, PathBuf>) -> bool {
+        let mut found = false;
+        for path in swaps.values_mut().filter(|path| path.file_name() == self.wasm.file_name()) {
+            path.clone_from(&self.wasm);
+            found = true;
+        }
+        found
     }
 
     /// Puts this very file into the profile of a test, in place of another version of the

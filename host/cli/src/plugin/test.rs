@@ -144,7 +144,9 @@ fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let replay = || -> anyhow::Result<(String, String)> {
         let text = fs::read_to_string(path)?;
         let mut trace = Trace::parse(&text, subject.beside())?;
-        subject.take_its_place(&mut trace.profile)?;
+        if !subject.is_swapped_in(&mut trace.swaps) {
+            subject.take_its_place(&mut trace.profile)?;
+        }
         let answered = trace.replay(&LoadOptions::default())?;
         Ok((text, answered))
     };

@@ -18,7 +18,10 @@ impl AccessFilter {
         }
         match line {
             Line::Access(access) => self.takes_deed(access) && self.takes_answer(access),
-            Line::Wake(wake) => self.is_for_vcpus() && self.takes_vcpu(wake.vcpu),
+            Line::Wake(wake) => {
+                let failed = wake.failed.iter().any(|name| self.takes_failure(line, name));
+                (self.is_for_vcpus() || failed) && self.takes_vcpu(wake.vcpu)
+            }
             Line::Boot(_) | Line::Start(_) | Line::Dropped(_) | Line::End(_) => true,
         }
     }
@@ -30,6 +33,15 @@ impl AccessFilter {
             Line::Start(_) => self.is_for_vcpus() && self.vcpu.is_none(),
             _ => self.plugin.is_empty() || self.plugin.contains(&call.plugin),
         }
+    }
+
+    /// Whether a failure of a plugin at no access counts, in a line that is chosen.
+    pub(crate) fn takes_failure(&self, line: &Line, plugin: &str) -> bool {
+        let takes_plugin = self.plugin.is_empty() || self.plugin.iter().any(|p| p == plugin);
+        let of_accesses = !self.msr.is_empty() || self.op.is_some();
+        let takes_failed = self.outcome.is_empty() || self.outcome.contains(&FilterOutcome::Failed);
+        let of_vcpus = self.vcpu.is_some() && matches!(line, Line::End(_));
+        takes_plugin && takes_failed && !of_accesses && !of_vcpus
     }
 
     /// The options in use, as they were typed.

@@ -89,7 +89,8 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
         }
         Line::Wake(wake) => {
             let (t, ns) = (moment(wake.t), duration(wake.ns));
-            writeln!(out, "{t} {:>4}  timers of plugins, {ns}", wake.vcpu)?;
+            let failed = names_of_failed(&wake.failed, ", failed: ");
+            writeln!(out, "{t} {:>4}  timers of plugins, {ns}{failed}", wake.vcpu)?;
             &wake.calls
         }
         Line::Dropped(DroppedLine { t, lines }) => {
@@ -97,12 +98,26 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
             writeln!(out, "{}  {missing} missing here: the recorder had no room", moment(*t),)?;
             &[]
         }
-        Line::End(EndLine { t, lines, dropped }) => {
+        Line::End(EndLine { t, lines, dropped, failed }) => {
             let lines = counted(*lines, "line", "lines");
-            writeln!(out, "{}  the boot is over: {lines} recorded, {dropped} dropped", moment(*t),)?;
+            let failed = names_of_failed(failed, "; failed in a report or a reset: ");
+            let t = moment(*t);
+            writeln!(out, "{t}  the boot is over: {lines} recorded, {dropped} dropped{failed}")?;
             &[]
         }
     })
+}
+
+/// The plugins that failed at no access, behind `head`; empty if none did.
+fn names_of_failed(failed: &[String], head: &str) -> String {
+    match failed {
+        [] => String::new(),
+        failed => {
+            let names: Vec<String> = failed.iter().take(8).map(|name| plain(name)).collect();
+            let more = if failed.len() > names.len() { ", …" } else { "" };
+            format!("{head}{}{more}", names.join(", "))
+        }
+    }
 }
 
 fn write_boot(out: &mut dyn Write, boot: &BootLine) -> io::Result<()> {
@@ -124,7 +139,7 @@ fn write_boot(out: &mut dyn Write, boot: &BootLine) -> io::Result<()> {
     }
     writeln!(
         out,
-        "{:>13}  VCPU  OP     {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}",
+        "{:>13}  VCPU  OP     {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}  RIP",
         "TIME", "MSR", "NAME", "VALUE", "OUTCOME", "PLUGIN", "COST"
     )
 }
@@ -136,7 +151,7 @@ fn write_access(out: &mut dyn Write, access: &AccessLine) -> io::Result<()> {
     };
     writeln!(
         out,
-        "{} {:>5}  {op:5}  {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}{}",
+        "{} {:>5}  {op:5}  {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}  {}{}",
         moment(access.t),
         access.vcpu,
         access.msr.to_string(),
@@ -145,6 +160,7 @@ fn write_access(out: &mut dyn Write, access: &AccessLine) -> io::Result<()> {
         access.outcome,
         access.plugin.as_deref().map_or("(policy)".to_owned(), plain),
         duration(access.ns),
+        access.rip.map_or("-".to_owned(), |rip| format!("{:#x}", rip.0)),
         if access.failed { "  the plugin failed" } else { "" },
     )
 }

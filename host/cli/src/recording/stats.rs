@@ -127,7 +127,7 @@ impl CountsReport {
 fn for_people(tally: &Tally) -> String {
     let total = &tally.total;
     let mut text = String::new();
-    if total.all() > 0 {
+    if total.all() > 0 || total.failures > 0 {
         let head = [
             "MSR", "NAME", "PLUGIN", "READS", "WRITES", "FAULTS", "FAILURES", "KERNEL", "MEAN",
             "P50", "P99", "MAX", "FIRST", "LAST",
@@ -139,14 +139,15 @@ fn for_people(tally: &Tally) -> String {
             let counts = &row.counts;
             let times = [counts.mean(), counts.quantile(0.5), counts.quantile(0.99), counts.max];
             let cells = [
-                row.msr.map_or("others".to_owned(), |msr| msr.to_string()),
+                row.shown_msr(),
                 row.name.clone().unwrap_or("-".to_owned()),
                 row.plugin.as_deref().unwrap_or("(policy)").to_owned(),
             ];
             let moments = [counts.first, counts.last].map(|t| moment(t).trim_start().to_owned());
-            table.add_row(
-                cells.into_iter().chain(numbers).chain(times.map(duration)).chain(moments),
-            );
+            let times = times.map(duration).into_iter().chain(moments);
+            // Failures at no access have no times.
+            let times = times.map(|time| if counts.all() == 0 { "-".to_owned() } else { time });
+            table.add_row(cells.into_iter().chain(numbers).chain(times));
         }
         text += &format!("{}\n\n", table.trim_fmt());
     }

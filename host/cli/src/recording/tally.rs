@@ -28,7 +28,8 @@ pub(crate) struct Tally {
     filter: AccessFilter,
     plugins: PluginNames,
     rows: Vec<Row>,
-    by_key: HashMap<(MsrIndex, PluginId), usize>,
+    /// Without an MSR: failures at no access.
+    by_key: HashMap<(Option<MsrIndex>, PluginId), usize>,
     others: Option<usize>,
     calls: BTreeMap<(PluginId, &'static str), u64>,
     /// Wakes of plugins' timers.
@@ -48,7 +49,8 @@ pub(crate) struct Tally {
 
 /// Counts for one MSR and plugin.
 pub(crate) struct Row {
-    /// The MSR; none in the row of the further pairs.
+    /// The MSR; none in the row of the further pairs, and in those of failures at no
+    /// access.
     pub(crate) msr: Option<MsrIndex>,
     /// The MSR's name.
     pub(crate) name: Option<String>,
@@ -56,6 +58,17 @@ pub(crate) struct Row {
     pub(crate) plugin: Option<Rc<str>>,
     /// Their counts and times.
     pub(crate) counts: Counts,
+}
+
+impl Row {
+    /// The MSR as tables show it; `-` for failures at no access.
+    pub(crate) fn shown_msr(&self) -> String {
+        match self.msr {
+            Some(msr) => msr.to_string(),
+            None if self.counts.all() == 0 => "-".to_owned(),
+            None => "others".to_owned(),
+        }
+    }
 }
 
 /// How many accesses, and how long they took.
@@ -141,13 +154,17 @@ impl Tally {
             }
             Line::Wake(wake) => {
                 self.wakes += 1;
+                self.add_failures(line, &wake.failed);
                 (wake.t, &wake.calls)
             }
             Line::Dropped(dropped) => {
                 self.dropped = self.dropped.saturating_add(dropped.lines);
                 (dropped.t, &[])
             }
-            Line::End(end) => (end.t, &[]),
+            Line::End(end) => {
+                self.add_failures(line, &end.failed);
+                (end.t, &[])
+            }
         };
         self.begin.get_or_insert(t);
         self.end = self.end.max(t);
@@ -191,16 +208,35 @@ impl Tally {
         let plugin = self.plugins.id(access.plugin.as_deref());
         self.total.add(access);
         self.by_plugin.entry(plugin).or_default().add(access);
-        let row = match self.by_key.get(&(access.msr, plugin)) {
+        let row = match self.by_key.get(&(Some(access.msr), plugin)) {
             Some(row) => *row,
-            None => self.new_row(access, plugin),
+            None => self.new_row(Some(access.msr), access.name.as_deref(), plugin),
         };
         if let Some(row) = self.rows.get_mut(row) {
             row.counts.add(access);
         }
     }
 
-    fn new_row(&mut self, access: &AccessLine, plugin: PluginId) -> usize {
+    /// Counts failures of plugins at no access, if the filter chooses these plugins.
+    fn add_failures(&mut self, line: &Line, failed: &[String]) {
+        for name in failed {
+            if !self.filter.takes_failure(line, name) {
+                continue;
+            }
+            let plugin = self.plugins.id(Some(name));
+            self.total.failures += 1;
+            self.by_plugin.entry(plugin).or_default().failures += 1;
+            let row = match self.by_key.get(&(None, plugin)) {
+                Some(row) => *row,
+                None => self.new_row(None, None, plugin),
+            };
+            if let Some(row) = self.rows.get_mut(row) {
+                row.counts.failures += 1;
+            }
+        }
+    }
+
+    fn new_row(&mut self, msr: Option<MsrIndex>, name: Option<&str>, plugin: PluginId) -> usize {
         if let Some(others) = self.others {
             return others;
         }
@@ -209,11 +245,11 @@ impl Tally {
         if full {
             self.others = Some(row);
         } else {
-            self.by_key.insert((access.msr, plugin), row);
+            self.by_key.insert((msr, plugin), row);
         }
         self.rows.push(Row {
-            msr: (!full).then_some(access.msr),
-            name: access.name.as_deref().map(plain).filter(|_| !full),
+            msr: msr.filter(|_| !full),
+            name: name.map(plain).filter(|_| !full),
             plugin: match full {
                 true => Some("(others)".into()),
                 false => self.plugins.name(plugin).cloned(),
@@ -298,6 +334,7 @@ impl Counts {
 
 #[cfg(test)]
 mod tests {
+    use wasmsr_engine::record::{EndLine, WakeLine};
     use wasmsr_interface::Reason;
 
     use super::*;
@@ -310,6 +347,7 @@ mod tests {
             name: None,
             op: Op::Read,
             reason: Reason::Filter,
+            rip: None,
             value: None,
             outcome: OutcomeKind::Fault,
             refused: false,
@@ -334,6 +372,22 @@ mod tests {
         assert!(near(counts.quantile(0.5), 5_000), "{}", counts.quantile(0.5));
         assert!(near(counts.quantile(0.99), 9_900), "{}", counts.quantile(0.99));
         assert_eq!(counts.times().map(|(_, count)| count).sum::<u64>(), 1000);
+    }
+
+    #[test]
+    fn failures_at_no_access_count_for_their_plugin() {
+        let failed = vec!["p".to_owned()];
+        let (calls, cut) = (Vec::new(), false);
+        let wake = WakeLine { t: 1, vcpu: 0, ns: 5, failed: failed.clone(), calls, cut };
+        let mut tally = Tally::default();
+        tally.add(&access(1, "p", 1));
+        tally.add(&Line::Wake(wake));
+        tally.add(&Line::End(EndLine { t: 2, lines: 2, dropped: 0, failed }));
+        assert_eq!((tally.total.failures, tally.total.all(), tally.wakes), (2, 1, 1));
+        let rows: Vec<_> = tally.rows().iter().map(|r| (r.msr, r.counts.failures)).collect();
+        assert_eq!(rows, [(Some(MsrIndex(1)), 0), (None, 2)]);
+        let by_plugin: Vec<_> = tally.by_plugin().map(|(_, counts)| counts.failures).collect();
+        assert_eq!(by_plugin, [2]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `wasmsr run`: boot after boot until the guest or the user ends it.
 
+mod changes;
 mod record_file;
 mod summary;
 
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use wasmsr_engine::record::Recorder;
-use wasmsr_engine::{Engine, LoadOptions, Report};
+use wasmsr_engine::{LoadOptions, Report};
 use wasmsr_interface::MsrHandler;
 use wasmsr_stats::{Snapshot, Sources, Statistics};
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
@@ -137,35 +138,12 @@ fn boot(set: &Loaded, events: &Events, seen: &mut Observers<'_>) -> Result<RunEn
 fn candidate(profile: &Path, options: &LoadOptions, old: &Loaded) -> Option<Loaded> {
     match Loaded::load_and_check(profile, options) {
         Ok(new) => {
-            tell_changes(&old.engine, &new.engine);
+            changes::tell(old, &new);
             Some(new)
         }
         Err(error) => {
             tracing::warn!("{error:#}; the last good set boots instead");
             None
-        }
-    }
-}
-
-fn tell_changes(old: &Engine, new: &Engine) {
-    for now in new.plugins() {
-        let name = &now.manifest.plugin.name;
-        let version = &now.manifest.plugin.version;
-        match old.plugins().find(|before| before.manifest.plugin.name == *name) {
-            None => tracing::info!("plugin {name}: new, version {version} ({})", now.sha256),
-            Some(before) if before.sha256 != now.sha256 => tracing::info!(
-                "plugin {name}: from version {} ({}) to version {version} ({})",
-                before.manifest.plugin.version,
-                before.sha256,
-                now.sha256
-            ),
-            Some(_) => {}
-        }
-    }
-    for before in old.plugins() {
-        let about = &before.manifest.plugin;
-        if !new.plugins().any(|now| now.manifest.plugin.name == about.name) {
-            tracing::info!("plugin {}: removed, was version {}", about.name, about.version);
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 pub(crate) use chain::Chain;
 pub(crate) use observers::Observers;
-use observers::Timing;
+use observers::{Timers, Timing};
 pub(crate) use order_lock::OrderLock;
 pub use report::{Report, Reports};
 pub(crate) use unhandled_log::UnhandledLog;
@@ -57,16 +57,24 @@ impl MsrHandler for VcpuDispatch {
                 // The VM's own instances report with vCPU 0.
                 let due = vcpu.is_some() || first;
                 let text = if due { instance.report(served) } else { Some(String::new()) };
+                if due {
+                    instance.settle_log();
+                }
                 (instance.name().clone(), vcpu, text)
             });
             match text {
-                None => self.counters.failed_at_no_access(id),
+                None => {
+                    self.counters.failed_at_no_access(id);
+                    if let Some(observers) = &self.chain.observers {
+                        observers.failed(&plugin);
+                    }
+                }
                 Some(text) if text.is_empty() => {}
                 Some(text) => self.reports.add(Report { plugin, vcpu, text }),
             }
         }
-        if let Some(observers) = self.chain.observers.as_ref().filter(|_| first) {
-            observers.ended();
+        if let Some(observers) = &mut self.chain.observers {
+            observers.ended(first);
         }
     }
 }
@@ -101,28 +109,30 @@ impl VcpuDispatch {
             self.chain.observers.as_ref().and_then(|observers| observers.order_lock.for_timers());
         let order = lock.as_ref().map(order_lock::take);
         let began = Instant::now();
-        let (now, log) = during(|| self.serve_timers());
+        let (timers, log) = during(|| self.serve_timers());
         if let Some(observers) = &mut self.chain.observers {
-            observers.woken(began, now, log, self.chain.vcpu, order);
+            observers.woken(began, timers, log, self.chain.vcpu, order);
         }
     }
 
-    /// Calls the timers that are due, by the clock that it returns.
-    fn serve_timers(&mut self) -> u64 {
+    /// Calls the timers that are due.
+    pub(crate) fn serve_timers(&mut self) -> Timers {
         let now = self.vm.host.monotonic_ns();
         let vcpu = self.chain.vcpu;
         let mut next: Option<u64> = None;
+        let mut failed = Vec::new();
         for (id, slot) in (0..).map(SlotId).zip(&mut self.chain.slots) {
             let woken = slot.wake(now, vcpu);
             if woken.failed {
                 self.counters.failed_at_no_access(id);
+                failed.extend(self.chain.routes.names.get(usize::from(id.0)).cloned());
             }
             next = [next, woken.next].into_iter().flatten().min();
         }
         if let Some(at) = next {
             self.vm.host.wake_at(vcpu, at);
         }
-        now
+        Timers { now, failed }
     }
 }
 
@@ -165,9 +175,23 @@ impl VcpuDispatch {
         for (id, slot) in (0..).map(SlotId).zip(&mut self.chain.slots) {
             if slot.reset(self.chain.vcpu) {
                 self.counters.failed_at_no_access(id);
+                let name = self.chain.routes.names.get(usize::from(id.0));
+                if let (Some(observers), Some(name)) = (&self.chain.observers, name) {
+                    observers.failed(name);
+                }
             }
         }
         set_back
+    }
+
+    /// Whether the filter lets an access pass because each plugin that claims it has it
+    /// turned off.
+    pub(crate) fn is_turned_off(&self, index: MsrIndex, direction: Direction) -> bool {
+        let routes = &self.chain.routes;
+        let name = |id: &SlotId| routes.names.get(usize::from(id.0));
+        let claimed = routes.map.lookup(index, direction);
+        let is_on = |name| self.vm.intercepts.is_on(name, index, direction);
+        !claimed.is_empty() && !claimed.iter().filter_map(name).any(is_on)
     }
 
     /// Fuel that the last access used in the first plugin that claims the MSR in this

@@ -33,6 +33,14 @@ pub(super) struct Timing {
     pub(super) took: Duration,
 }
 
+/// Timers that were served.
+pub(crate) struct Timers {
+    /// The time by which they were due.
+    pub(crate) now: u64,
+    /// The plugins whose timer failed.
+    pub(crate) failed: Vec<Arc<str>>,
+}
+
 impl Observers {
     /// A plugin was asked.
     #[cold]
@@ -108,6 +116,7 @@ impl Observers {
             },
             _ => outcome.clone(),
         };
+        let rip = self.host.guest_rip(vcpu);
         let plugin = by.and_then(|slot| self.names.get(usize::from(slot.0)).cloned());
         let calls = self.for_recorder(log);
         recorder.access(Box::new(AccessEvent {
@@ -115,6 +124,7 @@ impl Observers {
             took,
             vcpu,
             access,
+            rip,
             outcome,
             kernel,
             plugin,
@@ -132,11 +142,11 @@ impl Observers {
         }
     }
 
-    /// Timers that were due at `now` were served with the host calls in `log`.
+    /// Timers that were due were served with the host calls in `log`.
     pub(super) fn woken(
         &mut self,
         began: Instant,
-        now: u64,
+        Timers { now, failed }: Timers,
         mut log: CallLog,
         vcpu: VcpuId,
         order: Option<Order<'_>>,
@@ -145,7 +155,7 @@ impl Observers {
         let of_vm = self.wake_shadows(Scope::Vm, now, &log, vcpu);
         if let Some(recorder) = &self.recorder {
             let calls = self.for_recorder(&mut log);
-            recorder.wake(Box::new(WakeEvent { began, took, vcpu, calls }));
+            recorder.wake(Box::new(WakeEvent { began, took, vcpu, failed, calls }));
         }
         drop(order);
         let of_vcpu = self.wake_shadows(Scope::Vcpu, now, &log, vcpu);
@@ -159,6 +169,13 @@ impl Observers {
         self.shadows.as_mut()?.wake(scope, now, log, vcpu)
     }
 
+    /// A plugin failed in a report or a reset.
+    pub(super) fn failed(&self, plugin: &Arc<str>) {
+        if let Some(recorder) = &self.recorder {
+            recorder.failed(plugin);
+        }
+    }
+
     /// The guest was reset, with the host calls in `log`.
     pub(super) fn reset(&mut self, log: &CallLog, vcpu: VcpuId) {
         if let Some(shadows) = &mut self.shadows {
@@ -166,9 +183,12 @@ impl Observers {
         }
     }
 
-    /// No vCPU runs any more.
-    pub(super) fn ended(&self) {
-        if let Some(recorder) = &self.recorder {
+    /// No vCPU runs any more. To be called for each of them.
+    pub(super) fn ended(&mut self, first: bool) {
+        if let Some(shadows) = &mut self.shadows {
+            shadows.settle_logs();
+        }
+        if let Some(recorder) = self.recorder.as_ref().filter(|_| first) {
             recorder.end();
         }
     }

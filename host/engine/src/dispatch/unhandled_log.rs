@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use wasmsr_interface::{Direction, MsrAccess, MsrIndex, Reason, VcpuId};
+use wasmsr_interface::{Direction, Host, MsrAccess, MsrIndex, Reason, VcpuId};
 
 use crate::msr::{Policy, PolicyAction};
 use crate::rate_limit::RateLimit;
+use crate::slots::Located;
 
 /// MSRs and directions that are logged: a guest that accesses more is probing.
 const MOST: usize = 256;
@@ -17,7 +18,11 @@ const PER_SECOND: u32 = 2;
 
 /// Logs unhandled accesses; one for all vCPUs of a VM.
 #[derive(Clone)]
-pub(crate) struct UnhandledLog(Arc<Mutex<Logged>>);
+pub(crate) struct UnhandledLog {
+    logged: Arc<Mutex<Logged>>,
+    /// Knows where vCPUs are.
+    host: Arc<dyn Host>,
+}
 
 struct Logged {
     msrs: HashSet<(MsrIndex, Direction)>,
@@ -25,15 +30,16 @@ struct Logged {
 }
 
 impl UnhandledLog {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(host: Arc<dyn Host>) -> Self {
         let limit = RateLimit::new(BURST, PER_SECOND);
-        UnhandledLog(Arc::new(Mutex::new(Logged { msrs: HashSet::new(), limit })))
+        let logged = Arc::new(Mutex::new(Logged { msrs: HashSet::new(), limit }));
+        UnhandledLog { logged, host }
     }
 
     /// Logs what `policy` does with `access`, unless its MSR and direction were logged.
     #[cold]
     pub(super) fn note(&self, access: MsrAccess, vcpu: VcpuId, policy: &Policy) {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let direction = access.op.direction();
         if logged.msrs.len() >= MOST || logged.msrs.contains(&(access.index, direction)) {
             return;
@@ -51,14 +57,14 @@ impl UnhandledLog {
             (PolicyAction::Stop, _) => "stop",
         };
         tracing::info!(
-            "the {direction} of {} is unhandled (reason {}{}, {vcpu}): {outcome}, by {key} = \
-             \"{action}\"{}",
-            access.index.described(),
+            "the {} is unhandled (reason {}{}, {}): {outcome}, by {key} = \"{action}\"{}",
+            access.described(),
             access.reason,
             match access.reason == Reason::Filter && policy.denies(access.index, direction) {
                 true => ", not in [msr] allow",
                 false => "",
             },
+            Located { vcpu, host: &*self.host },
             match held_back {
                 0 => String::new(),
                 more => format!(" ({more} accesses before this one were not reported)"),

@@ -23,7 +23,7 @@ pub enum LoadError {
         source: ModuleError,
     },
     /// Two plugins of one name.
-    #[error("{} and {} are both plugin `{name}`; load only one of them", .first.display(), .second.display())]
+    #[error("{} and {} are both plugin `{name}`; give one of them another name, such as `name = \"{name}-2\"` in its [[plugin]], or load only one of them", .first.display(), .second.display())]
     SameName {
         /// The name.
         name: Arc<str>,
@@ -34,8 +34,8 @@ pub enum LoadError {
     },
     /// Two plugins that claim the same accesses.
     #[error(
-        "plugins `{first}` and `{second}` both claim the {direction} of {}{}; take one out of the \
-         profile, or write `fallback = true` for `{second}` to let it answer what `{first}` passes on",
+        "plugins `{first}` and `{second}` both claim the {direction} of {}{}; {remedy}, \
+         or write `fallback = true` for `{second}` to let it answer what `{first}` passes on",
         .range, .range.first().name().map(|name| format!(" ({name})")).unwrap_or_default()
     )]
     Claimed {
@@ -47,6 +47,8 @@ pub enum LoadError {
         direction: Direction,
         /// The MSRs that both claim.
         range: MsrRange,
+        /// Where one of the two can be edited.
+        remedy: String,
     },
     /// Plugins, or a plugin and the profile, that disagree on CPUID.
     #[error(transparent)]

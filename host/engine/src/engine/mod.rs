@@ -5,11 +5,13 @@ mod claims;
 mod cpuid;
 mod error;
 mod info;
+mod listed;
 
 use std::sync::Arc;
 
 pub use error::LoadError;
 pub use info::{MapEntry, PluginInfo, YieldedPlugin};
+pub use listed::ListedPlace;
 use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
 
 use crate::intercepts::Intercepts;
@@ -72,12 +74,15 @@ impl Engine {
         let mut yielded = Vec::new();
         let mut policy = profile.policy.clone();
         let mut shadows = Vec::new();
-        for (config, loaded) in profile.plugins.iter().zip(compiler.load_all(&profile.plugins)) {
+        let loaded = compiler.load_all(&profile.plugins);
+        for (number, (config, loaded)) in profile.plugins.iter().zip(loaded).enumerate() {
             let plugin = match loaded {
                 Ok(plugin) => plugin,
                 Err(sources) => {
-                    let path = &config.path;
-                    let module = |source| LoadError::Module { path: path.clone(), source };
+                    let module = |source| LoadError::Module {
+                        path: config.path.clone(),
+                        source: listed::with_place(source, profile, number),
+                    };
                     errors.extend(sources.into_iter().map(module));
                     continue;
                 }
@@ -107,7 +112,7 @@ impl Engine {
         if plugins.len() > usize::from(u16::MAX / 2) {
             return Err(LoadError::TooMany);
         }
-        errors.extend(claims::double_claims(&plugins));
+        errors.extend(claims::double_claims(&plugins, profile));
         // What is missing may be among the plugins that cannot be loaded.
         let is_whole = !errors.iter().any(|error| matches!(error, LoadError::Module { .. }));
         let (shadows, astray) = shadow_plans(shadows, &plugins, &yielded);
@@ -184,9 +189,7 @@ impl Engine {
 
 /// What exits at the start of a boot with these plugins.
 pub(crate) fn intercepts(plugins: &[Arc<Plugin>], policy: &Policy) -> Intercepts {
-    let plugins = plugins
-        .iter()
-        .map(|plugin| (&plugin.name, &plugin.manifest, plugin.config.config.as_str()));
+    let plugins = plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest));
     Intercepts::new(plugins, policy.unclaimed())
 }
 

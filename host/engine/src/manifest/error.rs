@@ -2,6 +2,7 @@
 
 use wasmsr_interface::MsrRange;
 
+use super::NAME_RULE;
 use super::listed::ListedError;
 use super::tables::ABI_VERSION;
 use crate::toml_file::{Place, TomlError};
@@ -24,7 +25,7 @@ pub enum ManifestError {
     #[error("it is not UTF-8 text")]
     Utf8,
     /// A name that is not allowed.
-    #[error("plugin name `{0}` must be 1 to 64 lower-case letters, digits or `-`")]
+    #[error("plugin name `{0}` must be {NAME_RULE}")]
     Name(String),
     /// Built for another ABI.
     #[error(

@@ -6,6 +6,7 @@ use serde_json::Value;
 use wasmsr_interface::{Direction, Directions, MsrRange};
 
 use super::claim::{Intercept, MsrClaim, Scope};
+use crate::toml_file::Place;
 
 /// `[[msr]]` with `config`: the MSRs are in a list of the configuration, each
 /// entry a range or a table that has one.
@@ -23,16 +24,86 @@ pub struct ListedClaim {
 
 /// An entry that is not a claim.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("config key `{key}`: {problem}")]
+#[error("{}", .what.said(&.key, .place))]
 pub struct ListedError {
+    /// Where the profile has it, if that is known.
+    place: Option<Place>,
     key: String,
-    problem: String,
+    what: What,
+}
+
+/// What is wrong with an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Entry(String),
+    /// It meets another entry of the list, or the manifest.
+    Overlap {
+        list: String,
+        earlier: MsrRange,
+        later: MsrRange,
+    },
+}
+
+impl What {
+    fn said(&self, key: &str, place: &Option<Place>) -> String {
+        match (self, place) {
+            (What::Entry(problem), None) => format!("config key `{key}`: {problem}"),
+            (What::Entry(problem), Some(place)) => {
+                format!("{place}: config key `{key}`: {problem}")
+            }
+            (What::Overlap { list, earlier, later }, place) => {
+                let place = place.map_or(String::new(), |place| format!(", {place}"));
+                format!(
+                    "the ranges {earlier} and {later} overlap; write each MSR and direction once, \
+                     and take {later} out of `config.{list}` (`{key}`{place})"
+                )
+            }
+        }
+    }
+}
+
+impl ListedError {
+    /// The entry, or the part of it, that is wrong: `msrs[0].range`.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The error with its place in the profile.
+    pub(crate) fn at(self, place: Option<Place>) -> Self {
+        ListedError { place, ..self }
+    }
+
+    /// Two entries, or an entry and the manifest, that claim the same accesses.
+    pub(super) fn overlap(key: String, list: &str, earlier: MsrRange, later: MsrRange) -> Self {
+        let what = What::Overlap { list: list.to_owned(), earlier, later };
+        ListedError { place: None, key, what }
+    }
+}
+
+/// A claim with the entry of the configuration that makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct ListedEntry {
+    /// The key of the list.
+    pub(crate) list: String,
+    /// The entry in it, from 0.
+    pub(crate) number: usize,
+    pub(crate) claim: MsrClaim,
+}
+
+impl ListedEntry {
+    /// The entry's own key: `msrs[0]`.
+    pub(crate) fn key(&self) -> String {
+        format!("{}[{}]", self.list, self.number)
+    }
 }
 
 impl ListedClaim {
     /// The claims that a configuration, JSON text, lists.
-    pub(crate) fn read(&self, config: &str) -> Result<Vec<MsrClaim>, ListedError> {
-        let at = |key: String, problem: String| ListedError { key, problem };
+    pub(crate) fn read(&self, config: &str) -> Result<Vec<ListedEntry>, ListedError> {
+        let at = |key: String, problem: String| {
+            let what = What::Entry(problem);
+            ListedError { place: None, key, what }
+        };
         let config: Value = serde_json::from_str(config)
             .map_err(|error| at(self.key.clone(), error.to_string()))?;
         let entries = match config.get(&self.key) {
@@ -71,7 +142,8 @@ impl ListedClaim {
                 return Err(at(key(".access"), problem));
             }
             let (scope, intercept) = (self.scope, self.intercept);
-            claims.push(MsrClaim { range, access, scope, intercept });
+            let claim = MsrClaim { range, access, scope, intercept };
+            claims.push(ListedEntry { list: self.key.clone(), number: place, claim });
         }
         Ok(claims)
     }
@@ -113,8 +185,10 @@ mod tests {
         let config = r#"{"other": 1, "msrs": [16, "0x10a-0x10b",
             {"range": "0x20", "access": "w", "value": 3}, {"range": 5, "access": "none"}]}"#;
         let claims = claim(Directions::ReadWrite).read(config).unwrap();
-        let claims: Vec<_> =
-            claims.iter().map(|c| (c.range.to_string(), c.access, c.scope)).collect();
+        let claims: Vec<_> = claims
+            .iter()
+            .map(|ListedEntry { claim: c, .. }| (c.range.to_string(), c.access, c.scope))
+            .collect();
         assert_eq!(
             claims,
             [

@@ -6,7 +6,6 @@ mod cpuid;
 mod cpuid_merge;
 mod error;
 mod listed;
-mod listed_place;
 mod overlap;
 mod places;
 mod tables;
@@ -20,8 +19,8 @@ pub use cpuid::{CpuidLeaf, RegisterSpec};
 pub(crate) use cpuid_merge::{Asked as AskedCpuid, Bits, REGISTERS, merge as merge_cpuid};
 pub use cpuid_merge::{CpuidConflict, CpuidRefused, CpuidSource, MAX_CPUID_LEAVES};
 pub use error::ManifestError;
+pub(crate) use listed::ListedEntry;
 pub use listed::{ListedClaim, ListedError};
-pub(crate) use listed_place::Lists;
 use overlap::Overlap;
 pub(crate) use places::Spot;
 pub use tables::{ABI_VERSION, About, MANIFEST_SECTION, Needs, Unhandled, UnhandledReason};
@@ -112,15 +111,36 @@ impl Manifest {
     /// [`ManifestError`] for an entry that is not a claim, by its key, or for ranges
     /// that overlap.
     pub fn with_listed_claims(mut self, config: &str) -> Result<Self, ManifestError> {
-        for claim in &self.listed {
-            self.msr.extend(claim.read(config)?);
-        }
+        let own = self.msr.len();
+        let listed = self.listed_entries(config)?;
+        self.msr.extend(listed.iter().map(|entry| entry.claim.clone()));
         let claims = self.msr.iter().map(|claim| (claim.range, claim.access));
-        match Overlap::first(claims) {
-            Some(Overlap { earlier, later, .. }) => Err(ManifestError::Overlap(earlier, later)),
-            None => Ok(self),
-        }
+        let Some(Overlap { earlier, later, place }) = Overlap::first(claims) else {
+            return Ok(self);
+        };
+        Err(match place.checked_sub(own).and_then(|number| listed.get(number)) {
+            Some(entry) => ListedError::overlap(entry.key(), &entry.list, earlier, later).into(),
+            None => ManifestError::Overlap(earlier, later),
+        })
     }
+
+    /// The claims that a configuration, JSON text, lists.
+    pub(crate) fn listed_entries(&self, config: &str) -> Result<Vec<ListedEntry>, ListedError> {
+        let mut entries = Vec::new();
+        for claim in &self.listed {
+            entries.extend(claim.read(config)?);
+        }
+        Ok(entries)
+    }
+}
+
+/// What [`is_name`] asks for, in errors.
+pub(crate) const NAME_RULE: &str = "1 to 64 lower-case letters, digits or `-`";
+
+/// Whether a plugin may be called so.
+pub(crate) fn is_name(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=64).contains(&name.len()) && name.bytes().all(letter)
 }
 
 /// Most mistakes of values that are told of one manifest.
@@ -131,8 +151,7 @@ impl File {
     fn mistakes(&self) -> Vec<(ManifestError, Spot)> {
         let mut wrong = Vec::new();
         let name = &self.plugin.name;
-        let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(letter) {
+        if !is_name(name) {
             wrong.push((ManifestError::Name(name.clone()), Spot::Name));
         }
         if self.plugin.abi != ABI_VERSION {

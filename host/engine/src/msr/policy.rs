@@ -67,7 +67,8 @@ pub enum PolicyAction {
     Ignore,
     /// KVM's own answer; a #GP if it was KVM that refused the access
     Kernel,
-    /// the run ends with exit code 10 and a sentence that names the MSR
+    /// the run ends with exit code 10 and a sentence that names the MSR, the value of a
+    /// write and the guest's RIP
     Stop,
 }
 
@@ -147,12 +148,11 @@ impl Policy {
                 Reason::Unknown | Reason::Invalid => Outcome::Fault,
             },
             (PolicyAction::Stop, key) => {
-                let MsrAccess { index, op, reason } = access;
-                let (direction, msr) = (op.direction(), index.described());
+                let (described, reason) = (access.described(), access.reason);
                 Outcome::Stop(
                     format!(
-                        "the {direction} of {msr} is unhandled (reason {reason}), and the \
-                         profile says {key} = \"stop\""
+                        "the {described} is unhandled (reason {reason}), and the profile says \
+                         {key} = \"stop\""
                     )
                     .into(),
                 )

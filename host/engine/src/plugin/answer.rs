@@ -43,9 +43,18 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Why a call did not come back with an answer.
+/// Why a call did not come back with an answer, and what the plugin said before.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) struct Failure {
+    pub(crate) cause: Cause,
+    /// The last error that the plugin logged in the call, if it is in no log yet: the
+    /// text of a panic, most likely.
+    pub(crate) said: String,
+}
+
+/// What ended a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cause {
     OutOfFuel {
         fuel: u64,
     },
@@ -57,23 +66,43 @@ pub(crate) enum Failure {
     },
     /// The export is not there, though its manifest promised it.
     NoExport,
+    /// No instance could take the place of one that failed.
+    NotReplaced(String),
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        Failure { cause, said: String::new() }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)?;
+        match self.said.as_str() {
+            "" => Ok(()),
+            said => write!(f, "; it logged: {said}"),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::OutOfFuel { fuel } => write!(
+            Cause::OutOfFuel { fuel } => write!(
                 f,
-                "it used up its fuel of {fuel} instructions (raise `fuel` if the work is honest)"
+                "it used up its fuel of {fuel}, which pays instructions, bytes that bulk \
+                 instructions move, and host calls (raise `fuel` if the work is honest)"
             ),
-            Failure::Stack => write!(f, "its stack overflowed (does it recurse without end?)"),
-            Failure::Trap { what, ceiling: None } => write!(f, "it trapped: {what}"),
-            Failure::Trap { what, ceiling: Some(bytes) } => write!(
+            Cause::Stack => write!(f, "its stack overflowed (does it recurse without end?)"),
+            Cause::Trap { what, ceiling: None } => write!(f, "it trapped: {what}"),
+            Cause::Trap { what, ceiling: Some(bytes) } => write!(
                 f,
                 "it hit its memory ceiling of {} (raise `memory` if the need is honest) and trapped: {what}",
                 ByteSize(*bytes).display().iec()
             ),
-            Failure::NoExport => write!(f, "it has no export for this direction"),
+            Cause::NoExport => write!(f, "it has no export for this direction"),
+            Cause::NotReplaced(why) => write!(f, "no new instance could be started: {why}"),
         }
     }
 }

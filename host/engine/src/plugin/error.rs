@@ -38,18 +38,29 @@ pub enum ModuleError {
     Component,
     /// No manifest.
     #[error(
-        "it has no custom section `{MANIFEST_SECTION}`, so it is not a wasmsr plugin; `export!` of the SDK puts it there, or `WASMSR_PLUGIN` of wasmsr.h"
+        "it has no custom section `{MANIFEST_SECTION}`, so it is not a wasmsr plugin; `export!` of the SDK puts it there, or `WASMSR_PLUGIN` of wasmsr.h; `wasm-strip` and `wasm-tools strip` take it out, and a C compiler leaves it in a static library; `wasmsr plugin pack MANIFEST FILE` puts it into a file"
     )]
     NoManifest,
     /// More than one manifest.
-    #[error("it has more than one custom section `{MANIFEST_SECTION}`; keep one")]
-    TwoManifests,
+    #[error("it has more than one custom section `{MANIFEST_SECTION}`; {0}")]
+    TwoManifests(&'static str),
     /// A bad manifest.
     #[error("its manifest is wrong")]
     Manifest(#[from] ManifestError),
     /// The profile lists what no claim can be made of.
     #[error("the MSRs that its configuration lists are wrong")]
     Listed(#[source] ManifestError),
+    /// A function in which fuel would hardly be looked at.
+    #[error(
+        "its function {function} has {size} bytes of code, and {} are the most: fuel is looked at where a function or a loop begins; cut the function into several, or build with optimisation for size",
+        limits::FUNCTION
+    )]
+    LongFunction {
+        /// Its number, and its name if it has one.
+        function: String,
+        /// Bytes of its code.
+        size: usize,
+    },
     /// Compilation failed.
     #[error("it does not compile: {0}")]
     Compile(String),

@@ -61,12 +61,25 @@ pub(super) fn manifest_section(bytes: &[u8]) -> Result<&[u8], ModuleError> {
     match found.as_slice() {
         [] => Err(ModuleError::NoManifest),
         [manifest] => Ok(manifest),
-        _ => Err(ModuleError::TwoManifests),
+        [first, others @ ..] => {
+            let why = match others.iter().all(|other| other == first) {
+                true => {
+                    "they are the same, as where two crates of one plugin call `export!`, or a tool \
+                     added the section again; `wasmsr plugin pack MANIFEST FILE` leaves one"
+                }
+                false => {
+                    "they differ, as where `llvm-objcopy --add-section` added a second one, or two \
+                     crates of one plugin call `export!`; `wasmsr plugin pack MANIFEST FILE` \
+                     leaves one"
+                }
+            };
+            Err(ModuleError::TwoManifests(why))
+        }
     }
 }
 
 /// wasmparser's errors can have several lines.
-fn malformed(error: &wasmparser::BinaryReaderError) -> ModuleError {
+pub(super) fn malformed(error: &wasmparser::BinaryReaderError) -> ModuleError {
     let what: Vec<&str> = error.message().split_whitespace().collect();
     ModuleError::Malformed(format!("{} at offset {:#x}", what.join(" "), error.offset()))
 }

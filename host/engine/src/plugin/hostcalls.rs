@@ -65,8 +65,8 @@ fn log(mut context: Context<'_>, level: u32, ptr: u32, len: u32) -> wasmtime::Re
     charge(&mut context, const { fuel_of("log") }, len.into())?;
     let (bytes, data) = slice(&mut context, ptr, len)?;
     if level == abi::ERROR && data.phase != Phase::Access {
-        // Why the call will refuse, most likely: it goes into that error.
-        data.last_error = printable(bytes);
+        // Why the call will refuse or fail, most likely: it goes into that error.
+        data.keep_error(printable(bytes));
     } else {
         data.say(level, || printable(bytes));
     }

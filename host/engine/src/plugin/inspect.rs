@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::bodies::refuse_long_functions;
 use super::check::{check, describe};
 use super::error::ModuleError;
 use super::file::{manifest_section, read_file, sha256};
@@ -35,6 +36,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ModuleError> {
     let bytes = read_file(path)?;
     let text = manifest_section(&bytes)?.to_vec();
     let manifest = Manifest::parse(&text)?;
+    refuse_long_functions(&bytes)?;
     let compiler = Compiler::new(None).map_err(ModuleError::Compile)?;
     let module = compiler.compile(&bytes)?;
     check(&module, &manifest, &text)?;

@@ -4,8 +4,8 @@
 use wasmsr_interface::{MsrAccess, MsrOp, VcpuId};
 use wasmtime::{Store, TypedFunc};
 
-use super::abi::{self, NO_VCPU};
-use super::answer::{Answer, Failure, InstanceError};
+use super::abi::NO_VCPU;
+use super::answer::{Answer, Cause, Failure, InstanceError};
 use super::log::Log;
 use super::module::Plugin;
 use super::store::{Phase, StoreData, Surroundings, failure};
@@ -49,7 +49,8 @@ impl Instance {
         let instance = match plugin.linked.instantiate(&mut store) {
             Ok(instance) => instance,
             Err(error) => {
-                return Err(InstanceError::Instantiate(failure(&error, store.data(), lifecycle)));
+                let failure = failure(&error, store.data_mut(), lifecycle);
+                return Err(InstanceError::Instantiate(failure));
             }
         };
         store.data_mut().memory = instance.get_memory(&mut store, "memory");
@@ -74,7 +75,7 @@ impl Instance {
                 code => return Err(InstanceError::Refused(instance.why_refused("init", code))),
             }
         }
-        instance.say_last_error();
+        instance.store.data_mut().say_last_error();
         Ok(instance)
     }
 
@@ -83,7 +84,7 @@ impl Instance {
     pub(crate) fn reset(&mut self, vcpu: VcpuId) -> Result<bool, Failure> {
         let Some(reset) = self.lifecycle.reset.clone() else { return Ok(false) };
         self.enter(Phase::Lifecycle, vcpu, &reset, ())?;
-        self.say_last_error();
+        self.store.data_mut().say_last_error();
         Ok(true)
     }
 
@@ -117,7 +118,7 @@ impl Instance {
     pub(crate) fn report(&mut self, vcpu: VcpuId) -> Result<String, Failure> {
         let Some(report) = self.lifecycle.report.clone() else { return Ok(String::new()) };
         self.enter(Phase::Report, vcpu, &report, ())?;
-        self.say_last_error();
+        self.store.data_mut().say_last_error();
         Ok(std::mem::take(&mut self.store.data_mut().report))
     }
 
@@ -126,19 +127,29 @@ impl Instance {
         self.store.data().timer.filter(|(thread, _)| *thread == vcpu).map(|(_, at)| at)
     }
 
+    /// When the plugin wants to be called, and on which vCPU's thread.
+    pub(crate) fn pending_timer(&self) -> Option<(VcpuId, u64)> {
+        self.store.data().timer
+    }
+
+    /// Has the plugin's `timer` called on the thread of `vcpu` when the time is `at`, if
+    /// it may have timers and has not asked for another time itself.
+    pub(crate) fn take_over_timer(&mut self, vcpu: VcpuId, at: u64) {
+        let data = self.store.data_mut();
+        if data.plugin.held.timer && self.lifecycle.timer.is_some() && data.timer.is_none() {
+            data.timer = Some((vcpu, at));
+            data.vm.host.wake_at(vcpu, at);
+        }
+    }
+
     /// Calls the plugin's `timer`, which it asked for.
     pub(crate) fn fire(&mut self, vcpu: VcpuId) -> Result<(), Failure> {
-        let data = self.store.data_mut();
-        data.timer = None;
-        data.vcpu = vcpu;
-        data.phase = Phase::Lifecycle;
+        self.store.data_mut().timer = None;
         let Some(timer) = self.lifecycle.timer.clone() else { return Ok(()) };
         // It may come as often as an access, so it gets no more than one.
-        refuel(&mut self.store, self.fuel);
-        let called = timer.call(&mut self.store, ());
-        self.store.data_mut().phase = Phase::Access;
-        self.say_last_error();
-        called.map_err(|error| failure(&error, self.store.data(), self.fuel))
+        self.call(Phase::Lifecycle, vcpu, self.fuel, &timer, ())?;
+        self.store.data_mut().say_last_error();
+        Ok(())
     }
 
     /// A lifecycle call, while `vcpu` is served.
@@ -154,22 +165,30 @@ impl Instance {
         R: wasmtime::WasmResults,
     {
         let fuel = self.fuel.saturating_mul(limits::LIFECYCLE_FUEL);
+        self.call(phase, vcpu, fuel, f, params)
+    }
+
+    /// A call that is not an access.
+    fn call<P, R>(
+        &mut self,
+        phase: Phase,
+        vcpu: VcpuId,
+        fuel: u64,
+        f: &TypedFunc<P, R>,
+        params: P,
+    ) -> Result<R, Failure>
+    where
+        P: wasmtime::WasmParams,
+        R: wasmtime::WasmResults,
+    {
         refuel(&mut self.store, fuel);
         let data = self.store.data_mut();
         data.vcpu = vcpu;
         data.phase = phase;
+        data.last_error.clear();
         let called = f.call(&mut self.store, params);
         self.store.data_mut().phase = Phase::Access;
-        called.map_err(|error| failure(&error, self.store.data(), fuel))
-    }
-
-    /// An error that the plugin logged, and then did not refuse.
-    fn say_last_error(&mut self) {
-        let data = self.store.data_mut();
-        let said = std::mem::take(&mut data.last_error);
-        if !said.is_empty() {
-            data.say(abi::ERROR, || said);
-        }
+        called.map_err(|error| failure(&error, self.store.data_mut(), fuel))
     }
 
     /// The plugin's own words, if it logged an error before it refused.
@@ -188,6 +207,9 @@ impl Instance {
         let data = self.store.data_mut();
         data.vcpu = vcpu;
         data.outcome = None;
+        if !data.last_error.is_empty() {
+            data.last_error.clear();
+        }
         refuel(&mut self.store, self.fuel);
         let (index, reason) = (access.index.0, access.reason as u32);
         let called = match (access.op, &self.rdmsr, &self.wrmsr) {
@@ -197,9 +219,9 @@ impl Instance {
             (MsrOp::Write(value), _, Some(wrmsr)) => {
                 wrmsr.call(&mut self.store, (index, value, vcpu.0, reason)).map(|()| Answer::Done)
             }
-            _ => return Err(Failure::NoExport),
+            _ => return Err(Cause::NoExport.into()),
         };
-        let data = self.store.data();
+        let data = self.store.data_mut();
         match called {
             Ok(answer) => Ok(data.outcome.unwrap_or(answer)),
             Err(error) => Err(failure(&error, data, self.fuel)),

@@ -3,6 +3,7 @@
 
 mod abi;
 mod answer;
+mod bodies;
 mod cache;
 mod check;
 mod description;
@@ -18,7 +19,7 @@ mod store;
 pub use abi::{
     EXPORTS, Export, Fuel, IMPORTS, Import, Needed, Number, OTHER_NUMBERS, OUTCOMES, REASONS,
 };
-pub(crate) use answer::{Answer, Failure, InstanceError};
+pub(crate) use answer::{Answer, Cause, Failure, InstanceError};
 pub use cache::{CacheError, CodeCache};
 pub use error::ModuleError;
 pub use inspect::{Inspection, inspect, read_manifest};

@@ -8,6 +8,7 @@ use std::thread::{self, ScopedJoinHandle};
 
 use wasmtime::{Config, Engine, InstancePre, Linker, Module, WasmBacktraceDetails};
 
+use super::bodies::refuse_long_functions;
 use super::cache::CodeCache;
 use super::check::check;
 use super::description::Description;
@@ -70,18 +71,22 @@ impl Compiler {
         let text = manifest_section(&bytes).map_err(one)?;
         let manifest = Manifest::parse_all(text)
             .map_err(|wrong| wrong.into_iter().map(ModuleError::from).collect::<Vec<_>>())?;
+        refuse_long_functions(&bytes).map_err(one)?;
         let (module, from_cache) = self.module(&bytes, sha256).map_err(one)?;
         check(&module, &manifest, text).map_err(one)?;
         let is_granted = |asked: &Capability| config.grant.iter().any(|one| one.gives(asked));
         let asked = manifest.needs.capabilities.iter().filter(|asked| !is_granted(asked));
         let mut wrong: Vec<_> = asked.cloned().map(ModuleError::NotGranted).collect();
-        let manifest = match manifest.with_listed_claims(&config.config) {
+        let mut manifest = match manifest.with_listed_claims(&config.config) {
             Ok(manifest) if wrong.is_empty() => manifest,
             listed => {
                 wrong.extend(listed.err().map(ModuleError::Listed));
                 return Err(wrong);
             }
         };
+        if let Some(name) = &config.name {
+            manifest.plugin.name.clone_from(name);
+        }
         let linked = self
             .linker
             .instantiate_pre(&module)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use wasmsr_interface::{Host, VcpuId};
 use wasmtime::{Memory, ResourceLimiter, Trap};
 
-use super::answer::{Answer, Failure};
+use super::abi;
+use super::answer::{Answer, Cause, Failure};
 use super::description::Description;
 use super::log::Log;
 use crate::intercepts::Intercepts;
@@ -32,8 +33,9 @@ pub(super) struct StoreData {
     /// What the plugin said through `outcome`.
     pub(super) outcome: Option<Answer>,
     pub(super) log: Log,
-    /// The last error-level line of a lifecycle call, which explains why it
-    /// refuses.
+    /// The last error-level line of the present call that is in no log: of a lifecycle
+    /// call, because it explains why the call refuses or fails; of an access, because
+    /// the log has no room for it.
     pub(super) last_error: String,
     /// When, by the host's monotonic clock, the plugin wants to be called, and
     /// on which vCPU's thread.
@@ -85,9 +87,29 @@ impl StoreData {
         }
     }
 
-    /// Writes a line of the plugin's to the log, as far as its limit allows.
-    pub(super) fn say(&self, level: u32, line: impl FnOnce() -> String) {
-        self.log.say(&self.plugin.name, level, line);
+    /// Writes a line of the plugin's to the log, as far as its limit allows. An error
+    /// for which there is no room is kept, since it may be the plugin's last words.
+    pub(super) fn say(&mut self, level: u32, line: impl FnOnce() -> String) {
+        match self.log.has_room() {
+            true => self.log.write(level, &line()),
+            false if level == abi::ERROR => self.last_error = line(),
+            false => {}
+        }
+    }
+
+    /// Keeps an error of a call that may refuse or fail because of it. An earlier one
+    /// goes to the log.
+    pub(super) fn keep_error(&mut self, line: String) {
+        self.say_last_error();
+        self.last_error = line;
+    }
+
+    /// Writes an error that was kept to the log.
+    pub(super) fn say_last_error(&mut self) {
+        let said = std::mem::take(&mut self.last_error);
+        if !said.is_empty() {
+            self.say(abi::ERROR, || said);
+        }
     }
 }
 
@@ -126,16 +148,19 @@ impl ResourceLimiter for StoreData {
 }
 
 /// Why a call that had so much fuel ended with `error`.
-pub(super) fn failure(error: &wasmtime::Error, data: &StoreData, fuel: u64) -> Failure {
+#[cold]
+pub(super) fn failure(error: &wasmtime::Error, data: &mut StoreData, fuel: u64) -> Failure {
+    let said = std::mem::take(&mut data.last_error);
     let ceiling = data.ceiling_hit.then_some(data.plugin.config.memory);
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::OutOfFuel) => Failure::OutOfFuel { fuel },
-        Some(Trap::StackOverflow) => Failure::Stack,
+    let cause = match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Cause::OutOfFuel { fuel },
+        Some(Trap::StackOverflow) => Cause::Stack,
         Some(trap) => {
             let text = trap.to_string();
             let what = text.strip_prefix("wasm trap: ").unwrap_or(&text).to_owned();
-            Failure::Trap { what, ceiling }
+            Cause::Trap { what, ceiling }
         }
-        None => Failure::Trap { what: format!("{error:#}"), ceiling },
-    }
+        None => Cause::Trap { what: format!("{error:#}"), ceiling },
+    };
+    Failure { cause, said }
 }

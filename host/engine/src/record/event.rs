@@ -16,6 +16,8 @@ pub(crate) struct AccessEvent {
     pub(crate) took: Duration,
     pub(crate) vcpu: VcpuId,
     pub(crate) access: MsrAccess,
+    /// Where the instruction is in the guest.
+    pub(crate) rip: Option<u64>,
     pub(crate) outcome: Outcome,
     /// KVM's value, if KVM answered the access; what was written, if it took a write.
     pub(crate) kernel: Option<u64>,
@@ -30,6 +32,8 @@ pub(crate) struct WakeEvent {
     pub(crate) began: Instant,
     pub(crate) took: Duration,
     pub(crate) vcpu: VcpuId,
+    /// The plugins whose timer failed.
+    pub(crate) failed: Vec<Arc<str>>,
     pub(crate) calls: CallLog,
 }
 
@@ -56,6 +60,7 @@ impl AccessEvent {
             name: index.name().map(str::to_owned),
             op,
             reason,
+            rip: self.rip.map(Hex),
             value: value.map(Hex),
             outcome,
             refused,
@@ -75,6 +80,7 @@ impl WakeEvent {
             t,
             vcpu: self.vcpu.0,
             ns: nanos(self.took),
+            failed: self.failed.iter().map(ToString::to_string).collect(),
             cut: self.calls.cut,
             calls: self.calls.into_plugin_calls(),
         }

@@ -99,6 +99,9 @@ pub struct AccessLine {
     pub op: Op,
     /// Why it left the kernel.
     pub reason: Reason,
+    /// Where the instruction is in the guest, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rip: Option<Hex>,
     /// What was written; or what was read, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Hex>,
@@ -142,6 +145,9 @@ pub struct WakeLine {
     pub vcpu: u32,
     /// Nanoseconds in the engine and its plugins.
     pub ns: u64,
+    /// The plugins whose timer failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
     /// What the plugins asked of the host meanwhile.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<PluginCall>,
@@ -168,6 +174,9 @@ pub struct EndLine {
     pub lines: u64,
     /// Lines that were dropped.
     pub dropped: u64,
+    /// The plugins that failed in a report or a reset, once for each time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 impl AccessLine {
@@ -197,9 +206,10 @@ impl StartLine {
 }
 
 impl WakeLine {
-    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
+    /// Whether the same timers failed, and both changed the same: guest memory, KVM's
+    /// MSRs, intercepts, timers.
     pub fn changed_as(&self, other: &WakeLine) -> bool {
-        self.effects().eq(other.effects())
+        self.failed == other.failed && self.effects().eq(other.effects())
     }
 
     /// The host calls that changed something.

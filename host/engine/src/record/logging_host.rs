@@ -59,6 +59,11 @@ impl Host for LoggingHost {
         value
     }
 
+    /// Not a call of the plugin.
+    fn guest_rip(&self, vcpu: VcpuId) -> Option<u64> {
+        self.inner.guest_rip(vcpu)
+    }
+
     fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
         let times = self.inner.vcpu_times(vcpu);
         let value = times.map(|times| (Hex(times.ran_ns), Hex(times.waited_ns)));

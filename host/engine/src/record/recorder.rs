@@ -2,6 +2,7 @@
 //! file: an access that finds no room in the queue is dropped and counted, and the
 //! recording says where lines are missing.
 
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,9 @@ const ROOM_FOR_BOOTS: usize = 1 << 10;
 /// Bytes of host calls that may wait with them.
 const ROOM_FOR_CALLS: usize = 64 << 20;
 
+/// Failures in reports and resets that a boot's last line names.
+const MOST_FAILED: usize = 1 << 10;
+
 /// Takes the accesses of one boot after another; see
 /// [`Engine::start_recorded`](crate::Engine::start_recorded).
 #[derive(Clone)]
@@ -31,6 +35,8 @@ pub(super) struct Shared {
     pub(super) queue: Sender<Queued>,
     pub(super) began: Instant,
     boots: AtomicU64,
+    /// The plugins that failed at no access and in no timer, in the present boot.
+    failed: Mutex<Vec<String>>,
     /// A boot whose plugins have not started yet.
     boot: Mutex<Option<Box<BootLine>>>,
     /// Accesses and wakes that there were.
@@ -65,6 +71,7 @@ impl Recorder {
             queue,
             began: Instant::now(),
             boots: AtomicU64::new(0),
+            failed: Mutex::default(),
             boot: Mutex::new(None),
             seen: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -101,6 +108,14 @@ impl Recorder {
     pub(crate) fn end(&self) {
         let dropped = self.0.dropped.swap(0, Relaxed);
         self.put(Queued::End(Instant::now(), dropped));
+    }
+
+    /// A plugin failed in a report or a reset.
+    pub(crate) fn failed(&self, plugin: &str) {
+        let mut failed = self.0.failed();
+        if failed.len() < MOST_FAILED {
+            failed.push(plugin.to_owned());
+        }
     }
 
     /// An access was answered.
@@ -157,6 +172,15 @@ impl Recorder {
 }
 
 impl Shared {
+    fn failed(&self) -> MutexGuard<'_, Vec<String>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plugins that failed in a report or a reset of the boot that is over.
+    pub(super) fn take_failed(&self) -> Vec<String> {
+        mem::take(&mut *self.failed())
+    }
+
     /// Nanoseconds since the recording began.
     pub(super) fn time(&self, at: Instant) -> u64 {
         nanos(at.saturating_duration_since(self.began))

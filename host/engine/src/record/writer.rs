@@ -53,7 +53,8 @@ impl RecordingWriter {
         let (ended, end) = channel();
         thread::Builder::new().name("recorder".into()).spawn(move || {
             let out = Out::new(out, limit, written);
-            let writer = Writer { shared, out, due: None, before: (0, 0), total: (0, 0) };
+            let (before, total) = ((0, 0), (0, 0));
+            let writer = Writer { shared, out, due: None, before, total, end: None };
             // Fails if `finish` has given up.
             let _ = ended.send(writer.run(&queued));
         })?;
@@ -106,6 +107,8 @@ struct Writer<W: Write> {
     before: (u64, u64),
     /// And until now.
     total: (u64, u64),
+    /// The end of the boot, which waits for reports that fail after it.
+    end: Option<EndLine>,
 }
 
 impl<W: Write> Writer<W> {
@@ -126,7 +129,10 @@ impl<W: Write> Writer<W> {
                     self.due = self.due.or_else(|| Some(Instant::now() + SOON));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.write_end();
+                    break;
+                }
             }
             // Lines that come without a pause must not put it off.
             if self.due.is_some_and(|due| due <= Instant::now()) {
@@ -139,6 +145,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn take(&mut self, queued: Queued) {
+        self.write_end();
         match queued {
             Queued::Boot(boot) => {
                 self.before = self.total;
@@ -165,7 +172,8 @@ impl<W: Write> Writer<W> {
             Queued::End(at, dropped) => {
                 self.note_dropped(at, dropped);
                 let (lines, dropped) = (self.total.0 - self.before.0, self.total.1 - self.before.1);
-                self.out.line(&Line::End(EndLine { t: self.shared.time(at), lines, dropped }));
+                let (t, failed) = (self.shared.time(at), Vec::new());
+                self.end = Some(EndLine { t, lines, dropped, failed });
             }
             Queued::Finish(..) => {}
         }
@@ -174,6 +182,7 @@ impl<W: Write> Writer<W> {
     /// Writes the last line: of a recording that has reached its limit, how many
     /// lines it lacks.
     fn finish(&mut self, at: Instant, dropped: u64) {
+        self.write_end();
         self.note_dropped(at, dropped);
         self.out.flush();
         let written = self.shared.written.accesses() + self.shared.written.wakes();
@@ -181,6 +190,14 @@ impl<W: Write> Writer<W> {
         let lines = self.shared.seen.load(Relaxed).saturating_sub(written + known);
         if lines > 0 {
             self.out.last_line(&Line::Dropped(DroppedLine { t: self.shared.time(at), lines }));
+        }
+    }
+
+    /// Writes the last line of a boot, once something follows it.
+    fn write_end(&mut self) {
+        if let Some(mut end) = self.end.take() {
+            end.failed = self.shared.take_failed();
+            self.out.line(&Line::End(end));
         }
     }
 

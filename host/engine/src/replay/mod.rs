@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use files::Moved;
 use wasmsr_interface::{
-    Host, MAX_VCPUS, MsrAccess, MsrHandler, MsrOp, Outcome, OutcomeKind, VcpuId, VcpuTimes,
+    Host, MAX_VCPUS, MsrAccess, MsrOp, Outcome, OutcomeKind, VcpuId, VcpuTimes,
 };
 
 use crate::dispatch::VcpuDispatch;
@@ -161,8 +161,11 @@ impl Replay {
     }
 
     fn wake(&mut self, wake: &WakeLine) -> Result<WakeLine, ReplayError> {
-        let ((), log) = self.on_vcpu("wake", wake.vcpu, &wake.calls, MsrHandler::wake)?;
-        Ok(WakeLine { cut: log.cut, calls: log.into_plugin_calls(), ..wake.clone() })
+        let serve = VcpuDispatch::serve_timers;
+        let (timers, log) = self.on_vcpu("wake", wake.vcpu, &wake.calls, serve)?;
+        let failed = timers.failed.iter().map(ToString::to_string).collect();
+        let (vcpu, t, ns) = (wake.vcpu, wake.t, wake.ns);
+        Ok(WakeLine { t, vcpu, ns, failed, cut: log.cut, calls: log.into_plugin_calls() })
     }
 
     /// Has a vCPU do something with the recorded replies.

@@ -20,11 +20,15 @@ pub(super) enum Step {
     Memory(u64, usize),
     /// Shows when the vCPU is to be woken.
     Alarm,
-    /// An access.
-    Access(MsrAccess),
+    /// An access; without a reason, it leaves the kernel if the filter or KVM says so.
+    Access {
+        access: MsrAccess,
+        as_kvm_says: bool,
+    },
     Wake,
     Reset,
-    Swap,
+    /// With another file of a plugin, or with the same ones.
+    Swap(Option<String>),
     Report,
 }
 
@@ -108,7 +112,8 @@ impl Step {
             ("alarm", [], true) => Step::Alarm,
             ("wake", [], false) => Step::Wake,
             ("reset", [], false) => Step::Reset,
-            ("swap", [], false) => Step::Swap,
+            ("swap", [], false) => Step::Swap(None),
+            ("swap", [file @ ..], false) => Step::Swap(Some(file.join(" "))),
             ("report", [], true) => Step::Report,
             _ => return Err("it is not a step; docs/traces.md lists them".to_owned()),
         };
@@ -117,13 +122,15 @@ impl Step {
 }
 
 fn access(msr: &str, op: MsrOp, reason: &[&str]) -> Result<Step, String> {
+    let as_kvm_says = reason.is_empty();
     let reason = match reason {
         [] => Reason::Filter,
         ["unknown"] => Reason::Unknown,
         ["invalid"] => Reason::Invalid,
         _ => return Err("a reason is `unknown` or `invalid`".to_owned()),
     };
-    Ok(Step::Access(MsrAccess { index: index(msr)?, op, reason }))
+    let access = MsrAccess { index: index(msr)?, op, reason };
+    Ok(Step::Access { access, as_kvm_says })
 }
 
 fn index(text: &str) -> Result<MsrIndex, String> {
@@ -170,6 +177,7 @@ mod tests {
             ("w 0x10 1 2 -> ok", "a reason"),
             ("r 0x100000000 -> 1", "32 bits"),
             ("tsc ten", "`ten`"),
+            ("swap -> ok", "not a step"),
             ("mem 0x10 xy", "`xy`"),
             ("ram 0 0xffffffffffff", "at most"),
         ] {

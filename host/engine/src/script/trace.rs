@@ -1,10 +1,12 @@
 //! A trace: a script with the answers that must come.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::error::TraceError;
 use super::line::ScriptLine;
 use super::rig::Rig;
+use super::step::Step;
 use super::tables::parse_profile;
 use crate::engine::LoadOptions;
 use crate::profile::Profile;
@@ -13,6 +15,8 @@ use crate::profile::Profile;
 pub struct Trace<'a> {
     /// The tables above the steps; what they boot is never booted.
     pub profile: Profile,
+    /// The files of `swap` steps, by their names in the trace. They may be changed too.
+    pub swaps: BTreeMap<String, PathBuf>,
     text: &'a str,
     /// Lines before the first step.
     above: usize,
@@ -27,7 +31,16 @@ impl<'a> Trace<'a> {
         let line = text.lines().position(|line| line.trim_end() == "---");
         let tables = line.ok_or(TraceError::NoSteps)?;
         let profile: String = text.split_inclusive('\n').take(tables).collect();
-        Ok(Trace { profile: parse_profile(&profile, directory)?, text, above: tables + 1 })
+        let above = tables + 1;
+        let steps = text.lines().skip(above).filter_map(|line| {
+            match Step::parse(ScriptLine::of(line)) {
+                Ok(Some(Step::Swap(file))) => file,
+                // What is wrong with a step is told when it is taken.
+                _ => None,
+            }
+        });
+        let swaps = steps.map(|file| (file.clone(), directory.join(file))).collect();
+        Ok(Trace { profile: parse_profile(&profile, directory)?, swaps, text, above })
     }
 
     /// Runs it, and returns its text with the answers that came: the same, if
@@ -42,7 +55,7 @@ impl<'a> Trace<'a> {
         if !steps().any(|(_, step)| ScriptLine::of(step).answer.is_some()) {
             return Err(TraceError::NothingAsked);
         }
-        let mut rig = Rig::load(&self.profile, options)?;
+        let mut rig = Rig::load(&self.profile, self.swaps.clone(), options)?;
         let above = self.text.lines().take(self.above);
         let mut answered: String = above.flat_map(|line| [line, "\n"]).collect();
         for (line, step) in steps() {

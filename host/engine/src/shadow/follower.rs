@@ -12,7 +12,7 @@ use crate::manifest::Scope;
 use crate::msr::SlotId;
 use crate::plugin::Answer;
 use crate::record::CallLog;
-use crate::slots::{Routes, Slot};
+use crate::slots::{Routes, Slot, SupervisedInstance};
 
 /// The shadows that follow one vCPU.
 pub(crate) struct Shadows(pub(crate) Vec<Follower>);
@@ -79,6 +79,12 @@ impl Shadows {
             follower.tally.sums().counts.failures += failures;
             follower.tally.changed(Occasion::Reset(vcpu), changes);
         }
+    }
+
+    /// Says what the log does not say yet of the shadows' lines and failures.
+    pub(crate) fn settle_logs(&mut self) {
+        let slots = self.0.iter_mut().flat_map(|follower| &mut follower.slots);
+        slots.for_each(|slot| slot.with(SupervisedInstance::settle_log));
     }
 
     fn of_scope(&mut self, scope: Scope) -> impl Iterator<Item = &mut Follower> {

@@ -31,6 +31,10 @@ impl Host for ReadOnlyHost {
         self.0.tsc_is_stable()
     }
 
+    fn guest_rip(&self, vcpu: VcpuId) -> Option<u64> {
+        self.0.guest_rip(vcpu)
+    }
+
     fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
         self.0.vcpu_times(vcpu)
     }

@@ -2,10 +2,12 @@
 //! replaced when it fails, and accesses are routed to the slots that may answer them.
 
 mod backoff;
+mod located;
 mod routes;
 mod slot;
 mod supervised;
 
+pub(crate) use located::Located;
 pub(crate) use routes::{Routes, assign_slots};
 pub(crate) use slot::{Slot, SlotPlan, lock};
 pub(crate) use supervised::SupervisedInstance;

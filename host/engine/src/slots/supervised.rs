@@ -6,7 +6,8 @@ use std::sync::Arc;
 use wasmsr_interface::{MsrAccess, Outcome, VcpuId};
 
 use super::backoff::Backoff;
-use crate::plugin::{Answer, Failure, Instance, InstanceError, Log, Plugin, Surroundings};
+use super::located::Located;
+use crate::plugin::{Answer, Cause, Failure, Instance, InstanceError, Log, Plugin, Surroundings};
 use crate::profile::OnFailure;
 use crate::rate_limit::RateLimit;
 use crate::state::InstanceState;
@@ -33,7 +34,7 @@ impl SupervisedInstance {
         vm: &Surroundings,
         scope: Option<VcpuId>,
     ) -> Result<Self, InstanceError> {
-        let log = Log::default();
+        let log = Log::of(&plugin.name);
         let live = Instance::new(plugin, vm, &log, scope, scope.unwrap_or(VcpuId(0)))?;
         Ok(SupervisedInstance {
             plugin: plugin.clone(),
@@ -94,7 +95,7 @@ impl SupervisedInstance {
                 self.live = Some(live);
                 Ok(())
             }
-            Err(error) => Err(Failure::Trap { what: error.to_string(), ceiling: None }),
+            Err(error) => Err(Cause::NotReplaced(error.to_string()).into()),
         }
     }
 
@@ -127,16 +128,42 @@ impl SupervisedInstance {
         }
     }
 
+    /// Says what the log does not say yet of lines and failures for which it had no room.
+    pub(crate) fn settle_log(&mut self) {
+        self.log.settle();
+        let unsaid = self.messages.take_refused();
+        if unsaid > 0 {
+            let (name, s) = (&self.plugin.name, if unsaid == 1 { " was" } else { "s were" });
+            tracing::warn!("plugin {name}: {unsaid} failure{s} not reported");
+        }
+    }
+
     /// What the plugin saves. A plugin that has just failed saves nothing.
     pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<InstanceState>, InstanceError> {
         let Some(live) = &mut self.live else { return Ok(None) };
-        let bytes = live.save(vcpu)?;
+        let bytes = live.save(vcpu).inspect_err(|error| {
+            if matches!(error, InstanceError::Save(_)) {
+                self.live = None;
+            }
+        })?;
         Ok(bytes.map(|bytes| InstanceState {
             plugin: self.plugin.name.to_string(),
             version: self.plugin.manifest.plugin.version.to_string(),
             vcpu: self.scope.map(|vcpu| vcpu.0),
             bytes,
         }))
+    }
+
+    /// When the plugin wants to be called, and on which vCPU's thread.
+    pub(crate) fn pending_timer(&self) -> Option<(VcpuId, u64)> {
+        self.live.as_ref()?.pending_timer()
+    }
+
+    /// Has the plugin called at a time for which an instance before it waited.
+    pub(crate) fn take_over_timer(&mut self, vcpu: VcpuId, at: u64) {
+        if let Some(live) = &mut self.live {
+            live.take_over_timer(vcpu, at);
+        }
     }
 
     /// Gives the plugin what it saved.
@@ -184,8 +211,9 @@ impl SupervisedInstance {
 
     #[cold]
     fn fail(&mut self, access: MsrAccess, vcpu: VcpuId, failure: &Failure) -> Outcome {
-        let (direction, msr) = (access.op.direction(), access.index.described());
-        self.note_failure(&format_args!("at the {direction} of {msr} on {vcpu}"), failure);
+        let host = self.vm.host.clone();
+        let (access_described, at) = (access.described(), Located { vcpu, host: &*host });
+        self.note_failure(&format_args!("at the {access_described} on {at}"), failure);
         self.on_failure(access, failure)
     }
 
@@ -219,10 +247,9 @@ impl SupervisedInstance {
             OnFailure::Ignore => Outcome::ignored(access.op),
             OnFailure::Stop => Outcome::Stop(
                 format!(
-                    "plugin {} failed at the {} of {}: {why}; its profile says on-failure = \"stop\"",
+                    "plugin {} failed at the {}: {why}; its profile says on-failure = \"stop\"",
                     self.plugin.name,
-                    access.op.direction(),
-                    access.index.described(),
+                    access.described(),
                 )
                 .into(),
             ),

@@ -72,7 +72,7 @@ pub(crate) fn start_plugins(
     let own = surroundings(&ENGINE.into());
     let switches =
         engine.plugins.iter().any(|plugin| plugin.held.intercept).then(|| intercepts.clone());
-    let unhandled_log = UnhandledLog::new();
+    let unhandled_log = UnhandledLog::new(own.host.clone());
     let metrics = Metrics { vcpus: Vec::new(), plugins: engine.routes.names.clone() };
     let mut started = Started {
         vcpus: Vec::new(),

@@ -86,9 +86,68 @@ fn the_same_access_costs_the_same_fuel_every_time() {
         assert!(outcomes.iter().all(|o| *o == outcomes[0] || matches!(o, Outcome::Value(_))));
         matches!(outcomes[0], Outcome::Value(_))
     };
-    let edge = (1..2000).find(|&fuel| fits(fuel)).unwrap();
+    let edge = (2..2000).find(|&fuel| fits(fuel)).unwrap();
     assert!(edge > 300, "{edge}");
     assert!(!fits(edge - 1) && fits(edge));
+}
+
+/// wasmtime counts one per byte for a bulk instruction, so the sentence must not speak
+/// of instructions alone.
+#[test]
+fn bulk_instructions_cost_a_unit_for_each_byte() {
+    let fill = |bytes: u32, fuel: u32| {
+        let body = format!("(memory.fill (i32.const 0) (i32.const 1) (i32.const {bytes}))");
+        let keys = format!("memory = \"1MiB\"\nfuel = {fuel}\non-failure = \"stop\"");
+        let bytes = misbehaving(&format!("(drop (memory.grow (i32.const 3))) {body}"));
+        read(&mut Setup::new().with("bad.wasm", bytes, &keys).one(), 0x10)
+    };
+    assert_eq!(fill(99_000, 100_000), Outcome::Value(0));
+    let Outcome::Stop(text) = fill(100_000, 100_000) else { panic!("no stop") };
+    assert!(text.contains("fuel of 100000, which pays instructions, bytes that"), "{text}");
+    assert_eq!(fill(100_000, 101_000), Outcome::Value(0));
+}
+
+/// wasmtime ends a call when the budget is used up, and looks where a function begins:
+/// the function called costs 1, a further one 1 more beside its call.
+#[test]
+fn a_budget_pays_one_less_than_its_number() {
+    let writes = |body: &str, fuel: u32| {
+        let functions = "(func $empty) (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+             (i64.const 0))";
+        let body = format!("{functions} (func (export \"wrmsr\") (param i32 i64 i32 i32) {body})");
+        let bytes = plugin("p", "[[msr]]\nrange = \"0x10\"", &body);
+        write(&mut Setup::new().with("p.wasm", bytes, &format!("fuel = {fuel}")).one(), 0x10, 0)
+    };
+    assert_eq!(writes("", 2), Outcome::Done);
+    // 1 for `wrmsr`, 1 for the call, 1 for the function called.
+    assert_eq!(writes("(call $empty)", 3), Outcome::Fault);
+    assert_eq!(writes("(call $empty)", 4), Outcome::Done);
+}
+
+#[test]
+fn a_function_in_which_fuel_is_not_looked_at_is_short() {
+    let long = |body: &str| {
+        let bytes = plugin(
+            "long",
+            "[[msr]]\nrange = \"0x10\"\naccess = \"r\"",
+            &format!(
+                "(import \"wasmsr\" \"tsc_khz\" (func (result i32)))
+                 (func $short)
+                 (func {body} (param i32 i32 i32) (result i64) (i64.const 1) {})",
+                "(i64.const 1) (i64.add) ".repeat(50_000)
+            ),
+        );
+        Setup::new().with("long.wasm", bytes, "").load().err().unwrap()
+    };
+    for (head, name) in [
+        ("(export \"rdmsr\")", "function 2 (rdmsr) has 150004 bytes"),
+        ("$spins (export \"rdmsr\")", "function 2 (spins) has 150004 bytes"),
+    ] {
+        let error = long(head);
+        for part in ["long.wasm", name, "65536 are the most", "cut the function"] {
+            assert!(error.contains(part), "no `{part}` in: {error}");
+        }
+    }
 }
 
 #[test]

@@ -184,6 +184,10 @@ impl Host for TestHost {
         true
     }
 
+    fn guest_rip(&self, vcpu: VcpuId) -> Option<u64> {
+        Some(0x10_0000 + u64::from(vcpu.0))
+    }
+
     fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
         (vcpu != VcpuId(9)).then_some(VcpuTimes { ran_ns: 5, waited_ns: u64::from(vcpu.0) })
     }

@@ -283,3 +283,36 @@ fn cpuid_of_profile_and_plugins() {
         &["plugin `p`", "[[cpuid]] at line", "leaf 0x7, subleaf 0x0, edx bits 3, 29", "out of the"],
     );
 }
+
+#[test]
+fn one_plugin_serves_twice_under_two_names() {
+    let bytes = plugin(
+        "answers",
+        "[[msr]]\nconfig = \"msrs\"\naccess = \"r\"",
+        "(global $n (mut i64) (i64.const 0))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+            (global.set $n (i64.add (global.get $n) (i64.const 1))) (global.get $n))",
+    );
+    let own = "name = \"own\"\nconfig.msrs = [0x11]";
+    let setup = Setup::new()
+        .with("p.wasm", &bytes, "config.msrs = [0x10]")
+        .with("q.wasm", &bytes, own)
+        .with("s.wasm", &bytes, "shadow-of = \"own\"\nconfig.msrs = [0x11]");
+    let (mut started, _) = setup.start(1);
+    for (index, value) in [(0x10, 1), (0x10, 2), (0x11, 1)] {
+        assert_eq!(read(&mut started.vcpus[0], index), Outcome::Value(value));
+    }
+    let rows =
+        started.metrics.msrs().into_iter().map(|row| (row.plugin.unwrap().to_string(), row.reads));
+    let mut rows: Vec<_> = rows.collect();
+    rows.sort();
+    assert_eq!(rows, [("answers".to_owned(), 2), ("own".to_owned(), 1)]);
+
+    let twice = Setup::new().with("p.wasm", &bytes, "").with("q.wasm", &bytes, "");
+    refused(&twice, &["are both plugin `answers`", "`name = \"answers-2\"`"]);
+    let named = Setup::new().with("p.wasm", &bytes, own).with("q.wasm", &bytes, own);
+    refused(&named, &["are both plugin `own`"]);
+    let clash =
+        Setup::new().with("p.wasm", &bytes, "config.msrs = [0x11]").with("q.wasm", bytes, own);
+    refused(&clash, &["`answers` and `own` both claim the read of 0x11", "of `own`"]);
+}

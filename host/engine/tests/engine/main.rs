@@ -16,6 +16,7 @@ mod fixture;
 mod hostcalls;
 mod intercepts;
 mod loading;
+mod logged;
 mod recorded;
 mod recording;
 mod recording_file;

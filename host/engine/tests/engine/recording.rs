@@ -1,11 +1,13 @@
 //! Recordings, and the plugins run again on them.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
-use wasmsr_engine::record::{AccessLine, Line, Op, RecordingWriter};
+use wasmsr_engine::record::{AccessLine, Line, Lines, Op, RecordingWriter};
 use wasmsr_engine::replay::Replay;
-use wasmsr_interface::{Host, MsrIndex, Outcome, OutcomeKind, VcpuId};
+use wasmsr_interface::{Host, MsrHandler, MsrIndex, Outcome, OutcomeKind, VcpuId};
 
 use crate::busy::{GRANT, busy};
 use crate::fixture::{Setup, TestHost, plugin, read, write};
@@ -297,4 +299,75 @@ fn a_plugin_that_reads_without_end_is_cut_in_the_recording() {
     let lines = file.lines();
     assert!(lines.iter().any(|line| matches!(line, Line::Access(a) if a.cut && a.failed)));
     assert!(file.len() < 4 << 20);
+}
+
+#[test]
+fn an_access_has_its_place_and_a_recording_without_it_can_be_replayed() {
+    let (file, _) = record(&one("vcpu", 0), |started, _| accesses(&mut started.vcpus[1], 9, 1));
+    let lines = file.lines();
+    let rips = lines.iter().filter_map(|line| match line {
+        Line::Access(access) => Some(access.rip.map(|rip| rip.0)),
+        _ => None,
+    });
+    assert!(rips.clone().count() > 0 && rips.clone().all(|rip| rip == Some(0x10_0001)));
+    let text = String::from_utf8(file.bytes()).unwrap();
+    assert!(text.contains(r#""rip":"0x100001""#), "{text}");
+
+    let old = text.replace(r#""rip":"0x100001","#, "");
+    assert!(!old.contains("rip"), "{old}");
+    let old: Vec<_> =
+        Lines::new(old.as_bytes(), Path::new("old.jsonl")).map(|line| line.unwrap().1).collect();
+    let mut replay = Replay::new(Arc::new(one("vcpu", 0).load().unwrap()));
+    for (old, new) in old.iter().zip(&lines) {
+        let came = replay.step(old).unwrap();
+        if let (Line::Access(came), Line::Access(new)) = (&came, new) {
+            assert_eq!(came.rip, None);
+            assert!(came.answered_as(new));
+        }
+    }
+}
+
+/// A plugin whose timer, reset and report fail.
+fn failing() -> Setup {
+    let manifest = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"\n[needs]\ncapabilities = [\"timer\"]";
+    let body = "(import \"wasmsr\" \"timer\" (func $timer (param i64) (result i32)))
+        (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+            (i64.extend_i32_u (call $timer (i64.const 1))))
+        (func (export \"timer\") (unreachable))
+        (func (export \"reset\") (unreachable))
+        (func (export \"report\") (unreachable))";
+    Setup::new().with("p.wasm", plugin("failing", manifest, body), "grant = [\"timer\"]")
+}
+
+#[test]
+fn failures_at_no_access_are_in_the_recording() {
+    let (file, _) = record(&failing(), |started, host| {
+        host.tick.store(2_000_000, Ordering::Relaxed);
+        let vcpu = &mut started.vcpus[1];
+        assert_eq!(read(vcpu, 0x10), Outcome::Value(0));
+        vcpu.wake();
+        // Nothing is due now.
+        vcpu.wake();
+        started.vcpus[0].reset().unwrap();
+        assert_eq!(read(&mut started.vcpus[1], 0x10), Outcome::Value(0));
+    });
+    let lines = file.lines();
+    let wakes = lines.iter().filter_map(|line| match line {
+        Line::Wake(wake) => Some(wake.failed.clone()),
+        _ => None,
+    });
+    assert_eq!(wakes.collect::<Vec<_>>(), [vec!["failing".to_owned()], Vec::new()]);
+    // The reset of vCPU 0, and the reports of both; the report of the second comes after
+    // the end of the first vCPU.
+    let Some(Line::End(end)) = lines.last() else { panic!("{lines:#?}") };
+    assert_eq!(end.failed, ["failing"; 3]);
+
+    // A replay has the same failure, and a plugin that has mended it differs.
+    let mut replay = Replay::new(Arc::new(failing().load().unwrap()));
+    for line in &lines {
+        let came = replay.step(line).unwrap();
+        if let (Line::Wake(came), Line::Wake(was)) = (&came, line) {
+            assert!(came.changed_as(was), "{came:?}");
+        }
+    }
 }

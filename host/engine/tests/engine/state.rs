@@ -168,3 +168,25 @@ fn a_reset_that_fails_is_counted_and_leaves_a_fresh_instance() {
     assert_eq!(read(vcpu, 0x10), Outcome::Value(1));
     assert_eq!(failures_at_no_access(&started), [("p".to_owned(), 1)]);
 }
+
+#[test]
+fn state_comes_back_under_the_name_that_the_profile_gives() {
+    let named = |first: &str, second: &str| {
+        let setup =
+            Setup::new().with("c.wasm", counter("1.0.0", "vcpu"), &format!("name = \"{first}\""));
+        let other = plugin(
+            "other",
+            "[[msr]]\nrange = \"0x20\"\naccess = \"r\"",
+            "(func (export \"rdmsr\") (param i32 i32 i32) (result i64) (i64.const 0))",
+        );
+        setup.with("o.wasm", other, &format!("name = \"{second}\"")).load().unwrap()
+    };
+    let engine = named("first", "second");
+    let mut started = engine.start(&host(), 1).unwrap();
+    let _ = write(&mut started.vcpus[0], 0x10, 77);
+    let saved = engine.save(&mut started.vcpus).unwrap();
+    let mut same = named("first", "second").restore(&host(), 1, &saved).unwrap();
+    assert_eq!(read(&mut same.vcpus[0], 0x10), Outcome::Value(78));
+    let error = named("second", "first").restore(&host(), 1, &saved).err().unwrap().to_string();
+    assert!(error.contains("`first`"), "{error}");
+}

@@ -13,7 +13,7 @@ pub enum PackError {
     /// A claim on MSRs that KVM handles before it looks at the filter.
     #[error(
         "plugin `{plugin}` claims {range}, but KVM never filters the x2APIC MSRs \
-         0x800-0x8ff, so they cannot exit; take {part} out of {place}"
+         0x800-0x8ff, so they cannot exit; take {part} out of the plugin's manifest"
     )]
     X2Apic {
         /// The plugin that claims them.
@@ -22,21 +22,18 @@ pub enum PackError {
         range: MsrRange,
         /// The x2APIC MSRs in it.
         part: MsrRange,
-        /// Where it is claimed.
-        place: Arc<str>,
     },
     /// A claim on the MSR that no range of a filter can hold.
     #[error(
         "plugin `{plugin}` claims {range}, but no range of KVM's filter can hold 0xffffffff, \
-         so it cannot exit; take 0xffffffff out of {place}"
+         so it cannot exit; take 0xffffffff out of the plugin's \
+         manifest"
     )]
     Highest {
         /// The plugin that claims it.
         plugin: Arc<str>,
         /// Its claim.
         range: MsrRange,
-        /// Where it is claimed.
-        place: Arc<str>,
     },
     /// More or wider claims than 16 ranges can hold.
     #[error(
@@ -92,6 +89,15 @@ impl PackError {
             PackError::HighestAllowed { .. } | PackError::AllowedTooScattered { .. } => None,
         }
     }
+
+    /// The MSRs of that claim for which there is no place, if they are known one by one.
+    pub fn misfits(&self) -> Option<MsrRange> {
+        match self {
+            PackError::X2Apic { part, .. } => Some(*part),
+            PackError::Highest { .. } => Some(highest().into()),
+            _ => None,
+        }
+    }
 }
 
 /// Everything in `exits` that no filter can do, however few ranges it needs.
@@ -100,13 +106,11 @@ pub(super) fn impossible(exits: &ExitList) -> Vec<PackError> {
     for claim in &exits.claims {
         let ExitClaim { plugin, range, .. } = claim;
         if let Some(part) = range.intersection(x2apic()) {
-            let (plugin, range, place) = (plugin.clone(), *range, place(claim));
-            errors.push(PackError::X2Apic { plugin, range, part, place });
+            errors.push(PackError::X2Apic { plugin: plugin.clone(), range: *range, part });
         }
         // Where all else exits, this one does as well.
         if exits.unclaimed == Unclaimed::Kernel && range.contains(highest()) {
-            let (plugin, range, place) = (plugin.clone(), *range, place(claim));
-            errors.push(PackError::Highest { plugin, range, place });
+            errors.push(PackError::Highest { plugin: plugin.clone(), range: *range });
         }
     }
     if let Unclaimed::Exit(allowed) = &exits.unclaimed {
@@ -149,10 +153,6 @@ pub(super) fn too_scattered(exits: &ExitList, at: u32) -> PackError {
             }
         }
     }
-}
-
-fn place(claim: &ExitClaim) -> Arc<str> {
-    claim.listed.clone().unwrap_or_else(|| "the plugin's manifest".into())
 }
 
 fn plugin_list(plugins: &BTreeSet<Arc<str>>) -> String {

@@ -66,12 +66,18 @@ fn an_msr_exit_lies_where_the_kernel_puts_it() {
 }
 
 #[test]
+fn rip_lies_where_the_kernel_has_it() {
+    assert_eq!(std::mem::offset_of!(Regs, rip), std::mem::offset_of!(theirs::kvm_regs, rip));
+}
+
+#[test]
 fn numbers_are_the_kernels() {
     let both = _IOC_READ | _IOC_WRITE;
     let numbers = [
         (KVM_GET_SUPPORTED_CPUID, both, 0x05, size_of::<theirs::kvm_cpuid2>()),
         (KVM_GET_CLOCK, _IOC_READ, 0x7c, size_of::<theirs::kvm_clock_data>()),
         (KVM_RUN, _IOC_NONE, 0x80, 0),
+        (KVM_GET_REGS, _IOC_READ, 0x81, size_of::<theirs::kvm_regs>()),
         (KVM_GET_MSRS, both, 0x88, size_of::<theirs::kvm_msrs>()),
         (KVM_SET_MSRS, _IOC_WRITE, 0x89, size_of::<theirs::kvm_msrs>()),
         (KVM_SET_CPUID2, _IOC_WRITE, 0x90, size_of::<theirs::kvm_cpuid2>()),

@@ -22,12 +22,15 @@ impl Latency {
     /// The histograms of all accesses, of each plugin, and of each MSR.
     pub(super) fn of_all(tally: &Tally) -> Vec<Latency> {
         let all = Latency::new("", "All accesses".to_owned(), &tally.total);
-        let plugins = tally.by_plugin().map(|(plugin, counts)| {
-            let name = plugin.map_or("(policy)", |plugin| plugin).to_owned();
-            Latency::new("Plugins", name, counts)
-        });
-        let msrs = tally.rows().into_iter().map(|row| {
-            let msr = row.msr.map_or("others".to_owned(), |msr| msr.to_string());
+        let has_times = |counts: &Counts| counts.all() > 0;
+        let plugins =
+            tally.by_plugin().filter(|(_, counts)| has_times(counts)).map(|(plugin, counts)| {
+                let name = plugin.map_or("(policy)", |plugin| plugin).to_owned();
+                Latency::new("Plugins", name, counts)
+            });
+        let rows = tally.rows().into_iter().filter(|row| has_times(&row.counts));
+        let msrs = rows.map(|row| {
+            let msr = row.shown_msr();
             let name = row.name.as_ref().map_or(String::new(), |name| format!(" {name}"));
             let plugin = row.plugin.as_deref().unwrap_or("(policy)");
             Latency::new("MSRs", format!("{msr}{name}, {plugin}"), &row.counts)

@@ -14,7 +14,7 @@ pub(super) fn msrs(tally: &Tally) -> String {
     let rows = tally.rows();
     let most = rows.iter().map(|row| row.counts.all()).max().unwrap_or(0);
     rows.into_iter().fold(String::new(), |mut text, row| {
-        let msr = row.msr.map_or("others".to_owned(), |msr| msr.to_string());
+        let msr = row.shown_msr();
         // A String takes everything.
         let _ = write!(
             text,

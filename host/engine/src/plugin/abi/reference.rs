@@ -64,6 +64,7 @@ fn the_reference_is_current() {
                 DEFAULT_MEMORY.as_u64() / ByteSize::mib(1).as_u64()
             ),
         ),
+        ("code of a function", kib(limits::FUNCTION)),
         ("memories", limits::MEMORIES.to_string()),
         (
             "tables",
