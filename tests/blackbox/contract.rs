@@ -39,8 +39,8 @@ fn what_is_not_listed_faults() -> Outcome {
     )?;
     run.exited(1).said(&[
         "the read of 0x174 (IA32_SYSENTER_CS) is unhandled (reason filter, not in [msr] allow",
-        "the write of 0xffffffff is unhandled (reason filter, not in [msr] allow",
-        "the write of 0xc0000080 (IA32_EFER) is unhandled (reason invalid, vCPU 0)",
+        "the write of 0xffffffff with 0x1 is unhandled (reason filter, not in [msr] allow",
+        "the write of 0xc0000080 (IA32_EFER) with 0xffff0000 is unhandled (reason invalid, vCPU 0",
     ]);
     Ok(())
 }

@@ -27,7 +27,6 @@ struct Switches {
     unclaimed: Unclaimed,
 }
 
-
 type ByPlugin = BTreeMap<Arc<str>, Switched>;
 
 /// The accesses that one plugin has turned on.
