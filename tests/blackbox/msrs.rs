@@ -162,6 +162,35 @@ fn digests_are_equal_where_contracts_are() -> Outcome {
 }
 
 #[apply(test)]
+fn what_a_plugin_turns_off_is_warned_of() -> Outcome {
+    let switches = Plugin {
+        name: "switches",
+        manifest: r#"
+            needs.optional = ["intercept"]
+            msr = [
+                { range = "0x174", access = "r", intercept = "off" },
+                { range = "0x175", access = "r", intercept = "off" },
+            ]"#,
+        ..CLAIMS
+    };
+    let workdir = Workdir::new();
+    workdir.put("switches.wasm", switches.wasm());
+    let profile = "[boot]\nguest = \"hello\"\n[[plugin]]\npath = \"switches.wasm\"\n";
+    workdir.put("vm.toml", format!("{profile}[msr]\ndefault = \"deny\"\nallow = [0x175]\n"));
+    let run = workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    let warning = "warning: plugin `switches` claims 0x174 with intercept = \"off\"";
+    assert!(run.stdout.contains(warning), "{run}");
+    let report = json(&workdir.wasmsr(&["check", "vm.toml", "--msrs", "--json"]).exited(0));
+    assert_eq!(report["warnings"].as_array().map(Vec::len), Some(1), "{report:#}");
+    let row = ranges(&report).iter().find(|row| row["first"] == 0x174 && row["access"] == "r");
+    assert!(row.is_some_and(|row| row["note"] == "switches can turn it on"), "{report:#}");
+    workdir.put("vm.toml", profile);
+    let run = workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    assert!(!run.stdout.contains("warning"), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
 fn what_is_no_contract_is_refused() -> Outcome {
     let workdir = workdir();
     for (text, part) in [
