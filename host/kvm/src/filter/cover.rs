@@ -15,7 +15,7 @@
 //! MSRs in their order is enough, with at most two choices at each unserved MSR.
 //! Of all walks, only those are kept that no other beats in every respect.
 
-use super::LAST_MSR;
+use super::limits::LAST_MSR;
 use super::runs::{self, Kind, Run};
 
 /// A range that the filter will hold.

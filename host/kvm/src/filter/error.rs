@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wasmsr_interface::{ExitClaim, ExitList, MsrIndex, MsrRange, Unclaimed};
 
-use super::{LAST_MSR, MAX_MSRS_PER_RANGE, MAX_RANGES, highest, x2apic};
+use super::limits::{LAST_MSR, MAX_MSRS_PER_RANGE, MAX_RANGES, highest, x2apic};
 
 /// Why an exit list does not fit KVM's filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

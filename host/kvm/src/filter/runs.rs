@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use wasmsr_interface::{Direction, Directions, ExitList, MsrRange, Unclaimed};
 
-use super::x2apic;
+use super::limits::x2apic;
 
 /// Which accesses of an MSR are exceptions, or which accesses a range decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use wasmsr_interface::{Allowed, ExitClaim};
+use wasmsr_interface::{Allowed, ExitClaim, MsrRange};
 
 use super::runs::Run;
 use super::*;
