@@ -160,11 +160,16 @@ fn check_shows_whose_changes_they_are() -> Outcome {
 #[apply(test)]
 fn contradictions_name_both_and_every_bit() -> Outcome {
     let plugin = "[[cpuid]]\nleaf = 7\nedx = 0\nebx.set = [0, 1]";
-    Vm::new().plugin(&PLUGIN).tables(plugin).on_disk("r 10")?.wasmsr(&["check", "vm.toml"]).refused(&[
-        "plugin `changes` and the profile's [[cpuid]] at line",
-        "leaf 0x7, subleaf 0x0, edx bit 29",
-        "leaf 0x7, subleaf 0x0, ebx bit 0",
-    ]);
+    Vm::new()
+        .plugin(&PLUGIN)
+        .tables(plugin)
+        .on_disk("r 10")?
+        .wasmsr(&["check", "vm.toml"])
+        .refused(&[
+            "plugin `changes` and the profile's [[cpuid]] at line",
+            "leaf 0x7, subleaf 0x0, edx bit 29",
+            "leaf 0x7, subleaf 0x0, ebx bit 0",
+        ]);
     let twice = "[[cpuid]]\nleaf = 0xd\nsubleaf = 1\neax.set = 6\n[[cpuid]]\nleaf = 13\nsubleaf = 1\neax.clear = 4";
     Vm::new().tables(twice).on_disk("r 10")?.wasmsr(&["check", "vm.toml"]).refused(&[
         "the profile's [[cpuid]] at line",

@@ -20,7 +20,9 @@ pub(crate) struct Answer {
     /// Where KVM does not know it, or the last of them passes: the plugins that ask for
     /// unhandled accesses.
     pub(crate) then_asked: Vec<String>,
-    /// What the profile says last: `fault`, `ignore` or `stop`, and by which key.
+    /// The access exits, and KVM is not asked: `default = "deny"`.
+    pub(crate) denied: bool,
+    /// What the profile says last: `fault`, `ignore`, `kernel` or `stop`, and by which key.
     pub(crate) policy: String,
 }
 
@@ -46,11 +48,14 @@ impl Answer {
             Direction::Read => MsrOp::Read,
             Direction::Write => MsrOp::Write(0),
         };
-        let access = MsrAccess { index, op, reason: Reason::Unknown };
-        let (action, key) = loaded.profile.engine.policy.action(access);
+        let policy = &loaded.profile.engine.policy;
+        let denied = policy.denies(index, direction);
+        let reason = if denied { Reason::Filter } else { Reason::Unknown };
+        let (action, key) = policy.action(MsrAccess { index, op, reason });
         Answer {
             claimed_by: claims.map(|entry| entry.plugin.to_string()).collect(),
-            then_asked: unhandled.map(|plugin| plugin.manifest.plugin.name.clone()).collect(),
+            then_asked: unhandled.map(|plugin| plugin.config.name.to_string()).collect(),
+            denied,
             policy: format!("{action}, by {key}"),
         }
     }
@@ -58,6 +63,7 @@ impl Answer {
     /// As a sentence without its subject.
     pub(crate) fn for_people(&self) -> String {
         let mut text = match self.claimed_by.as_slice() {
+            [] if self.denied => "the policy, since `[msr] allow` does not list it".to_owned(),
             [] => "KVM, if it knows the MSR".to_owned(),
             plugins => format!("plugin {}", plugins.join(", then ")),
         };

@@ -116,7 +116,7 @@ impl Policy {
     }
 
     /// Whether an access exits even if no plugin claims it.
-    pub(crate) fn denies(&self, index: MsrIndex, direction: Direction) -> bool {
+    pub fn denies(&self, index: MsrIndex, direction: Direction) -> bool {
         let is_allowed = |entry: &AllowEntry| {
             let Allowed { range, directions } = (*entry).into();
             range.contains(index) && directions.contains(direction)
