@@ -54,7 +54,7 @@ impl Answer {
         let (action, key) = policy.action(MsrAccess { index, op, reason });
         Answer {
             claimed_by: claims.map(|entry| entry.plugin.to_string()).collect(),
-            then_asked: unhandled.map(|plugin| plugin.config.name.to_string()).collect(),
+            then_asked: unhandled.map(|plugin| plugin.manifest.plugin.name.clone()).collect(),
             denied,
             policy: format!("{action}, by {key}"),
         }
