@@ -10,7 +10,8 @@ use wasmsr_interface::{MsrIndex, RegisterChange};
 
 use super::cpuid::{Changes, Place, listed};
 use super::firecracker::Bitmap;
-use super::{changes_text, input, warn};
+use super::input;
+use super::lines::{changes_text, warn};
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::terminal::console::print;

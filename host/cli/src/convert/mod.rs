@@ -4,6 +4,7 @@ mod cloud_hypervisor;
 mod cpuid;
 mod firecracker;
 mod input;
+mod lines;
 mod normalised;
 mod registers;
 mod source;
@@ -13,7 +14,6 @@ mod toml_number;
 mod vm_config;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use anyhow::Context;
 use wasmsr_interface::{MsrIndex, RegisterChange};
@@ -23,10 +23,10 @@ use crate::exit::{Code, Failure};
 use crate::terminal::console::print;
 use cpuid::{Changes, listed};
 use firecracker::{Bitmap, CpuidModifier, MsrModifier, RegisterModifier, Template};
+use lines::{changes_text, warn};
 use normalised::{normalise, overrule};
 pub(crate) use registers::registers;
 use source::Source;
-use toml_number::number;
 
 pub(crate) use cloud_hypervisor::cloud_hypervisor;
 
@@ -63,27 +63,6 @@ pub(crate) fn firecracker(args: &args::Firecracker) -> Result<Code, Failure> {
     Ok(Code::SUCCESS)
 }
 
-/// `[[cpuid]]` and `[[plugin]]`, or that there is nothing.
-fn changes_text(changes: &Changes, msrs: &BTreeMap<u32, Bitmap>) -> String {
-    let tables = changes.tables();
-    match (tables.is_empty(), msrs.is_empty()) {
-        (true, true) => "# It changes neither CPUID nor an MSR.\n".to_owned(),
-        (false, true) => tables.trim_end().to_owned() + "\n",
-        _ => tables + &profile_lines(msrs),
-    }
-}
-
-/// Warns of each, within a bound.
-fn warn(warnings: &[String]) {
-    const MOST: usize = 64;
-    for warning in warnings.iter().take(MOST) {
-        tracing::warn!("{warning}");
-    }
-    if warnings.len() > MOST {
-        tracing::warn!("{} warnings more", warnings.len() - MOST);
-    }
-}
-
 /// The changes of CPUID.
 fn changed(leaves: &[CpuidModifier]) -> Changes {
     let mut changes = Changes::default();
@@ -108,27 +87,6 @@ fn merged(modifiers: &[MsrModifier]) -> BTreeMap<u32, Bitmap> {
     }
     msrs.retain(|_, changes| changes.mask != 0);
     msrs
-}
-
-/// The profile's entry for the plugin value-template.
-fn profile_lines(msrs: &BTreeMap<u32, Bitmap>) -> String {
-    let mut text = "[[plugin]]\n\
-                    path = \"value_template.wasm\"\n\
-                    grant = [\"kvm-msr\"]\n\
-                    config.msrs = [\n"
-        .to_owned();
-    for (&addr, Bitmap { value, mask }) in msrs {
-        let name = MsrIndex(addr).name().map(|name| format!("    # {name}\n"));
-        let (value, mask) = (number(*value), number(*mask));
-        // A `String` takes whatever is written to it.
-        let _ = writeln!(
-            text,
-            "{}    {{ range = {addr:#x}, access = \"none\", apply = \"initial\", \
-             value = {value}, mask = {mask} }},",
-            name.unwrap_or_default()
-        );
-    }
-    text + "]\n"
 }
 
 /// What is in the template and not in the profile lines.

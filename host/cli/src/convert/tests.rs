@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::lines::profile_lines;
 use super::*;
 
 fn template(json: &str) -> Template {

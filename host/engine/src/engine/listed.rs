@@ -7,7 +7,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use wasmsr_interface::MsrRange;
 
-use crate::engine::Engine;
 use crate::manifest::{ListedEntry, ManifestError};
 use crate::plugin::{ModuleError, Plugin};
 use crate::profile::Profile;
@@ -36,16 +35,8 @@ impl fmt::Display for ListedPlace {
     }
 }
 
-impl Engine {
-    /// Where the profile lists the claim of a plugin that meets `range`; `None` if the
-    /// plugin's manifest has the claim.
-    pub fn listed(&self, plugin: &str, range: MsrRange) -> Option<ListedPlace> {
-        let plugin = self.plugins.iter().find(|loaded| *loaded.name == *plugin)?;
-        place_of(&self.profile, plugin, range)
-    }
-}
-
-/// As [`Engine::listed`], for a plugin of `profile`.
+/// Where `profile` lists the claim of its plugin that meets `range`; `None` if the
+/// manifest has the claim.
 pub(super) fn place_of(profile: &Profile, plugin: &Plugin, range: MsrRange) -> Option<ListedPlace> {
     let entries = plugin.manifest.listed_entries(&plugin.config.config).ok()?;
     let meets = |entry: &&ListedEntry| entry.claim.range.intersection(range).is_some();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use error::LoadError;
 pub use info::{MapEntry, PluginInfo, YieldedPlugin};
 pub use listed::ListedPlace;
-use wasmsr_interface::{CpuidChange, ExitList, KernelVersion};
+use wasmsr_interface::{CpuidChange, ExitList, KernelVersion, MsrRange};
 
 use crate::intercepts::Intercepts;
 use crate::msr::{Claim, Policy};
@@ -184,6 +184,13 @@ impl Engine {
     /// The plugins that run beside others, in the order of the profile.
     pub fn shadows(&self) -> impl Iterator<Item = PluginInfo<'_>> {
         self.shadows.iter().map(|plan| PluginInfo::of(&plan.plugin))
+    }
+
+    /// Where the profile lists the claim of a plugin that meets `range`; `None` if the
+    /// plugin's manifest has the claim.
+    pub fn listed(&self, plugin: &str, range: MsrRange) -> Option<ListedPlace> {
+        let plugin = self.plugins.iter().find(|loaded| *loaded.name == *plugin)?;
+        listed::place_of(&self.profile, plugin, range)
     }
 }
 

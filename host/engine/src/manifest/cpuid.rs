@@ -5,8 +5,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use wasmsr_interface::RegisterChange;
 
-use super::error::ManifestError;
-
 /// `[[cpuid]]`: what the guest must see in one leaf and subleaf.
 #[derive(Debug, Clone, Deserialize)]
 #[cfg_attr(test, derive(JsonSchema))]
@@ -74,15 +72,6 @@ impl RegisterSpec {
 }
 
 impl CpuidLeaf {
-    /// What contradicts itself, with the register's name.
-    pub(super) fn mistakes(&self) -> impl Iterator<Item = (ManifestError, &'static str)> {
-        let CpuidLeaf { leaf, subleaf, .. } = *self;
-        self.registers().into_iter().filter_map(move |(register, spec)| {
-            let message = spec.change().err()?;
-            Some((ManifestError::Cpuid { leaf, subleaf, register, message }, register))
-        })
-    }
-
     /// The registers with their names.
     pub(crate) fn registers(&self) -> [(&'static str, &RegisterSpec); 4] {
         [("eax", &self.eax), ("ebx", &self.ebx), ("ecx", &self.ecx), ("edx", &self.edx)]

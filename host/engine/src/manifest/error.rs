@@ -2,8 +2,8 @@
 
 use wasmsr_interface::MsrRange;
 
-use super::NAME_RULE;
 use super::listed::ListedError;
+use super::name::NAME_RULE;
 use super::tables::ABI_VERSION;
 use crate::toml_file::{Place, TomlError};
 

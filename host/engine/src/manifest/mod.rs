@@ -7,6 +7,7 @@ mod cpuid;
 mod cpuid_merge;
 mod error;
 mod listed;
+mod name;
 mod overlap;
 mod places;
 mod tables;
@@ -23,6 +24,7 @@ pub use cpuid_merge::{CpuidConflict, CpuidRefused, CpuidSource, MAX_CPUID_LEAVES
 pub use error::ManifestError;
 pub(crate) use listed::ListedEntry;
 pub use listed::{ListedClaim, ListedError};
+pub(crate) use name::{NAME_RULE, is_name};
 use overlap::Overlap;
 pub(crate) use places::Spot;
 pub use tables::{ABI_VERSION, About, MANIFEST_SECTION, Needs, Unhandled, UnhandledReason};
@@ -153,13 +155,13 @@ impl Manifest {
     }
 }
 
-/// What [`is_name`] asks for, in errors.
-pub(crate) const NAME_RULE: &str = "1 to 64 lower-case letters, digits or `-`";
-
-/// Whether a plugin may be called so.
-pub(crate) fn is_name(name: &str) -> bool {
-    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=64).contains(&name.len()) && name.bytes().all(letter)
+/// What contradicts itself in a change of CPUID, with the register's name.
+fn mistakes_of_leaf(leaf: &CpuidLeaf) -> impl Iterator<Item = (ManifestError, &'static str)> {
+    leaf.registers().into_iter().filter_map(|(register, spec)| {
+        let message = spec.change().err()?;
+        let CpuidLeaf { leaf, subleaf, .. } = *leaf;
+        Some((ManifestError::Cpuid { leaf, subleaf, register, message }, register))
+    })
 }
 
 /// Most mistakes of values that are told of one manifest.
@@ -196,7 +198,7 @@ impl File {
         }
         wrong.extend(self.overlap());
         for (number, leaf) in self.cpuid.iter().enumerate() {
-            let mistakes = leaf.mistakes();
+            let mistakes = mistakes_of_leaf(leaf);
             wrong.extend(
                 mistakes.map(|(mistake, register)| (mistake, Spot::Cpuid(number, register))),
             );
@@ -224,7 +226,7 @@ impl File {
         if let Some(Overlap { earlier, later, .. }) = Overlap::first(claims) {
             wrong.push(ManifestError::Overlap(earlier, later));
         }
-        let of_leaves = when.cpuid.iter().flat_map(CpuidLeaf::mistakes);
+        let of_leaves = when.cpuid.iter().flat_map(mistakes_of_leaf);
         wrong.extend(of_leaves.map(|(mistake, _)| mistake));
         wrong
     }

@@ -10,15 +10,16 @@
 mod code;
 mod mapping;
 mod reference;
+mod site;
 mod time;
 
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmsr_interface::MsrIndex;
 
 pub(crate) use self::reference::has_local_apic;
 use self::reference::{Reference, Verdict};
+pub(crate) use self::site::Site;
 use crate::cpuid;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 
@@ -39,17 +40,6 @@ struct Inner {
     msrs: KvmMsrs,
     site: Arc<Site>,
     reference: Mutex<Slot>,
-}
-
-/// What the second VMs are made with.
-#[derive(Debug)]
-pub(crate) struct Site {
-    /// `/dev/kvm`
-    pub(crate) kvm: OwnedFd,
-    /// First address and length of the guest's RAM: some MSRs take addresses.
-    pub(crate) ram: Vec<(u64, u64)>,
-    /// Whether KVM has the guest's local APICs.
-    pub(crate) local_apic: bool,
 }
 
 #[derive(Debug, Default)]
@@ -115,10 +105,8 @@ impl AsGuest {
     }
 }
 
-/// IA32_EFER, IA32_TIME_STAMP_COUNTER and IA32_TSC_ADJUST.
+/// IA32_EFER
 const EFER: MsrIndex = MsrIndex(0xc000_0080);
-const TSC: MsrIndex = MsrIndex(0x10);
-const TSC_ADJUST: MsrIndex = MsrIndex(0x3b);
 
 impl KernelMsrs for AsGuest {
     fn read(&self, index: MsrIndex) -> Option<u64> {
@@ -132,8 +120,8 @@ impl KernelMsrs for AsGuest {
 
     fn write(&self, index: MsrIndex, value: u64) -> bool {
         match index {
-            TSC => time::write_tsc(&self.0.msrs, value),
-            TSC_ADJUST => match self.ask(|reference| reference.may_write(index, value)) {
+            time::TSC => time::write_tsc(&self.0.msrs, value),
+            time::TSC_ADJUST => match self.ask(|reference| reference.may_write(index, value)) {
                 Verdict::Refused => false,
                 Verdict::Taken(..) => time::write_tsc_adjust(&self.0.msrs, value),
             },

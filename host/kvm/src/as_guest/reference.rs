@@ -7,9 +7,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use wasmsr_interface::MsrIndex;
 
-use super::Site;
 use super::code::{self, Code};
 use super::mapping::Mapping;
+use super::site::Site;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 use crate::refused::Refused;
 use crate::run::{self, Drained};

@@ -6,13 +6,19 @@
 
 use std::io;
 
-use super::{TSC, TSC_ADJUST};
+use wasmsr_interface::MsrIndex;
+
 use crate::ioctl;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 use crate::uapi::{
     DeviceAttribute, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR, KVM_VCPU_TSC_CTRL,
     KVM_VCPU_TSC_OFFSET,
 };
+
+/// IA32_TIME_STAMP_COUNTER
+pub(super) const TSC: MsrIndex = MsrIndex(0x10);
+/// IA32_TSC_ADJUST
+pub(super) const TSC_ADJUST: MsrIndex = MsrIndex(0x3b);
 
 /// IA32_TIME_STAMP_COUNTER becomes `value`, and IA32_TSC_ADJUST moves as far.
 pub(super) fn write_tsc(msrs: &KvmMsrs, value: u64) -> bool {
