@@ -16,9 +16,13 @@ pub(crate) fn plugins() -> PathBuf {
 }
 
 /// Says so where a built plugin, `NAME`, `c/NAME` or `wat/NAME`, is older than one
-/// of its sources. There are none in the nested host.
+/// of its sources. There are none in the nested host, and none of a plugin that the
+/// project no longer has, whose file may still lie there.
 pub(crate) fn is_current(plugin: &str) -> Result<(), String> {
-    is_current_in(workspace(), plugin)
+    match has_sources(plugin) {
+        true => is_current_in(workspace(), plugin),
+        false => Ok(()),
+    }
 }
 
 /// The same in any workspace.
@@ -40,6 +44,20 @@ pub(crate) fn is_current_in(workspace: &Path, plugin: &str) -> Result<(), String
     }
 }
 
+/// Whether the project has the sources of a built plugin.
+fn has_sources(plugin: &str) -> bool {
+    let own = sources(plugin).into_iter().filter(|source| source.contains(&own_name(plugin)));
+    own.into_iter().any(|source| workspace().join(source).exists())
+}
+
+/// As the plugin's crate or file is called.
+fn own_name(plugin: &str) -> String {
+    match plugin.split_once('/') {
+        Some((_, name)) => name.to_owned(),
+        None => plugin.replace('_', "-"),
+    }
+}
+
 /// What a plugin is made of; not all of it need be there.
 fn sources(plugin: &str) -> Vec<String> {
     match plugin.split_once('/') {
@@ -49,7 +67,7 @@ fn sources(plugin: &str) -> Vec<String> {
         }
         Some((language, name)) => vec![format!("examples/{language}/{name}.{language}")],
         None => {
-            let name = plugin.replace('_', "-");
+            let name = own_name(plugin);
             let own = ["plugins", "examples"].iter().flat_map(|folder| {
                 ["Cargo.toml", "plugin.toml", "src"].map(|file| format!("{folder}/{name}/{file}"))
             });

@@ -199,7 +199,10 @@ fn a_vms_configuration_becomes_a_profile() -> Outcome {
     ] {
         assert!(run.stdout.contains(line), "no `{line}`:\n{run}");
     }
-    workdir.put("vm.toml", run.stdout.replace("kernel =", "guest = \"hello\" #"));
+    workdir.put(
+        "vm.toml",
+        run.stdout.replace("kernel =", "guest = \"hello\" #").replace("cmdline =", "#"),
+    );
     let check = workdir.wasmsr(&["check", "vm.toml"]).exited(0);
     assert!(check.stdout.contains("2 vCPUs") && check.stdout.contains("(the profile)"), "{check}");
 

@@ -92,7 +92,7 @@ fn a_dump_is_read_and_written_with_nothing_lost() -> Outcome {
     }
     NO_MSRS.iter().for_each(|line| dump += &format!("{line}\n"));
 
-    let workdir = Vm::new().on_disk("")?;
+    let workdir = Vm::new().on_disk("r 10")?;
     workdir.put("registers.wasm", shipped("registers")?);
     workdir.put("dump.csv", dump);
     let converted = workdir.wasmsr(&["convert", "registers", "dump.csv"]).exited(0);

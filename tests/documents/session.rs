@@ -295,8 +295,8 @@ fn plugins_are_current() -> Result<(), String> {
         let files = entries.map(|entry| entry.path());
         files.filter(|file| file.extension().is_some_and(|ending| ending == "wasm")).try_for_each(
             |file| {
-                let name = file.file_stem().unwrap_or_default();
-                built::is_current(&Path::new(language).join(name).to_string_lossy())
+                let name = Path::new(language).join(file.file_stem().unwrap_or_default());
+                built::is_current(&name.to_string_lossy())
             },
         )
     })

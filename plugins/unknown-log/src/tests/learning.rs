@@ -58,7 +58,7 @@ fn the_report_is_lines_for_the_profile() {
 # Better than the lines below for 0x1b0 (IA32_ENERGY_PERF_BIAS), 0x1b1 (IA32_PACKAGE_THERM_STATUS): frequency, which answers frequency, turbo and thermal registers that agree with each other.
 # Its entry, to be completed as its README says:
 #     path = "frequency.wasm"
-#     grant = ["kvm-msr"]
+#     config.vendor = "intel"   # its README has the speeds to choose, and hwp
 
 # Better than the lines below for 0xc0010200 (MSR_F15H_PERF_CTL0): amd-compat, which answers AMD's MSRs that guests expect and KVM refuses.
 # Its entry, to be completed as its README says:
