@@ -95,7 +95,12 @@ pub(crate) fn cpuid_of(vcpu: &impl AsRawFd) -> Result<Vec<CpuidEntry>, Refused> 
     // SAFETY: the kernel writes as many entries as the header has room for: all of them.
     let got = unsafe { ioctl::call(vcpu, KVM_GET_CPUID2, &raw mut *cpuid) };
     match got {
-        Ok(_) => Ok(cpuid.entries.into_iter().take(cpuid.header.nent as usize).collect()),
+        Ok(_) => {
+            let told = cpuid.entries.into_iter().take(cpuid.header.nent as usize);
+            // Kernels before 6.5 leave the count as it was asked for: what follows the last
+            // leaf is still zeros, which no leaf is.
+            Ok(told.take_while(|entry| *entry != CpuidEntry::default()).collect())
+        }
         Err(error) => Err(Refused { step: "tell a vCPU's CPUID", error }),
     }
 }

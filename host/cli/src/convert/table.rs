@@ -1,10 +1,5 @@
 //! One line of a table of MSRs, in the forms that tools print.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
-
-use wasmsr_interface::MsrIndex;
-
 /// What a line is.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
@@ -57,20 +52,11 @@ fn is_label(word: &str) -> bool {
 }
 
 fn index_of(word: &str) -> Option<u32> {
-    if let Some(number) = hexadecimal(word) {
-        return u32::try_from(number).ok();
+    match hexadecimal(word) {
+        Some(number) => u32::try_from(number).ok(),
+        None => wasmsr_msrs::index_of(word),
     }
-    let name = word.to_ascii_uppercase();
-    // The kernel has MSR_IA32_… for what the manuals call IA32_….
-    let without = name.strip_prefix("MSR_").filter(|rest| rest.starts_with("IA32_"));
-    NAMED.get(name.as_str()).or_else(|| NAMED.get(without?)).copied()
 }
-
-/// The MSRs that have a name.
-static NAMED: LazyLock<HashMap<&'static str, u32>> = LazyLock::new(|| {
-    let msrs = (0..0x2000).chain(0xc000_0000..0xc000_0200).chain(0xc001_0000..0xc001_2000);
-    msrs.filter_map(|msr| Some((MsrIndex(msr).name()?, msr))).collect()
-});
 
 fn value_of(word: &str) -> Option<u64> {
     let groups: Vec<&str> = word.split('-').collect();
