@@ -124,6 +124,12 @@ fn linux_and_turbostat_find_all_that_they_read() -> Outcome {
     shell.ask("refused", "dmesg | grep 'unchecked MSR access' | grep -vc ' 0x48 '");
     shell.ask("invariance", "dmesg | grep -o 'Estimated ratio of average max frequency by base.*'");
     shell.ask("driver", "cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_driver");
+    // The governor of the default asks for as much as the guest is busy.
+    shell.ask(
+        "governor",
+        "for f in /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor; do echo performance > $f; \
+         done; echo $?",
+    );
     shell.ask("speeds", "rdmsr -a 0x1ad; rdmsr 0x198; rdmsr -f 22:16 -d 0x19c");
     shell.ask("counting", "a=$(rdmsr -d 0xe8); b=$(rdmsr -d 0xe8); [ $b -gt $a ]; echo $?");
     let once = "turbostat --quiet --num_iterations 1 --interval 1";
@@ -134,8 +140,9 @@ fn linux_and_turbostat_find_all_that_they_read() -> Outcome {
     shell.ask("decoded", "turbostat --num_iterations 1 --interval 1 2>&1 | grep -c 'max turbo'");
     let run = shell.power_off();
     assert_eq!(run.answer("refused"), "0", "{run}");
-    // It asks for turbo, and gets that of two busy cores.
     assert!(run.answer("driver").starts_with("intel_"), "{run}");
+    // It asks for turbo, and gets that of two busy cores.
+    assert_eq!(run.answer("governor"), "0", "{run}");
     assert_eq!(run.answer("speeds"), "2121212121212124 2121212121212124 2100 45", "{run}");
     assert_eq!(run.answer("counting"), "0", "{run}");
     let columns = run.answer("columns");
