@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::built;
-use crate::fixture::{Outcome, Workdir, apply, shipped, test};
+use crate::fixture::{Outcome, Workdir, apply, shipped, test, wasmsr};
 
 /// Names are taken wherever indices are: in a profile, in a plugin's configuration, and on
 /// the command line, and the same name is shown everywhere.
@@ -93,4 +93,63 @@ fn ready_sets_are_right() -> Outcome {
         workdir.wasmsr(&["check", &set.to_string_lossy()]).exited(0);
     }
     Ok(())
+}
+
+/// What is proposed for an MSR can be put into a profile: an MSR of each shipped plugin, of both
+/// vendors, and one that nothing knows.
+#[apply(test)]
+fn proposed_lines_are_a_profile() -> Outcome {
+    let workdir = Workdir::new();
+    let folder = built::plugins();
+    for name in [
+        "arch_capabilities",
+        "kvm_clock",
+        "hyperv_clock",
+        "topology",
+        "rapl",
+        "frequency",
+        "amd_compat",
+        "registers",
+        "unknown_log",
+    ] {
+        shipped(name)?;
+        let file = format!("{name}.wasm");
+        fs::copy(folder.join(&file), workdir.path().join(&file)).expect("it is built");
+    }
+    for (msr, plugin) in [
+        ("0x10a", "arch_capabilities"),
+        ("0x4b564d01", "kvm_clock"),
+        ("0x40000020", "hyperv_clock"),
+        ("0xe2", "topology"),
+        ("0x611", "rapl"),
+        ("0xc001029b", "rapl"),
+        ("0x1ad", "frequency"),
+        ("0xc00102b0", "frequency"),
+        ("0xc0011029", "amd_compat"),
+        ("0x3a", "registers"),
+        ("0x12345", "unknown_log"),
+    ] {
+        let log = format!("kvm: vcpu0, guest rIP: 0xffffffff81000000 unhandled rdmsr: {msr}\n");
+        let lines = explained(&workdir, &log);
+        assert!(lines.contains(&format!("path = \"{plugin}.wasm\"")), "{msr}: {lines}");
+        workdir.put("vm.toml", format!("[boot]\nguest = \"hello\"\n\n{lines}"));
+        workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    }
+    // The registers of one vendor, and a word on those of the other.
+    let both = "kvm: vcpu0 unhandled rdmsr: 0x1ad\nkvm: vcpu0 unhandled rdmsr: 0xc00102b0\n";
+    let lines = explained(&workdir, both);
+    assert!(lines.contains("Those of the other vendor"), "{lines}");
+    workdir.put("vm.toml", format!("[boot]\nguest = \"hello\"\n\n{lines}"));
+    workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    Ok(())
+}
+
+/// The profile lines for a log.
+fn explained(workdir: &Workdir, log: &str) -> String {
+    workdir.put("log", log);
+    let file = fs::File::open(workdir.path().join("log")).expect("it is there");
+    let mut explain = wasmsr(&["explain", "--json"]);
+    let output = explain.current_dir(workdir.path()).stdin(file).output().expect("it runs");
+    let page: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    page["profile_lines"].as_str().unwrap_or_else(|| panic!("{page}")).to_owned()
 }

@@ -52,8 +52,8 @@ impl VmProfile {
 
 /// Of a profile that the engine reads and the command cannot boot.
 const FOR_EMBEDDING: &str = "there is no [boot], so this profile is for a VMM that embeds the \
-                             engine (docs/embedding.md), which says itself what boots; to check \
-                             or run it with wasmsr, add [boot] with `guest`, `image` or `kernel`";
+                             engine (docs/embedding.md), which says itself what boots; to run it \
+                             with wasmsr, add [boot] with `guest`, `image` or `kernel`";
 
 /// What can be read of a profile, whatever is wrong with the rest.
 pub(crate) struct Parts {

@@ -58,7 +58,7 @@ impl Rule {
             Read::Kernel => Err(Otherwise::Kernel),
             Read::Fault => Err(Otherwise::Fault),
             Read::Sticky(overlay) if overlay.mask == u64::MAX => Ok(overlay.value),
-            Read::Sticky(overlay) => Ok(overlay.over(kvm::rdmsr(msr)?)),
+            Read::Sticky(overlay) => Ok(overlay.over(kvm::rdmsr_as_guest(msr)?)),
         }
     }
 

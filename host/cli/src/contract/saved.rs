@@ -77,6 +77,9 @@ fn saved(path: &Path, text: &str) -> anyhow::Result<Side> {
     }
     let rows = saved.ranges.into_iter().map(SideRow::try_from).collect::<Result<Vec<_>, _>>();
     let rows = rows.with_context(|| format!("contract {}", path.display()))?;
+    if rows.is_empty() {
+        bail!("contract {} has no ranges; make it again with this wasmsr", path.display());
+    }
     let is_sorted = rows.is_sorted_by(|a, b| {
         a.range.last() < b.range.first() || (a.range == b.range && a.directions != b.directions)
     });

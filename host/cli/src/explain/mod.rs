@@ -17,7 +17,7 @@ use wasmsr_interface::{Direction, MsrIndex};
 
 use crate::args;
 use crate::exit::{Code, Failure};
-use crate::loaded::{Loaded, load_options};
+use crate::loaded::{Checked, load_options};
 use crate::recording::reader::RecordingReader;
 use crate::terminal::console::print;
 use crate::terminal::plain::pretty_json;
@@ -30,7 +30,11 @@ pub(crate) fn explain(args: &args::Explain) -> Result<Code, Failure> {
         None => None,
         Some(path) => {
             let options = load_options(&args.cache);
-            Some(Loaded::load(path, &options).map_err(Failure::input)?)
+            let first = |mistakes: Vec<anyhow::Error>| {
+                let first = mistakes.into_iter().next();
+                Failure::input(first.unwrap_or_else(|| anyhow::anyhow!("it is not a profile")))
+            };
+            Some(Checked::load(path, &options).map_err(first)?)
         }
     };
     let (accesses, from) = match &args.recording {

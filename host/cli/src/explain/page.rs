@@ -9,7 +9,7 @@ use wasmsr_msrs::{Msr, shipped_for};
 use super::answer::Answers;
 use super::log::{Accesses, Seen};
 use super::{log_line, proposal};
-use crate::loaded::Loaded;
+use crate::loaded::Checked;
 
 /// Where the MSRs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(super) struct Served {
 }
 
 impl Page {
-    pub(super) fn new(accesses: &Accesses, from: From, loaded: Option<&Loaded>) -> Self {
+    pub(super) fn new(accesses: &Accesses, from: From, loaded: Option<&Checked>) -> Self {
         let listed = wasmsr_vmm::known_msrs().map_err(|error| error.to_string());
         let msrs = accesses
             .msrs
@@ -95,7 +95,7 @@ impl Explained {
         index: MsrIndex,
         seen: &Seen,
         listed: Option<&BTreeSet<MsrIndex>>,
-        loaded: Option<&Loaded>,
+        loaded: Option<&Checked>,
     ) -> Self {
         let row: Option<&Msr> = wasmsr_msrs::find(index.0);
         Explained {

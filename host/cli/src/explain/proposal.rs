@@ -20,7 +20,8 @@ pub(crate) fn profile_lines(accesses: &Accesses) -> String {
     if accesses.msrs.is_empty() {
         return "# nothing names an MSR: there is nothing to add to a profile\n".to_owned();
     }
-    let mut known: BTreeMap<&str, Vec<MsrIndex>> = BTreeMap::new();
+    // By the plugin's place in the table: one that serves two vendors stands there twice.
+    let mut known: BTreeMap<usize, Vec<MsrIndex>> = BTreeMap::new();
     let mut rest: Vec<(MsrIndex, Seen)> = Vec::new();
     let mut text = String::new();
     for (&index, &seen) in &accesses.msrs {
@@ -28,17 +29,26 @@ pub(crate) fn profile_lines(accesses: &Accesses) -> String {
             text += &format!("# {}: {why}\n", index.described());
             continue;
         }
-        match shipped_for(index.0).next() {
-            Some(plugin) => known.entry(plugin.name).or_default().push(index),
+        let plugin = shipped_for(index.0).next();
+        let place = plugin.and_then(|plugin| shipped().iter().position(|one| one == plugin));
+        match place {
+            Some(place) => known.entry(place).or_default().push(index),
             None => rest.push((index, seen)),
         }
     }
-    for plugin in shipped() {
-        if let Some(msrs) = known.get(plugin.name) {
-            text += &format!("# {} {}: {}\n", plugin.name, plugin.does, named(msrs));
-            text += &entry(plugin, msrs);
-            text.push('\n');
+    let mut used: Vec<&str> = Vec::new();
+    for (place, plugin) in shipped().iter().enumerate() {
+        let Some(msrs) = known.get(&place) else { continue };
+        text += &format!("# {} {}: {}\n", plugin.name, plugin.does, named(msrs));
+        match used.contains(&plugin.name) {
+            // A guest has one vendor's registers.
+            true => {
+                text += "# Those of the other vendor are above; a profile has one of the two.\n"
+            }
+            false => text += &entry(plugin, msrs),
         }
+        used.push(plugin.name);
+        text.push('\n');
     }
     if !rest.is_empty() {
         text += "# no shipped plugin has the others: reads give 0 or what was written\n\
