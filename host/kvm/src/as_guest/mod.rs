@@ -27,7 +27,7 @@ use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
 /// that runs the vCPU, as [`KvmMsrs`] is.
 ///
 /// The first use makes the second VM, which takes about a millisecond. It is made anew if
-/// it ends in a state that it should not be in, but not more than [`MOST_REFERENCES`] times;
+/// it ends in a state that it should not be in, but not more than 8 times;
 /// from then on, and if it cannot be made at all, every access is refused.
 #[derive(Debug, Clone)]
 pub struct AsGuest(Arc<Inner>);
