@@ -94,3 +94,17 @@ fn ready_sets_are_right() -> Outcome {
     }
     Ok(())
 }
+
+#[apply(test)]
+fn an_error_quotes_the_word_that_was_typed() -> Outcome {
+    let workdir = Workdir::new();
+    for (word, part) in [
+        ("", "`` is not an MSR index"),
+        ("-", "`-` is not an MSR index"),
+        ("0x280-", "`0x280-` is not an MSR index"),
+        ("1ad", "did you mean 0x1ad?"),
+    ] {
+        workdir.wasmsr(&["explain", word]).exited(2).said(&[part]);
+    }
+    Ok(())
+}
