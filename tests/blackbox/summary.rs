@@ -108,7 +108,7 @@ fn a_path_that_no_file_can_have_starts_nothing() -> Outcome {
     workdir.put("file", "");
     symlink("loop", workdir.path().join("loop")).expect("a link can be made");
     symlink("none/", workdir.path().join("slash")).expect("a link can be made");
-    for path in ["loop", "none/", "none/.", "file/", "slash", ""] {
+    for path in ["loop", "none/", "none/.", "file/", "slash"] {
         let run = workdir.wasmsr(&["run", "vm.toml", "--summary", path]);
         run.refused(&["cannot write the summary", path]);
     }
