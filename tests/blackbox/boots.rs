@@ -131,7 +131,8 @@ fn the_log_says_what_a_reboot_has_changed() -> Outcome {
     for (old, new) in [
         (
             r#"unknown = "fault""#,
-            "unknown = \"ignore\"\noverride = [{ range = 5, read = \"stop\" }]",
+            "unknown = \"ignore\"\noverride = [{ range = 5, read = \"stop\" }]\ndefault = \"deny\"\n\
+             allow = [\"0xc0000080\", { range = \"0x10\", access = \"r\" }]",
         ),
         ("{ value = 0x2b }", "{ value = 0x2f }\non-failure = \"ignore\""),
         ("fuel = 5000", "fuel = 6000\nmemory = \"2MiB\"\ngrant = [\"kvm-msr\"]"),
@@ -144,6 +145,8 @@ fn the_log_says_what_a_reboot_has_changed() -> Outcome {
     running.type_in("a");
     running.wait_for("r 10a -> 2f\n");
     running.finish().exited(guest_exit(5)).said(&[
+        "[msr]: default from allow to deny",
+        "[msr]: allow from nothing to 0xc0000080, 0x10 r",
         "[msr]: unknown from fault to ignore",
         "[msr]: override from nothing to 0x5 read stop write -",
         "plugin caps: config.value from 43 to 47",

@@ -205,3 +205,18 @@ fn filters_that_cannot_be() -> Outcome {
     workdir.wasmsr(&["check", "vm.toml"]).refused(&["vm.toml", "default = \"deny\""]);
     Ok(())
 }
+
+#[apply(test)]
+fn what_is_wrong_with_the_other_side_is_json_too() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("vm.toml", "boot.guest = \"hello\"");
+    workdir.put("bad.toml", "boot.guest = \"hello\"\nvm.memroy = 1\nvm.vpcus = 1\n");
+    for (other, mistakes) in [("nope", 1), ("bad.toml", 2)] {
+        let run = workdir.wasmsr(&["check", "--json", "vm.toml", "--diff", other]).exited(2);
+        let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("it is JSON");
+        let errors = report["errors"].as_array().expect("it is a list");
+        assert_eq!(errors.len(), mistakes, "{run}");
+        assert!(errors.iter().all(|error| error["file"] == other), "{run}");
+    }
+    Ok(())
+}

@@ -153,3 +153,17 @@ fn explained(workdir: &Workdir, log: &str) -> String {
     let page: serde_json::Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     page["profile_lines"].as_str().unwrap_or_else(|| panic!("{page}")).to_owned()
 }
+
+#[apply(test)]
+fn an_error_quotes_the_word_that_was_typed() -> Outcome {
+    let workdir = Workdir::new();
+    for (word, part) in [
+        ("", "`` is not an MSR index"),
+        ("-", "`-` is not an MSR index"),
+        ("0x280-", "`0x280-` is not an MSR index"),
+        ("1ad", "did you mean 0x1ad?"),
+    ] {
+        workdir.wasmsr(&["explain", word]).exited(2).said(&[part]);
+    }
+    Ok(())
+}

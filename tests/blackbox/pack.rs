@@ -56,6 +56,28 @@ fn another_file_may_take_it_and_links_stay() -> Outcome {
     Ok(())
 }
 
+/// A slip of the hand must not cost the manifest, or another file.
+#[apply(test)]
+fn only_a_module_is_replaced() -> Outcome {
+    let workdir = workdir(&[]);
+    symlink("p.toml", workdir.path().join("link.toml")).expect("a link can be made");
+    workdir.put("letter.txt", "a letter");
+    workdir.put("empty.wasm", "");
+    for (output, part) in [
+        ("p.toml", "it is the manifest"),
+        ("./p.toml", "it is the manifest"),
+        ("link.toml", "it is the manifest"),
+        ("letter.txt", "not a WebAssembly module; name another"),
+    ] {
+        let all = ["plugin", "pack", "p.toml", "p.wasm", "-o", output];
+        workdir.wasmsr(&all).refused(&["cannot write", output, part]);
+    }
+    let kept = |name| fs::read_to_string(workdir.path().join(name)).expect("it stays");
+    assert_eq!((kept("p.toml"), kept("letter.txt")), (PLUGIN.manifest_text(), "a letter".into()));
+    workdir.wasmsr(&["plugin", "pack", "p.toml", "p.wasm", "-o", "empty.wasm"]).exited(0);
+    Ok(())
+}
+
 #[apply(test)]
 fn what_does_not_fit_together_leaves_the_file_alone() -> Outcome {
     let workdir = workdir(&["old"]);

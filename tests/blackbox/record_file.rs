@@ -4,6 +4,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,6 +52,16 @@ fn a_file_that_is_there_becomes_the_users_alone() -> Outcome {
     workdir.wasmsr(&RECORD).exited(guest_exit(0));
     let mode = fs::metadata(&file).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "guest memory may be in it");
+    Ok(())
+}
+
+#[apply(test)]
+fn a_socket_is_called_one() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("vm.toml", "boot.guest = \"hello\"");
+    let _socket = UnixListener::bind(workdir.path().join("s")).expect("a socket can be made");
+    let run = workdir.wasmsr(&["run", "vm.toml", "--record", "s"]);
+    run.refused(&["cannot record to s", "it is a socket; name a file"]);
     Ok(())
 }
 

@@ -101,6 +101,43 @@ fn one_that_cannot_be_written_starts_nothing() -> Outcome {
     Ok(())
 }
 
+#[apply(test)]
+fn a_path_that_no_file_can_have_starts_nothing() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("vm.toml", "boot.guest = \"hello\"");
+    workdir.put("file", "");
+    symlink("loop", workdir.path().join("loop")).expect("a link can be made");
+    symlink("none/", workdir.path().join("slash")).expect("a link can be made");
+    for path in ["loop", "none/", "none/.", "file/", "slash"] {
+        let run = workdir.wasmsr(&["run", "vm.toml", "--summary", path]);
+        run.refused(&["cannot write the summary", path]);
+    }
+    Ok(())
+}
+
+#[apply(test)]
+fn the_recording_is_another_file() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("vm.toml", "boot.guest = \"hello\"");
+    let at = |name: &str| workdir.path().join(name);
+    workdir.put("there", "");
+    fs::hard_link(at("there"), at("hard")).expect("a link can be made");
+    symlink("there", at("soft")).expect("a link can be made");
+    symlink("new", at("dangling")).expect("a link can be made");
+    for (summary, record) in [
+        ("new", "./new"),
+        ("there", "hard"),
+        ("soft", "there"),
+        ("dangling", "new"),
+        ("/dev/stdout", "/dev/stdout"),
+    ] {
+        let run = workdir.wasmsr(&["run", "vm.toml", "--summary", summary, "--record", record]);
+        run.refused(&["--summary and --record name one file"]);
+    }
+    assert!(!at("new").exists());
+    Ok(())
+}
+
 /// A folder with a profile whose guest ends at once.
 fn short() -> Result<Workdir, Skip> {
     require_kvm()?;

@@ -23,13 +23,17 @@ pub(crate) fn check(args: &args::Check) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
     let checked = match Checked::load(&args.profile, &options) {
         Ok(checked) => checked,
-        Err(mistakes) => return mistakes::tell(&args.profile, &mistakes, args.json),
+        Err(mistakes) => return mistakes::tell(&args.profile, &args.profile, &mistakes, args.json),
     };
     let mut report = Report::new(&checked);
     if let Some(other) = &args.diff {
         let host = contract::Host::this();
         let here = Contract::of(&checked, &host);
-        let diff = Diff::between(&here, &contract::other(other, &options, &host)?);
+        let there = match contract::other(other, &options, &host) {
+            Ok(there) => there,
+            Err(mistakes) => return mistakes::tell(&args.profile, other, &mistakes, args.json),
+        };
+        let diff = Diff::between(&here, &there);
         let text = match args.json {
             true => pretty_json(&diff).map_err(Failure::host)?,
             false => diff.for_people(),

@@ -1,7 +1,6 @@
 //! A profile: one VM as its operator describes it, TOML. The tables `[vm]` and
 //! `[boot]` are read here, `[msr]`, `[[plugin]]` and `[[cpuid]]` by the engine.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
@@ -12,7 +11,7 @@ use serde::de::IgnoredAny;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
 use wasmsr_engine::toml_file::{self, Reading, Size, TomlError};
-use wasmsr_engine::{Profile, ProfileError};
+use wasmsr_engine::{Profile, ProfileError, text_file};
 use wasmsr_interface::MAX_VCPUS;
 use wasmsr_vmm::{Boot, BootModule, VmConfig};
 
@@ -71,7 +70,7 @@ impl Parts {
     /// Reads the profile in `path`. One without `[vm]` and `[boot]` is for a VMM that
     /// embeds the engine.
     pub(crate) fn read(path: &Path) -> Self {
-        match fs::read_to_string(path) {
+        match text_file::read(path, text_file::PROFILE, "profile") {
             Ok(text) => Self::parse(path, &text),
             Err(error) => {
                 let mistakes = vec![ProfileError::Read { path: path.to_owned(), error }];

@@ -29,6 +29,7 @@ mod shadow;
 mod slots;
 mod start;
 mod state;
+pub mod text_file;
 pub mod toml_file;
 
 pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};

@@ -5,7 +5,6 @@ mod config;
 mod cpuid;
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use wasmsr_interface::KernelVersion;
 
 use crate::manifest::{Grant, NAME_RULE, is_name};
 use crate::msr::Policy;
+use crate::text_file;
 use crate::toml_file::{self, Size, TomlError};
 use config::Config;
 pub use cpuid::ProfileCpuid;
@@ -157,7 +157,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`], naming file, place and remedy.
     pub fn read(path: &Path) -> Result<Self, ProfileError> {
-        let text = fs::read_to_string(path)
+        let text = text_file::read(path, text_file::PROFILE, "profile")
             .map_err(|error| ProfileError::Read { path: path.to_owned(), error })?;
         Self::parse(path, &text)
     }

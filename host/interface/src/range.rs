@@ -71,6 +71,9 @@ pub enum ParseRangeError {
          or a name"
     )]
     Index(String),
+    /// A hexadecimal number as logs print it.
+    #[error("`{0}` is neither a decimal number nor the name of an MSR; did you mean 0x{0}?")]
+    Unprefixed(String),
     /// Not a name of the table.
     #[error(
         "`{name}` is not the name of an MSR that wasmsr knows; {}",
@@ -98,6 +101,10 @@ impl FromStr for MsrRange {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
+        // Of half a range, the error names the whole.
+        if [first, last].iter().any(|end| end.trim().is_empty()) {
+            return Err(ParseRangeError::Index(shown(text)));
+        }
         MsrRange::new(first.parse()?, last.parse()?)
             .ok_or_else(|| ParseRangeError::Backwards(text.to_owned()))
     }
@@ -109,11 +116,16 @@ impl FromStr for MsrIndex {
     /// Reads `0x10a`, a decimal number, or a name of the table in any case.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
+        let is_hex = (1..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
         if text.starts_with(|first: char| first.is_ascii_alphabetic()) {
             let index = wasmsr_msrs::index_of(text).map(MsrIndex);
-            let name = || text.chars().take(LONGEST_SHOWN).collect();
-            let unknown =
-                || ParseRangeError::Name { name: name(), nearest: wasmsr_msrs::nearest(text) };
+            let unknown = || match is_hex {
+                true => ParseRangeError::Unprefixed(text.to_owned()),
+                false => {
+                    let nearest = wasmsr_msrs::nearest(text);
+                    ParseRangeError::Name { name: shown(text), nearest }
+                }
+            };
             return index.ok_or_else(unknown);
         }
         let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
@@ -123,8 +135,17 @@ impl FromStr for MsrIndex {
             Some(_) => None,
             None => text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten(),
         };
-        parsed.map(MsrIndex).ok_or_else(|| ParseRangeError::Index(text.to_owned()))
+        let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+        parsed.map(MsrIndex).ok_or_else(|| match is_hex && !is_decimal {
+            true => ParseRangeError::Unprefixed(text.to_owned()),
+            false => ParseRangeError::Index(shown(text)),
+        })
     }
+}
+
+/// What was written, as far as an error shows it.
+fn shown(text: &str) -> String {
+    text.chars().take(LONGEST_SHOWN).collect()
 }
 
 #[cfg(test)]
@@ -169,7 +190,14 @@ mod tests {
         check("0x100000000", Err("at most 32 bits"));
         check("0x+1", Err("not an MSR index"));
         check("+1", Err("not an MSR index"));
-        check("", Err("not an MSR index"));
+        for text in ["", "-", "0x280-", "-0x280", " - "] {
+            check(text, Err(&format!("`{text}` is not an MSR index")));
+        }
+        for text in ["1ad", "c0000080", "ADD"] {
+            check(text, Err(&format!("did you mean 0x{text}?")));
+        }
+        check("0x10-1ad", Err("did you mean 0x1ad?"));
+        check("123456789ab", Err("not an MSR index"));
         check("0x1-0x2-0x3", Err("not an MSR index"));
         check("IA32_TSC-0x11-0x12", Err("not an MSR index"));
         check("IA32_ARCH_CAPABILITY", Err("the nearest is IA32_ARCH_CAPABILITIES"));

@@ -1,6 +1,8 @@
 //! What a VMM offers: the statistics of a run, over its boots.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +37,14 @@ pub enum OfferError {
         /// Why not.
         error: io::Error,
     },
+    /// Something that is no socket has the name.
+    #[error("cannot offer metrics at {address}: {what} is there; remove it, or name another path")]
+    Taken {
+        /// The address.
+        address: Address,
+        /// What is there.
+        what: &'static str,
+    },
     /// The server cannot be started.
     #[error("cannot offer metrics: {0}")]
     Server(io::Error),
@@ -54,8 +64,8 @@ impl Statistics {
         });
         let mut listeners: Vec<Listener> = own.into_iter().collect();
         if let Some(address) = metrics {
-            let listener = Listener::at(address)
-                .map_err(|error| OfferError::Listen { address: address.clone(), error })?;
+            let listener =
+                Listener::at(address).map_err(|error| not_offered(address.clone(), error))?;
             tracing::info!("metrics are offered at {}", listener.address());
             listeners.push(listener);
         }
@@ -88,6 +98,29 @@ impl Statistics {
         state.current = Some(Current { sources, rows, since: Instant::now() });
         RunningBoot(&self.run)
     }
+}
+
+fn not_offered(address: Address, error: io::Error) -> OfferError {
+    match (error.kind(), &address) {
+        (io::ErrorKind::AddrInUse, Address::Unix(path)) => match not_a_socket(path) {
+            Some(what) => OfferError::Taken { address, what },
+            None => OfferError::Listen { address, error },
+        },
+        _ => OfferError::Listen { address, error },
+    }
+}
+
+/// What has a socket's name, if it is none. A link is not followed, as `bind` does not.
+fn not_a_socket(path: &Path) -> Option<&'static str> {
+    let there = fs::symlink_metadata(path).ok()?.file_type();
+    Some(match () {
+        () if there.is_socket() => return None,
+        () if there.is_symlink() => "a link",
+        () if there.is_dir() => "a folder",
+        () if there.is_file() => "a file",
+        () if there.is_fifo() => "a pipe",
+        () => "a device",
+    })
 }
 
 /// A socket in the user's own directory; an error is a sentence.

@@ -126,7 +126,10 @@ impl Entry {
             (Some(values), None) => {
                 let count = u64::from(last_place) + 1;
                 if values.len() as u64 != count {
-                    let text = format!("{} values for {count} registers", values.len());
+                    let plural = |number| if number == 1 { "" } else { "s" };
+                    let given = values.len() as u64;
+                    let (values, registers) = (plural(given), plural(count));
+                    let text = format!("{given} value{values} for {count} register{registers}");
                     problems.push(("values", text));
                 }
                 Initial::Each(values.iter().map(|value| value.0).collect())

@@ -194,7 +194,7 @@ fn each_instance_has_the_registers_of_its_scope() {
 #[test]
 fn a_wrong_entry_is_refused_by_key() {
     for (entry, parts) in [
-        (r#""values": [1]"#, &["`registers[0].values`", "1 values for 2"][..]),
+        (r#""values": [1]"#, &["`registers[0].values`", "1 value for 2 registers"][..]),
         (r#""values": [1, 2], "value": 1"#, &["`registers[0].values`", "`value`"]),
         (r#""mask": 3, "reserved": 6"#, &["`registers[0].reserved`", "bit 1"]),
         (r#""mask": 3, "ignored": 4, "reserved": 8"#, &["`registers[0].reserved`", "bit 4"]),

@@ -1,5 +1,7 @@
 //! The command line and the profile.
 
+use std::fs::File;
+
 use sha2::{Digest as _, Sha256};
 
 use super::{GOOD, HELLO, READ, refuses, refuses_entry, refuses_plugins, refuses_profile};
@@ -32,6 +34,27 @@ fn profile_that_is_not_text() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("vm.toml", [0xff, 0xfe, 0x00]);
     refuses(&workdir, &["vm.toml", "UTF-8"])
+}
+
+/// A file that was meant for something else: it is refused before all of it is read.
+#[apply(test)]
+fn what_is_too_large_for_a_profile() -> Outcome {
+    let workdir = Workdir::new();
+    let file = File::create(workdir.path().join("vm.toml")).expect("a file can be made");
+    file.set_len(1 << 40).expect("it may have holes");
+    refuses(&workdir, &["vm.toml", "it is larger than 4 MiB, which no profile is"])?;
+    workdir.put("good.toml", HELLO);
+    let too_large = ["check", "good.toml", "--diff", "vm.toml"];
+    workdir.wasmsr(&too_large).refused(&["larger than 16 MiB, which no contract is"]);
+    for arguments in [
+        &["check", "/dev/zero"][..],
+        &["run", "/dev/zero"],
+        &["explain", "0x10", "--profile", "/dev/zero"],
+        &["check", "good.toml", "--diff", "/dev/zero"],
+    ] {
+        workdir.wasmsr(arguments).refused(&["/dev/zero", "it is a device"]);
+    }
+    Ok(())
 }
 
 #[apply(test)]

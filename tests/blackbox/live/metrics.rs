@@ -7,7 +7,7 @@ use prometheus_parse::{Scrape, Value as Sample};
 use serde_json::Value;
 
 use super::{COUNTED, COUNTER, World, command, get, json, metrics};
-use crate::fixture::{Outcome, Plugin, Running, Terminal, Vm, apply, require_kvm, test};
+use crate::fixture::{Outcome, Plugin, Running, Terminal, Vm, Workdir, apply, require_kvm, test};
 
 /// What Prometheus would read. The parser skips what it cannot read, so all is
 /// counted.
@@ -52,6 +52,21 @@ fn value(scrape: &Scrape, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         Sample::Counter(value) | Sample::Gauge(value) | Sample::Untyped(value) => Some(value),
         _ => None,
     }
+}
+
+#[apply(test)]
+fn what_is_no_socket_stays_where_it_is() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("vm.toml", "boot.guest = \"hello\"");
+    workdir.put("file", "a letter");
+    std::os::unix::fs::symlink("none", workdir.path().join("link")).expect("a link can be made");
+    std::fs::create_dir(workdir.path().join("folder")).expect("a folder can be made");
+    for (name, what) in [("file", "a file"), ("link", "a link"), ("folder", "a folder")] {
+        let run = workdir.wasmsr(&["run", "vm.toml", "--metrics", &format!("unix:{name}")]);
+        let there = format!("unix:{name}: {what} is there; remove it, or name another path");
+        run.refused(&["cannot offer metrics", &there]);
+    }
+    Ok(())
 }
 
 #[apply(test)]

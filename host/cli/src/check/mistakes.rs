@@ -18,7 +18,7 @@ struct Report {
 
 #[derive(Serialize)]
 struct Mistake {
-    /// The file with the mistake: the profile, or a plugin.
+    /// The file with the mistake: the profile, the other side of `--diff`, or a plugin.
     file: String,
     /// The place in the file's text, or in its manifest; `null` if it has none.
     line: Option<usize>,
@@ -27,14 +27,15 @@ struct Mistake {
     message: String,
 }
 
-/// Prints all mistakes. The code is that of bad input.
+/// Prints all mistakes of `file`: the profile, or what it is compared with. The code is that of bad input.
 pub(super) fn tell(
     profile: &Path,
+    file: &Path,
     mistakes: &[anyhow::Error],
     json: bool,
 ) -> Result<Code, Failure> {
     if json {
-        let errors = mistakes.iter().map(|error| Mistake::of(profile, error)).collect();
+        let errors = mistakes.iter().map(|error| Mistake::of(file, error)).collect();
         let report = Report { profile: profile.display().to_string(), errors };
         print(&pretty_json(&report).map_err(Failure::host)?).map_err(Failure::host)?;
     }
@@ -43,7 +44,7 @@ pub(super) fn tell(
 }
 
 impl Mistake {
-    fn of(profile: &Path, error: &anyhow::Error) -> Self {
+    fn of(file: &Path, error: &anyhow::Error) -> Self {
         let place = error.chain().find_map(|error| {
             let toml = error.downcast_ref::<TomlError>().and_then(|error| error.place);
             toml.or_else(|| error.downcast_ref::<ManifestError>().and_then(place_of))
@@ -53,7 +54,7 @@ impl Mistake {
             _ => None,
         });
         Mistake {
-            file: plugin.unwrap_or(profile).display().to_string(),
+            file: plugin.unwrap_or(file).display().to_string(),
             line: place.map(|place| place.line),
             column: place.map(|place| place.column),
             message: format!("{error:#}"),

@@ -1,17 +1,19 @@
 //! The other side of a comparison: a contract that was saved as JSON, or a profile.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
-use wasmsr_engine::LoadOptions;
+use wasmsr_engine::{LoadOptions, text_file};
 use wasmsr_interface::{Direction, Directions, MsrIndex, MsrRange};
 
 use super::who::Who;
 use super::{Contract, FORMAT, Host, Row};
-use crate::exit::Failure;
 use crate::loaded::Checked;
+
+/// Most bytes of a saved contract. One with a range for every claim that KVM's filter can
+/// hold is far smaller.
+const LARGEST: u64 = 16 << 20;
 
 /// What is compared: ranges with their deciders, sorted by index.
 pub(crate) struct Side {
@@ -46,17 +48,18 @@ struct SavedRow {
 }
 
 /// Reads the other side.
-pub(crate) fn other(path: &Path, options: &LoadOptions, host: &Host) -> Result<Side, Failure> {
-    let text = fs::read_to_string(path)
+pub(crate) fn other(
+    path: &Path,
+    options: &LoadOptions,
+    host: &Host,
+) -> Result<Side, Vec<anyhow::Error>> {
+    let text = text_file::read(path, LARGEST, "contract")
         .with_context(|| format!("cannot read {}", path.display()))
-        .map_err(Failure::input)?;
+        .map_err(|error| vec![error])?;
     if text.trim_start().starts_with('{') {
-        return saved(path, &text).map_err(Failure::input);
+        return saved(path, &text).map_err(|error| vec![error]);
     }
-    let checked = Checked::load(path, options).map_err(|mistakes| {
-        let first = mistakes.into_iter().next();
-        Failure::input(first.unwrap_or_else(|| anyhow!("{} is not a profile", path.display())))
-    })?;
+    let checked = Checked::load(path, options)?;
     Ok(Side::of(&Contract::of(&checked, host)))
 }
 

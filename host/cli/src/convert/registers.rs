@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
-use wasmsr_interface::MsrIndex;
+use wasmsr_interface::{MsrIndex, counted};
 
 use super::table::{Line, parse};
 use super::toml_number::number;
@@ -130,7 +130,7 @@ impl Table {
                 format!("{number}: {}", plain(&line))
             });
             let shown = shown.collect::<Vec<_>>().join("; ");
-            let count = counted(unread.len(), "line");
+            let count = counted(unread.len(), "line", "lines");
             table.warnings.push(format!("{count} without an MSR and a value, left out: {shown}"));
         }
         Ok(table)
@@ -146,7 +146,7 @@ impl Table {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let count = counted(msrs.len(), "MSR");
+        let count = counted(msrs.len(), "MSR", "MSRs");
         self.warnings.push(format!("{count} {what}: {}{more}", shown.join(", ")));
     }
 
@@ -177,10 +177,10 @@ impl Table {
         if runs.len() > MOST_ENTRIES || write.is_empty() && self.values.len() > MOST_KEPT {
             let _ = writeln!(
                 text,
-                "# {} registers in {} entries: more than the plugin takes, {MOST_ENTRIES} entries \
+                "# {} in {}: more than the plugin takes, {MOST_ENTRIES} entries \
                  and {MOST_KEPT}\n# registers that keep writes. Remove what no guest reads.",
-                self.values.len(),
-                runs.len()
+                counted(self.values.len(), "register", "registers"),
+                counted(runs.len(), "entry", "entries")
             );
         }
         text += "[[plugin]]\npath = \"registers.wasm\"\nconfig.registers = [\n";
@@ -215,10 +215,6 @@ impl Table {
         }
         text + "]\n"
     }
-}
-
-fn counted(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 fn next_of(run: &Run) -> Option<u32> {
@@ -292,5 +288,7 @@ mod tests {
         let many: String =
             (0..600).map(|n| format!("{:#x} 1\n", 0xd000_0000_u32 + 2 * n)).collect();
         assert!(lines(&many).starts_with("# 600 registers in 600 entries"));
+        let one: String = (0..5000).map(|n| format!("{:#x} 1\n", 0xd000_0000_u32 + n)).collect();
+        assert!(lines(&one).starts_with("# 5000 registers in 1 entry:"));
     }
 }

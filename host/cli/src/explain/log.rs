@@ -11,7 +11,7 @@ use super::log_line::{LONGEST_LINE, LogAccess, Speaker, access};
 pub(crate) const MOST_MSRS: usize = 1024;
 
 /// Most bytes of a log that are read.
-const LARGEST: u64 = 256 << 20;
+pub(crate) const LARGEST: u64 = 256 << 20;
 
 /// What a log or a recording says of an MSR.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,15 +30,26 @@ pub(crate) struct Accesses {
     pub(crate) msrs: BTreeMap<MsrIndex, Seen>,
     /// Accesses to MSRs beyond the most.
     pub(crate) left_out: u64,
+    /// The rest of a log that is larger than what is read of one was not read.
+    pub(crate) is_cut: bool,
 }
 
 impl Accesses {
     /// Reads a log; lines that name no access are passed over.
     pub(crate) fn of_log(log: impl BufRead) -> io::Result<Self> {
+        Self::of_log_up_to(LARGEST, log)
+    }
+
+    fn of_log_up_to(most: u64, log: impl BufRead) -> io::Result<Self> {
         let mut accesses = Accesses::default();
-        let mut log = log.take(LARGEST);
+        let mut log = log.take(most);
         let mut line = Vec::new();
         while next_line(&mut log, &mut line)? {
+            if log.limit() == 0 && !log.get_mut().fill_buf()?.is_empty() {
+                // Of this line there may be more, and so another number in it.
+                accesses.is_cut = true;
+                break;
+            }
             if let Some(access) = access(&String::from_utf8_lossy(&line)) {
                 let LogAccess { index, direction, value, speaker } = access;
                 accesses.add(index, direction, value, Some(speaker));
@@ -105,6 +116,18 @@ mod tests {
         let seen: Vec<_> = accesses.msrs.iter().map(|(m, s)| (m.0, s.reads, s.writes)).collect();
         assert_eq!(seen, [(0x10, 1, 0), (0x1c9, 2, 1)]);
         assert_eq!(accesses.msrs[&MsrIndex(0x1c9)].last_written, Some(5));
+    }
+
+    #[test]
+    fn a_log_that_is_too_large_is_cut_and_says_so() {
+        let log = "unhandled rdmsr: 0x1c9\nunhandled rdmsr: 0x1ad\n";
+        let of = |most: usize| Accesses::of_log_up_to(most as u64, log.as_bytes()).unwrap();
+        let whole = of(log.len());
+        assert_eq!((whole.is_cut, whole.msrs.len()), (false, 2));
+        for most in log.len() - 5..log.len() {
+            let cut = of(most);
+            assert!(cut.is_cut && cut.msrs.keys().eq([&MsrIndex(0x1c9)]), "{most}: {cut:?}");
+        }
     }
 
     /// A guest may write its host's log.

@@ -32,6 +32,10 @@ pub(crate) enum Speaker {
     Qemu,
     /// Xen: it does not answer.
     Xen,
+    /// A program such as `rdmsr` or `turbostat`: the driver msr gave it an error.
+    Program,
+    /// The driver msr of Linux: a program writes, which may have gone well.
+    Driver,
     /// Another VMM.
     Other,
 }
@@ -45,6 +49,8 @@ impl Speaker {
             Speaker::Ignored => "KVM gave 0 or dropped the write, since kvm.ignore_msrs is on",
             Speaker::Qemu => "KVM refused the value that QEMU wanted to set, and QEMU ended",
             Speaker::Xen => "Xen does not answer it, and the guest got a #GP",
+            Speaker::Program => "a program used /dev/cpu/*/msr, and the access was a #GP",
+            Speaker::Driver => "a program wrote it by /dev/cpu/*/msr, which Linux warns of",
             Speaker::Other => "the VMM does not answer it",
         }
     }
@@ -65,10 +71,13 @@ pub(crate) fn access(line: &str) -> Option<LogAccess> {
 fn behind(keyword: &Keyword, line: &str, at: usize) -> Option<LogAccess> {
     let before = line.get(..at)?;
     let after = line.get(at + keyword.text.len()..)?;
-    let hex_without_prefix = before.trim_end().ends_with("attempted");
+    let of_a_vmm = ["attempted", "unhandled", "ignored", "perfctr"];
+    let hex_without_prefix = of_a_vmm.iter().any(|word| before.trim_end().ends_with(word));
     let mut tokens = tokens(after).peekable();
     while tokens.next_if(|token| FILLERS.contains(token)).is_some() {}
-    let mut index = number(tokens.next()?, hex_without_prefix)?;
+    // A word such as "add" is no number.
+    let token = tokens.next().filter(|token| token.bytes().any(|byte| byte.is_ascii_digit()))?;
+    let mut index = number(token, hex_without_prefix)?;
     let mut value = match keyword.direction {
         Direction::Read => None,
         Direction::Write => written(tokens),
@@ -102,6 +111,14 @@ const fn word(text: &'static str, direction: Direction, of: Option<Speaker>) -> 
 const KEYWORDS: &[Keyword] = &[
     word("rdmsr", Direction::Read, None),
     word("wrmsr", Direction::Write, None),
+    word("msr read", Direction::Read, None),
+    word("msr write", Direction::Write, None),
+    word("cannot read msr", Direction::Read, Some(Speaker::Program)),
+    word("cannot set msr", Direction::Write, Some(Speaker::Program)),
+    // Behind the MSR stands which of the two failed.
+    word("msr offset", Direction::Read, Some(Speaker::Program)),
+    word("msr offset", Direction::Write, Some(Speaker::Program)),
+    word("write to unrecognized msr", Direction::Write, Some(Speaker::Driver)),
     word("failed to get msr", Direction::Read, Some(Speaker::Qemu)),
     word("failed to set msr", Direction::Write, Some(Speaker::Qemu)),
     word("getmsr: unknown msr", Direction::Read, Some(Speaker::Other)),
@@ -117,6 +134,13 @@ fn speaker(keyword: &Keyword, before: &str, line: &str) -> Option<Speaker> {
     if keyword.value_first || keyword.text == "the read of" {
         // wasmsr's own sentence.
         return line.contains("unhandled").then_some(Speaker::Other);
+    }
+    let failed = match keyword.direction {
+        Direction::Read => " read failed",
+        Direction::Write => " write failed",
+    };
+    if keyword.text == "msr offset" && !line.contains(failed) {
+        return None;
     }
     Some(match keyword.of {
         Some(speaker) => speaker,
@@ -330,6 +354,32 @@ mod tests {
             Some(0x2000_000f),
             Speaker::Other,
         );
+    }
+
+    /// `turbostat` and `msr-tools`; Linux, `arch/x86/kernel/msr.c`, `filter_write`.
+    #[test]
+    fn programs_and_their_driver_say_it_too() {
+        for (line, index, direction, value) in [
+            ("turbostat: cpu0: msr offset 0xe2 read failed: Input/output error", 0xe2, Read, None),
+            ("cpu3: msr offset 0x1b0 write failed: Input/output error", 0x1b0, Write, None),
+            ("rdmsr: CPU 0 cannot read MSR 0x000001ad", 0x1ad, Read, None),
+            ("wrmsr: CPU 0 cannot set MSR 0x0000010a to 0x0000000000000007", 0x10a, Write, Some(7)),
+        ] {
+            check(line, index, direction, value, Speaker::Program);
+        }
+        let driver = "msr: Write to unrecognized MSR 0x1a0 by rdmsr (pid: 1)";
+        check(driver, 0x1a0, Write, None, Speaker::Driver);
+        assert_eq!(access("cpu0: msr offset 0xe2 is odd"), None);
+    }
+
+    #[test]
+    fn an_index_of_kvm_may_lack_its_prefix() {
+        check("unhandled MSR read 0x1ad", 0x1ad, Read, None, Speaker::Unhandled);
+        check("unhandled MSR write: 0x1ad data 5", 0x1ad, Write, Some(5), Speaker::Unhandled);
+        check("unhandled rdmsr: 1ad", 0x1ad, Read, None, Speaker::Unhandled);
+        check("ignored wrmsr: c0010015 data 1", 0xc001_0015, Write, Some(1), Speaker::Ignored);
+        assert_eq!(access("unhandled rdmsr: add it"), None);
+        assert_eq!(access("an MSR read 0x10 is fast"), None);
     }
 
     /// A guest's console and the log, on one terminal.

@@ -7,7 +7,7 @@ use wasmsr_interface::MsrIndex;
 use wasmsr_msrs::{Msr, shipped_for};
 
 use super::answer::Answers;
-use super::log::{Accesses, Seen};
+use super::log::{Accesses, LARGEST, Seen};
 use super::{log_line, proposal};
 use crate::loaded::Checked;
 
@@ -29,6 +29,8 @@ pub(super) struct Page {
     pub(super) profile_lines: Option<String>,
     /// Accesses to more MSRs than are told apart.
     pub(super) left_out: u64,
+    /// Bytes of the log after which the rest was not read; `null` if all was.
+    pub(super) read_up_to: Option<u64>,
     #[serde(skip)]
     pub(super) from: From,
 }
@@ -85,6 +87,7 @@ impl Page {
             no_kvm: listed.as_ref().err().cloned(),
             profile_lines: (from != From::Arguments).then(|| proposal::profile_lines(accesses)),
             left_out: accesses.left_out,
+            read_up_to: accesses.is_cut.then_some(LARGEST),
             from,
         }
     }

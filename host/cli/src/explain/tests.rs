@@ -65,6 +65,14 @@ fn what_no_guest_asked_for_gets_no_line() {
 }
 
 #[test]
+fn a_log_that_is_cut_says_so() {
+    let accesses = Accesses { is_cut: true, ..Accesses::of_log(&b"nothing"[..]).unwrap() };
+    let page = Page::new(&accesses, From::Log, None);
+    assert!(view::for_people(&page).contains("larger than 256 MiB, and the rest"));
+    assert_eq!(serde_json::to_value(&page).unwrap()["read_up_to"], 256 << 20);
+}
+
+#[test]
 fn a_log_without_an_msr_says_so() {
     let text = view::for_people(&page("nothing here\n"));
     assert!(text.contains("nothing names an MSR"), "{text}");

@@ -13,6 +13,13 @@ pub(super) fn for_people(page: &Page) -> String {
     if page.left_out > 0 {
         text += &format!("\n{} accesses to further MSRs are left out\n", page.left_out);
     }
+    if let Some(most) = page.read_up_to {
+        let most = most >> 20;
+        text += &format!(
+            "\nthe log is larger than {most} MiB, and the rest of it was not read; give the part \
+             in question, such as `grep -i msr LOG | wasmsr explain`\n"
+        );
+    }
     if let Some(lines) = &page.profile_lines {
         if !page.msrs.is_empty() {
             text += "\nLines for a profile; check each of them first:\n\n";

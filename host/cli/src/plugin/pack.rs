@@ -1,11 +1,12 @@
 //! `wasmsr plugin pack` and `wasmsr plugin manifest`: puts a manifest into a module's
 //! file, and shows it.
 
-use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::fs::{self, File, Metadata};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use wasmsr_engine::manifest::Manifest;
 use wasmsr_engine::plugin::{self, Packed};
 
@@ -26,6 +27,9 @@ pub(crate) fn pack(args: &args::Pack) -> Result<Code, Failure> {
         plugin::pack(&module, &manifest).with_context(of_module).map_err(Failure::input)?;
     let target = args.output.as_deref().unwrap_or(&args.file);
     if target != args.file || packed.bytes != module {
+        fits(target, &args.manifest)
+            .with_context(|| format!("cannot write {}", target.display()))
+            .map_err(Failure::input)?;
         replace(target, &args.file, &packed.bytes)
             .with_context(|| format!("cannot write {}", target.display()))
             .map_err(Failure::host)?;
@@ -50,6 +54,27 @@ pub(crate) fn manifest(args: &args::ShowManifest) -> Result<Code, Failure> {
     written.map_err(Failure::output)?;
     Ok(Code::SUCCESS)
 }
+
+/// Makes sure that a module may take the file's place: the manifest, and what is no module,
+/// would be lost.
+fn fits(target: &Path, manifest: &Path) -> anyhow::Result<()> {
+    let Ok(there) = fs::metadata(target) else { return Ok(()) };
+    let is_there = |other: Metadata| (other.dev(), other.ino()) == (there.dev(), there.ino());
+    if there.is_file() && fs::metadata(manifest).is_ok_and(is_there) {
+        bail!("it is the manifest; name the module that is to be written");
+    }
+    if there.is_file() && there.len() > 0 {
+        let mut head = Vec::new();
+        File::open(target)?.take(WASM.len() as u64).read_to_end(&mut head)?;
+        if head != WASM {
+            bail!("the file exists and is not a WebAssembly module; name another");
+        }
+    }
+    Ok(())
+}
+
+/// What every module begins with.
+const WASM: &[u8] = b"\0asm";
 
 /// Puts the bytes at their place in one step, with the permissions of the module.
 fn replace(place: &Path, module: &Path, bytes: &[u8]) -> io::Result<()> {

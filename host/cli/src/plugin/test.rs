@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use wasmsr_engine::LoadOptions;
 use wasmsr_engine::script::{self, Difference, Trace};
+use wasmsr_engine::{LoadOptions, text_file};
 use wasmsr_interface::counted;
 
 use super::recording_test::{self, Kept, MOST_DIFFERENCES, Rerun};
@@ -141,10 +141,13 @@ impl From<Difference> for Line {
     }
 }
 
+/// Most bytes of a trace.
+const LARGEST_TRACE: u64 = 16 << 20;
+
 /// Runs a trace: accesses with expected answers.
 fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let replay = || -> anyhow::Result<(String, String)> {
-        let text = fs::read_to_string(path)?;
+        let text = text_file::read(path, LARGEST_TRACE, "trace")?;
         let mut trace = Trace::parse(&text, subject.beside())?;
         if !subject.is_swapped_in(&mut trace.swaps) {
             subject.take_its_place(&mut trace.profile)?;

@@ -7,8 +7,9 @@ use std::fmt::Display;
 use bytesize::ByteSize;
 use serde_json::Value;
 use wasmsr_engine::PluginInfo;
+use wasmsr_engine::msr::Policy;
 use wasmsr_engine::profile::PluginConfig;
-use wasmsr_interface::CpuidChange;
+use wasmsr_interface::{Allowed, CpuidChange, Directions, Unclaimed};
 use wasmsr_vmm::Boot;
 
 use crate::loaded::Loaded;
@@ -42,6 +43,20 @@ fn changes(old: &Loaded, new: &Loaded) -> Vec<String> {
     boot.keys(&boot_keys(&old.profile.boot), &boot_keys(&new.profile.boot));
     let mut msr = Changes { of: "[msr]".to_owned(), lines: &mut lines };
     let (before, now) = (&old.profile.engine.policy, &new.profile.engine.policy);
+    let default = |policy: &Policy| match policy.unclaimed() {
+        Unclaimed::Kernel => "allow",
+        Unclaimed::Exit(_) => "deny",
+    };
+    msr.text("default", &default(before), &default(now));
+    let allow = |policy: &Policy| {
+        let entries = policy.allow.iter().map(|&entry| Allowed::from(entry));
+        let shown = entries.map(|one| match one.directions {
+            Directions::ReadWrite => one.range.to_string(),
+            directions => format!("{} {directions}", one.range),
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    msr.text("allow", &allow(before), &allow(now));
     msr.text("unknown", &before.unknown, &now.unknown);
     msr.text("invalid", &before.invalid, &now.invalid);
     let overrides = |set: &Loaded| {

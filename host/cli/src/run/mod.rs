@@ -11,7 +11,7 @@ use anyhow::Context;
 use wasmsr_engine::record::Recorder;
 use wasmsr_engine::{LoadOptions, Report};
 use wasmsr_interface::MsrHandler;
-use wasmsr_stats::{Snapshot, Sources, Statistics};
+use wasmsr_stats::{OfferError, Snapshot, Sources, Statistics};
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
 
 use crate::args::{self, OnReboot};
@@ -34,8 +34,13 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         .context("cannot set up the terminal")
         .map_err(Failure::host)?;
     let statistics =
-        Statistics::offer(&args.profile, args.metrics.as_ref()).map_err(Failure::host)?;
-    if args.summary.is_some() && args.summary == args.record {
+        Statistics::offer(&args.profile, args.metrics.as_ref()).map_err(|error| match error {
+            OfferError::Taken { .. } => Failure::input(error),
+            _ => Failure::host(error),
+        })?;
+    if let (Some(summary), Some(record)) = (&args.summary, &args.record)
+        && open::is_one_file(summary, record)
+    {
         let why = "--summary and --record name one file; give each its own";
         return Err(Failure::input(anyhow::anyhow!(why)));
     }

@@ -4,6 +4,7 @@
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -103,10 +104,17 @@ fn complaint(path: &Path) -> String {
 
 impl Place {
     fn of(path: &Path) -> anyhow::Result<Self> {
-        let Ok(there) = fs::metadata(path) else {
-            let real = behind_links(path);
-            WholeFile::beside(&real)?;
-            return Ok(Place::File(real));
+        let there = match fs::metadata(path) {
+            Ok(there) => there,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let real = behind_links(path);
+                if !names_a_file(path) || !names_a_file(&real) {
+                    return Err(anyhow!("the path is that of a folder; name a file"));
+                }
+                WholeFile::beside(&real)?;
+                return Ok(Place::File(real));
+            }
+            Err(error) => return Err(error).context("check the path and its folder"),
         };
         if let Some(stream) = own_stream(&there) {
             return Ok(Place::Open(stream));
@@ -130,6 +138,12 @@ impl Place {
         };
         Err(anyhow!("it is {what}; name a file"))
     }
+}
+
+/// Whether a path ends in a name, and not as in `folder/` or `folder/..`.
+fn names_a_file(path: &Path) -> bool {
+    let name = path.file_name();
+    name.is_some_and(|name| path.as_os_str().as_bytes().ends_with(name.as_bytes()))
 }
 
 /// Standard output or standard error, if that is what is meant.

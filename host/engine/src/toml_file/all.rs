@@ -40,7 +40,8 @@ pub fn parse_all<T: DeserializeOwned>(text: &str) -> Reading<T> {
     // Keys that were taken out of tables, and those that were meant: that they are missing
     // there now is no mistake of its own.
     let mut gone: Vec<Gone> = Vec::new();
-    loop {
+    // A mistake may take one further reading, of the key that is missing instead.
+    for _ in 0..2 * MOST {
         let error = match T::deserialize(Deserializer::from(table.clone())) {
             Ok(value) => {
                 reading.value = Some(value);
@@ -74,16 +75,35 @@ pub fn parse_all<T: DeserializeOwned>(text: &str) -> Reading<T> {
 /// Mistakes in the syntax, the first of each line: others may follow from it.
 fn broken_lines(text: &str, broken: &[toml::de::Error]) -> Vec<TomlError> {
     let mut mistakes: Vec<TomlError> = Vec::new();
+    // To find the line of a byte, the text before is read: once a line.
+    let mut lines: Vec<Option<Range<usize>>> = Vec::new();
     for error in broken {
-        let place = error.span().map(|span| place(text, span.start));
-        let is_new = mistakes
-            .iter()
-            .all(|known| known.place.map(|known| known.line) != place.map(|place| place.line));
-        if is_new && mistakes.len() < MOST {
-            mistakes.push(TomlError { place, message: with_suggestion(error.message()) });
+        let start = error.span().map(|span| span.start);
+        let is_known = lines.iter().any(|line| match (line, start) {
+            (Some(line), Some(start)) => line.contains(&start),
+            (line, start) => line.is_none() && start.is_none(),
+        });
+        if is_known {
+            continue;
         }
+        if mistakes.len() >= MOST {
+            break;
+        }
+        lines.push(start.map(|start| line_around(text, start)));
+        let place = start.map(|start| place(text, start));
+        mistakes.push(TomlError { place, message: with_suggestion(error.message()) });
     }
     mistakes
+}
+
+/// The line that has the byte at `at`, with its end.
+fn line_around(text: &str, at: usize) -> Range<usize> {
+    let bytes = text.as_bytes();
+    let (before, after) = bytes.split_at(at.min(bytes.len()));
+    let is_end = |byte: &u8| *byte == b'\n';
+    let first = before.iter().rposition(is_end).map_or(0, |end| end + 1);
+    let last = after.iter().position(is_end).map_or(bytes.len(), |end| before.len() + end);
+    first..last + 1
 }
 
 /// A key that is no longer there.
@@ -253,5 +273,19 @@ mod tests {
     fn mistakes_without_end_are_bounded() {
         let text: String = (0..1000).map(|n| format!("key{n} = 1\n")).collect();
         assert_eq!(parse_all::<File>(&text).mistakes.len(), MOST);
+    }
+
+    /// A log in place of a profile, and its like in one line.
+    #[test]
+    fn a_large_text_that_is_none_is_refused_at_once() {
+        let start = std::time::Instant::now();
+        let log: String = (0..40_000).map(|n| format!("[ {n}.5] kernel: a line: {n}\n")).collect();
+        let reading = parse_all::<File>(&log);
+        let lines: Vec<_> = reading.mistakes.iter().map(|m| m.place.unwrap().line).collect();
+        assert_eq!(lines, (1..=MOST).collect::<Vec<_>>());
+        assert_eq!(parse_all::<File>(&"a b = ".repeat(100_000)).mistakes.len(), 1);
+        let unknown: String = (0..40_000).map(|n| format!("key{n} = 1\n")).collect();
+        assert_eq!(parse_all::<File>(&unknown).mistakes.len(), MOST);
+        assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
     }
 }
