@@ -140,6 +140,24 @@ fn a_dump_becomes_the_guests_registers() -> Outcome {
     Ok(())
 }
 
+/// In rows, so that KVM's filter reaches them.
+#[apply(test)]
+fn a_large_dump_becomes_lines_that_load() -> Outcome {
+    let workdir = Workdir::new();
+    workdir.put("registers.wasm", shipped("registers")?);
+    let rows: String = (0..3000).map(|n| format!("{:#x} {n:x}\n", 0x5644_0000 + n)).collect();
+    let single: String = (0..600).map(|n| format!("{:#x} 1\n", 0x5644_0000 + 2 * n)).collect();
+    for (dump, write) in [(&rows, "keep"), (&rows, "fault"), (&single, "keep"), (&single, "ignore")]
+    {
+        workdir.put("dump.txt", dump);
+        let run = workdir.wasmsr(&["convert", "registers", "dump.txt", "--write", write]);
+        let lines = run.exited(0).stdout;
+        workdir.put("vm.toml", format!("[boot]\nguest = \"hello\"\n\n{lines}"));
+        workdir.wasmsr(&["check", "vm.toml"]).exited(0);
+    }
+    Ok(())
+}
+
 #[apply(test)]
 fn a_file_without_a_register_is_refused() -> Outcome {
     let workdir = Workdir::new();

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 #[cfg(test)]
 use wasmsr_book::reference::kind;
 use wasmsr_engine::toml_file::{self, Reading, Size, TomlError};
@@ -81,7 +81,7 @@ impl Parts {
 
     fn parse(path: &Path, text: &str) -> Self {
         let (engine, mut mistakes) = Profile::parse_all(path, text);
-        let Reading { value, mistakes: own, touched } = toml_file::parse_all::<File>(text);
+        let Reading { value, mistakes: own, touched, .. } = toml_file::parse_all::<File>(text);
         // What is wrong at the top is found by both readers.
         for source in own {
             let is_known = mistakes.iter().any(
@@ -150,7 +150,12 @@ struct VmTable {
     #[cfg_attr(test, schemars(with = "kind::Size"))]
     memory: Size,
     /// virtual CPUs, 1 to 255; KVM may allow fewer
+    #[serde(deserialize_with = "vcpus")]
     vcpus: u32,
+}
+
+fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    toml_file::number_of(deserializer, 1..=MAX_VCPUS.into())
 }
 
 impl Default for VmTable {
@@ -337,6 +342,12 @@ mod tests {
         let meant = ["memory = \"100M\" is 100000000 bytes", "did you mean \"100MiB\"?"];
         refused(&format!("{boot}[vm]\nmemory = \"100M\"\n"), &meant);
         refused(&format!("{boot}[vm]\nvcpus = 0\n"), &["vcpus = 0"]);
+        let quoted = ["line 4", "without quotes", "a number from 1 to 255"];
+        refused(&format!("{boot}[vm]\nvcpus = \"2\"\n"), &quoted);
+        refused(&format!("{boot}[vm]\nvcpus = -1\n"), &["`-1`", "a number from 1 to 255"]);
+        refused(&format!("{boot}[[plugin]]\npath = \"p\"\nfuel = \"2\"\n"), &["without quotes"]);
+        let huge = ["\"99999999999999999999GiB\"", "64 bits"];
+        refused(&format!("{boot}[vm]\nmemory = \"99999999999999999999GiB\"\n"), &huge);
         refused(&format!("{boot}[msr]\nunknown = \"drop\"\n"), &["unknown variant `drop`"]);
     }
 

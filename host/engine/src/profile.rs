@@ -3,17 +3,17 @@
 
 mod config;
 mod cpuid;
+mod sha256;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytesize::ByteSize;
 #[cfg(test)]
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 #[cfg(test)]
 use wasmsr_book::reference::kind;
@@ -25,6 +25,7 @@ use crate::text_file;
 use crate::toml_file::{self, Size, TomlError};
 use config::Config;
 pub use cpuid::ProfileCpuid;
+pub use sha256::Sha256;
 
 /// Plugins and policy of a VM, read and validated; what they name on disk is not
 /// yet opened.
@@ -97,31 +98,6 @@ impl fmt::Display for OnFailure {
     }
 }
 
-/// A SHA-256 digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sha256(pub [u8; 32]);
-
-impl FromStr for Sha256 {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut digest = [0; 32];
-        let hex = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).unwrap_or("");
-            *byte = u8::from_str_radix(pair, 16).unwrap_or(0);
-        }
-        hex.then_some(Sha256(digest))
-            .ok_or_else(|| format!("`{text}` is not a SHA-256; write its 64 hexadecimal digits"))
-    }
-}
-
-impl fmt::Display for Sha256 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
 /// Why a profile cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
@@ -179,7 +155,8 @@ impl Profile {
     /// As [`parse`](Self::parse), with every mistake: the profile is what remains without
     /// them, for further checks.
     pub fn parse_all(path: &Path, text: &str) -> (Option<Self>, Vec<ProfileError>) {
-        let toml_file::Reading { value, mistakes, touched } = toml_file::parse_all::<File>(text);
+        let toml_file::Reading { value, mistakes, touched, elements } =
+            toml_file::parse_all::<File>(text);
         let toml = |source| ProfileError::Toml { path: path.to_owned(), source };
         let mut errors: Vec<ProfileError> = mistakes.into_iter().map(toml).collect();
         let Some(file) = value else { return (None, errors) };
@@ -193,10 +170,26 @@ impl Profile {
             values.push(mistake);
             Vec::new()
         });
-        let plugins = file.plugin.into_iter().map(|plugin| plugin.validate(directory));
-        let plugins =
-            plugins.filter_map(|plugin| plugin.map_err(|wrong| values.extend(wrong)).ok());
-        let (plugins, policy, text) = (plugins.collect(), file.msr, text.into());
+        let is_in_config =
+            |path: &[String]| path.iter().map(String::as_str).take(2).eq(["plugin", "config"]);
+        let mut plugins = Vec::new();
+        let mut is_asked_all = true;
+        for plugin in file.plugin {
+            // What is left of its configuration is not what it would be asked about.
+            let is_asked = !elements
+                .iter()
+                .any(|(path, element)| is_in_config(path) && *element == plugin.span());
+            is_asked_all &= is_asked;
+            match plugin.into_inner().validate(directory) {
+                Ok(plugin) => plugins.extend(is_asked.then_some(plugin)),
+                Err(wrong) => values.extend(wrong),
+            }
+        }
+        if !is_asked_all {
+            // Its plugin may be the one that is not there.
+            plugins.retain(|plugin: &PluginConfig| plugin.shadow_of.is_none());
+        }
+        let (policy, text) = (file.msr, text.into());
         errors.extend(values.into_iter().map(value));
         (Some(Profile { path: path.to_owned(), policy, plugins, cpuid, text }), errors)
     }
@@ -222,7 +215,8 @@ struct File {
     msr: Policy,
     /// the plugins, in the order in which they are asked
     #[serde(default)]
-    plugin: Vec<PluginTable>,
+    #[cfg_attr(test, schemars(with = "Vec<PluginTable>"))]
+    plugin: Vec<Spanned<PluginTable>>,
     /// what the guest must see in CPUID
     #[serde(default)]
     #[cfg_attr(test, schemars(with = "Vec<cpuid::CpuidTable>"))]
@@ -255,7 +249,7 @@ struct PluginTable {
     #[cfg_attr(test, schemars(extend("default" = "fault")))]
     on_failure: Option<OnFailure>,
     /// the budget of one access, see [Fuel](abi.md#fuel), 2 to 1000000000
-    #[serde(default = "default_fuel")]
+    #[serde(default = "default_fuel", deserialize_with = "fuel")]
     fuel: u64,
     /// ceiling of an instance's memory, 64 KiB to 4 GiB
     #[serde(default = "default_plugin_memory")]
@@ -284,6 +278,10 @@ pub(crate) const DEFAULT_MEMORY: ByteSize = ByteSize::mib(1);
 
 fn default_fuel() -> u64 {
     DEFAULT_FUEL
+}
+
+fn fuel<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    toml_file::number_of(deserializer, MIN_FUEL..=MAX_FUEL)
 }
 
 fn default_plugin_memory() -> Size {

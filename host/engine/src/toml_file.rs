@@ -6,6 +6,7 @@ mod size;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::Deserializer;
@@ -103,6 +104,43 @@ where
 /// Not the number itself: 6.10 is 6.1 by now.
 const UNQUOTED: &str = "it is a number, where a text is expected; put it in quotes";
 
+/// Reads a number of which `range` is allowed, for serde's `deserialize_with`. One beyond it
+/// is read if a `T` can hold it, for a check that names the key.
+///
+/// # Errors
+/// Something else, with the range.
+pub fn number_of<'de, D, T>(deserializer: D, range: RangeInclusive<u64>) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    struct Number<T>(RangeInclusive<u64>, PhantomData<T>);
+    impl<T: TryFrom<u64>> de::Visitor<'_> for Number<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a number from {} to {}", self.0.start(), self.0.end())
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+            let held = u64::try_from(number).ok().and_then(|number| T::try_from(number).ok());
+            held.ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            let wrong = de::Unexpected::Str(text);
+            match text.trim().parse::<i64>() {
+                Ok(_) => Err(E::custom(format_args!(
+                    "\"{text}\" is a text; write it without quotes, as {}",
+                    &self as &dyn de::Expected
+                ))),
+                Err(_) => Err(E::invalid_type(wrong, &self)),
+            }
+        }
+    }
+    deserializer.deserialize_any(Number(range, PhantomData))
+}
+
 /// serde lists the known keys or values behind an unknown one; name the
 /// nearest instead of leaving it to the reader's eyes.
 fn with_suggestion(message: &str) -> String {
@@ -156,6 +194,32 @@ mod tests {
     fn a_key_like_no_other_gets_no_suggestion() {
         let error = parse::<File>("[vm]\nxyzzy = 1\n").unwrap_err();
         assert!(!error.message.contains("did you mean"), "{error}");
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Count {
+        #[serde(deserialize_with = "count")]
+        vcpus: u32,
+    }
+
+    fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+        number_of(deserializer, 1..=255)
+    }
+
+    #[test]
+    fn a_number_in_quotes_or_out_of_range_is_told_with_its_range() {
+        let read = |text: &str| parse::<Count>(&format!("vcpus = {text}"));
+        assert_eq!(read("300").unwrap().vcpus, 300, "another check names the key");
+        for (text, part) in [
+            ("\"2\"", "\"2\" is a text; write it without quotes, as a number from 1 to 255"),
+            ("-1", "integer `-1`, expected a number from 1 to 255"),
+            ("4294967296", "integer `4294967296`, expected a number from 1 to 255"),
+            ("\"two\"", "string \"two\", expected a number from 1 to 255"),
+            ("1.5", "expected a number from 1 to 255"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.message.contains(part), "{text}: {error}");
+        }
     }
 
     #[derive(Debug, Deserialize)]

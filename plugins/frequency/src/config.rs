@@ -106,7 +106,9 @@ impl Config {
             Some(min) => self.speed("min-mhz", min, mistakes),
             None => USUAL_MIN.min(base),
         };
-        if min > base {
+        // Without a base speed, only that is wrong.
+        let base_is_good = !mistakes.name("base-mhz");
+        if base_is_good && min > base {
             mistakes.add("min-mhz", format!("{min} is more than {base}, the base speed"));
         }
         let turbo = self.turbo_mhz.clone().unwrap_or_else(|| vec![base]);
@@ -114,10 +116,10 @@ impl Config {
             mistakes.add("turbo-mhz", format!("{} speeds; list 1 to {MOST_TURBO}", turbo.len()));
         }
         let mut before = most;
-        for (place, mhz) in turbo.iter().enumerate() {
+        for (place, mhz) in self.turbo_mhz.iter().flatten().enumerate() {
             let key = format!("turbo-mhz[{place}]");
             self.speed(&key, *mhz, mistakes);
-            if *mhz < base {
+            if base_is_good && *mhz < base {
                 mistakes.add(&key, format!("{mhz} is less than {base}, the base speed"));
             } else if *mhz > before {
                 let text = format!("{mhz} is more than {before}, which fewer cores reach");
@@ -191,7 +193,8 @@ impl Config {
             let text = format!("{} states; list 1 to {MOST_PSTATES}", pstates.len());
             mistakes.add("pstates-mhz", text);
         }
-        if pstates.first().is_some_and(|first| *first != speeds.base) {
+        let base_is_good = !mistakes.name("base-mhz");
+        if base_is_good && pstates.first().is_some_and(|first| *first != speeds.base) {
             let text = format!("the first state is {}, the base speed", speeds.base);
             mistakes.add("pstates-mhz[0]", text);
         }
@@ -232,6 +235,12 @@ struct Mistakes(Vec<String>);
 impl Mistakes {
     fn add(&mut self, key: &str, problem: impl fmt::Display) {
         self.0.push(format!("config key `{key}`: {problem}"));
+    }
+
+    /// Whether one is about this key.
+    fn name(&self, key: &str) -> bool {
+        let start = format!("config key `{key}`");
+        self.0.iter().any(|mistake| mistake.starts_with(&start))
     }
 
     fn none(self) -> Result<(), Error> {

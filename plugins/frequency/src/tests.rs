@@ -217,6 +217,20 @@ fn a_newer_instance_goes_on() {
 }
 
 #[test]
+fn only_what_was_written_is_wrong() {
+    for config in [
+        r#"{"vendor": "intel", "base-mhz": 2450}"#,
+        r#"{"vendor": "intel", "base-mhz": 0}"#,
+        r#"{"vendor": "intel", "base-mhz": 0, "min-mhz": 800, "turbo-mhz": [900]}"#,
+        r#"{"vendor": "amd", "base-mhz": 6400, "pstates-mhz": [2450, 1500]}"#,
+    ] {
+        let error = Host::fresh().load::<Frequency>(config).err().unwrap().to_string();
+        let keys = error.matches("config key").count();
+        assert!(keys == 1 && error.contains("`base-mhz`"), "{config}: {error}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_refused_by_key() {
     for (config, parts) in [
         (r"{}", &["missing field `vendor`"][..]),

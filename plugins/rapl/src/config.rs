@@ -1,6 +1,7 @@
 //! The package as a profile describes it.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -22,22 +23,16 @@ struct Config {
     source: Option<Kind>,
     model: Option<Model>,
     domains: Option<Vec<Domain>>,
-    #[serde(default = "first_package")]
-    host_packages: Vec<u32>,
+    host_packages: Option<Vec<u32>>,
     host_dram_energy_unit: Option<u8>,
     #[serde(default = "usual_units")]
     units: Bits64,
     dram_energy_unit: Option<u8>,
-    #[serde(default = "usual_tdp")]
-    tdp_watts: u32,
+    tdp_watts: Option<u32>,
     power_limit: Option<Bits64>,
     #[serde(default = "usual_update")]
     update_ms: u32,
     sample_ms: Option<u32>,
-}
-
-fn first_package() -> Vec<u32> {
-    vec![0]
 }
 
 /// An eighth of a watt, 15.3 µJ and 977 µs: the defaults of the Intel SDM,
@@ -46,9 +41,7 @@ fn usual_units() -> Bits64 {
     Bits64(0xa_1003)
 }
 
-fn usual_tdp() -> u32 {
-    100
-}
+const USUAL_TDP: u32 = 100;
 
 fn usual_update() -> u32 {
     10
@@ -87,13 +80,14 @@ pub(crate) fn read(setup: &Setup) -> Result<Rapl, Error> {
     let sample_ns = config.sample_ms.map(|ms| in_range("sample-ms", ms, SAMPLES)).transpose()?;
     let energy_unit = EnergyUnit::of_msr(power_unit);
     let dram_unit = exponent("dram-energy-unit", config.dram_energy_unit)?.unwrap_or(energy_unit);
-    let spec = power_in_units(config.tdp_watts, power_unit)?;
+    let spec = power_in_units(config.tdp_watts.unwrap_or(USUAL_TDP), power_unit)?;
 
+    config.check_effects()?;
     let ask = source::Ask {
         kind: config.source,
         model: config.model,
         domains: config.domains,
-        packages: config.host_packages,
+        packages: config.host_packages.unwrap_or_else(|| vec![0]),
         dram_unit: exponent("host-dram-energy-unit", config.host_dram_energy_unit)?,
     };
     let (kind, opened) = source::open(&ask)?;
@@ -118,6 +112,40 @@ pub(crate) fn read(setup: &Setup) -> Result<Rapl, Error> {
     let sample_ns = from_host.map(|unit| sample_ns.unwrap_or_else(|| half_a_wrap_ns(unit)));
     let vendor = config.vendor;
     Ok(Rapl { vendor, kind, power_unit, zones, meter: Meter::new(), update_ns, sample_ns })
+}
+
+impl Config {
+    /// Keys about what the guest or the source does not have.
+    fn check_effects(&self) -> Result<(), Error> {
+        let (intels, host_msrs, hosts) = (
+            self.vendor == Some(Vendor::Amd),
+            matches!(self.source, Some(Kind::Model | Kind::Powercap)),
+            self.source == Some(Kind::Model),
+        );
+        let of_intel = "it is about an MSR of Intel's, which `vendor = \"amd\"` leaves out";
+        let of_host_msrs = "it is for `source = \"host-msr\"`, which is not chosen";
+        let of_host = "it is about the host's counters, which `source = \"model\"` does not read";
+        let useless: Vec<String> = [
+            ("power-limit", intels && self.power_limit.is_some(), of_intel),
+            ("tdp-watts", intels && self.tdp_watts.is_some(), of_intel),
+            ("dram-energy-unit", intels && self.dram_energy_unit.is_some(), of_intel),
+            ("sample-ms", hosts && self.sample_ms.is_some(), of_host),
+            ("host-packages", host_msrs && self.host_packages.is_some(), of_host_msrs),
+            (
+                "host-dram-energy-unit",
+                host_msrs && self.host_dram_energy_unit.is_some(),
+                of_host_msrs,
+            ),
+        ]
+        .into_iter()
+        .filter(|(_, given, _)| *given)
+        .map(|(key, _, why)| format!("config key `{key}`: {why}; take it out"))
+        .collect();
+        match useless.is_empty() {
+            true => Ok(()),
+            false => Err(Error::new(useless.join("; "))),
+        }
+    }
 }
 
 fn exponent(key: &str, exponent: Option<u8>) -> Result<Option<EnergyUnit>, Error> {

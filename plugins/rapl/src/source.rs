@@ -92,7 +92,10 @@ impl Ask {
             ));
         }
         if self.domains.as_ref().is_some_and(|domains| !domains.contains(&Domain::Package)) {
-            return Err(Error::in_config("domains", "`package` is missing; it has all others"));
+            return Err(Error::in_config(
+                "domains",
+                "`package` is missing; add it, as no RAPL is without it",
+            ));
         }
         self.model.as_ref().map_or(Ok(()), Model::check)
     }

@@ -3,8 +3,10 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
-use serde::Deserialize;
+use serde::de::{self, SeqAccess};
+use serde::{Deserialize, Deserializer};
 use wasmsr_sdk::{Error, MsrIndex, Setup};
 
 use crate::bank::{Bank, Registers};
@@ -13,7 +15,39 @@ use crate::entry::{Entry, Scope};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
-    registers: Vec<Entry>,
+    registers: Entries,
+}
+
+/// No more than [`MOST_ENTRIES`]: others are never built.
+struct Entries(Vec<Entry>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of entries")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while entries.len() < MOST_ENTRIES {
+                    let Some(entry) = list.next_element()? else { return Ok(Entries(entries)) };
+                    entries.push(entry);
+                }
+                match list.next_element::<de::IgnoredAny>()? {
+                    None => Ok(Entries(entries)),
+                    Some(_) => Err(de::Error::custom(format_args!(
+                        "more than {MOST_ENTRIES} entries; give MSRs in a row one entry with \
+                         `values`, or load the plugin twice, each with a `name` and a part of them"
+                    ))),
+                }
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
+    }
 }
 
 /// Entries, as many as the fuel of `init` and the default memory are enough for.
@@ -28,14 +62,7 @@ const MOST_SHOWN: usize = 8;
 /// The registers of a configuration that are in the scope of this instance.
 pub(crate) fn read(setup: &Setup) -> Result<Bank, Error> {
     let config: Config = setup.config()?;
-    let entries = &config.registers;
-    if entries.len() > MOST_ENTRIES {
-        let problem = format!(
-            "{} entries, at most {MOST_ENTRIES}; give MSRs in a row one entry with `values`",
-            entries.len()
-        );
-        return Err(Error::in_config("registers", problem));
-    }
+    let entries = &config.registers.0;
     let mut mistakes = Mistakes::default();
     let mut read: Vec<(Scope, Registers)> = Vec::new();
     for (place, entry) in entries.iter().enumerate() {
@@ -54,7 +81,7 @@ pub(crate) fn read(setup: &Setup) -> Result<Bank, Error> {
         );
         return Err(Error::in_config("registers", problem));
     }
-    if mistakes.0.is_empty() {
+    if mistakes.shown.is_empty() {
         check_together(entries, &read, &mut mistakes);
     }
     mistakes.none()?;
@@ -88,6 +115,7 @@ fn check_together(entries: &[Entry], read: &[(Scope, Registers)], mistakes: &mut
         let (.., last, number) = rows.get(after.checked_sub(1)?)?;
         read.get(*number).filter(|_| msr <= *last)
     };
+    check_values(entries, read, mistakes);
     for (place, (entry, (scope, _))) in entries.iter().zip(read).enumerate() {
         let Some(source) = entry.from else { continue };
         // Without a stride all registers have one source.
@@ -114,25 +142,53 @@ fn check_together(entries: &[Entry], read: &[(Scope, Registers)], mistakes: &mut
     }
 }
 
-/// What is wrong, each with its key.
+/// A value that no read, lock or rule of a bit looks at.
+fn check_values(entries: &[Entry], read: &[(Scope, Registers)], mistakes: &mut Mistakes) {
+    let mut sources: Vec<u32> = Vec::new();
+    for entry in entries {
+        let Some(source) = entry.from else { continue };
+        let last = if source.stride == 0 { 0 } else { entry.last_place() };
+        sources.extend(
+            (0..=last)
+                .map(|place| source.msr.0.saturating_add(place.saturating_mul(source.stride))),
+        );
+    }
+    sources.sort_unstable();
+    for (place, (entry, (_, registers))) in entries.iter().zip(read).enumerate() {
+        let Some((key, why)) = entry.unread_value() else { continue };
+        let is_source = registers.ranges().any(|(first, last, _)| {
+            let after = sources.partition_point(|source| *source < first);
+            sources.get(after).is_some_and(|source| *source <= last)
+        });
+        if !is_source {
+            mistakes.add(place, entry, key, why);
+        }
+    }
+}
+
+/// What is wrong, each with its key; of many, the first ones.
 #[derive(Default)]
-struct Mistakes(Vec<String>);
+struct Mistakes {
+    shown: Vec<String>,
+    more: usize,
+}
 
 impl Mistakes {
     fn add(&mut self, place: usize, entry: &Entry, key: &str, problem: &str) {
         let name = entry.name.as_deref().map(|name| format!("{name}: ")).unwrap_or_default();
-        self.0.push(format!("config key `registers[{place}].{key}`: {name}{problem}"));
+        if self.shown.len() == MOST_SHOWN {
+            self.more += 1;
+            return;
+        }
+        self.shown.push(format!("config key `registers[{place}].{key}`: {name}{problem}"));
     }
 
     fn none(self) -> Result<(), Error> {
-        let Some(shown) = self.0.get(..self.0.len().min(MOST_SHOWN)).filter(|s| !s.is_empty())
-        else {
-            return Ok(());
-        };
-        let more = match self.0.len() - shown.len() {
+        let more = match self.more {
+            _ if self.shown.is_empty() => return Ok(()),
             0 => String::new(),
             more => format!("; and {more} more"),
         };
-        Err(Error::new(format_args!("{}{more}", shown.join("; "))))
+        Err(Error::new(format_args!("{}{more}", self.shown.join("; "))))
     }
 }

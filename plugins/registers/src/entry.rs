@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use wasmsr_sdk::{Bits64, ListedAccess, MsrIndex, MsrRange};
 
 use crate::bank::{From, Initial, Registers};
@@ -22,6 +22,7 @@ pub(crate) struct Entry {
     access: ListedAccess,
     #[serde(default)]
     pub(crate) scope: Scope,
+    #[serde(default, deserialize_with = "short")]
     pub(crate) name: Option<String>,
     value: Option<Bits64>,
     values: Option<Vec<Bits64>>,
@@ -38,6 +39,31 @@ pub(crate) struct Entry {
     locked: Option<Locked>,
     warm_reset: Option<WarmReset>,
     pub(crate) from: Option<Source>,
+}
+
+/// Longest name, in characters: memory for all of them is there.
+const LONGEST_NAME: usize = 64;
+
+/// A name that is not too long.
+fn short<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct Visitor;
+    impl de::Visitor<'_> for Visitor {
+        type Value = String;
+
+        fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<String, E> {
+            match text.chars().count() {
+                0..=LONGEST_NAME => Ok(text.into()),
+                count => Err(E::custom(format_args!(
+                    "a name of {count} characters; at most {LONGEST_NAME}"
+                ))),
+            }
+        }
+    }
+    deserializer.deserialize_str(Visitor).map(Some)
 }
 
 /// Where the state is.
@@ -95,6 +121,27 @@ impl Entry {
             Some(count) => count.saturating_sub(1),
             None => self.range.last.0 - self.range.first.0,
         }
+    }
+
+    /// The key of the value and why its own reads do not show it, if no rule of a write
+    /// looks at it either.
+    pub(crate) fn unread_value(&self) -> Option<(&'static str, &'static str)> {
+        let key = match (self.value, &self.values) {
+            (Some(_), _) => "value",
+            (None, Some(_)) => "values",
+            (None, None) => return None,
+        };
+        let why = match (self.access.reads_exit(), self.read, self.reads_as) {
+            (false, ..) => "reads do not exit, so nothing shows it",
+            (_, Some(ReadAs::Fault), _) => "reads are #GP, so nothing shows it",
+            (.., Some(_)) => "`reads-as` is what reads give, so nothing shows it",
+            _ => return None,
+        };
+        let drops_writes = matches!(self.write, Some(Write::Fault | Write::Ignore));
+        let writes_look = self.access.writes_exit()
+            && !drops_writes
+            && (self.lock.is_some() || self.bits(&mut Problems::new()).reserved != 0);
+        (!writes_look).then_some((key, why))
     }
 
     fn place(&self, problems: &mut Problems) -> (u32, u32, u32) {

@@ -214,6 +214,10 @@ fn a_wrong_entry_is_refused_by_key() {
         (r#""from": {"msr": 1, "mask": 1, "shift": 1}"#, &["`registers[0].from`", "no bit of 0x1"]),
         (r#""from": {"msr": 1, "shift": 128}"#, &["`registers[0].from.shift`"]),
         (r#""name": "A", "lock": 64"#, &["`registers[0].lock`", "A: "]),
+        (r#""access": "w", "value": 1"#, &["`registers[0].value`", "reads do not exit"]),
+        (r#""access": "w", "values": [1, 2]"#, &["`registers[0].values`", "reads do not exit"]),
+        (r#""read": "fault", "value": 1"#, &["`registers[0].value`", "reads are #GP"]),
+        (r#""reads-as": 2, "value": 1"#, &["`registers[0].value`", "`reads-as`"]),
         (r#""vaule": 1"#, &["`registers[0].vaule`"]),
         (r#""write": "never""#, &["`registers[0].write`", "`once`"]),
     ] {
@@ -230,7 +234,7 @@ fn a_wrong_entry_is_refused_by_key() {
     );
     check_refused(r#"{"range": "0-1024"}"#, &["`registers`", "1025", "1024"]);
     let many = "{\"range\": 1},".repeat(513);
-    check_refused(many.trim_end_matches(','), &["`registers`", "513 entries", "512"]);
+    check_refused(many.trim_end_matches(','), &["`registers`", "more than 512 entries"]);
 }
 
 #[test]
@@ -241,6 +245,29 @@ fn all_mistakes_come_at_once_and_no_more_than_one_can_read() {
     );
     let many = r#"{"range": 1, "lock": 64},"#.repeat(20);
     check_refused(many.trim_end_matches(','), &["`registers[7].lock`", "and 12 more"]);
+}
+
+#[test]
+fn a_value_that_a_write_or_another_register_looks_at_may_be_unreadable() {
+    load(r#"{"range": 1, "access": "w", "value": 1, "lock": 0}"#);
+    load(r#"{"range": 1, "access": "w", "value": 1, "mask": 2, "ignored": 0}"#);
+    load(
+        r#"{"range": "1-2", "access": "w", "value": 1},
+            {"range": 3, "from": {"msr": 2, "mask": 1}}"#,
+    );
+}
+
+#[test]
+fn names_and_entries_are_counted_before_they_are_kept() {
+    let name = "N".repeat(64);
+    load(&format!(r#"{{"range": 1, "name": "{name}"}}"#));
+    check_refused(
+        &format!(r#"{{"range": 1, "name": "{name}N"}}"#),
+        &["`registers[0].name`", "65 characters; at most 64"],
+    );
+    // Entry 512 is not read: it would be a mistake of its own.
+    let many = r#"{"range": 1},"#.repeat(512) + r#"{"no": "entry"}"#;
+    check_refused(&many, &["`registers`", "more than 512 entries", "`name`"]);
 }
 
 #[test]

@@ -30,6 +30,24 @@ fn each_register_has_its_rule() -> Outcome {
     )
 }
 
+/// Not that its memory is at an end.
+#[apply(test)]
+fn too_many_or_too_long_entries_meet_a_limit_of_their_own() -> Outcome {
+    let entries = |count: u32, more: &str| {
+        let one = |n| format!("{{ range = {}{more} }},\n", 0x5644_0000 + 2 * n);
+        format!("config.registers = [\n{}]", (0..count).map(one).collect::<String>())
+    };
+    let long = format!(", name = \"{}\"", "N".repeat(1000));
+    for (config, part) in [
+        (entries(1000, ""), "more than 512 entries"),
+        (entries(3000, ", value = 1"), "more than 512 entries"),
+        (entries(500, &long), "a name of 1000 characters; at most 64"),
+    ] {
+        Vm::new().shipped("registers", &config).run("r 10")?.refused(&[part]);
+    }
+    Ok(())
+}
+
 #[apply(test)]
 fn banks_take_the_place_of_kvms() -> Outcome {
     Vm::example("registers/mce").prints(

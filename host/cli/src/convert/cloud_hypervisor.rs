@@ -51,20 +51,26 @@ struct File<T> {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(
+    expecting = "a list of an MSR and its change, [\"0x8b\", {\"mask\": \"0x0\", \"replacements\": \"0x0\"}]"
+)]
 struct MsrAdjustment(Hex, Adjustment);
 
 #[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(
+    expecting = "a list of a place in CPUID, with `leaf`, `sub_leaf` and `register`, and its change, with `mask` and `replacements`"
+)]
 struct CpuidAdjustment(Parameters, Adjustment);
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `mask` and `replacements`")]
 struct Adjustment {
     replacements: Hex,
     mask: Hex,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `leaf`, `sub_leaf` and `register`")]
 struct Parameters {
     leaf: Hex,
     sub_leaf: Subleaves,
@@ -72,7 +78,7 @@ struct Parameters {
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `start` and `end`")]
 struct Subleaves {
     start: Hex,
     end: Hex,
@@ -354,6 +360,8 @@ mod tests {
                     ["0x1", {"mask": "0x0"}]]}"#,
                 &["adjustments[0]: `10a`", "adjustments[1]: missing field `replacements`"],
             ),
+            (r#"{"adjustments": [{"msr": 1}]}"#, &["adjustments[0]", "expected a list of an MSR"]),
+            (r#"{"adjustments": [["0x1", 5]]}"#, &["adjustments[0]", "an object with `mask`"]),
             (
                 r#"{"adjustments": [["0x100000000", {"mask": "0x0", "replacements": "0x0"}]]}"#,
                 &["adjustments[0]", "0x100000000", "32 bits"],

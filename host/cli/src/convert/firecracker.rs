@@ -94,7 +94,10 @@ impl Template {
             None => {}
         }
         let error = Template::deserialize(json).err().filter(|_| mistakes.is_empty());
-        mistakes.extend(error.map(|error| format!("{path}{error}")));
+        mistakes.extend(error.map(|error| match path.strip_suffix('.') {
+            Some(key) => format!("{key}: {error}"),
+            None => error.to_string(),
+        }));
         mistakes
     }
 }

@@ -19,11 +19,14 @@ use crate::terminal::plain::plain;
 /// A dump of every MSR of a processor has some thousand lines.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// As many entries as the plugin takes.
-const MOST_ENTRIES: usize = 512;
+/// Entries of one table, half of what the plugin takes: its start has fuel for these.
+const MOST_ENTRIES: usize = 256;
 
-/// As many registers as it keeps for a guest.
-const MOST_KEPT: usize = 1024;
+/// Registers of one table, as many as the plugin keeps for a guest.
+const MOST_REGISTERS: usize = 1024;
+
+/// Tables of a profile. A processor has fewer MSRs than these hold.
+const MOST_TABLES: usize = 16;
 
 /// Lines that are shown of those that are no register.
 const MOST_SHOWN: usize = 5;
@@ -51,15 +54,17 @@ const STATE_OF_A_VCPU: &[(u32, u32)] = &[
     (0x600, 0x600),             // DS_AREA
     (0x6a0, 0x6a8),             // shadow stacks
     (0x6e0, 0x6e1),             // TSC deadline, PKRS
-    (0x800, 0x8ff),             // x2APIC, which KVM never filters
     (0xd90, 0xd90),             // BNDCFGS
     (0xda0, 0xda0),             // XSS
     (0x4000_0000, 0x4000_ffff), // Hyper-V
     (0x4b56_4d00, 0x4b56_4dff), // KVM
     (0xc000_0080, 0xc000_0084), // EFER, STAR, LSTAR, CSTAR, FMASK
     (0xc000_0100, 0xc000_0104), // segment bases, TSC_AUX, TSC ratio
-    (0xffff_ffff, 0xffff_ffff), // which no filter of KVM's reaches
 ];
+
+/// The x2APIC, which KVM never filters, and the last index, at which no range of its
+/// filter can end.
+const UNFILTERED: &[(u32, u32)] = &[(0x800, 0x8ff), (0xffff_ffff, 0xffff_ffff)];
 
 /// Prints profile lines for the values of a table, and warns on standard error about what
 /// is left out.
@@ -71,7 +76,11 @@ pub(crate) fn registers(args: &args::ConvertRegisters) -> Result<Code, Failure> 
     for warning in &table.warnings {
         tracing::warn!("{warning}");
     }
-    print(&table.profile_lines(args.write)).map_err(Failure::host)?;
+    let lines = table
+        .profile_lines(args.write)
+        .with_context(|| format!("table {file}"))
+        .map_err(Failure::input)?;
+    print(&lines).map_err(Failure::host)?;
     Ok(Code::SUCCESS)
 }
 
@@ -105,11 +114,13 @@ impl Table {
     fn of(text: &str) -> anyhow::Result<Table> {
         let mut table = Table::default();
         let (mut unread, mut state, mut differ) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unfiltered = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             match parse(line) {
                 Line::Empty => {}
                 Line::Other => unread.push((number, line)),
-                Line::Register(msr, _) if is_state(msr) => state.push(MsrIndex(msr)),
+                Line::Register(msr, _) if is_in(STATE_OF_A_VCPU, msr) => state.push(MsrIndex(msr)),
+                Line::Register(msr, _) if is_in(UNFILTERED, msr) => unfiltered.push(MsrIndex(msr)),
                 Line::Register(msr, value) => {
                     let first = *table.values.entry(msr).or_insert(value);
                     if first != value && !differ.contains(&MsrIndex(msr)) {
@@ -118,11 +129,16 @@ impl Table {
                 }
             }
         }
-        if table.values.is_empty() && state.is_empty() {
+        if table.values.is_empty() && state.is_empty() && unfiltered.is_empty() {
             bail!("no line has an MSR and its value; write \"0x10a 0x2b\", or a processor's dump");
         }
         state.dedup();
         table.warn_of("left out, as state of a running vCPU", &state);
+        unfiltered.dedup();
+        table.warn_of(
+            "left out, as no filter of KVM's reaches it, so that no plugin is asked",
+            &unfiltered,
+        );
         table.warn_of("with several values, of which the first is taken", &differ);
         if let Some(shown) = unread.get(..unread.len().min(MOST_SHOWN)).filter(|s| !s.is_empty()) {
             let shown = shown.iter().map(|(number, line)| {
@@ -154,18 +170,41 @@ impl Table {
         let mut runs: Vec<Run> = Vec::new();
         for (&msr, &value) in &self.values {
             match runs.last_mut() {
-                Some(run) if next_of(run) == Some(msr) => run.values.push(value),
+                Some(run) if next_of(run) == Some(msr) && run.values.len() < MOST_REGISTERS => {
+                    run.values.push(value);
+                }
                 _ => runs.push(Run { first: msr, values: vec![value] }),
             }
         }
         runs
     }
 
-    /// The profile's entry for the plugin registers.
-    fn profile_lines(&self, write: args::RegisterWrite) -> String {
-        let runs = self.runs();
-        if runs.is_empty() {
-            return "# The table has no MSR that can be a register.\n".to_owned();
+    /// The profile's entries for the plugin registers: as many as its limits ask for.
+    fn profile_lines(&self, write: args::RegisterWrite) -> anyhow::Result<String> {
+        let mut tables: Vec<(usize, Vec<Run>)> = Vec::new();
+        for run in self.runs() {
+            let more = run.values.len();
+            match tables.last_mut() {
+                Some((registers, runs))
+                    if *registers + more <= MOST_REGISTERS && runs.len() < MOST_ENTRIES =>
+                {
+                    *registers += more;
+                    runs.push(run);
+                }
+                _ => tables.push((more, vec![run])),
+            }
+        }
+        if tables.len() > MOST_TABLES {
+            bail!(
+                "its {} registers need {} tables of the plugin registers, each with at most \
+                 {MOST_REGISTERS} registers and {MOST_ENTRIES} entries; at most {MOST_TABLES} \
+                 are written: remove what no guest reads",
+                self.values.len(),
+                tables.len()
+            );
+        }
+        if tables.is_empty() {
+            return Ok("# The table has no MSR that can be a register.\n".to_owned());
         }
         let write = match write {
             args::RegisterWrite::Keep => "",
@@ -173,56 +212,57 @@ impl Table {
             args::RegisterWrite::Fault => ", write = \"fault\"",
         };
         let mut text = String::new();
-        // A `String` takes whatever is written to it.
-        if runs.len() > MOST_ENTRIES || write.is_empty() && self.values.len() > MOST_KEPT {
-            let _ = writeln!(
-                text,
-                "# {} in {}: more than the plugin takes, {MOST_ENTRIES} entries \
-                 and {MOST_KEPT}\n# registers that keep writes. Remove what no guest reads.",
-                counted(self.values.len(), "register", "registers"),
-                counted(runs.len(), "entry", "entries")
-            );
-        }
-        text += "[[plugin]]\npath = \"registers.wasm\"\nconfig.registers = [\n";
-        for Run { first, values } in runs {
-            if let Some(name) = MsrIndex(first).name() {
-                let more = if values.len() > 1 { " and the next ones" } else { "" };
-                let _ = writeln!(text, "    # {name}{more}");
-            }
-            let last = MsrIndex(first.saturating_add(u32::try_from(values.len() - 1).unwrap_or(0)));
-            let _ = match values.as_slice() {
-                [value] => {
-                    writeln!(
-                        text,
-                        "    {{ range = {first:#x}, value = {}{write} }},",
-                        number(*value)
-                    )
-                }
-                [value, rest @ ..] if rest.iter().all(|other| other == value) => writeln!(
-                    text,
-                    "    {{ range = \"{first:#x}-{last}\", value = {}{write} }},",
-                    number(*value)
-                ),
-                values => {
-                    let values: Vec<String> = values.iter().map(|value| number(*value)).collect();
-                    writeln!(
-                        text,
-                        "    {{ range = \"{first:#x}-{last}\", values = [{}]{write} }},",
-                        values.join(", ")
-                    )
-                }
+        for (number, (_, runs)) in (1..).zip(&tables) {
+            let name = match number {
+                1 => String::new(),
+                _ => format!("name = \"registers-{number}\"\n"),
             };
+            text += if number > 1 { "\n" } else { "" };
+            text += &format!("[[plugin]]\npath = \"registers.wasm\"\n{name}");
+            text += &entries(runs, write);
         }
-        text + "]\n"
+        Ok(text)
     }
+}
+
+/// The key `config` of a table.
+fn entries(runs: &[Run], write: &str) -> String {
+    let mut text = "config.registers = [\n".to_owned();
+    for &Run { first, ref values } in runs {
+        // A `String` takes whatever is written to it.
+        if let Some(name) = MsrIndex(first).name() {
+            let more = if values.len() > 1 { " and the next ones" } else { "" };
+            let _ = writeln!(text, "    # {name}{more}");
+        }
+        let last = MsrIndex(first.saturating_add(u32::try_from(values.len() - 1).unwrap_or(0)));
+        let _ = match values.as_slice() {
+            [value] => {
+                writeln!(text, "    {{ range = {first:#x}, value = {}{write} }},", number(*value))
+            }
+            [value, rest @ ..] if rest.iter().all(|other| other == value) => writeln!(
+                text,
+                "    {{ range = \"{first:#x}-{last}\", value = {}{write} }},",
+                number(*value)
+            ),
+            values => {
+                let values: Vec<String> = values.iter().map(|value| number(*value)).collect();
+                writeln!(
+                    text,
+                    "    {{ range = \"{first:#x}-{last}\", values = [{}]{write} }},",
+                    values.join(", ")
+                )
+            }
+        };
+    }
+    text + "]\n"
 }
 
 fn next_of(run: &Run) -> Option<u32> {
     run.first.checked_add(u32::try_from(run.values.len()).ok()?)
 }
 
-fn is_state(msr: u32) -> bool {
-    STATE_OF_A_VCPU.iter().any(|&(first, last)| (first..=last).contains(&msr))
+fn is_in(ranges: &[(u32, u32)], msr: u32) -> bool {
+    ranges.iter().any(|&(first, last)| (first..=last).contains(&msr))
 }
 
 #[cfg(test)]
@@ -230,7 +270,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> String {
-        Table::of(text).unwrap().profile_lines(args::RegisterWrite::Keep)
+        Table::of(text).unwrap().profile_lines(args::RegisterWrite::Keep).unwrap()
     }
 
     #[test]
@@ -257,18 +297,19 @@ mod tests {
     #[test]
     fn what_is_left_out_is_said() {
         let table = Table::of(
-            "0x10 1\n0x802 1\nnonsense\n0x3a 5\n0x3a 5\n0x3a 1\n\u{1b}[31mred\n# comment\n",
+            "0x10 1\n0x802 1\n0xffffffff 2\nnonsense\n0x3a 5\n0x3a 5\n0x3a 1\n\u{1b}[31mred\n# comment\n",
         )
         .unwrap();
         assert_eq!(table.values, BTreeMap::from([(0x3a, 5)]));
         let warnings = table.warnings.join("\n");
         for part in [
-            "2 MSRs left out",
-            "0x10 (",
+            "1 MSR left out, as state of a running vCPU: 0x10 (",
+            "2 MSRs left out, as no filter of KVM's reaches it",
             "0x802",
+            "0xffffffff",
             "0x3a (IA32_FEATURE_CONTROL)",
             "2 lines",
-            "3: nonsense",
+            "4: nonsense",
         ] {
             assert!(warnings.contains(part), "{part}: {warnings}");
         }
@@ -284,11 +325,24 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_plugin_takes_is_said() {
-        let many: String =
-            (0..600).map(|n| format!("{:#x} 1\n", 0xd000_0000_u32 + 2 * n)).collect();
-        assert!(lines(&many).starts_with("# 600 registers in 600 entries"));
-        let one: String = (0..5000).map(|n| format!("{:#x} 1\n", 0xd000_0000_u32 + n)).collect();
-        assert!(lines(&one).starts_with("# 5000 registers in 1 entry:"));
+    fn what_one_table_does_not_take_goes_to_others() {
+        let many = |count: u32, stride: u32| -> String {
+            (0..count).map(|n| format!("{:#x} {n:x}\n", 0xd000_0000 + stride * n)).collect()
+        };
+        for (count, stride, tables, entries) in
+            [(256, 2, 1, 256), (600, 2, 3, 600), (1024, 1, 1, 1), (3000, 1, 3, 3)]
+        {
+            let text = lines(&many(count, stride));
+            let profile: toml::Table = text.parse().unwrap();
+            let plugins = profile["plugin"].as_array().unwrap();
+            assert_eq!(plugins.len(), tables, "{count}");
+            let of = |plugin: &toml::Value| plugin["config"]["registers"].as_array().unwrap().len();
+            assert_eq!(plugins.iter().map(of).sum::<usize>(), entries, "{count}");
+            let names: Vec<_> = plugins.iter().filter_map(|p| p.get("name")?.as_str()).collect();
+            assert_eq!(names, ["registers-2", "registers-3"][..tables - 1]);
+        }
+        let table = Table::of(&many(5000, 2)).unwrap();
+        let error = table.profile_lines(args::RegisterWrite::Keep).unwrap_err().to_string();
+        assert!(error.contains("5000 registers") && error.contains("at most 16"), "{error}");
     }
 }

@@ -49,6 +49,10 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         static_template(name, &mut source)?;
         return Ok(source);
     }
+    if !path.exists() && static_templates::is_arms(name) {
+        let names = static_templates::NAMES;
+        bail!("V1N1 is a static template for Arm; those for x86 are {names}");
+    }
     let (bytes, json) = match input::read(path) {
         Err(error) if !path.exists() => {
             let names = static_templates::NAMES;
@@ -123,6 +127,10 @@ fn vm(config: &VmConfig, path: &Path) -> anyhow::Result<Source> {
 
 fn custom(given: &CpuConfig, config: &Path) -> anyhow::Result<Template> {
     match given {
+        CpuConfig::Template(template) if template.contains_key("cpu_template") => bail!(
+            "cpu-config: `cpu_template`, the name of a static template, is a key of \
+             `machine-config`; move it there"
+        ),
         CpuConfig::Template(template) => {
             let json = Value::Object(template.clone());
             Template::deserialize(&json).map_err(|error| {
@@ -156,7 +164,7 @@ fn static_template(name: &str, source: &mut Source) -> anyhow::Result<()> {
         return Ok(());
     }
     let names = static_templates::NAMES;
-    if name == "V1N1" {
+    if static_templates::is_arms(name) {
         source.losses.push(format!(
             "`machine-config.cpu_template`, V1N1, is not converted: it is for Arm; those for x86 \
              are {names}"

@@ -20,9 +20,9 @@ pub(super) struct Static {
 /// Leaf, subleaf, register, bits that are set, bits that are cleared.
 type Change = (u32, u32, Register, u32, u32);
 
-/// The template of this name; Firecracker's names are upper case.
+/// The template of this name, in any case.
 pub(super) fn find(name: &str) -> Option<&'static Static> {
-    STATIC.iter().find(|known| known.name == name)
+    STATIC.iter().find(|known| known.name.eq_ignore_ascii_case(name))
 }
 
 impl Static {
@@ -114,6 +114,11 @@ const STATIC: &[Static] = &[
     },
 ];
 
+/// The name of the template for Arm, which has no CPUID.
+pub(super) fn is_arms(name: &str) -> bool {
+    name.eq_ignore_ascii_case("V1N1")
+}
+
 /// The names, for an error.
 pub(super) const NAMES: &str = "C3, T2, T2A, T2CL and T2S";
 
@@ -147,7 +152,8 @@ mod tests {
             NAMES.split([',', ' ']).filter(|name| *name != "and" && !name.is_empty()).count(),
             STATIC.len()
         );
-        assert!(find("t2").is_none() && find("T2CL").is_some());
+        assert!(find("T2CL").is_some() && find("V1N1").is_none() && is_arms("v1n1"));
+        assert_eq!(find("t2cl").unwrap().name, "T2CL");
     }
 
     /// `tests/data/custom_cpu_templates/T2.json` of Firecracker has its leaf 1 so.

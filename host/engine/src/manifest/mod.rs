@@ -74,7 +74,8 @@ impl Manifest {
             let place = toml_file::place(&String::from_utf8_lossy(good), good.len());
             vec![ManifestError::Utf8.at(Some(place))]
         })?;
-        let toml_file::Reading { value, mistakes, touched } = toml_file::parse_all::<File>(text);
+        let toml_file::Reading { value, mistakes, touched, .. } =
+            toml_file::parse_all::<File>(text);
         let mut wrong: Vec<ManifestError> = mistakes.into_iter().map(ManifestError::from).collect();
         let Some(file) = value else { return Err(wrong) };
         // What is missing in a table may be what was wrong in it.

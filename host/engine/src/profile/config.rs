@@ -120,6 +120,28 @@ mod tests {
     }
 
     #[test]
+    fn a_plugin_is_not_asked_about_what_is_left() {
+        for config in [
+            "config = { msrs = [{ range = 0x10a, value = nan }] }",
+            "config.since = 2026-11-30",
+            "config = { a = [1, 07:32:00], b = inf }",
+            "[plugin.config]\nx = inf",
+        ] {
+            let text = format!(
+                "[[plugin]]\npath = \"a\"\nconfig.x = 1\n[[plugin]]\npath = \"p\"\n{config}\n\
+                 [[plugin]]\npath = \"b\"\n[[plugin]]\npath = \"s\"\nshadow-of = \"p\"\n"
+            );
+            let (profile, mistakes) = Profile::parse_all(Path::new("vm.toml"), &text);
+            assert!(!mistakes.is_empty(), "{config}");
+            let paths: Vec<_> = profile.unwrap().plugins.into_iter().map(|p| p.path).collect();
+            assert_eq!(paths, [Path::new("a"), Path::new("b")], "{config}");
+        }
+        let other = "[[plugin]]\npath = \"p\"\nfuel = \"x\"\nconfig.x = 1\n";
+        let profile = Profile::parse_all(Path::new("vm.toml"), other).0.unwrap();
+        assert_eq!(profile.plugins.len(), 1, "its configuration is whole");
+    }
+
+    #[test]
     fn what_json_cannot_say_is_a_mistake_at_its_place() {
         for (config, place, part) in [
             ("config.since = 2026-11-30", "line 3, column 16", "2026-11-30"),

@@ -142,7 +142,8 @@ fn small(text: &str) -> Result<u32, String> {
     u32::try_from(number).map_err(|_| format!("`{text}` has more than 32 bits"))
 }
 
-fn number(text: &str) -> Result<u64, String> {
+/// A number of a trace, decimal or hexadecimal.
+pub(super) fn number(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),

@@ -27,11 +27,19 @@ pub struct Reading<T> {
     /// The keys at the top with a mistake somewhere below: what the value has of them may
     /// not be what was meant.
     pub touched: BTreeSet<String>,
+    /// The same for elements of the arrays at the top, as far as they are still there: the
+    /// keys that lead to the mistake, and the place of the element.
+    pub(crate) elements: Vec<(Vec<String>, Range<usize>)>,
 }
 
 /// Reads `text` as a `T`, with all mistakes that do not follow from each other.
 pub fn parse_all<T: DeserializeOwned>(text: &str) -> Reading<T> {
-    let mut reading = Reading { value: None, mistakes: Vec::new(), touched: BTreeSet::new() };
+    let mut reading = Reading {
+        value: None,
+        mistakes: Vec::new(),
+        touched: BTreeSet::new(),
+        elements: Vec::new(),
+    };
     let (mut table, broken) = DeTable::parse_recoverable(text);
     if !broken.is_empty() {
         reading.mistakes = broken_lines(text, &broken);
@@ -62,7 +70,8 @@ pub fn parse_all<T: DeserializeOwned>(text: &str) -> Reading<T> {
         let mut path = Vec::new();
         let within = table.span();
         let Some(taken) = take_out(table.get_mut(), within, span.start, &mut path) else { break };
-        reading.touched.extend(path.into_iter().next());
+        reading.touched.extend(path.first().cloned());
+        reading.elements.extend(taken.element.clone().map(|element| (path, element)));
         let meant = nearest(message).map(|key| Gone { key: key.to_owned(), ..taken.clone() });
         gone.extend(meant.into_iter().chain([taken]));
     }
@@ -112,6 +121,8 @@ struct Gone {
     key: String,
     /// The table that had it.
     table: Range<usize>,
+    /// The element of the outermost array that it was in.
+    element: Option<Range<usize>>,
 }
 
 impl Gone {
@@ -146,7 +157,7 @@ fn take_out(
     }
     let key = found?;
     table.remove(key.as_str())?;
-    Some(Gone { key, table: within })
+    Some(Gone { key, table: within, element: None })
 }
 
 /// The same within a value. An element of an array is taken out whole.
@@ -163,9 +174,11 @@ fn take_out_of(
             let mut gone = None;
             for mut element in elements {
                 if gone.is_none() {
-                    gone = take_out_of(&mut element, at, path);
+                    gone = take_out_of(&mut element, at, path)
+                        .map(|gone| Gone { element: Some(element.span()), ..gone });
                     if gone.is_none() && element.span().contains(&at) {
-                        gone = Some(Gone { key: String::new(), table: within.clone() });
+                        let (key, table) = (String::new(), within.clone());
+                        gone = Some(Gone { key, table, element: None });
                         continue;
                     }
                 }

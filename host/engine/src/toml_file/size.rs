@@ -86,7 +86,12 @@ impl<'de> Deserialize<'de> for Size {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
-                match text.parse() {
+                match text.parse::<ByteSize>() {
+                    // Larger ones end there.
+                    Ok(size) if size.as_u64() == u64::MAX => Err(E::custom(format_args!(
+                        "\"{text}\" is more bytes than a number of 64 bits can say; write a size \
+                         such as \"256MiB\""
+                    ))),
                     Ok(size) => Ok(Size::of(size, text)),
                     Err(_) => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
                 }
@@ -105,7 +110,7 @@ impl<'de> Deserialize<'de> for Size {
 mod tests {
     use super::*;
 
-    #[derive(Deserialize)]
+    #[derive(Debug, Deserialize)]
     struct File {
         memory: Size,
     }
@@ -115,6 +120,16 @@ mod tests {
         let file: File = toml::from_str(&format!("memory = {written}")).unwrap();
         let fits = |bytes: u64| bytes >= 1 << 20 && bytes.is_multiple_of(4096);
         file.memory.refused("at least 1MiB and a multiple of 4KiB", fits)
+    }
+
+    #[test]
+    fn what_has_more_than_64_bits_is_refused_as_it_is_written() {
+        for written in ["99999999999999999999GiB", "16777216TiB"] {
+            let error = toml::from_str::<File>(&format!("memory = \"{written}\"")).unwrap_err();
+            let error = error.message();
+            assert!(error.contains(written) && error.contains("64 bits"), "{error}");
+            assert!(!error.contains("18446744073709551615"), "{error}");
+        }
     }
 
     #[test]

@@ -73,6 +73,26 @@ fn wrong_numbers_are_refused_by_key() {
 }
 
 #[test]
+fn a_key_without_effect_is_refused() {
+    for key in [r#""power-limit": 0"#, r#""dram-energy-unit": 16"#, r#""tdp-watts": 90"#] {
+        let name = key.split('"').nth(1).unwrap();
+        check_refused(&with(&std::format!(r#""vendor": "amd", {key}"#)), &[name, "Intel's"]);
+    }
+    let model = MODEL.replace(r#""source": "model","#, "");
+    let model = model.replacen('{', r#"{"source": "model", "#, 1);
+    for (key, part) in [
+        (r#""sample-ms": 1000"#, "host's counters"),
+        (r#""host-packages": [0]"#, "`source = \"host-msr\"`"),
+        (r#""host-dram-energy-unit": 16"#, "`source = \"host-msr\"`"),
+    ] {
+        let name = key.split('"').nth(1).unwrap();
+        check_refused(&model.replacen('{', &std::format!("{{{key}, "), 1), &[name, part]);
+    }
+    let both = r#"{"source": "powercap", "host-packages": [0], "vendor": "amd", "tdp-watts": 9}"#;
+    check_refused(both, &["`host-packages`", "`tdp-watts`"]);
+}
+
+#[test]
 fn a_model_that_cannot_be_is_refused() {
     check_refused(r#"{"source": "model"}"#, &["`source`", "`model` is missing"]);
     check_refused(r#"{"model": {}}"#, &["`model`", "`package`"]);
