@@ -159,6 +159,21 @@ fn a_large_dump_becomes_lines_that_load() -> Outcome {
 }
 
 #[apply(test)]
+fn names_of_static_templates_are_known_in_any_case() -> Outcome {
+    let workdir = Workdir::new();
+    let run = workdir.wasmsr(&["convert", "firecracker", "t2"]).exited(0);
+    assert!(run.stdout.contains("static CPU template T2"), "{run}");
+    workdir.wasmsr(&["convert", "firecracker", "V1N1"]).refused(&["V1N1", "for Arm", "T2CL"]);
+    workdir.put("vm.json", r#"{"cpu-config": {"cpu_template": "T2"}}"#);
+    let refused = ["cpu-config: `cpu_template`", "`machine-config`"];
+    workdir.wasmsr(&["convert", "firecracker", "vm.json"]).refused(&refused);
+    workdir.put("vm.json", r#"{"cpu-config": {"templates": []}}"#);
+    let refused = ["cpu-config: unknown field `templates`"];
+    workdir.wasmsr(&["convert", "firecracker", "vm.json"]).refused(&refused);
+    Ok(())
+}
+
+#[apply(test)]
 fn a_file_without_a_register_is_refused() -> Outcome {
     let workdir = Workdir::new();
     workdir.put("dump.txt", "no table\n");
