@@ -337,7 +337,10 @@ mod tests {
         (r#""call":"guest_write","gpa":"0x1000","data":"00ff","done":true"#, &[]),
         (r#""call":"kvm_rdmsr","vcpu":1,"msr":"0x10","value":"0x1""#, &["value"]),
         (r#""call":"kvm_wrmsr","vcpu":1,"msr":"0x10","value":"0x1","done":false"#, &[]),
-        (r#""call":"kvm_rdmsr","vcpu":1,"msr":"0x10","as_guest":true,"value":"0x1""#, &["value"]),
+        (
+            r#""call":"kvm_rdmsr","vcpu":1,"msr":"0x10","as_guest":true,"value":"0x1""#,
+            &["as_guest", "value"],
+        ),
         (
             r#""call":"kvm_wrmsr","vcpu":1,"msr":"0x10","value":"0x1","as_guest":true,"done":true"#,
             &["as_guest"],
