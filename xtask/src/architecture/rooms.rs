@@ -14,6 +14,7 @@ const ENGINE: &str = "host/engine/src";
 pub(super) const ROOMS: &[&str] = &[
     // Values and limits.
     "toml_file",
+    "text_file",
     "rate_limit",
     "limits",
     "state",
