@@ -8,9 +8,8 @@ use wasmsr_interface::CpuidChange;
 use crate::ioctl;
 use crate::refused::Refused;
 use crate::uapi::{
-    CpuidEntry, CpuidHeader, CpuidTable, EnableCap, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
-    KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_ENABLE_CAP, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID,
-    KVM_SET_CPUID2,
+    CpuidEntry, CpuidHeader, CpuidTable, KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+    KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_GET_CPUID2, KVM_GET_SUPPORTED_CPUID, KVM_SET_CPUID2,
 };
 
 /// The most leaves and subleaves that KVM takes (`KVM_MAX_CPUID_ENTRIES`).
@@ -70,19 +69,11 @@ pub fn set_cpuid(vcpu: &impl AsRawFd, entries: &[CpuidEntry]) -> Result<(), Cpui
     // SAFETY: the kernel reads as many entries as the header says, which are there.
     let set = unsafe { ioctl::call(vcpu, KVM_SET_CPUID2, &raw mut *cpuid) };
     set.map_err(|error| Refused { step: "set a vCPU's CPUID", error })?;
-    let mut enforce = EnableCap {
-        cap: KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
-        flags: 0,
-        args: [1, 0, 0, 0],
-        pad: [0; 64],
-    };
-    // SAFETY: the kernel reads one `struct kvm_enable_cap`.
-    let enforced = unsafe { ioctl::call(vcpu, KVM_ENABLE_CAP, &raw mut enforce) };
-    match enforced {
+    match ioctl::enable_cap(vcpu, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1) {
         // Linux before 5.10 does not have it.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
         Err(error) => Err(Refused { step: "hold to CPUID in its own MSRs", error }.into()),
-        Ok(_) => Ok(()),
+        Ok(()) => Ok(()),
     }
 }
 

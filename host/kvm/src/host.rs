@@ -10,7 +10,7 @@ use wasmsr_interface::{
 };
 
 use crate::alarms::Alarms;
-use crate::as_guest::{AsGuest, Site, has_local_apic};
+use crate::as_guest::{AsGuest, Site};
 use crate::filter::KvmFilter;
 use crate::host_msrs::HostMsrs;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
@@ -43,7 +43,6 @@ pub struct KvmHost<R> {
     vm: OwnedFd,
     ram: R,
     /// In the order of vCPUs.
-    msrs: Vec<KvmMsrs>,
     as_guest: Vec<AsGuest>,
     tsc_khz: u32,
     alarms: Alarms,
@@ -69,14 +68,13 @@ impl<R: GuestRam> KvmHost<R> {
             .map_err(|error| Refused { step: "duplicate a VM's descriptor", error })?;
         let kvm = ioctl::duplicate(kvm)
             .map_err(|error| Refused { step: "duplicate the descriptor of /dev/kvm", error })?;
-        let local_apic = msrs.first().is_some_and(has_local_apic);
+        let local_apic = msrs.first().is_some_and(registers::has_local_apic);
         let site = Arc::new(Site { kvm, ram: ram.ranges(), local_apic });
         let as_guest = msrs.iter().map(|msrs| AsGuest::of(msrs.clone(), Arc::clone(&site)));
         let tsc_khz = msrs.first().map_or(Ok(0), tsc::khz)?;
         Ok(KvmHost {
             vm,
             ram,
-            msrs: msrs.to_vec(),
             as_guest: as_guest.collect(),
             tsc_khz,
             alarms: Alarms::new(msrs.len()),
@@ -104,7 +102,7 @@ impl<R: GuestRam> KvmHost<R> {
     }
 
     fn msrs(&self, vcpu: VcpuId) -> Option<&KvmMsrs> {
-        self.msrs.get(usize::try_from(vcpu.0).ok()?)
+        self.as_guest(vcpu).map(AsGuest::msrs)
     }
 
     fn kernel(&self, vcpu: VcpuId, initiator: Initiator) -> Option<&dyn KernelMsrs> {

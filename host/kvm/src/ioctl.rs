@@ -7,6 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::Ioctl;
 
+use crate::uapi::{EnableCap, KVM_ENABLE_CAP};
+
 /// Calls `number` with the address of `argument`, and returns what the kernel does.
 ///
 /// # Safety
@@ -37,6 +39,14 @@ pub(crate) fn call_with(
     let argument = std::ptr::without_provenance_mut::<()>(argument);
     // SAFETY: the kernel takes the argument as a number, and follows no address.
     unsafe { call(descriptor, number, argument) }
+}
+
+/// Enables a capability that takes one number (`KVM_ENABLE_CAP`, KVM api 4.37).
+pub(crate) fn enable_cap(descriptor: &impl AsRawFd, cap: u32, argument: u64) -> io::Result<()> {
+    let mut cap = EnableCap { cap, flags: 0, args: [argument, 0, 0, 0], pad: [0; 64] };
+    // SAFETY: the kernel reads one `struct kvm_enable_cap`.
+    unsafe { call(descriptor, KVM_ENABLE_CAP, &raw mut cap) }?;
+    Ok(())
 }
 
 /// Calls `number`, which returns a new descriptor.

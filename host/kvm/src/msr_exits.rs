@@ -1,5 +1,4 @@
 //! MSR accesses that leave the kernel: what must be enabled, and what keeps them in.
-#![expect(unsafe_code, reason = "an ioctl")]
 
 use std::fs;
 use std::io;
@@ -8,8 +7,8 @@ use std::os::fd::AsRawFd;
 use crate::ioctl;
 use crate::refused::Refused;
 use crate::uapi::{
-    EnableCap, KVM_CAP_X86_USER_SPACE_MSR, KVM_ENABLE_CAP, KVM_MSR_EXIT_REASON_FILTER,
-    KVM_MSR_EXIT_REASON_INVAL, KVM_MSR_EXIT_REASON_UNKNOWN,
+    KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER, KVM_MSR_EXIT_REASON_INVAL,
+    KVM_MSR_EXIT_REASON_UNKNOWN,
 };
 
 /// Lets MSR accesses exit, for all three reasons: those that the filter denies, of MSRs
@@ -22,18 +21,8 @@ use crate::uapi::{
 pub fn enable_msr_exits(vm: &impl AsRawFd) -> Result<(), Refused> {
     let reasons =
         KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER;
-    let mut cap = EnableCap {
-        cap: KVM_CAP_X86_USER_SPACE_MSR,
-        flags: 0,
-        args: [reasons.into(), 0, 0, 0],
-        pad: [0; 64],
-    };
-    // SAFETY: the kernel reads one `struct kvm_enable_cap`.
-    let enabled = unsafe { ioctl::call(vm, KVM_ENABLE_CAP, &raw mut cap) };
-    match enabled {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Refused { step: "let MSR accesses exit", error }),
-    }
+    ioctl::enable_cap(vm, KVM_CAP_X86_USER_SPACE_MSR, reasons.into())
+        .map_err(|error| Refused { step: "let MSR accesses exit", error })
 }
 
 /// Whether `kvm.ignore_msrs` is set. The kernel then answers MSRs that KVM does not know

@@ -2,6 +2,7 @@
 //! whether it was a #GP.
 
 /// Segments, interrupt descriptors and code, for a flat 32-bit machine.
+#[derive(Debug)]
 pub(crate) struct Code {
     bytes: [u8; LENGTH],
 }
@@ -59,11 +60,5 @@ impl Code {
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl std::fmt::Debug for Code {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Code").finish_non_exhaustive()
     }
 }

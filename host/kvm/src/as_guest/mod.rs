@@ -17,11 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmsr_interface::MsrIndex;
 
-pub(crate) use self::reference::has_local_apic;
-use self::reference::{Reference, Verdict};
+use self::reference::Reference;
 pub(crate) use self::site::Site;
-use crate::cpuid;
 use crate::kvm_msrs::{KernelMsrs, KvmMsrs};
+use crate::{cpuid, registers};
 
 /// KVM's MSRs of one vCPU as its guest would read and write them. To be used by the thread
 /// that runs the vCPU, as [`KvmMsrs`] is.
@@ -53,9 +52,14 @@ impl AsGuest {
         AsGuest(Arc::new(Inner { msrs, site, reference: Mutex::default() }))
     }
 
+    /// KVM's MSRs of the same vCPU as a VMM has them.
+    pub(crate) fn msrs(&self) -> &KvmMsrs {
+        &self.0.msrs
+    }
+
     /// Has the second VM do something. If there is none, or if that fails, the answer is
-    /// a refusal: a guest must not get more than KVM would have given it.
-    fn ask(&self, question: impl FnOnce(&mut Reference) -> Result<Verdict, String>) -> Verdict {
+    /// the default, a refusal: a guest must not get more than KVM would have given it.
+    fn ask<T: Default>(&self, question: impl FnOnce(&mut Reference) -> Result<T, String>) -> T {
         let mut slot = self.0.reference.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.reference.is_none() && slot.made < MOST_REFERENCES {
             slot.made += 1;
@@ -68,11 +72,11 @@ impl AsGuest {
                 Err(error) => tell(&error),
             }
         }
-        let Some(reference) = &mut slot.reference else { return Verdict::Refused };
+        let Some(reference) = &mut slot.reference else { return T::default() };
         question(reference).unwrap_or_else(|error| {
             tell(&error);
             slot.reference = None;
-            Verdict::Refused
+            T::default()
         })
     }
 
@@ -84,24 +88,21 @@ impl AsGuest {
         const LMA: u64 = 1 << 10;
         let msrs = &self.0.msrs;
         let Some(held) = msrs.read(EFER) else { return false };
-        if (held ^ value) & LME != 0 && reference::pages(msrs) {
+        if (held ^ value) & LME != 0 && registers::pages(msrs) {
             return false;
         }
         let others = value & !(LME | LMA);
-        let verdict = self.ask(|reference| match value == others || reference.has_long_mode() {
-            true => reference.may_write(EFER, others),
-            false => Ok(Verdict::Refused),
+        let taken = self.ask(|reference| {
+            let known = value == others || reference.has_long_mode();
+            Ok(known && reference.may_write(EFER, others)?)
         });
-        verdict != Verdict::Refused && msrs.write(EFER, value)
+        taken && msrs.write(EFER, value)
     }
 
     fn write_by_reference(&self, index: MsrIndex, value: u64) -> bool {
         let msrs = &self.0.msrs;
-        let verdict = self.ask(|reference| reference.write(index, value, msrs));
-        match verdict {
-            Verdict::Refused => false,
-            Verdict::Taken(index, to_set) => msrs.write(index, to_set),
-        }
+        let written = self.ask(|reference| reference.write(index, value, msrs));
+        written.is_some_and(|(index, to_set)| msrs.write(index, to_set))
     }
 }
 
@@ -111,20 +112,18 @@ const EFER: MsrIndex = MsrIndex(0xc000_0080);
 impl KernelMsrs for AsGuest {
     fn read(&self, index: MsrIndex) -> Option<u64> {
         let msrs = &self.0.msrs;
-        match self.ask(|reference| reference.read(index, msrs)) {
-            // A moment later than KVM's own, as a guest may be interrupted.
-            Verdict::Taken(..) => msrs.read(index),
-            Verdict::Refused => None,
-        }
+        let may = self.ask(|reference| reference.may_read(index, msrs));
+        // A moment later than KVM's own, as a guest may be interrupted.
+        if may { msrs.read(index) } else { None }
     }
 
     fn write(&self, index: MsrIndex, value: u64) -> bool {
         match index {
             time::TSC => time::write_tsc(&self.0.msrs, value),
-            time::TSC_ADJUST => match self.ask(|reference| reference.may_write(index, value)) {
-                Verdict::Refused => false,
-                Verdict::Taken(..) => time::write_tsc_adjust(&self.0.msrs, value),
-            },
+            time::TSC_ADJUST => {
+                self.ask(|reference| reference.may_write(index, value))
+                    && time::write_tsc_adjust(&self.0.msrs, value)
+            }
             EFER => self.write_efer(value),
             _ => self.write_by_reference(index, value),
         }

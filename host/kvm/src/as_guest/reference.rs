@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use wasmsr_interface::MsrIndex;
 
@@ -15,22 +15,16 @@ use crate::refused::Refused;
 use crate::run::{self, Drained};
 use crate::uapi::{
     CpuidEntry, DescriptorTable, IoRun, KVM_CREATE_IRQCHIP, KVM_CREATE_VCPU, KVM_CREATE_VM,
-    KVM_EXIT_IO, KVM_GET_LAPIC, KVM_GET_SREGS, KVM_GET_VCPU_MMAP_SIZE, KVM_MP_STATE_RUNNABLE,
-    KVM_RUN, KVM_SET_IDENTITY_MAP_ADDR, KVM_SET_MP_STATE, KVM_SET_REGS, KVM_SET_SREGS,
-    KVM_SET_TSS_ADDR, KVM_SET_USER_MEMORY_REGION, KvmRun, LapicState, MemoryRegion, Registers,
-    Segment, SpecialRegisters,
+    KVM_EXIT_IO, KVM_GET_VCPU_MMAP_SIZE, KVM_MP_STATE_RUNNABLE, KVM_RUN, KVM_SET_IDENTITY_MAP_ADDR,
+    KVM_SET_MP_STATE, KVM_SET_REGS, KVM_SET_TSS_ADDR, KVM_SET_USER_MEMORY_REGION, KvmRun,
+    MemoryRegion, Registers, Segment, SpecialRegisters,
 };
-use crate::{cpuid, ioctl};
+use crate::{cpuid, ioctl, registers};
 
-/// What KVM does with a guest's access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is a #GP.
-    Refused,
-    /// It is carried out. After a write: which MSR is to be set to what through the host's
-    /// door, so that the guest's MSRs become what its own write would have made of them.
-    Taken(MsrIndex, u64),
-}
+/// What KVM does with a guest's write: which MSR is to be set to what through the host's
+/// door, so that the guest's MSRs become what its own write would have made of them.
+/// `None` if it is a #GP.
+pub(super) type Written = Option<(MsrIndex, u64)>;
 
 /// The second VM of one vCPU. The order of the members is that of their ends.
 #[derive(Debug)]
@@ -45,9 +39,9 @@ pub(super) struct Reference {
     /// that KVM knows are in it, some hundreds.
     readable: HashMap<MsrIndex, bool>,
     long_mode: bool,
-    /// Verdicts on values of MSRs that can only be written, such as IA32_PRED_CMD. They have
+    /// What becomes of values of MSRs that can only be written, such as IA32_PRED_CMD. They have
     /// no state, so it is always the same, and guests write some of them often.
-    commands: HashMap<(MsrIndex, u64), Verdict>,
+    commands: HashMap<(MsrIndex, u64), Written>,
 }
 
 /// Where the code lies, where no RAM does: the last page below 4 GiB.
@@ -83,7 +77,7 @@ const CHANGES: [(MsrIndex, MsrIndex); 3] = [
     (MsrIndex(0xc000_0303), MsrIndex(0xc000_0300)),
 ];
 
-/// Most verdicts that are kept.
+/// Most answers in [`Reference::commands`].
 const MOST_COMMANDS: usize = 64;
 
 /// MSRs through which KVM writes to the guest's memory: KVM's own and Hyper-V's.
@@ -97,7 +91,6 @@ impl Reference {
     }
 
     fn make(site: &Site, leaves: &[CpuidEntry]) -> io::Result<Self> {
-        let vm = ioctl::call_for_descriptor(&site.kvm, KVM_CREATE_VM, 0)?;
         let mut ram = Vec::new();
         for &(start, length) in &site.ram {
             let length = usize::try_from(length).map_err(io::Error::other)?;
@@ -110,6 +103,7 @@ impl Reference {
             let page = usize::try_from(PAGE_SIZE).map_err(io::Error::other)?;
             ram.push((PAGE, Mapping::zeroed(page)?));
         }
+        let vm = ioctl::call_for_descriptor(&site.kvm, KVM_CREATE_VM, 0)?;
         for (slot, (start, mapping)) in (0..).zip(&ram) {
             let mut region = MemoryRegion {
                 slot,
@@ -146,10 +140,9 @@ impl Reference {
             // SAFETY: the kernel reads one `struct kvm_mp_state`, a number.
             unsafe { ioctl::call(&vcpu, KVM_SET_MP_STATE, &raw mut state) }?;
         }
-        let mut registers = special_registers(&vcpu)?;
+        let mut registers = registers::special(&vcpu)?;
         flat(&mut registers);
-        // SAFETY: the kernel reads one `struct kvm_sregs`.
-        unsafe { ioctl::call(&vcpu, KVM_SET_SREGS, &raw mut registers) }?;
+        registers::set_special(&vcpu, registers)?;
         let size = ioctl::call_without(&site.kvm, KVM_GET_VCPU_MMAP_SIZE)?;
         let size = usize::try_from(size).map_err(io::Error::other)?;
         if size < size_of::<KvmRun>().max(size_of::<IoRun>()) {
@@ -164,28 +157,27 @@ impl Reference {
     }
 
     /// Whether the guest may read `index`, which is one of `guest`'s vCPU.
-    pub(super) fn read(&mut self, index: MsrIndex, guest: &KvmMsrs) -> Result<Verdict, String> {
-        let readable = match self.readable.get(&index) {
-            Some(&readable) => readable,
-            // What not even a VMM may read, no guest may.
-            None if guest.read(index).is_none() => return Ok(Verdict::Refused),
-            None => {
-                let readable = self.execute(code::RDMSR, index, 0)?;
-                self.readable.insert(index, readable);
-                readable
-            }
-        };
-        Ok(if readable { Verdict::Taken(index, 0) } else { Verdict::Refused })
+    pub(super) fn may_read(&mut self, index: MsrIndex, guest: &KvmMsrs) -> Result<bool, String> {
+        if let Some(&readable) = self.readable.get(&index) {
+            return Ok(readable);
+        }
+        // What not even a VMM may read, no guest may.
+        if guest.read(index).is_none() {
+            return Ok(false);
+        }
+        let readable = self.execute(code::RDMSR, index, 0)?;
+        self.readable.insert(index, readable);
+        Ok(readable)
     }
 
     /// Whether the guest may write `value` to `index`, whose present value plays no part.
-    pub(super) fn may_write(&mut self, index: MsrIndex, value: u64) -> Result<Verdict, String> {
+    pub(super) fn may_write(&mut self, index: MsrIndex, value: u64) -> Result<bool, String> {
         let own = self.msrs.read(index);
         let taken = self.execute(code::WRMSR, index, value)?;
         if let Some(own) = own {
             let _ = self.msrs.write(index, own);
         }
-        Ok(if taken { Verdict::Taken(index, value) } else { Verdict::Refused })
+        Ok(taken)
     }
 
     /// Whether the guest's CPUID announces long mode (APM volume 3, leaf 0x80000001, EDX bit
@@ -200,7 +192,7 @@ impl Reference {
         index: MsrIndex,
         value: u64,
         guest: &KvmMsrs,
-    ) -> Result<Verdict, String> {
+    ) -> Result<Written, String> {
         for (_, _, decides) in
             DECIDES.iter().filter(|(first, last, _)| (*first..=*last).contains(&index.0))
         {
@@ -220,24 +212,22 @@ impl Reference {
         let own = self.msrs.read(index);
         // One that only KVM changes takes no value.
         let before = guest.read(index).filter(|before| self.msrs.write(index, *before));
-        let verdict = match self.execute(code::WRMSR, index, value)? {
-            false => Verdict::Refused,
-            true => Verdict::Taken(index, self.equivalent(index, value, before)),
-        };
+        let taken = self.execute(code::WRMSR, index, value)?;
+        let written = taken.then(|| (index, self.equivalent(index, value, before)));
         match own {
             // As it was: no other question must meet what this guest has written.
             Some(own) => {
                 let _ = self.msrs.write(index, own);
             }
             None if self.commands.len() < MOST_COMMANDS => {
-                self.commands.insert((index, value), verdict);
+                self.commands.insert((index, value), written);
             }
             None => {}
         }
         if WRITES_MEMORY.iter().any(|(first, last)| (*first..=*last).contains(&index.0)) {
             self.ram.iter_mut().for_each(|(_, ram)| ram.forget());
         }
-        Ok(verdict)
+        Ok(written)
     }
 
     /// A write of `index` that shows in `changed` alone, which is `before` for the guest.
@@ -247,15 +237,15 @@ impl Reference {
         value: u64,
         changed: MsrIndex,
         before: u64,
-    ) -> Result<Verdict, String> {
+    ) -> Result<Written, String> {
         let same = self.msrs.write(changed, before);
         let taken = self.execute(code::WRMSR, index, value)?;
         let after = self.msrs.read(changed);
         let _ = self.msrs.write(changed, 0);
         match after.filter(|_| same) {
-            Some(after) if taken => Ok(Verdict::Taken(changed, after)),
+            Some(after) if taken => Ok(Some((changed, after))),
             None if taken => Err(format!("{} cannot be set", changed.described())),
-            _ => Ok(Verdict::Refused),
+            _ => Ok(None),
         }
     }
 
@@ -337,26 +327,6 @@ impl Reference {
             (reason, port)
         }
     }
-}
-
-/// Whether a vCPU's guest pages at present (CR0.PG); also if that cannot be told.
-pub(super) fn pages(vcpu: &impl AsRawFd) -> bool {
-    const PG: u64 = 1 << 31;
-    special_registers(vcpu).map_or(true, |registers| registers.cr0 & PG != 0)
-}
-
-/// Whether KVM has the local APIC of a vCPU.
-pub(crate) fn has_local_apic(vcpu: &impl AsRawFd) -> bool {
-    let mut state = LapicState { regs: [0; 1024] };
-    // SAFETY: the kernel writes one `struct kvm_lapic_state`.
-    unsafe { ioctl::call(vcpu, KVM_GET_LAPIC, &raw mut state) }.is_ok()
-}
-
-fn special_registers(vcpu: &impl AsRawFd) -> io::Result<SpecialRegisters> {
-    let mut registers = SpecialRegisters::default();
-    // SAFETY: the kernel writes one `struct kvm_sregs`.
-    unsafe { ioctl::call(vcpu, KVM_GET_SREGS, &raw mut registers) }?;
-    Ok(registers)
 }
 
 /// Protected mode without paging, with flat segments.
