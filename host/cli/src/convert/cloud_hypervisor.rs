@@ -20,7 +20,7 @@ use crate::terminal::console::print;
 /// converted.
 pub(crate) fn cloud_hypervisor(args: &args::CloudHypervisor) -> Result<Code, Failure> {
     let converted = input::read(&args.profile)
-        .and_then(|(bytes, json)| convert(&bytes, &json))
+        .and_then(|(text, json)| convert(&text, &json))
         .with_context(|| format!("cloud-hypervisor's file {}", args.profile.display()))
         .map_err(Failure::input)?;
     warn(&converted.warnings);
@@ -126,7 +126,7 @@ impl Hex {
     }
 }
 
-fn convert(bytes: &[u8], json: &Value) -> anyhow::Result<Converted> {
+fn convert(text: &str, json: &Value) -> anyhow::Result<Converted> {
     let adjustments = match json.get("adjustments") {
         Some(Value::Array(adjustments)) => adjustments,
         Some(_) => bail!("`adjustments` is not a list"),
@@ -140,8 +140,8 @@ fn convert(bytes: &[u8], json: &Value) -> anyhow::Result<Converted> {
     };
     let first = adjustments.first().and_then(|first| first.get(0));
     match first.is_some_and(Value::is_object) {
-        false => msrs(&input::typed(bytes, || mistakes::<MsrAdjustment>(adjustments))?),
-        true => cpuid(&input::typed(bytes, || mistakes::<CpuidAdjustment>(adjustments))?),
+        false => msrs(&input::typed(text, || mistakes::<MsrAdjustment>(adjustments))?),
+        true => cpuid(&input::typed(text, || mistakes::<CpuidAdjustment>(adjustments))?),
     }
 }
 
@@ -161,10 +161,7 @@ fn all<T>(results: impl Iterator<Item = Result<T, String>>) -> anyhow::Result<Ve
             Err(error) => bad.push(format!("adjustments[{place}]: {error}")),
         }
     }
-    match bad.as_slice() {
-        [] => Ok(good),
-        bad => bail!("{}", bad.iter().take(32).map(String::as_str).collect::<Vec<_>>().join("\n")),
-    }
+    input::in_one(&bad).map_or(Ok(good), Err)
 }
 
 fn msrs(file: &File<MsrAdjustment>) -> anyhow::Result<Converted> {
@@ -302,7 +299,7 @@ mod tests {
 
     fn converted(json: &str) -> Result<Converted, String> {
         let value: Value = serde_json::from_str(json).unwrap();
-        convert(json.as_bytes(), &value).map_err(|error| format!("{error:#}"))
+        convert(json, &value).map_err(|error| format!("{error:#}"))
     }
 
     /// As cloud-hypervisor's own profiles have it: what `mask` keeps is KVM's.

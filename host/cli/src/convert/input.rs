@@ -1,12 +1,11 @@
 //! Files of other VMMs, read within a limit, with all mistakes in one error.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use wasmsr_engine::text_file;
 
 /// Far more than the largest of these files, a fingerprint of 40 KiB.
 const MOST_BYTES: u64 = 4 << 20;
@@ -14,18 +13,14 @@ const MOST_BYTES: u64 = 4 << 20;
 /// The most mistakes that an error lists.
 const MOST_LISTED: usize = 32;
 
-/// A file's bytes, and the JSON in them.
-pub(super) fn read(path: &Path) -> anyhow::Result<(Vec<u8>, Value)> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MOST_BYTES {
-        bail!("it is larger than {} MiB, which no such file is", MOST_BYTES >> 20);
-    }
-    let json: Value = serde_json::from_slice(&bytes)?;
+/// A file's text, and the JSON in it.
+pub(super) fn read(path: &Path) -> anyhow::Result<(String, Value)> {
+    let text = text_file::read(path, MOST_BYTES, "such file")?;
+    let json: Value = serde_json::from_str(&text)?;
     if !json.is_object() {
         bail!("it has {} where a JSON object is expected", kind(&json));
     }
-    Ok((bytes, json))
+    Ok((text, json))
 }
 
 fn kind(json: &Value) -> &'static str {
@@ -39,12 +34,12 @@ fn kind(json: &Value) -> &'static str {
     }
 }
 
-/// The bytes as a `T`. `mistakes` finds everything that is wrong in them, if something is.
+/// The text as a `T`. `mistakes` finds everything that is wrong in it, if something is.
 pub(super) fn typed<T: DeserializeOwned>(
-    bytes: &[u8],
+    text: &str,
     mistakes: impl FnOnce() -> Vec<String>,
 ) -> anyhow::Result<T> {
-    let error = match serde_json::from_slice(bytes) {
+    let error = match serde_json::from_str(text) {
         Ok(typed) => return Ok(typed),
         Err(error) => error,
     };
@@ -60,8 +55,17 @@ pub(super) fn typed<T: DeserializeOwned>(
     }
 }
 
+/// All mistakes as one error; `None` if there are none.
+pub(super) fn in_one(mistakes: &[String]) -> Option<anyhow::Error> {
+    match mistakes {
+        [] => None,
+        [one] => Some(anyhow!("{one}")),
+        many => Some(anyhow!("{}", lines(many))),
+    }
+}
+
 /// Each mistake in a line of its own.
-pub(super) fn lines(mistakes: &[String]) -> String {
+fn lines(mistakes: &[String]) -> String {
     let mut text = format!("{} mistakes", mistakes.len());
     for mistake in mistakes.iter().take(MOST_LISTED) {
         text += "\n";

@@ -53,7 +53,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         let names = static_templates::NAMES;
         bail!("V1N1 is a static template for Arm; those for x86 are {names}");
     }
-    let (bytes, json) = match input::read(path) {
+    let (text, json) = match input::read(path) {
         Err(error) if !path.exists() => {
             let names = static_templates::NAMES;
             return Err(error.context(format!(
@@ -63,13 +63,13 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
         read => read?,
     };
     if let Some(config) = json.get("guest_cpu_config") {
-        return fingerprint(&bytes, config);
+        return fingerprint(&text, config);
     }
     if vm_config::is_one(&json) {
-        return vm(&input::typed(&bytes, || vm_config::mistakes(&json))?, path);
+        return vm(&input::typed(&text, || vm_config::mistakes(&json))?, path);
     }
     if MachineConfig::is_one(&json) {
-        let machine: MachineConfig = input::typed(&bytes, Vec::new)?;
+        let machine: MachineConfig = input::typed(&text, Vec::new)?;
         return vm(&machine.into(), path);
     }
     if json.get("adjustments").is_some() {
@@ -78,7 +78,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Source> {
              cloud-hypervisor`"
         );
     }
-    let template = input::typed(&bytes, || Template::mistakes(&json, "")).context(
+    let template = input::typed(&text, || Template::mistakes(&json, "")).context(
         "it is read as a CPU template, as it is neither a fingerprint nor a VM's configuration",
     )?;
     Ok(Source { template, ..Source::default() })
@@ -91,9 +91,9 @@ pub(super) fn is_firecrackers(json: &Value) -> bool {
     has_key || vm_config::is_one(json) || MachineConfig::is_one(json)
 }
 
-fn fingerprint(bytes: &[u8], config: &Value) -> anyhow::Result<Source> {
+fn fingerprint(text: &str, config: &Value) -> anyhow::Result<Source> {
     let mistakes = || Template::mistakes(config, "guest_cpu_config.");
-    let print: Fingerprint = input::typed(bytes, mistakes)?;
+    let print: Fingerprint = input::typed(text, mistakes)?;
     let head = format!(
         "# What guests of Firecracker {} see, on kernel {}, microcode {}, BIOS {} {}.\n\n",
         plain(&print.firecracker_version),
@@ -134,18 +134,15 @@ fn custom(given: &CpuConfig, config: &Path) -> anyhow::Result<Template> {
         CpuConfig::Template(template) => {
             let json = Value::Object(template.clone());
             Template::deserialize(&json).map_err(|error| {
-                match Template::mistakes(&json, "cpu-config.").as_slice() {
-                    [] => error.into(),
-                    [one] => anyhow::anyhow!("{one}"),
-                    many => anyhow::anyhow!("{}", input::lines(many)),
-                }
+                let mistakes = Template::mistakes(&json, "cpu-config.");
+                input::in_one(&mistakes).unwrap_or_else(|| error.into())
             })
         }
         CpuConfig::Path(path) => {
             let path = config.parent().unwrap_or(Path::new("")).join(path);
             let read = || {
-                let (bytes, json) = input::read(&path)?;
-                input::typed(&bytes, || Template::mistakes(&json, ""))
+                let (text, json) = input::read(&path)?;
+                input::typed(&text, || Template::mistakes(&json, ""))
             };
             let about = || format!("`cpu-config`, the CPU template {}", path.display());
             read().with_context(about)
