@@ -160,7 +160,7 @@ impl ListedClaim {
                 let problem = format!("the plugin does not answer {direction}s");
                 return Err(at(key(".access"), problem));
             }
-            let ranges = counted(range, entry.get("count"), entry.get("stride"))
+            let ranges = ranges_of(range, entry.get("count"), entry.get("stride"))
                 .map_err(|(part, problem)| at(key(part), problem))?;
             let intercept = self.intercept;
             claims.extend(ranges.into_iter().map(|range| {
@@ -173,7 +173,7 @@ impl ListedClaim {
 }
 
 /// The MSRs of an entry: its range, or `count` MSRs from it on, `stride` apart.
-fn counted(
+fn ranges_of(
     range: MsrRange,
     count: Option<&Value>,
     stride: Option<&Value>,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use wasmsr_interface::{MsrAccess, Outcome, VcpuId};
+use wasmsr_interface::{MsrAccess, Outcome, VcpuId, counted};
 
 use super::backoff::Backoff;
 use super::located::Located;
@@ -133,8 +133,8 @@ impl SupervisedInstance {
         self.log.settle();
         let unsaid = self.messages.take_refused();
         if unsaid > 0 {
-            let (name, s) = (&self.plugin.name, if unsaid == 1 { " was" } else { "s were" });
-            tracing::warn!("plugin {name}: {unsaid} failure{s} not reported");
+            let unsaid = counted(unsaid, "failure was", "failures were");
+            tracing::warn!("plugin {}: {unsaid} not reported", self.plugin.name);
         }
     }
 
