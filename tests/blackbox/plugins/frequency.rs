@@ -1,6 +1,7 @@
 //! `frequency`: what a guest reads of its speed and its temperature.
 
-use crate::fixture::{Outcome, Plugin, Shell, Vm, apply, guest_exit, test};
+use super::processors::XEON;
+use crate::fixture::{Outcome, Shell, Vm, apply, guest_exit, test};
 
 const INTEL: &str =
     "config = { vendor = \"intel\", hwp = true, base-mhz = 2400, turbo-mhz = [3600] }";
@@ -85,20 +86,7 @@ fn a_wrong_configuration() -> Outcome {
     refused("config = { vendor = \"intel\", cppc = true }", &["`cppc`", "amd"])
 }
 
-/// Makes any processor a Xeon of the generation Skylake-SP, whose turbo Linux reads for
-/// its scheduler.
-const XEON: Plugin = Plugin {
-    name: "xeon",
-    manifest: r#"
-        msr = [{ range = "0x1000", access = "r" }]
-        cpuid = [
-            { leaf = 0, ebx.value = 0x756e6547, edx.value = 0x49656e69, ecx.value = 0x6c65746e },
-            { leaf = 1, eax.value = 0x00050654 },
-        ]"#,
-    code: "(reads (i64.const 0))",
-};
-
-/// Whatever turbostat reads of such a processor.
+/// Whatever turbostat reads of a Xeon, whose turbo Linux reads for its scheduler.
 fn server() -> Vm {
     let idle = include_str!("../../../examples/registers/idle.toml");
     let (_, idle) = idle.split_once("config.registers").expect("an example has a list");

@@ -12,6 +12,7 @@ mod hyperv_pages;
 mod kvm_clock;
 mod kvm_clock_linux;
 mod linux_clock;
+mod processors;
 mod rapl;
 mod rapl_linux;
 mod registers;

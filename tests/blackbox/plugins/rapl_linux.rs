@@ -1,20 +1,8 @@
 //! `rapl` as a stock Linux on a server reads it: through the driver `intel_rapl_msr` in
 //! `/sys/class/powercap`, and through `turbostat`.
 
-use crate::fixture::{Outcome, Plugin, Shell, Vm, apply, test};
-
-/// Makes any processor a Xeon of the generation Skylake-SP: vendor, and family 6,
-/// model 0x55. The drivers look at nothing else.
-const XEON: Plugin = Plugin {
-    name: "xeon",
-    manifest: r#"
-        msr = [{ range = "0x1000", access = "r" }]
-        cpuid = [
-            { leaf = 0, ebx.value = 0x756e6547, edx.value = 0x49656e69, ecx.value = 0x6c65746e },
-            { leaf = 1, eax.value = 0x00050654 },
-        ]"#,
-    code: "(reads (i64.const 0))",
-};
+use super::processors::{EPYC, XEON};
+use crate::fixture::{Outcome, Run, Shell, Vm, apply, test};
 
 const IDLE_WATTS: f64 = 12.0;
 /// With both vCPUs busy.
@@ -31,13 +19,23 @@ fn vm() -> Vm {
     vm.plugin(&XEON).shipped("rapl", MODEL)
 }
 
-#[apply(test)]
-fn powercap_reads_energy_that_rises() -> Outcome {
-    let mut shell = Shell::of(vm())?;
+/// Loads the drivers, and enters the folder of the first package.
+fn enter_powercap(shell: &mut Shell) {
     let drivers = ["iosf_mbi", "intel_rapl_common", "intel_rapl_msr"];
     let load: String = drivers.map(|name| format!("insmod /modules/{name}.ko && ")).concat();
     shell.ask("load", &format!("{load} echo done"));
     shell.type_in("cd /sys/class/powercap/intel-rapl:0");
+}
+
+fn numbers(run: &Run, mark: &str) -> Vec<f64> {
+    let numbers = run.answer(mark).split(' ').map(str::parse);
+    numbers.collect::<Result<_, _>>().expect("a reading is numbers")
+}
+
+#[apply(test)]
+fn powercap_reads_energy_that_rises() -> Outcome {
+    let mut shell = Shell::of(vm())?;
+    enter_powercap(&mut shell);
     shell.ask("names", "cat name intel-rapl:0:*/name");
     // In one go: the uptime in hundredths of a second, and microjoules.
     let reading = "cut -d ' ' -f 1 /proc/uptime; cat energy_uj intel-rapl:0:0/energy_uj";
@@ -51,11 +49,7 @@ fn powercap_reads_energy_that_rises() -> Outcome {
     assert_eq!(run.answer("load"), "done", "{run}");
     assert_eq!(run.answer("names"), "package-0 dram", "{run}");
     assert_eq!(run.answer("limits"), "150000000 90000000", "{run}");
-    let numbers = |mark| -> Vec<f64> {
-        let numbers = run.answer(mark).split(' ').map(str::parse);
-        numbers.collect::<Result<_, _>>().expect("a reading is three numbers")
-    };
-    let (first, second) = (numbers("first"), numbers("second"));
+    let (first, second) = (numbers(&run, "first"), numbers(&run, "second"));
     let (&[t1, package1, dram1], &[t2, package2, dram2]) = (&*first, &*second) else {
         panic!("{first:?} {second:?}\n{run}");
     };
@@ -95,18 +89,6 @@ fn turbostat_reads_plausible_watts() -> Outcome {
     Ok(())
 }
 
-/// Makes any processor an EPYC of the first generation: vendor, and family 17h, model 1.
-const EPYC: Plugin = Plugin {
-    name: "epyc",
-    manifest: r#"
-        msr = [{ range = "0x1000", access = "r" }]
-        cpuid = [
-            { leaf = 0, ebx.value = 0x68747541, edx.value = 0x69746e65, ecx.value = 0x444d4163 },
-            { leaf = 1, eax.value = 0x00800f12 },
-        ]"#,
-    code: "(reads (i64.const 0))",
-};
-
 /// AMD's package has its energy at 0xc001029b, and nothing that limits it.
 #[apply(test)]
 fn linux_finds_an_amd_guests_energy() -> Outcome {
@@ -115,10 +97,7 @@ fn linux_finds_an_amd_guests_energy() -> Outcome {
                  config.model.core = { idle-mw = 2000, vcpu-mw = 8000 }";
     let vm = Vm::new().vcpus(2).memory("256MiB").plugin(&EPYC).shipped("rapl", model);
     let mut shell = Shell::of(vm)?;
-    let drivers = ["iosf_mbi", "intel_rapl_common", "intel_rapl_msr"];
-    let load: String = drivers.map(|name| format!("insmod /modules/{name}.ko && ")).concat();
-    shell.ask("load", &format!("{load} echo done"));
-    shell.type_in("cd /sys/class/powercap/intel-rapl:0");
+    enter_powercap(&mut shell);
     shell.ask("names", "cat name intel-rapl:0:*/name");
     let reading = "cut -d ' ' -f 1 /proc/uptime; cat energy_uj";
     shell.ask("first", reading);
@@ -130,12 +109,11 @@ fn linux_finds_an_amd_guests_energy() -> Outcome {
 
     assert_eq!(run.answer("load"), "done", "{run}");
     assert_eq!(run.answer("names"), "package-0 core", "{run}");
-    let numbers = |mark| -> Vec<f64> {
-        let numbers = run.answer(mark).split(' ').map(str::parse);
-        numbers.collect::<Result<_, _>>().expect("a reading is two numbers")
+    let (first, second) = (numbers(&run, "first"), numbers(&run, "second"));
+    let (&[t1, package1], &[t2, package2]) = (&*first, &*second) else {
+        panic!("{first:?} {second:?}\n{run}");
     };
-    let (first, second) = (numbers("first"), numbers("second"));
-    let watts = (second[1] - first[1]) / 1e6 / (second[0] - first[0]);
+    let watts = (package2 - package1) / 1e6 / (t2 - t1);
     assert!((0.5 * IDLE_WATTS..=2.0 * BUSY_WATTS).contains(&watts), "{watts} W\n{run}");
     let words: Vec<&str> = run.answer("turbostat").split_whitespace().collect();
     assert!(words.ends_with(&["code", "0"]), "{run}");
