@@ -15,6 +15,7 @@ mod dispatch;
 mod engine;
 mod intercepts;
 pub mod limits;
+pub mod live;
 pub mod manifest;
 mod metrics;
 pub mod msr;
@@ -36,11 +37,12 @@ pub use dispatch::{InstanceInfo, Report, Reports, VcpuDispatch};
 pub use engine::{
     Engine, ListedPlace, LoadError, LoadOptions, MapEntry, PluginInfo, YieldedPlugin,
 };
+pub use intercepts::FilterChange;
 pub use manifest::{CpuidConflict, CpuidRefused, CpuidSource};
 pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
 pub use save::{RestoreError, SaveError};
-pub use shadow::{ShadowCounts, ShadowTallies};
+pub use shadow::{ReturnCause, ShadowCounts, ShadowTallies, Terms};
 pub use start::{StartError, Started};
 pub use state::{SavedState, StateError};
 pub use toml_file::{Place, TomlError};

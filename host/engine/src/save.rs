@@ -84,7 +84,7 @@ impl Engine {
                     if instance.scope().is_none() && position > 0 {
                         return Ok(None);
                     }
-                    instance.save(served).map_err(|error| SaveError {
+                    instance.save(served, None).map_err(|error| SaveError {
                         name: instance.name().clone(),
                         why: error.to_string(),
                     })
@@ -137,9 +137,8 @@ impl Engine {
             let restored = vcpu.vm.intercepts.restore(&saved.intercepts, manifest);
             restored.map_err(|name| RestoreError::NotClaimed { name })?;
             if vcpu.chain.switches.is_some() {
-                let exits = vcpu.vm.intercepts.exits();
-                host.set_exits(&exits, &ExitsCause::Restore)
-                    .map_err(|error| RestoreError::Exits(error.to_string()))?;
+                let told = vcpu.vm.intercepts.tell(&**host, &ExitsCause::Restore);
+                told.map_err(|error| RestoreError::Exits(error.to_string()))?;
             }
         }
         for state in &saved.instances {

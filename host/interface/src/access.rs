@@ -58,6 +58,16 @@ impl Directions {
             Direction::Write => self != Directions::Read,
         }
     }
+
+    /// The directions that both sets hold; `None` if there are none.
+    pub fn intersection(self, other: Directions) -> Option<Directions> {
+        match (self, other) {
+            (Directions::ReadWrite, directions) | (directions, Directions::ReadWrite) => {
+                Some(directions)
+            }
+            _ => (self == other).then_some(self),
+        }
+    }
 }
 
 impl fmt::Display for Directions {

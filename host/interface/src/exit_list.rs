@@ -67,9 +67,83 @@ impl Unclaimed {
     }
 }
 
+impl ExitList {
+    /// What either lets exit.
+    #[must_use]
+    pub fn union(mut self, other: ExitList) -> ExitList {
+        self.claims.extend(other.claims);
+        self.unclaimed = match (self.unclaimed, other.unclaimed) {
+            (Unclaimed::Kernel, unclaimed) | (unclaimed, Unclaimed::Kernel) => unclaimed,
+            (Unclaimed::Exit(one), Unclaimed::Exit(other)) => Unclaimed::Exit(common(&one, &other)),
+        };
+        self
+    }
+}
+
+/// What both leave in the kernel.
+fn common(one: &[Allowed], other: &[Allowed]) -> Vec<Allowed> {
+    if one == other {
+        return one.to_vec();
+    }
+    let both = one.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
+    let common = both.filter_map(|(a, b)| {
+        let range = a.range.intersection(b.range)?;
+        Some(Allowed { range, directions: a.directions.intersection(b.directions)? })
+    });
+    common.collect()
+}
+
 impl From<Vec<ExitClaim>> for ExitList {
     /// These claims; everything else stays in the kernel.
     fn from(claims: Vec<ExitClaim>) -> Self {
         ExitList { claims, unclaimed: Unclaimed::Kernel }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: u32, last: u32) -> MsrRange {
+        MsrRange::new(MsrIndex(first), MsrIndex(last)).unwrap()
+    }
+
+    fn list(claims: &[(u32, u32, Directions)], allowed: Option<&[(u32, u32, Directions)]>) -> ExitList {
+        let claims = claims.iter().map(|&(a, b, to)| ExitClaim::new("p", range(a, b), to));
+        let allow = |all: &[(u32, u32, Directions)]| {
+            let all = all.iter();
+            all.map(|&(a, b, directions)| Allowed { range: range(a, b), directions }).collect()
+        };
+        let unclaimed = allowed.map_or(Unclaimed::Kernel, |all| Unclaimed::Exit(allow(all)));
+        ExitList { claims: claims.collect(), unclaimed }
+    }
+
+    fn exits(list: &ExitList, index: u32, direction: Direction) -> bool {
+        let claimed = list.claims.iter().any(|claim| {
+            claim.range.contains(MsrIndex(index)) && claim.directions.contains(direction)
+        });
+        claimed || list.unclaimed.exits(MsrIndex(index), direction)
+    }
+
+    #[test]
+    fn a_union_lets_exit_what_either_does() {
+        use Directions::{Read, ReadWrite, Write};
+        let lists = [
+            list(&[], None),
+            list(&[(1, 3, Read)], None),
+            list(&[(2, 5, Write), (1, 1, ReadWrite)], None),
+            list(&[(4, 4, Read)], Some(&[])),
+            list(&[(2, 2, Read)], Some(&[(0, 6, ReadWrite)])),
+            list(&[], Some(&[(3, 9, Read), (1, 4, Write)])),
+        ];
+        for (one, other) in lists.iter().flat_map(|a| lists.iter().map(move |b| (a, b))) {
+            let both = one.clone().union(other.clone());
+            for index in 0..12 {
+                for direction in [Direction::Read, Direction::Write] {
+                    let either = exits(one, index, direction) || exits(other, index, direction);
+                    assert_eq!(exits(&both, index, direction), either, "{one:?} {other:?} {index}");
+                }
+            }
+        }
     }
 }

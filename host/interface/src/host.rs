@@ -18,7 +18,10 @@ use crate::range::MsrRange;
 /// runs, that is on the thread which calls the vCPU's [`MsrHandler`](crate::MsrHandler).
 /// While it does not, the thread that starts, restores or saves the plugins calls for one
 /// vCPU after the other. [`vcpu_times`](Host::vcpu_times) is the exception: it may be
-/// called for any vCPU at any time.
+/// called for any vCPU at any time. While a set of plugins is swapped, the thread that does
+/// it calls for any vCPU; [`wake_at`](Host::wake_at) comes before, to get that vCPU out of the
+/// guest, and the method must wait until it is out. On KVM the kernel does so: an ioctl of a
+/// vCPU waits for its `KVM_RUN`.
 ///
 /// The lock of a plugin instance that vCPUs share is held during a call. So a method must
 /// not wait for a lock that its VMM holds while it calls the engine.
@@ -87,6 +90,14 @@ pub trait Host: Send + Sync {
     /// much that is; `None` if it cannot be read. It must not block.
     fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize>;
 
+    /// Whether [`set_exits`](Host::set_exits) would take these.
+    ///
+    /// # Errors
+    /// [`ExitsRefused`] if the VMM's filter cannot hold them.
+    fn check_exits(&self, _exits: &ExitList) -> Result<(), ExitsRefused> {
+        Ok(())
+    }
+
     /// Replaces what exits, at once for all vCPUs. `cause` says what asked for it.
     ///
     /// # Errors
@@ -137,6 +148,8 @@ pub enum ExitsCause {
     Reset,
     /// A saved state was restored.
     Restore,
+    /// One set of plugins takes over from another while the guest runs.
+    Swap,
 }
 
 /// A VMM cannot let exit what a plugin wants to exit.

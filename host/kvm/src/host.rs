@@ -172,6 +172,10 @@ impl<R: GuestRam> Host for KvmHost<R> {
         host_file::read(path, out)
     }
 
+    fn check_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+        KvmFilter::pack(exits).map(drop).map_err(|error| ExitsRefused(error.to_string()))
+    }
+
     fn set_exits(&self, exits: &ExitList, _: &ExitsCause) -> Result<(), ExitsRefused> {
         let filter = KvmFilter::pack(exits).map_err(|error| ExitsRefused(error.to_string()))?;
         filter.install(&self.vm).map_err(|refused| ExitsRefused(refused.error.to_string()))

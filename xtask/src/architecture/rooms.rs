@@ -36,6 +36,7 @@ pub(super) const ROOMS: &[&str] = &[
     "start",
     // What is built on that.
     "save",
+    "live",
     "script",
     "replay",
 ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use wasmsr_interface::{MsrAccess, Reason, VcpuId};
 
 use super::observers::Observers;
+use super::strays::Strays;
 use super::unhandled_log::UnhandledLog;
 use crate::intercepts::Intercepts;
 use crate::metrics::{Counters, Meter};
@@ -23,6 +24,8 @@ pub(crate) struct Chain {
     pub(crate) unhandled_log: UnhandledLog,
     /// Set if accesses are recorded, or shadows follow them.
     pub(crate) observers: Option<Box<Observers>>,
+    /// Set if the plugins can be swapped while the guest runs.
+    pub(crate) strays: Option<Strays>,
 }
 
 impl Chain {
@@ -38,7 +41,10 @@ impl Chain {
         // that the filter sent: it has the access on, or the access was pending when it
         // turned it off, unless unclaimed accesses exit too.
         let at_once = self.switches.is_none()
-            || (claimed.len() == 1 && access.reason == Reason::Filter && !self.policy.is_deny());
+            || (claimed.len() == 1
+                && access.reason == Reason::Filter
+                && !self.policy.is_deny()
+                && !self.strays.as_ref().is_some_and(Strays::two_sets_exit));
         if let Some(id) = first.filter(|_| at_once)
             && let Some(slot) = self.slots.get_mut(usize::from(id.0))
             && let Some(decision) =
@@ -60,7 +66,23 @@ impl Chain {
         mut meter: Meter<'a>,
         counters: &'a Counters,
     ) -> Decision {
-        let claimed = self.routes.map.lookup(access.index, access.op.direction());
+        let astray = self.strayed(access).map(|strays| strays.ask_kernel(access, self.vcpu));
+        let access = &match astray {
+            Some(Ok(outcome)) => {
+                let decision = Decision { outcome, by: None, failed: false };
+                meter.answered(|| None);
+                meter.moves_to(counters, access.index, None);
+                meter.end(access.op, &decision);
+                return decision;
+            }
+            // As it would have exited without the other set.
+            Some(Err(reason)) => MsrAccess { reason, ..*access },
+            None => *access,
+        };
+        let claimed = match astray {
+            Some(_) => &[],
+            None => self.routes.map.lookup(access.index, access.op.direction()),
+        };
         let turned_on;
         let claimed = match &self.switches {
             Some(switches) => {
@@ -89,6 +111,26 @@ impl Chain {
         decision
     }
 
+    /// Whether an access exits only because of another set of plugins.
+    fn strayed(&self, access: &MsrAccess) -> Option<&Strays> {
+        let strays = self.strays.as_ref().filter(|_| access.reason == Reason::Filter)?;
+        let direction = access.op.direction();
+        let claimed = self.routes.map.lookup(access.index, direction);
+        let is_astray = match &self.switches {
+            // Turned off here, it may exit since the other set has it on.
+            Some(switches) if !claimed.is_empty() && strays.two_sets_exit() => {
+                !claimed.iter().any(|id| self.has_on(switches, *id, access))
+            }
+            _ => claimed.is_empty(),
+        };
+        (is_astray && !self.policy.denies(access.index, direction)).then_some(strays)
+    }
+
+    fn has_on(&self, switches: &Intercepts, id: SlotId, access: &MsrAccess) -> bool {
+        let name = self.routes.names.get(usize::from(id.0));
+        name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
+    }
+
     /// The claimants that have the access turned on.
     ///
     /// If the filter sent the access and no claimant has it on, the access was pending
@@ -100,10 +142,7 @@ impl Chain {
         claimed: &[SlotId],
         access: &MsrAccess,
     ) -> Vec<SlotId> {
-        let on = |id: &&SlotId| {
-            let name = self.routes.names.get(usize::from(id.0));
-            name.is_some_and(|name| switches.is_on(name, access.index, access.op.direction()))
-        };
+        let on = |id: &&SlotId| self.has_on(switches, **id, access);
         let on: Vec<SlotId> = claimed.iter().filter(on).copied().collect();
         // With `default = "deny"` it exits all the same if it is not allowed.
         let is_pending = access.reason == Reason::Filter
@@ -141,7 +180,8 @@ fn ask(
     }
     let (outcome, failed) = match answer {
         Ok(answer) => (answer.outcome()?, false),
-        Err(outcome) => (outcome, true),
+        // What a plugin that was disabled would have answered is no failure of its own.
+        Err(outcome) => (outcome, !instance.is_disabled()),
     };
     Some(Decision { outcome, by: Some(id), failed })
 }

@@ -4,6 +4,7 @@ mod chain;
 mod observers;
 mod order_lock;
 mod report;
+mod strays;
 mod unhandled_log;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ pub(crate) use observers::Observers;
 use observers::{Timers, Timing};
 pub(crate) use order_lock::OrderLock;
 pub use report::{Report, Reports};
+pub(crate) use strays::Strays;
 pub(crate) use unhandled_log::UnhandledLog;
 use wasmsr_interface::{Direction, ExitsRefused, MsrAccess, MsrHandler, MsrIndex, Outcome, VcpuId};
 

@@ -11,7 +11,7 @@ use crate::manifest::Scope;
 use crate::msr::{Decision, SlotId};
 use crate::plugin::Answer;
 use crate::record::{AccessEvent, CallLog, Recorder, WakeEvent};
-use crate::shadow::{Asked, Shadows};
+use crate::shadow::{Answered, Asked, Compared, Judge, Shadows};
 
 /// The observers of one vCPU.
 pub(crate) struct Observers {
@@ -24,6 +24,10 @@ pub(crate) struct Observers {
     pub(crate) names: Arc<[Arc<str>]>,
     /// The plugins that were asked for the present access, if there are shadows.
     pub(crate) asked: Vec<Asked>,
+    /// The number of the set of plugins, for the recorder.
+    pub(crate) generation: u64,
+    /// Set while the set is on probation.
+    pub(crate) judge: Option<Arc<Judge>>,
 }
 
 /// When an access came, and how long it took.
@@ -66,11 +70,21 @@ impl Observers {
         vcpu: VcpuId,
         order: Option<Order<'_>>,
     ) -> Outcome {
-        self.follow(Scope::Vm, access, &log, timing.took, vcpu);
+        let of_vm = self.follow(Scope::Vm, access, &log, timing.took, vcpu);
+        let answered = Answered {
+            access,
+            faults: decision.outcome == Outcome::Fault,
+            failed: decision.failed,
+        };
+        let by = decision.by;
         let outcome = self.record(access, decision, timing, &mut log, vcpu);
         drop(order);
-        self.follow(Scope::Vcpu, access, &log, timing.took, vcpu);
+        let of_vcpu = self.follow(Scope::Vcpu, access, &log, timing.took, vcpu);
         self.asked.clear();
+        if let Some(judge) = &self.judge {
+            let plugin = by.and_then(|slot| self.names.get(usize::from(slot.0)));
+            judge.answered(answered, plugin, of_vm.or(of_vcpu));
+        }
         outcome
     }
 
@@ -81,12 +95,11 @@ impl Observers {
         log: &CallLog,
         took: Duration,
         vcpu: VcpuId,
-    ) {
-        if let Some(shadows) = &mut self.shadows {
-            for asked in &self.asked {
-                shadows.follow(scope, asked, access, log, took, vcpu);
-            }
-        }
+    ) -> Option<Compared> {
+        let shadows = self.shadows.as_mut()?;
+        let asked = self.asked.iter();
+        // The last plugin that was asked decides.
+        asked.filter_map(|asked| shadows.follow(scope, asked, access, log, took, vcpu)).last()
     }
 
     fn record(
@@ -156,6 +169,9 @@ impl Observers {
         order: Option<Order<'_>>,
     ) {
         let took = began.elapsed();
+        if let (Some(judge), Some(plugin)) = (&self.judge, failed.first()) {
+            judge.failed_in_timer(plugin);
+        }
         let of_vm = self.wake_shadows(Scope::Vm, now, &log, vcpu);
         if let Some(recorder) = &self.recorder {
             let calls = self.for_recorder(&mut log);
@@ -170,7 +186,11 @@ impl Observers {
 
     /// Says when the next timer of these shadows is due.
     fn wake_shadows(&mut self, scope: Scope, now: u64, log: &CallLog, vcpu: VcpuId) -> Option<u64> {
-        self.shadows.as_mut()?.wake(scope, now, log, vcpu)
+        let (next, differ) = self.shadows.as_mut()?.wake(scope, now, log, vcpu);
+        if let Some(judge) = &self.judge {
+            differ.iter().for_each(|plugin| judge.differed(Some(plugin), None));
+        }
+        next
     }
 
     /// A plugin failed in a report or a reset.

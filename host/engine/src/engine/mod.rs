@@ -3,6 +3,7 @@
 
 mod claims;
 mod cpuid;
+mod digest;
 mod error;
 mod info;
 mod listed;

@@ -21,6 +21,7 @@ use crate::manifest::{Capability, Held, Manifest};
 use crate::profile::{PluginConfig, Sha256};
 
 /// A plugin ready to be instantiated: compiled and linked once.
+#[derive(Clone)]
 pub(crate) struct Plugin {
     pub(super) description: Arc<Description>,
     pub(super) linked: InstancePre<StoreData>,

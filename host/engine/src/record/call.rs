@@ -117,7 +117,7 @@ impl Switch {
             ExitsCause::Intercept { range, directions, on, .. } => {
                 Some(Switch { msrs: range, directions, on })
             }
-            ExitsCause::Reset | ExitsCause::Restore => None,
+            ExitsCause::Reset | ExitsCause::Restore | ExitsCause::Swap => None,
         }
     }
 }

@@ -119,6 +119,11 @@ impl Host for LoggingHost {
         read
     }
 
+    /// Not a call of the plugin.
+    fn check_exits(&self, exits: &ExitList) -> Result<(), ExitsRefused> {
+        self.inner.check_exits(exits)
+    }
+
     fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused> {
         let set = self.inner.set_exits(exits, cause);
         let refused = set.as_ref().err().map(|refused| refused.0.clone());

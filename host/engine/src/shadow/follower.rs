@@ -7,6 +7,7 @@ use wasmsr_interface::{MsrAccess, Outcome, VcpuId};
 
 use super::beside::beside;
 use super::difference::{Occasion, Shown, alike};
+use super::judge::Compared;
 use super::tally::Tally;
 use crate::manifest::Scope;
 use crate::msr::SlotId;
@@ -27,6 +28,8 @@ pub(crate) struct Follower {
     pub(crate) routes: Arc<Routes>,
     pub(crate) slots: Box<[Slot]>,
     pub(crate) tally: Arc<Tally>,
+    /// Whether it is the former version of the plugin in charge, which is on probation.
+    pub(crate) is_former: bool,
 }
 
 /// One plugin's part in an access.
@@ -41,7 +44,8 @@ pub(crate) struct Asked {
 
 impl Shadows {
     /// Puts an access to those shadows of the plugin that was `asked` that have this
-    /// scope. The access took `took` and made the host calls in `log`.
+    /// scope. The access took `took` and made the host calls in `log`. Says what the former
+    /// version of the plugin made of it, if that is among them.
     pub(crate) fn follow(
         &mut self,
         scope: Scope,
@@ -50,23 +54,36 @@ impl Shadows {
         log: &CallLog,
         took: Duration,
         vcpu: VcpuId,
-    ) {
+    ) -> Option<Compared> {
+        let mut former = None;
         for follower in self.of_scope(scope).filter(|f| f.leaders.contains(&asked.slot)) {
-            follower.follow(asked, access, log, took, vcpu);
+            let compared = follower.follow(asked, access, log, took, vcpu);
+            if follower.is_former {
+                former = compared;
+            }
         }
+        former
     }
 
     /// Serves the timers of the shadows of this scope that are due at `now`, when
     /// those of the plugins in charge were served with the host calls in `log`. Says
-    /// when the next timer is due.
+    /// when the next timer is due, and which former plugins would have changed something
+    /// else.
     pub(crate) fn wake(
         &mut self,
         scope: Scope,
         now: u64,
         log: &CallLog,
         vcpu: VcpuId,
-    ) -> Option<u64> {
-        self.of_scope(scope).filter_map(|follower| follower.wake(now, log, vcpu)).min()
+    ) -> (Option<u64>, Vec<Arc<str>>) {
+        let mut next = Vec::new();
+        let mut differ = Vec::new();
+        for follower in self.of_scope(scope) {
+            let (at, differs) = follower.wake(now, log, vcpu);
+            next.extend(at);
+            differ.extend((differs && follower.is_former).then(|| follower.of.clone()));
+        }
+        (next.into_iter().min(), differ)
     }
 
     /// Brings the shadows to their state after a reset of the guest, at which the
@@ -100,7 +117,7 @@ impl Follower {
         log: &CallLog,
         took: Duration,
         vcpu: VcpuId,
-    ) {
+    ) -> Option<Compared> {
         let began = Instant::now();
         let occasion = Occasion::Access(access, vcpu);
         let shown = Shown(&asked.answer);
@@ -109,7 +126,8 @@ impl Follower {
             let mut sums = self.tally.sums();
             sums.counts.accesses += 1;
             sums.counts.unclaimed += 1;
-            return self.tally.tell(sums, occasion, &shown, &"does not claim it");
+            self.tally.tell(sums, occasion, &shown, &"does not claim it");
+            return None;
         };
         let answer = || slot.with(|instance| (instance.answer(access, vcpu), instance.fuel_used()));
         let ((own, fuel), changes) = beside(log.of(&self.of), answer);
@@ -127,16 +145,19 @@ impl Follower {
             counts.fuel = counts.fuel.saturating_add(own);
             counts.fuel_in_charge = counts.fuel_in_charge.saturating_add(in_charge);
         }
+        let would_fault = matches!(&own, Ok(Answer::Fault) | Err(Outcome::Fault));
         if !alike(&asked.answer, &own) {
             counts.answers += 1;
             self.tally.tell(sums, occasion, &shown, &Shown(&own));
-        } else {
-            drop(sums);
-            self.tally.changed(occasion, changes);
+            return Some(Compared { differs: true, would_fault });
         }
+        drop(sums);
+        let differs = changes.is_some();
+        self.tally.changed(occasion, changes);
+        Some(Compared { differs, would_fault })
     }
 
-    fn wake(&mut self, now: u64, log: &CallLog, vcpu: VcpuId) -> Option<u64> {
+    fn wake(&mut self, now: u64, log: &CallLog, vcpu: VcpuId) -> (Option<u64>, bool) {
         let began = Instant::now();
         let slots = &mut self.slots;
         let wake = || slots.iter_mut().map(|slot| slot.wake(now, vcpu)).collect::<Vec<_>>();
@@ -146,8 +167,9 @@ impl Follower {
         sums.counts.failures += failed.sum::<u64>();
         sums.counts.took += began.elapsed();
         drop(sums);
+        let differs = changes.is_some();
         self.tally.changed(Occasion::Timers(vcpu), changes);
-        woken.iter().filter_map(|woken| woken.next).min()
+        (woken.iter().filter_map(|woken| woken.next).min(), differs)
     }
 
     /// The slot of the shadow that the engine would ask first.

@@ -24,8 +24,16 @@ pub(crate) struct SupervisedInstance {
     /// The log of all its instances.
     log: Log,
     live: Option<Instance>,
+    disabled: Option<Disabled>,
     backoff: Backoff,
     messages: RateLimit,
+}
+
+/// What answers in place of a plugin that was disabled.
+struct Disabled {
+    answer: OnFailure,
+    /// The plugin as it was.
+    waiting: Option<Instance>,
 }
 
 impl SupervisedInstance {
@@ -42,6 +50,7 @@ impl SupervisedInstance {
             scope,
             log,
             live: Some(live),
+            disabled: None,
             backoff: Backoff::default(),
             messages: RateLimit::new(MESSAGE_BURST, MESSAGES_PER_SECOND),
         })
@@ -68,10 +77,37 @@ impl SupervisedInstance {
         self.live.as_ref().map(Instance::memory)
     }
 
+    /// Answers in place of the plugin from now on; `None`: the plugin goes on, with the
+    /// state that it had.
+    pub(crate) fn disable(&mut self, answer: Option<OnFailure>) {
+        let was = self.disabled.take();
+        match answer {
+            Some(answer) => {
+                let waiting = was.map_or_else(|| self.live.take(), |was| was.waiting);
+                self.disabled = Some(Disabled { answer, waiting });
+            }
+            None => {
+                if let Some(was) = was {
+                    self.live = was.waiting;
+                }
+            }
+        }
+    }
+
+    /// Whether something else answers in place of the plugin.
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.disabled.is_some()
+    }
+
     /// The state after a reset of the guest: by the plugin's own `reset`, or
     /// else by a fresh instance. Says whether one of them failed.
     pub(super) fn reset(&mut self, vcpu: VcpuId) -> bool {
         self.backoff = Backoff::default();
+        if let Some(disabled) = &mut self.disabled {
+            // It starts afresh when it goes on.
+            disabled.waiting = None;
+            return false;
+        }
         let place = format_args!("in its reset on {vcpu}");
         let reset = self.live.as_mut().map_or(Ok(false), |live| live.reset(vcpu));
         if reset == Ok(true) {
@@ -139,7 +175,11 @@ impl SupervisedInstance {
     }
 
     /// What the plugin saves. A plugin that has just failed saves nothing.
-    pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<InstanceState>, InstanceError> {
+    pub(crate) fn save(
+        &mut self,
+        vcpu: VcpuId,
+        _for_version: Option<&str>,
+    ) -> Result<Option<InstanceState>, InstanceError> {
         let Some(live) = &mut self.live else { return Ok(None) };
         let bytes = live.save(vcpu).inspect_err(|error| {
             if matches!(error, InstanceError::Save(_)) {
@@ -200,6 +240,9 @@ impl SupervisedInstance {
     /// The access after a failure: the plugin backs off, or a fresh instance answers.
     #[cold]
     fn restart(&mut self, access: MsrAccess, vcpu: VcpuId) -> Result<Answer, Outcome> {
+        if let Some(Disabled { answer, .. }) = self.disabled {
+            return Err(self.outcome(answer, access, "it was disabled"));
+        }
         if self.backoff.skips() {
             return Err(self.on_failure(access, "it backs off after repeated failures"));
         }
@@ -243,7 +286,11 @@ impl SupervisedInstance {
     }
 
     fn on_failure(&self, access: MsrAccess, why: impl fmt::Display) -> Outcome {
-        match self.plugin.config.on_failure {
+        self.outcome(self.plugin.config.on_failure, access, why)
+    }
+
+    fn outcome(&self, answer: OnFailure, access: MsrAccess, why: impl fmt::Display) -> Outcome {
+        match answer {
             OnFailure::Fault => Outcome::Fault,
             OnFailure::Kernel => Outcome::Kernel,
             OnFailure::Ignore => Outcome::ignored(access.op),

@@ -10,7 +10,8 @@ mod started;
 use std::sync::Arc;
 
 pub use error::StartError;
-pub(crate) use plugins::start_plugins;
+pub(crate) use plugins::{StartCalls, start_plugins};
+pub(crate) use shadows::{StartedShadows, start as start_shadows};
 pub use started::Started;
 use wasmsr_interface::Host;
 
@@ -91,6 +92,8 @@ fn all(
             host: host.clone(),
             names: engine.routes.names.clone(),
             asked: Vec::new(),
+            generation: 1,
+            judge: None,
         }));
     }
     Ok((started, shadows.absent))

@@ -27,7 +27,7 @@ pub(crate) struct StartCalls {
 }
 
 impl StartCalls {
-    fn add(&mut self, scope: Option<VcpuId>, calls: CallLog) {
+    pub(crate) fn add(&mut self, scope: Option<VcpuId>, calls: CallLog) {
         self.all.append(calls);
         self.ends.push((scope, self.all.calls.len()));
     }
@@ -91,6 +91,7 @@ pub(crate) fn start_plugins(
             policy: engine.policy.clone(),
             unhandled_log: unhandled_log.clone(),
             observers: None,
+            strays: None,
         };
         let (vm, reports) = (own.clone(), started.reports.clone());
         started.vcpus.push(VcpuDispatch { chain, counters, vm, reports });

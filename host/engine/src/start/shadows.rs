@@ -15,16 +15,16 @@ use crate::shadow::{Follower, Occasion, ReadOnlyHost, ShadowPlan, Shadows, Tally
 use crate::slots::{SlotPlan, SupervisedInstance};
 
 /// The shadows of a boot.
-pub(super) struct StartedShadows {
+pub(crate) struct StartedShadows {
     /// Of each vCPU.
-    pub(super) vcpus: Vec<Shadows>,
-    pub(super) tallies: Vec<Arc<Tally>>,
+    pub(crate) vcpus: Vec<Shadows>,
+    pub(crate) tallies: Vec<Arc<Tally>>,
     /// Why others did not start.
-    pub(super) absent: Vec<StartError>,
+    pub(crate) absent: Vec<StartError>,
 }
 
 /// Starts the shadows, each with the replies that the plugin in charge got.
-pub(super) fn start(
+pub(crate) fn start(
     engine: &Engine,
     host: &Arc<dyn Host>,
     vcpus: u32,
@@ -78,6 +78,7 @@ fn start_shadow(
             routes: plan.routes.clone(),
             slots: slots_of(vcpu, &plan.slots, &shared, &mut new_instance)?,
             tally: tally.clone(),
+            is_former: false,
         })
     };
     (0..vm.vcpus).map(VcpuId).map(follower).collect()

@@ -1,0 +1,186 @@
+//! The cut: with the locks of all vCPUs held, the slots of one set become those of another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use wasmsr_interface::{Host, VcpuId};
+
+use super::cell::Dispatching;
+use super::fate::Fate;
+use super::host::{Role, holding};
+use super::set::{Set, Site, Watch};
+use crate::manifest::Scope;
+use crate::metrics::Counters;
+use crate::msr::SlotId;
+use crate::shadow::{Follower, ShadowPlan, Shadows, Tally};
+use crate::slots::{Slot, SlotPlan};
+
+/// What is no longer used, to be dropped when vCPUs run again: that takes the kernel long.
+#[derive(Default)]
+pub(super) struct Retired {
+    slots: Vec<Slot>,
+    shadows: Vec<Shadows>,
+}
+
+impl Retired {
+    pub(super) fn add(&mut self, slots: impl IntoIterator<Item = Slot>) {
+        self.slots.extend(slots);
+    }
+
+    pub(super) fn add_shadows(&mut self, shadows: Option<Shadows>) {
+        self.shadows.extend(shadows);
+    }
+}
+
+/// The plugins of the set that was in charge before, while the new one is on probation.
+#[derive(Default)]
+pub(super) struct Former {
+    /// Those that the new set has as well, as its shadows.
+    pub(super) plans: Vec<ShadowPlan>,
+    pub(super) tallies: Vec<Arc<Tally>>,
+    /// Of each vCPU: those that the new set does not have.
+    pub(super) parked: Vec<Parked>,
+}
+
+/// Slots by plugin and scope.
+pub(super) type Parked = BTreeMap<(Arc<str>, bool), Slot>;
+
+fn key(plan: &SlotPlan) -> (Arc<str>, bool) {
+    (plan.plugin.name.clone(), plan.scope == Scope::Vm)
+}
+
+/// Plans of shadows for the plugins of `old` that changed.
+pub(super) fn former(old: &Set, fates: &BTreeMap<Arc<str>, Fate>) -> Former {
+    let mut former = Former::default();
+    for plugin in &old.engine.plugins {
+        if matches!(fates.get(&plugin.name), Some(Fate::Carried | Fate::Fresh)) {
+            let plan = ShadowPlan::of_former(plugin);
+            former.tallies.push(Arc::new(Tally::new(&plan)));
+            former.plans.push(plan);
+        }
+    }
+    former
+}
+
+/// Takes all slots out of a vCPU's dispatch, and its shadows.
+pub(super) fn take_apart(set: &Set, own: &mut Dispatching) -> (Parked, Option<Shadows>) {
+    let slots = std::mem::take(&mut own.dispatch.chain.slots).into_vec();
+    let slots = set.engine.slots.iter().map(key).zip(slots).collect();
+    let shadows = own.dispatch.chain.observers.as_mut().and_then(|all| all.shadows.take());
+    (slots, shadows)
+}
+
+/// The former plugins of a vCPU as shadows of those that came after them.
+pub(super) fn followers(
+    next: &Set,
+    former: &Former,
+    old: &mut Parked,
+) -> impl Iterator<Item = Follower> {
+    let followers: Vec<Follower> = former
+        .plans
+        .iter()
+        .zip(&former.tallies)
+        .filter_map(|(plan, tally)| {
+            let slots: Option<Vec<Slot>> =
+                plan.slots.iter().map(|slot| old.remove(&key(slot))).collect();
+            let leaders = (0..).map(SlotId).zip(next.engine.routes.names.iter());
+            let leaders = leaders.filter(|(_, name)| **name == plan.of).map(|(slot, _)| slot);
+            Some(Follower {
+                of: plan.of.clone(),
+                scope: plan.scope(),
+                leaders: leaders.collect(),
+                routes: plan.routes.clone(),
+                slots: slots?.into_boxed_slice(),
+                tally: tally.clone(),
+                is_former: true,
+            })
+        })
+        .collect();
+    followers.into_iter()
+}
+
+/// Puts former plugins that were shadows back to the other slots.
+pub(super) fn former_slots(former: &Former, shadows: Shadows, slots: &mut Parked) -> Shadows {
+    let (back, rest): (Vec<_>, Vec<_>) = shadows.0.into_iter().partition(|one| one.is_former);
+    for follower in back {
+        let plan = former.plans.iter().find(|plan| plan.of == follower.of);
+        let plans = plan.map(|plan| plan.slots.as_slice()).unwrap_or_default();
+        slots.extend(plans.iter().map(key).zip(follower.slots.into_vec()));
+    }
+    Shadows(rest)
+}
+
+/// The slots of a set in their order: its own, and those that go on. `None` if one is
+/// missing.
+pub(super) fn in_order(set: &Set, own: &mut Parked, going_on: &mut Parked) -> Option<Vec<Slot>> {
+    let plans = set.engine.slots.iter();
+    plans.map(|plan| own.remove(&key(plan)).or_else(|| going_on.remove(&key(plan)))).collect()
+}
+
+/// The prepared slots of a vCPU by plugin and scope.
+pub(super) fn by_key(set: &Set, slots: Vec<Option<Slot>>) -> Parked {
+    let slots = set.engine.slots.iter().map(key).zip(slots);
+    slots.filter_map(|(key, slot)| Some((key, slot?))).collect()
+}
+
+/// What a vCPU gets when a set takes charge.
+pub(super) struct Taking<'a> {
+    pub(super) set: &'a Set,
+    pub(super) site: &'a Site,
+    pub(super) watch: &'a Watch<'a>,
+}
+
+impl Taking<'_> {
+    /// Puts slots and shadows in charge of a vCPU. Returns what was there before.
+    pub(super) fn take_charge(
+        &self,
+        own: &mut Dispatching,
+        slots: Vec<Slot>,
+        shadows: Shadows,
+        counters: Arc<Counters>,
+        order_lock: &crate::dispatch::OrderLock,
+    ) {
+        let vcpu = own.dispatch.chain.vcpu;
+        let mut dispatch = self.set.dispatch(self.site, vcpu, slots, counters);
+        dispatch.chain.observers = self.set.observers(self.site, self.watch, order_lock, shadows);
+        own.dispatch = dispatch;
+    }
+
+    /// Says to the plugins of the set that they are in charge, and carries out what they
+    /// changed before.
+    pub(super) fn announce(&self, cells: &mut [impl std::ops::DerefMut<Target = Dispatching>]) {
+        for (name, host) in &self.set.hosts {
+            host.set_role(Role::InCharge);
+            let held = host.held.take();
+            for (gpa, data) in held.memory {
+                if let Err(error) = self.site.vm.write_memory(gpa, &data) {
+                    tracing::warn!("plugin {name}, swapped in: {error}");
+                }
+            }
+            for write in held.msrs {
+                let cell = usize::try_from(write.vcpu.0).ok().and_then(|at| cells.get_mut(at));
+                if let Some(cell) = cell {
+                    cell.due.push(write);
+                }
+            }
+        }
+        for (number, cell) in (0..).zip(cells) {
+            let vcpu = VcpuId(number);
+            let mut next: Option<u64> = (!cell.due.is_empty()).then_some(0);
+            for slot in &mut cell.dispatch.chain.slots {
+                let timer = slot.with(|instance| instance.pending_timer());
+                next = match timer {
+                    Some((thread, at)) if thread == vcpu => Some(next.map_or(at, |n| n.min(at))),
+                    Some((thread, at)) => {
+                        self.site.vm.wake_at(thread, at);
+                        next
+                    }
+                    None => next,
+                };
+            }
+            if let Some(at) = next {
+                holding(|| self.site.vm.wake_at(vcpu, at));
+            }
+        }
+    }
+}
