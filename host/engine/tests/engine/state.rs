@@ -9,7 +9,7 @@ use crate::fixture::{Setup, TestHost, failures_at_no_access, plugin, read, write
 
 /// Counts its reads; a write sets the count. Saves the count, and refuses a
 /// state that is not eight bytes long.
-fn counter(version: &str, scope: &str) -> Vec<u8> {
+pub(crate) fn counter(version: &str, scope: &str) -> Vec<u8> {
     let manifest = format!("[[msr]]\nrange = \"0x10\"\nscope = \"{scope}\"");
     let body = "
         (import \"wasmsr\" \"save_state\" (func $save (param i32 i32) (result i32)))
