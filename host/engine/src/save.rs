@@ -74,14 +74,25 @@ impl Engine {
     /// # Errors
     /// [`SaveError`] if a plugin does not save its state.
     pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
-        let mut saved = SavedState::default();
         let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
+        self.save_at(vcpus, now, &|_| true)
+    }
+
+    /// Saves the plugins that are `chosen` by name; timers are due after `now`.
+    pub(crate) fn save_at(
+        &self,
+        vcpus: &mut [VcpuDispatch],
+        now: u64,
+        chosen: &dyn Fn(&str) -> bool,
+    ) -> Result<SavedState, SaveError> {
+        let mut saved = SavedState::default();
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
             let served = vcpu.chain.vcpu;
             for slot in &mut vcpu.chain.slots {
                 let state = slot.with(|instance| {
                     // The VM's own instances are saved with the first vCPU.
-                    if instance.scope().is_none() && position > 0 {
+                    let is_done = instance.scope().is_none() && position > 0;
+                    if is_done || !chosen(instance.name()) {
                         return Ok(None);
                     }
                     instance.save(served, None).map_err(|error| SaveError {
@@ -93,7 +104,7 @@ impl Engine {
                 saved.timers.extend(slot.with(|instance| {
                     let (thread, at) = instance.pending_timer()?;
                     let is_due_here = instance.scope().is_some() || position == 0;
-                    is_due_here.then(|| SavedTimer {
+                    (is_due_here && chosen(instance.name())).then(|| SavedTimer {
                         plugin: instance.name().to_string(),
                         vcpu: instance.scope().map(|vcpu| vcpu.0),
                         thread: thread.0,
@@ -109,7 +120,7 @@ impl Engine {
                 plugins.any(|p| *p.name == *name && p.held.intercept)
             };
             saved.intercepts = vcpu.vm.intercepts.save();
-            saved.intercepts.retain(|switched| asks(&switched.plugin));
+            saved.intercepts.retain(|it| asks(&it.plugin) && chosen(&it.plugin));
         }
         Ok(saved)
     }
@@ -129,6 +140,18 @@ impl Engine {
         saved: &SavedState,
     ) -> Result<Started, RestoreError> {
         let mut started = self.start(host, vcpus)?;
+        self.restore_at(&mut started, &**host, saved, host.monotonic_ns())?;
+        Ok(started)
+    }
+
+    /// Gives plugins that have just started what was saved, as if that had been `now`.
+    pub(crate) fn restore_at(
+        &self,
+        started: &mut Started,
+        host: &dyn Host,
+        saved: &SavedState,
+        now: u64,
+    ) -> Result<(), RestoreError> {
         if let Some(vcpu) = started.vcpus.first() {
             let manifest = |name: &str| {
                 let mut plugins = self.plugins.iter();
@@ -144,11 +167,10 @@ impl Engine {
         for state in &saved.instances {
             restore_one(&mut started.vcpus, state)?;
         }
-        let now = host.monotonic_ns();
         for timer in &saved.timers {
             restore_timer(&mut started.vcpus, timer, now);
         }
-        Ok(started)
+        Ok(())
     }
 }
 

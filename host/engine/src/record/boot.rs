@@ -1,21 +1,25 @@
-//! The line that begins a boot.
+//! The lines at which a set of plugins takes charge: at a boot, in a running VM, and at
+//! the beginning of a recording in one.
 
 use std::time::SystemTime;
 
 use super::absolute::absolute;
-use super::line::{BootLine, BootPlugin, FORMAT};
+use super::hex::Bytes;
+use super::line::{BootLine, BootPlugin, FIRST, FORMAT};
+use super::swap::{SwapCause, SwapLine};
 use crate::profile::Profile;
+
+/// Most bytes of saved state in a boot's line: as text they are twice as many, and a
+/// line has a limit.
+const LONGEST_STATE: usize = 4 << 20;
 
 /// What a boot runs with, as far as the engine knows.
 pub(crate) fn boot_line(
     vcpus: u32,
     kernel: Option<String>,
-    mut plugins: Vec<BootPlugin>,
+    plugins: Vec<BootPlugin>,
     profile: &Profile,
 ) -> BootLine {
-    for plugin in &mut plugins {
-        plugin.path = absolute(&plugin.path);
-    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     BootLine {
         format: FORMAT,
@@ -23,10 +27,59 @@ pub(crate) fn boot_line(
         t: 0,
         unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         boot: 0,
+        generation: FIRST,
         vcpus,
         kernel,
-        plugins,
+        plugins: with_absolute_paths(plugins),
         profile: absolute(&profile.path),
         text: profile.text.to_string(),
+        state: None,
+        unsaved: Vec::new(),
     }
+}
+
+impl BootLine {
+    /// The line for a recording that begins now, in a running VM whose set in charge has
+    /// this generation. `state` is what its plugins saved, as a
+    /// [`SavedState`](crate::SavedState) has it in bytes; `unsaved` are those that saved
+    /// nothing. Of a state that is too large for a line, no plugin's is there.
+    #[must_use]
+    pub fn in_running_vm(self, generation: u64, state: Vec<u8>, unsaved: Vec<String>) -> Self {
+        let fits = state.len() <= LONGEST_STATE;
+        let all = || self.plugins.iter().map(|plugin| plugin.name.clone()).collect();
+        let unsaved = if fits { unsaved } else { all() };
+        BootLine { generation, state: fits.then_some(Bytes(state)), unsaved, ..self }
+    }
+}
+
+/// The line of a swap to the set of `profile` with the digest `set`. The calls are those
+/// of the new plugins while they started and were restored, and of the old ones while
+/// they were saved, in the order in which they were made.
+pub(crate) fn swap_line(
+    generation: u64,
+    cause: SwapCause,
+    set: String,
+    plugins: Vec<BootPlugin>,
+    kept: Vec<String>,
+    profile: &Profile,
+) -> SwapLine {
+    SwapLine {
+        t: 0,
+        generation,
+        cause,
+        set,
+        plugins: with_absolute_paths(plugins),
+        kept,
+        profile: absolute(&profile.path),
+        text: profile.text.to_string(),
+        calls: Vec::new(),
+        cut: false,
+    }
+}
+
+fn with_absolute_paths(mut plugins: Vec<BootPlugin>) -> Vec<BootPlugin> {
+    for plugin in &mut plugins {
+        plugin.path = absolute(&plugin.path);
+    }
+    plugins
 }

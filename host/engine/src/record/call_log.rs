@@ -45,6 +45,12 @@ pub(crate) fn during<R>(f: impl FnOnce() -> R) -> (R, CallLog) {
     (result, log.unwrap_or_default())
 }
 
+/// Whether a log is being written on this thread.
+#[inline]
+pub(super) fn is_written() -> bool {
+    LOG.with_borrow(Option::is_some)
+}
+
 /// Adds a call to the log that is being written on this thread.
 pub(super) fn note(plugin: &Arc<str>, call: HostCall) {
     LOG.with_borrow_mut(|log| {
@@ -140,6 +146,18 @@ mod tests {
         asks(3);
         assert_eq!((inner.calls.len(), outer.calls.len()), (5, 2));
         assert_eq!(during(|| ()).1.calls, []);
+    }
+
+    #[test]
+    fn a_log_is_written_within_and_nowhere_else() {
+        assert!(!is_written());
+        assert!(during(is_written).0);
+        during(|| {
+            during(|| ());
+            assert!(is_written(), "the outer log goes on");
+            assert!(!std::thread::spawn(is_written).join().unwrap());
+        });
+        assert!(!is_written());
     }
 
     #[test]

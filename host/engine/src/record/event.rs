@@ -15,6 +15,8 @@ pub(crate) struct AccessEvent {
     pub(crate) began: Instant,
     pub(crate) took: Duration,
     pub(crate) vcpu: VcpuId,
+    /// Of the set that answered.
+    pub(crate) generation: u64,
     pub(crate) access: MsrAccess,
     /// Where the instruction is in the guest.
     pub(crate) rip: Option<u64>,
@@ -32,6 +34,8 @@ pub(crate) struct WakeEvent {
     pub(crate) began: Instant,
     pub(crate) took: Duration,
     pub(crate) vcpu: VcpuId,
+    /// Of the set whose timers they were.
+    pub(crate) generation: u64,
     /// The plugins whose timer failed.
     pub(crate) failed: Vec<Arc<str>>,
     pub(crate) calls: CallLog,
@@ -56,6 +60,7 @@ impl AccessEvent {
         AccessLine {
             t,
             vcpu: self.vcpu.0,
+            generation: self.generation,
             msr: index,
             name: index.name().map(str::to_owned),
             op,
@@ -79,6 +84,7 @@ impl WakeEvent {
         WakeLine {
             t,
             vcpu: self.vcpu.0,
+            generation: self.generation,
             ns: nanos(self.took),
             failed: self.failed.iter().map(ToString::to_string).collect(),
             cut: self.calls.cut,

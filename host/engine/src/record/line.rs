@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use wasmsr_interface::{MsrIndex, OutcomeKind, Reason};
 
 use super::call::{ENGINE, HostCall, PluginCall};
-use super::hex::Hex;
+use super::hex::{Bytes, Hex};
+use super::swap::SwapLine;
 
 /// The format that is written. One with other meanings has another number;
 /// keys that a reader does not know are to be passed over.
@@ -25,6 +26,8 @@ pub enum Line {
     Access(AccessLine),
     /// Plugins' timers were due.
     Wake(WakeLine),
+    /// Another set of plugins is in charge from here on.
+    Swap(Box<SwapLine>),
     /// Lines that the queue had no room for are missing here.
     Dropped(DroppedLine),
     /// The boot is over.
@@ -44,6 +47,10 @@ pub struct BootLine {
     pub unix_ms: u64,
     /// Counted from 1.
     pub boot: u64,
+    /// Of the set in charge when the recording began: above 1 if that was in a running VM
+    /// in which sets had been swapped before.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub generation: u64,
     /// The number of vCPUs.
     pub vcpus: u32,
     /// The host's kernel, which decides which plugins yield (`kernel-from`).
@@ -55,6 +62,13 @@ pub struct BootLine {
     pub profile: PathBuf,
     /// The profile's text.
     pub text: String,
+    /// What the plugins had saved when the recording began in a running VM: the bytes of
+    /// a [`SavedState`](crate::SavedState).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Bytes>,
+    /// The plugins whose state then is not in `state`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaved: Vec<String>,
 }
 
 /// A plugin of a boot.
@@ -90,6 +104,9 @@ pub struct AccessLine {
     pub t: u64,
     /// Which vCPU did it.
     pub vcpu: u32,
+    /// Of the set that answered it.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub generation: u64,
     /// The MSR.
     pub msr: MsrIndex,
     /// The MSR's name, if it has one.
@@ -143,6 +160,9 @@ pub struct WakeLine {
     pub t: u64,
     /// On which vCPU's thread.
     pub vcpu: u32,
+    /// Of the set whose timers they were.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub generation: u64,
     /// Nanoseconds in the engine and its plugins.
     pub ns: u64,
     /// The plugins whose timer failed.
@@ -218,12 +238,23 @@ impl WakeLine {
     }
 }
 
-fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
+pub(super) fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
     // What the engine asks follows from what plugins asked.
     let of_plugins = calls.iter().filter(|call| call.plugin != ENGINE);
     of_plugins.map(|call| &call.call).filter(|call| call.is_effect())
 }
 
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// The generation of the set that a boot begins with.
+pub(super) const FIRST: u64 = 1;
+
+fn first() -> u64 {
+    FIRST
+}
+
+fn is_first(generation: &u64) -> bool {
+    *generation == FIRST
 }

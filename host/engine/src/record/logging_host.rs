@@ -1,4 +1,4 @@
-//! A host that logs what one plugin asks of it.
+//! A host that logs what one plugin asks of it, if a log is being written.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use wasmsr_interface::{
 };
 
 use super::call::{HostCall, Switch};
-use super::call_log::note;
+use super::call_log::{is_written, note};
 use super::hex::{Bytes, Hex};
 
 /// A host that passes the calls of one plugin on to another host, and logs each with
-/// its reply; see [`during`](super::during).
+/// its reply; see [`during`](super::during). Outside of that it costs a look at a
+/// thread-local: plugins that may be recorded later have it all the time.
 pub(crate) struct LoggingHost {
     inner: Arc<dyn Host>,
     plugin: Arc<str>,
@@ -23,39 +24,42 @@ impl LoggingHost {
         LoggingHost { inner, plugin }
     }
 
-    fn note(&self, call: HostCall) {
-        note(&self.plugin, call);
+    /// The call is made only if a log is being written: it may copy what was read.
+    fn note(&self, call: impl FnOnce() -> HostCall) {
+        if is_written() {
+            note(&self.plugin, call());
+        }
     }
 }
 
 impl Host for LoggingHost {
     fn guest_tsc(&self, vcpu: VcpuId) -> u64 {
         let value = self.inner.guest_tsc(vcpu);
-        self.note(HostCall::Tsc { vcpu: vcpu.0, value: Hex(value) });
+        self.note(|| HostCall::Tsc { vcpu: vcpu.0, value: Hex(value) });
         value
     }
 
     fn tsc_khz(&self) -> u32 {
         let value = self.inner.tsc_khz();
-        self.note(HostCall::TscKhz { value });
+        self.note(|| HostCall::TscKhz { value });
         value
     }
 
     fn monotonic_ns(&self) -> u64 {
         let value = self.inner.monotonic_ns();
-        self.note(HostCall::MonotonicNs { value: Hex(value) });
+        self.note(|| HostCall::MonotonicNs { value: Hex(value) });
         value
     }
 
     fn realtime_ns(&self) -> u64 {
         let value = self.inner.realtime_ns();
-        self.note(HostCall::RealtimeNs { value: Hex(value) });
+        self.note(|| HostCall::RealtimeNs { value: Hex(value) });
         value
     }
 
     fn tsc_is_stable(&self) -> bool {
         let value = self.inner.tsc_is_stable();
-        self.note(HostCall::TscIsStable { value });
+        self.note(|| HostCall::TscIsStable { value });
         value
     }
 
@@ -67,28 +71,32 @@ impl Host for LoggingHost {
     fn vcpu_times(&self, vcpu: VcpuId) -> Option<VcpuTimes> {
         let times = self.inner.vcpu_times(vcpu);
         let value = times.map(|times| (Hex(times.ran_ns), Hex(times.waited_ns)));
-        self.note(HostCall::VcpuTimes { vcpu: vcpu.0, value });
+        self.note(|| HostCall::VcpuTimes { vcpu: vcpu.0, value });
         times
     }
 
     fn read_memory(&self, gpa: u64, out: &mut [u8]) -> Result<(), OutsideMemory> {
         let read = self.inner.read_memory(gpa, out);
-        let data = read.is_ok().then(|| Bytes(out.to_vec()));
-        self.note(HostCall::GuestRead { gpa: Hex(gpa), len: out.len(), data });
+        self.note(|| {
+            let data = read.is_ok().then(|| Bytes(out.to_vec()));
+            HostCall::GuestRead { gpa: Hex(gpa), len: out.len(), data }
+        });
         read
     }
 
     fn write_memory(&self, gpa: u64, data: &[u8]) -> Result<(), OutsideMemory> {
         let written = self.inner.write_memory(gpa, data);
-        let (data, done) = (Bytes(data.to_vec()), written.is_ok());
-        self.note(HostCall::GuestWrite { gpa: Hex(gpa), data, done });
+        self.note(|| {
+            let (data, done) = (Bytes(data.to_vec()), written.is_ok());
+            HostCall::GuestWrite { gpa: Hex(gpa), data, done }
+        });
         written
     }
 
     fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
         let value = self.inner.kvm_msr(vcpu, index, initiator);
         let as_guest = initiator == Initiator::Guest;
-        self.note(HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, as_guest, value: value.map(Hex) });
+        self.note(|| HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, as_guest, value: value.map(Hex) });
         value
     }
 
@@ -96,26 +104,28 @@ impl Host for LoggingHost {
         let done = self.inner.set_kvm_msr(vcpu, index, value, initiator);
         let as_guest = initiator == Initiator::Guest;
         let (vcpu, value) = (vcpu.0, Hex(value));
-        self.note(HostCall::KvmWrmsr { vcpu, msr: index, value, as_guest, done });
+        self.note(|| HostCall::KvmWrmsr { vcpu, msr: index, value, as_guest, done });
         done
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {
         let value = self.inner.host_msr(cpu, index);
-        self.note(HostCall::HostRdmsr { cpu, msr: index, value: value.map(Hex) });
+        self.note(|| HostCall::HostRdmsr { cpu, msr: index, value: value.map(Hex) });
         value
     }
 
     fn host_cpus(&self) -> u32 {
         let value = self.inner.host_cpus();
-        self.note(HostCall::HostCpus { value });
+        self.note(|| HostCall::HostCpus { value });
         value
     }
 
     fn read_host_file(&self, path: &Path, out: &mut [u8]) -> Option<usize> {
         let read = self.inner.read_host_file(path, out);
-        let data = read.and_then(|len| out.get(..len)).map(|data| Bytes(data.to_vec()));
-        self.note(HostCall::HostFile { path: path.to_owned(), room: out.len(), data });
+        self.note(|| {
+            let data = read.and_then(|len| out.get(..len)).map(|data| Bytes(data.to_vec()));
+            HostCall::HostFile { path: path.to_owned(), room: out.len(), data }
+        });
         read
     }
 
@@ -126,13 +136,15 @@ impl Host for LoggingHost {
 
     fn set_exits(&self, exits: &ExitList, cause: &ExitsCause) -> Result<(), ExitsRefused> {
         let set = self.inner.set_exits(exits, cause);
-        let refused = set.as_ref().err().map(|refused| refused.0.clone());
-        self.note(HostCall::SetExits { switch: Switch::of(cause), refused });
+        self.note(|| {
+            let refused = set.as_ref().err().map(|refused| refused.0.clone());
+            HostCall::SetExits { switch: Switch::of(cause), refused }
+        });
         set
     }
 
     fn wake_at(&self, vcpu: VcpuId, at: u64) {
         self.inner.wake_at(vcpu, at);
-        self.note(HostCall::WakeAt { vcpu: vcpu.0, at: Hex(at) });
+        self.note(|| HostCall::WakeAt { vcpu: vcpu.0, at: Hex(at) });
     }
 }

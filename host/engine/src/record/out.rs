@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use bytesize::ByteSize;
 
 use super::line::Line;
+use super::sink::Sink;
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 18;
@@ -21,6 +22,22 @@ pub(super) struct WrittenCounts {
 }
 
 impl WrittenCounts {
+    /// Counts a line that is kept, with its length.
+    pub(super) fn keep(&self, line: &Line, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Relaxed);
+        if let Some(counted) = Counted::of(line) {
+            self.count(counted);
+        }
+    }
+
+    fn count(&self, line: Counted) {
+        let tally = match line {
+            Counted::Access => &self.accesses,
+            Counted::Wake => &self.wakes,
+        };
+        tally.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed)
     }
@@ -68,14 +85,47 @@ enum Counted {
     Wake,
 }
 
+impl Counted {
+    fn of(line: &Line) -> Option<Self> {
+        match line {
+            Line::Access(_) => Some(Counted::Access),
+            Line::Wake(_) => Some(Counted::Wake),
+            _ => None,
+        }
+    }
+}
+
 impl<W: Write> Out<W> {
     pub(super) fn new(file: W, limit: u64, taken: Arc<WrittenCounts>) -> Self {
         let (buffer, ends) = (Vec::new(), Vec::new());
         Out { file, room: limit, limit, buffer, ends, taken, stopped: None }
     }
 
-    /// Adds a line; whether the recording still takes some.
-    pub(super) fn line(&mut self, line: &Line) -> bool {
+    fn stop(&mut self, why: Stopped) {
+        tracing::error!("the recording ends here, the run goes on: {why}");
+        self.stopped = Some(why);
+    }
+
+    /// Writes the buffer, and says how much of it the file has taken.
+    fn write(&mut self) -> (usize, io::Result<()>) {
+        let mut done = 0;
+        while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+                Ok(more) => {
+                    done += more;
+                    self.taken.bytes.fetch_add(more as u64, Relaxed);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (done, Err(error)),
+            }
+        }
+        (done, self.file.flush())
+    }
+}
+
+impl<W: Write> Sink for Out<W> {
+    fn line(&mut self, line: &Line) -> bool {
         if self.stopped.is_some() {
             return false;
         }
@@ -103,20 +153,14 @@ impl<W: Write> Out<W> {
             self.stop(why);
             return false;
         }
-        let counted = match line {
-            Line::Access(_) => Some(Counted::Access),
-            Line::Wake(_) => Some(Counted::Wake),
-            _ => None,
-        };
-        self.ends.extend(counted.map(|counted| (self.buffer.len(), counted)));
+        self.ends.extend(Counted::of(line).map(|counted| (self.buffer.len(), counted)));
         if self.buffer.len() >= BUFFER {
             self.flush();
         }
         self.stopped.is_none()
     }
 
-    /// A line that even a recording at its limit has room for.
-    pub(super) fn last_line(&mut self, line: &Line) {
+    fn last_line(&mut self, line: &Line) {
         if let Some(Stopped::Limit(_)) = self.stopped {
             let stopped = self.stopped.take();
             self.room = u64::MAX;
@@ -126,18 +170,13 @@ impl<W: Write> Out<W> {
         }
     }
 
-    /// Gives the file what there is.
-    pub(super) fn flush(&mut self) {
+    fn flush(&mut self) {
         if let Some(Stopped::File(_)) = self.stopped {
             return;
         }
         let (done, written) = self.write();
         for (_, counted) in self.ends.iter().filter(|(end, _)| *end <= done) {
-            let tally = match counted {
-                Counted::Access => &self.taken.accesses,
-                Counted::Wake => &self.taken.wakes,
-            };
-            tally.fetch_add(1, Relaxed);
+            self.taken.count(*counted);
         }
         self.buffer.clear();
         self.ends.clear();
@@ -146,31 +185,8 @@ impl<W: Write> Out<W> {
         }
     }
 
-    /// Why it takes no more.
-    pub(super) fn stopped(self) -> Option<Stopped> {
+    fn stopped(self) -> Option<Stopped> {
         self.stopped
-    }
-
-    fn stop(&mut self, why: Stopped) {
-        tracing::error!("the recording ends here, the run goes on: {why}");
-        self.stopped = Some(why);
-    }
-
-    /// Writes the buffer, and says how much of it the file has taken.
-    fn write(&mut self) -> (usize, io::Result<()>) {
-        let mut done = 0;
-        while let Some(rest) = self.buffer.get(done..).filter(|rest| !rest.is_empty()) {
-            match self.file.write(rest) {
-                Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    done += more;
-                    self.taken.bytes.fetch_add(more as u64, Relaxed);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (done, Err(error)),
-            }
-        }
-        (done, self.file.flush())
     }
 }
 

@@ -151,7 +151,7 @@ impl From<serde_json::Error> for Unread {
     }
 }
 
-const KINDS: &str = "boot, start, access, wake, dropped, end";
+const KINDS: &str = "boot, start, access, wake, swap, dropped, end";
 
 /// What a line is, before all of it is read. To let serde find that out would have it
 /// keep every key in memory, at forty times its size, until it has.
@@ -177,6 +177,7 @@ fn read_line(text: &[u8]) -> Result<Line, Unread> {
         "start" => Line::Start(serde_json::from_slice(text)?),
         "access" => Line::Access(serde_json::from_slice(text)?),
         "wake" => Line::Wake(serde_json::from_slice(text)?),
+        "swap" => Line::Swap(serde_json::from_slice(text)?),
         "dropped" => Line::Dropped(serde_json::from_slice(text)?),
         "end" => Line::End(serde_json::from_slice(text)?),
         kind => return Err(Unread::Kind(kind.chars().take(64).collect())),
@@ -254,6 +255,26 @@ mod tests {
         ends_with(&format!("{BOOT}\n{bad}\n"), 1, "line 2: column");
         ends_with(&format!("{BOOT}\n{{\"kind\":\"end\"}}\n"), 1, "line 2: column");
         ends_with(&format!("{BOOT}\n[]\n"), 1, "line 2: ");
+    }
+
+    #[test]
+    fn what_has_no_generation_is_of_the_first() {
+        let access = r#"{"kind":"access","t":5,"vcpu":0,"msr":"0x10a","op":"read","reason":"filter","outcome":"fault","ns":3}"#;
+        let later = access.replace("\"vcpu\"", "\"generation\":7,\"vcpu\"");
+        let swap = r#"{"kind":"swap","t":6,"generation":8,"cause":"rollback","set":"ab","plugins":[],"kept":["p"],"profile":"p","text":""}"#;
+        let lines = read(&format!("{BOOT}\n{access}\n{later}\n{swap}\n"));
+        let generations = lines.iter().map(|line| match line.clone().unwrap().1 {
+            Line::Boot(boot) => boot.generation,
+            Line::Access(access) => access.generation,
+            Line::Swap(swap) => swap.generation,
+            line => panic!("{line:?}"),
+        });
+        assert_eq!(generations.collect::<Vec<_>>(), [1, 1, 7, 8]);
+        let written = |line: &Line| serde_json::to_string(line).unwrap();
+        let again: Vec<String> = lines.iter().map(|l| written(&l.as_ref().unwrap().1)).collect();
+        assert_eq!(again[0], BOOT, "a recording as before has no more keys than before");
+        assert_eq!(again[3], swap);
+        ends_with(&format!("{BOOT}\n{}\n", swap.replace("rollback", "whim")), 1, "column");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::call_log::CallLog;
 use super::event::{AccessEvent, WakeEvent, nanos};
 use super::line::BootLine;
 use super::out::WrittenCounts;
+use super::swap::SwapLine;
 
 /// Accesses and wakes that may wait to be written.
 const ROOM: usize = 1 << 16;
@@ -58,6 +59,7 @@ pub(super) enum Queued {
     Start(Instant, CallLog),
     Access(Box<AccessEvent>, u64),
     Wake(Box<WakeEvent>, u64),
+    Swap(Instant, Box<SwapLine>, CallLog, u64),
     End(Instant, u64),
     Finish(Instant, u64),
 }
@@ -89,22 +91,29 @@ impl Recorder {
         *self.pending() = Some(Box::new(boot));
     }
 
-    /// Says that the plugins have started.
-    pub(crate) fn start(&self, mut calls: CallLog) {
+    /// Says that the plugins have started. In a recording that begins in a running VM they
+    /// have started before; the calls are then those that others like them make while they
+    /// start and take over the state of the boot's line.
+    pub(crate) fn start(&self, calls: CallLog) {
         if let Some(mut boot) = self.pending().take() {
             boot.boot = self.0.boots.fetch_add(1, Relaxed) + 1;
             self.put(Queued::Boot(boot));
         }
-        let size = calls.size();
-        let waiting = self.0.calls_waiting.fetch_add(size, Relaxed);
-        if waiting > 0 && waiting.saturating_add(size) > ROOM_FOR_CALLS {
-            self.0.calls_waiting.fetch_sub(size, Relaxed);
-            calls = CallLog::all_cut();
-        }
+        let calls = self.with_room(calls);
         self.put(Queued::Start(Instant::now(), calls));
     }
 
-    /// Says that no vCPU runs any more.
+    /// Says that another set is in charge. To be called while no vCPU is with its plugins:
+    /// accesses that are given to the recorder before it were answered by the old set, those
+    /// after it by the new one.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the swap of a running VM calls it"))]
+    pub(crate) fn swap(&self, line: SwapLine, calls: CallLog) {
+        let calls = self.with_room(calls);
+        let dropped = self.0.dropped.swap(0, Relaxed);
+        self.put(Queued::Swap(Instant::now(), Box::new(line), calls, dropped));
+    }
+
+    /// Says that no vCPU is recorded any more: the boot is over, or the recording is.
     pub(crate) fn end(&self) {
         let dropped = self.0.dropped.swap(0, Relaxed);
         self.put(Queued::End(Instant::now(), dropped));
@@ -128,6 +137,17 @@ impl Recorder {
     pub(crate) fn wake(&self, event: Box<WakeEvent>) {
         let size = event.calls.size();
         self.offer(size, |dropped| Queued::Wake(event, dropped));
+    }
+
+    /// The calls, or if there is no room for them that they are missing.
+    fn with_room(&self, calls: CallLog) -> CallLog {
+        let size = calls.size();
+        let waiting = self.0.calls_waiting.fetch_add(size, Relaxed);
+        if waiting > 0 && waiting.saturating_add(size) > ROOM_FOR_CALLS {
+            self.0.calls_waiting.fetch_sub(size, Relaxed);
+            return CallLog::all_cut();
+        }
+        calls
     }
 
     fn pending(&self) -> MutexGuard<'_, Option<Box<BootLine>>> {

@@ -1,5 +1,5 @@
 //! Writes a recording while the guest runs: a thread takes what vCPUs put into the
-//! recorder's queue and writes it to a file.
+//! recorder's queue and writes it to a file, or keeps the last of it in memory.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 use super::line::{DroppedLine, EndLine, Line, StartLine};
 use super::out::{Out, Stopped, WrittenCounts};
 use super::recorder::{Queued, Recorder, Shared};
+use super::ring::{Ring, RingSink, Urgent};
+use super::sink::Sink;
+use super::swap::SwapLine;
 
 /// How long a line may wait in the writer's buffer.
 const SOON: Duration = Duration::from_millis(200);
@@ -47,12 +50,33 @@ impl RecordingWriter {
     /// # Errors
     /// What the system said, if it cannot start a thread.
     pub fn begin(out: impl Write + Send + 'static, limit: u64) -> io::Result<Self> {
+        Self::into(move |written| Out::new(out, limit, written))
+    }
+
+    /// Begins a recording of which only the last lines are kept, in `size` bytes of
+    /// memory, and not in a file: [`Ring::write_to`] writes them to one. `urgent` is told
+    /// when something happened for which they are worth that. It is called by the thread
+    /// that keeps the lines and must not wait for anything.
+    ///
+    /// # Errors
+    /// What the system said, if it cannot start a thread.
+    pub fn ring(
+        size: usize,
+        urgent: impl FnMut(Urgent) + Send + 'static,
+    ) -> io::Result<(Self, Ring)> {
+        let ring = Ring::of(size);
+        let kept = ring.clone();
+        let recording = Self::into(move |written| RingSink::new(kept, written, urgent))?;
+        Ok((recording, ring))
+    }
+
+    fn into<S: Sink>(sink: impl FnOnce(Arc<WrittenCounts>) -> S + Send + 'static) -> io::Result<Self> {
         let written = Arc::new(WrittenCounts::default());
         let (recorder, queued) = Recorder::new(written.clone());
         let shared = Arc::clone(&recorder.0);
         let (ended, end) = channel();
         thread::Builder::new().name("recorder".into()).spawn(move || {
-            let out = Out::new(out, limit, written);
+            let out = sink(written);
             let (before, total) = ((0, 0), (0, 0));
             let writer = Writer { shared, out, due: None, before, total, end: None };
             // Fails if `finish` has given up.
@@ -67,7 +91,8 @@ impl RecordingWriter {
     }
 
     /// Waits until everything is written, as long as the file takes something,
-    /// and ends the recording.
+    /// and ends the recording. VCPUs may go on: what they give the recorder from here on
+    /// is lost, and nothing waits for it.
     pub fn finish(self) -> RecordingEnd {
         let RecordingWriter { recorder: Recorder(shared), end } = self;
         let dropped = shared.dropped.swap(0, Relaxed);
@@ -98,9 +123,9 @@ impl RecordingWriter {
 }
 
 /// The thread at the other end of the queue.
-struct Writer<W: Write> {
+struct Writer<S> {
     shared: Arc<Shared>,
-    out: Out<W>,
+    out: S,
     /// When the oldest line that waits in the buffer is to be in the file.
     due: Option<Instant>,
     /// Accesses and wakes, and drops, before this boot.
@@ -111,7 +136,7 @@ struct Writer<W: Write> {
     end: Option<EndLine>,
 }
 
-impl<W: Write> Writer<W> {
+impl<S: Sink> Writer<S> {
     fn run(mut self, queue: &Receiver<Queued>) -> Option<Stopped> {
         loop {
             let queued = match self.due {
@@ -169,6 +194,13 @@ impl<W: Write> Writer<W> {
                 let t = self.shared.time(event.began);
                 self.counted(&Line::Wake(event.into_line(t)));
             }
+            Queued::Swap(at, swap, log, dropped) => {
+                self.note_dropped(at, dropped);
+                self.shared.calls_waiting.fetch_sub(log.size(), Relaxed);
+                let (t, cut) = (self.shared.time(at), log.cut);
+                let calls = log.into_plugin_calls();
+                self.out.line(&Line::Swap(Box::new(SwapLine { t, calls, cut, ..*swap })));
+            }
             Queued::End(at, dropped) => {
                 self.note_dropped(at, dropped);
                 let (lines, dropped) = (self.total.0 - self.before.0, self.total.1 - self.before.1);
@@ -213,3 +245,6 @@ impl<W: Write> Writer<W> {
         self.total.0 += u64::from(self.out.line(line));
     }
 }
+
+#[cfg(test)]
+mod tests;

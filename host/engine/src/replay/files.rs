@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use crate::engine::Engine;
 use crate::manifest::Grant;
 use crate::profile::{PluginConfig, Profile};
-use crate::record::{BootLine, HostCall, LoggedCall, PluginCall};
+use crate::record::{HostCall, LoggedCall, PluginCall, RecordedSet};
 
 /// Where files are in the present profile, by plugin and recorded path.
 #[derive(Default)]
 pub(super) struct Moved(BTreeMap<(String, PathBuf), PathBuf>);
 
 impl Moved {
-    pub(super) fn between(boot: &BootLine, engine: &Engine) -> Self {
+    pub(super) fn between(set: RecordedSet<'_>, engine: &Engine) -> Self {
         // A recorded profile that cannot be read says nothing about files.
-        let Ok(recorded) = Profile::parse(&boot.profile, &boot.text) else {
+        let Ok(recorded) = Profile::parse(set.profile, set.text) else {
             return Moved::default();
         };
         let mut moved = BTreeMap::new();
         for present in engine.plugins() {
             let name = &present.manifest.plugin.name;
-            let of_boot = boot.plugins.iter().find(|plugin| plugin.name == *name);
-            let was = of_boot.and_then(|plugin| config(&recorded, &plugin.path));
+            let of_set = set.plugins.iter().find(|plugin| plugin.name == *name);
+            let was = of_set.and_then(|plugin| config(&recorded, &plugin.path));
             for (file, path) in was.into_iter().flat_map(files) {
                 let now = files(present.config).find(|(granted, _)| *granted == file);
                 if let Some((_, now)) = now.filter(|(_, now)| *now != path) {

@@ -3,6 +3,7 @@
 //! the same answers on any machine.
 
 mod files;
+mod swap;
 
 use std::sync::Arc;
 
@@ -15,11 +16,13 @@ use crate::dispatch::VcpuDispatch;
 use crate::engine::Engine;
 use crate::msr::Decision;
 use crate::record::{
-    AccessLine, BootLine, CallLog, Hex, HostCall, Line, LoggedCall, LoggingHost, Op, PluginCall,
-    ReplayHost, StartLine, WakeLine, boot_line, during, replaying,
+    AccessLine, BootLine, CallLog, ENGINE, Hex, HostCall, Line, LoggedCall, LoggingHost, Op,
+    PluginCall, ReplayHost, StartLine, WakeLine, boot_line, during, replaying,
 };
+use crate::save::{RestoreError, SaveError};
 use crate::script::{Fact, ScriptedHost};
 use crate::start::{StartError, Started, boot_plugins, start_plugins};
+use crate::state::{SavedState, StateError};
 
 /// Bytes of guest memory and files that are known, for calls that the recording
 /// does not have; beyond, only those that come later.
@@ -40,6 +43,8 @@ struct RunningBoot {
     /// Bytes that the host knows.
     known: usize,
     started: Option<Started>,
+    /// What the plugins had saved when the recording began in a running VM.
+    state: Option<SavedState>,
 }
 
 /// Why a replay does not go on.
@@ -65,6 +70,18 @@ pub enum ReplayError {
     /// A write of nothing.
     #[error("it is a write without a `value`; the recording was edited")]
     NoValue,
+    /// Another set takes charge, and its plugins are not there.
+    #[error("another set of plugins takes charge here, which is not loaded")]
+    NoSet,
+    /// What the boot says was saved is not.
+    #[error("`state` of the boot: {0}")]
+    State(#[from] StateError),
+    /// The old set does not give its state to the new one.
+    #[error("the set before it does not save its state again: {0}")]
+    Save(#[from] SaveError),
+    /// Plugins do not take a recorded state.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
 }
 
 impl Replay {
@@ -74,7 +91,8 @@ impl Replay {
     }
 
     /// Does what a line says, and returns the line as it is this time: with the present
-    /// plugins, their answers and their host calls. Times are those of the recording.
+    /// plugins, their answers and their host calls. Times are those of the recording. A
+    /// swap needs plugins: [`swap`](Self::swap) takes its line.
     ///
     /// # Errors
     /// [`ReplayError`]
@@ -84,6 +102,7 @@ impl Replay {
             Line::Start(start) => Line::Start(self.start(start)?),
             Line::Access(access) => Line::Access(self.access(access)?),
             Line::Wake(wake) => Line::Wake(self.wake(wake)?),
+            Line::Swap(_) => return Err(ReplayError::NoSet),
             Line::Dropped(_) => line.clone(),
             Line::End(_) => {
                 self.boot = None;
@@ -102,25 +121,42 @@ impl Replay {
         if boot.vcpus > MAX_VCPUS {
             return Err(ReplayError::TooManyVcpus(boot.vcpus));
         }
+        let state = boot.state.as_ref().map(|state| SavedState::from_bytes(&state.0)).transpose()?;
         let host = Arc::new(ScriptedHost::default());
-        let moved = Moved::between(boot, &self.engine);
-        self.boot = Some(RunningBoot { vcpus: boot.vcpus, host, moved, known: 0, started: None });
+        let moved = Moved::between(boot.set(), &self.engine);
+        let (vcpus, started) = (boot.vcpus, None);
+        self.boot = Some(RunningBoot { vcpus, host, moved, known: 0, started, state });
         let plugins = boot_plugins(&self.engine);
         let present = boot_line(boot.vcpus, boot.kernel.clone(), plugins, &self.engine.profile);
-        Ok(BootLine { t: boot.t, unix_ms: boot.unix_ms, boot: boot.boot, ..present })
+        Ok(BootLine {
+            t: boot.t,
+            unix_ms: boot.unix_ms,
+            boot: boot.boot,
+            generation: boot.generation,
+            state: boot.state.clone(),
+            unsaved: boot.unsaved.clone(),
+            ..present
+        })
     }
 
     fn start(&mut self, start: &StartLine) -> Result<StartLine, ReplayError> {
         let boot = self.boot.as_mut().ok_or(ReplayError::NoBoot("start"))?;
         let host = boot.host.clone();
-        let host_of = |name: &Arc<str>| -> Arc<dyn Host> {
-            let replayed = ReplayHost::new(name.clone(), host.clone());
-            Arc::new(LoggingHost::new(Arc::new(replayed), name.clone()))
-        };
+        let host_of = |name: &Arc<str>| replaying_host(name, &host);
         let replies = boot.moved.logged(&start.calls);
         boot.learn(&replies);
-        let (started, unmatched) =
-            replaying(replies, || start_plugins(&self.engine, &host_of, boot.vcpus));
+        let now = saved_at(&replies).unwrap_or_else(|| host.monotonic_ns());
+        let (engine, state) = (&self.engine, boot.state.take());
+        let (started, unmatched) = replaying(replies, || {
+            let (mut started, mut calls) = start_plugins(engine, &host_of, boot.vcpus)?;
+            if let Some(state) = state {
+                let restore = || engine.restore_at(&mut started, &*host, &state, now);
+                let (restored, later) = during(restore);
+                restored?;
+                calls.all.append(later);
+            }
+            Ok::<_, ReplayError>((started, calls))
+        });
         let (started, calls) = started?;
         boot.started = Some(started);
         self.unmatched += unmatched;
@@ -164,8 +200,8 @@ impl Replay {
         let serve = VcpuDispatch::serve_timers;
         let (timers, log) = self.on_vcpu("wake", wake.vcpu, &wake.calls, serve)?;
         let failed = timers.failed.iter().map(ToString::to_string).collect();
-        let (vcpu, t, ns) = (wake.vcpu, wake.t, wake.ns);
-        Ok(WakeLine { t, vcpu, ns, failed, cut: log.cut, calls: log.into_plugin_calls() })
+        let (cut, calls) = (log.cut, log.into_plugin_calls());
+        Ok(WakeLine { failed, cut, calls, ..wake.clone() })
     }
 
     /// Has a vCPU do something with the recorded replies.
@@ -187,6 +223,21 @@ impl Replay {
         self.unmatched += unmatched;
         Ok((result, log))
     }
+}
+
+/// A host that gives a plugin its recorded replies, and logs what it asks.
+fn replaying_host(name: &Arc<str>, host: &Arc<ScriptedHost>) -> Arc<dyn Host> {
+    let replayed = ReplayHost::new(name.clone(), host.clone());
+    Arc::new(LoggingHost::new(Arc::new(replayed), name.clone()))
+}
+
+/// When the state with which a recording begins was saved: the engine asked for the time
+/// then.
+fn saved_at(calls: &[LoggedCall]) -> Option<u64> {
+    calls.iter().rev().find_map(|logged| match logged.call {
+        HostCall::MonotonicNs { value } if *logged.plugin == *ENGINE => Some(value.0),
+        _ => None,
+    })
 }
 
 impl RunningBoot {
