@@ -75,18 +75,20 @@ impl Engine {
     /// [`SaveError`] if a plugin does not save its state.
     pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
         let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
-        self.save_at(vcpus, now, &|_| true)
+        self.save_at(vcpus.iter_mut(), now, &|_| true)
     }
 
     /// Saves the plugins that are `chosen` by name; timers are due after `now`.
-    pub(crate) fn save_at(
+    pub(crate) fn save_at<'a>(
         &self,
-        vcpus: &mut [VcpuDispatch],
+        vcpus: impl Iterator<Item = &'a mut VcpuDispatch>,
         now: u64,
         chosen: &dyn Fn(&str) -> bool,
     ) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
-        for (position, vcpu) in vcpus.iter_mut().enumerate() {
+        let mut intercepts = None;
+        for (position, vcpu) in vcpus.enumerate() {
+            intercepts.get_or_insert_with(|| vcpu.vm.intercepts.clone());
             let served = vcpu.chain.vcpu;
             for slot in &mut vcpu.chain.slots {
                 let state = slot.with(|instance| {
@@ -113,13 +115,13 @@ impl Engine {
                 }));
             }
         }
-        if let Some(vcpu) = vcpus.first() {
+        if let Some(intercepts) = intercepts {
             // Those of all others are their manifests'.
             let asks = |name: &str| {
                 let mut plugins = self.plugins.iter();
                 plugins.any(|p| *p.name == *name && p.held.intercept)
             };
-            saved.intercepts = vcpu.vm.intercepts.save();
+            saved.intercepts = intercepts.save();
             saved.intercepts.retain(|it| asks(&it.plugin) && chosen(&it.plugin));
         }
         Ok(saved)
@@ -160,7 +162,7 @@ impl Engine {
             let restored = vcpu.vm.intercepts.restore(&saved.intercepts, manifest);
             restored.map_err(|name| RestoreError::NotClaimed { name })?;
             if vcpu.chain.switches.is_some() {
-                let told = vcpu.vm.intercepts.tell(&**host, &ExitsCause::Restore);
+                let told = vcpu.vm.intercepts.tell(host, &ExitsCause::Restore);
                 told.map_err(|error| RestoreError::Exits(error.to_string()))?;
             }
         }

@@ -140,7 +140,7 @@ impl Observers {
             began,
             took,
             vcpu,
-            generation: 1,
+            generation: self.generation,
             access,
             rip,
             outcome,
@@ -176,7 +176,14 @@ impl Observers {
         let of_vm = self.wake_shadows(Scope::Vm, now, &log, vcpu);
         if let Some(recorder) = &self.recorder {
             let calls = self.for_recorder(&mut log);
-            recorder.wake(Box::new(WakeEvent { began, took, vcpu, generation: 1, failed, calls }));
+            recorder.wake(Box::new(WakeEvent {
+                began,
+                took,
+                vcpu,
+                generation: self.generation,
+                failed,
+                calls,
+            }));
         }
         drop(order);
         let of_vcpu = self.wake_shadows(Scope::Vcpu, now, &log, vcpu);

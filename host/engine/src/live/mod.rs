@@ -14,6 +14,7 @@ mod exchange;
 mod fate;
 mod host;
 mod probation;
+mod record;
 mod set;
 mod start;
 mod swap;

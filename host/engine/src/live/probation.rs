@@ -11,6 +11,7 @@ use super::swap::{Occasion, handle_back, no_shadows, unused};
 use super::trial::{Trial, Verdict};
 use super::vm::{Live, State, Swapped};
 use crate::intercepts::FilterChange;
+use crate::record::CallLog;
 use crate::shadow::{ShadowTallies, Shadows};
 
 impl Live {
@@ -174,7 +175,7 @@ impl Live {
             }
             set.intercepts.take_charge();
             holding(|| taking.announce(&mut cells));
-            self.note(state, &set, generation, occasion, &fates);
+            self.note_swap(state, &set, occasion, &fates, CallLog::default());
         }
         let cut = began.elapsed();
         let digest = set.engine.digest();

@@ -20,6 +20,7 @@ use super::vm::{Live, State, Swapped};
 use crate::engine::Engine;
 use crate::intercepts::{FilterChange, Intercepts};
 use crate::metrics::Metrics;
+use crate::record::during;
 use crate::shadow::{Judge, ShadowTallies, Shadows, Terms};
 
 /// Why a set comes into charge.
@@ -30,7 +31,7 @@ pub(super) enum Occasion {
     Rollback,
 }
 
-type Fates = BTreeMap<Arc<str>, Fate>;
+pub(super) type Fates = BTreeMap<Arc<str>, Fate>;
 type Guards<'a> = Vec<MutexGuard<'a, Dispatching>>;
 
 impl Live {
@@ -225,16 +226,21 @@ impl Live {
         let mut cells = self.hold_all();
         let began = Instant::now();
         let mut carried = Carried::default();
-        for own in &mut cells {
-            let dispatch = &mut own.dispatch;
-            carry_vcpu(&state.set, dispatch, &mut prepared, fates, &mut carried)?;
-            carry_to_shadows(&state.set, dispatch, &mut prepared);
-        }
+        let (done, carry_calls) = during(|| {
+            cells.iter_mut().try_for_each(|own| {
+                let dispatch = &mut own.dispatch;
+                carry_vcpu(&state.set, dispatch, &mut prepared, fates, &mut carried)?;
+                carry_to_shadows(&state.set, dispatch, &mut prepared);
+                Ok::<(), SwapError>(())
+            })
+        });
+        done?;
         held_back(&prepared.set)?;
         note_fresh(fates, &carried);
 
         // From here on nothing fails.
         let generation = state.generation + 1;
+        let mut calls = prepared.starts.all;
         let next = &prepared.set;
         let lost_intercepts = carry_intercepts(&state.set, next, fates);
         let former = match terms {
@@ -273,7 +279,8 @@ impl Live {
         }
         next.intercepts.take_charge();
         taking.announce(&mut cells);
-        self.note(&state, next, generation, occasion, fates);
+        calls.append(carry_calls);
+        self.note_swap(&state, next, occasion, fates, calls);
         let cut = began.elapsed();
         drop(cells);
 
@@ -317,9 +324,6 @@ impl Live {
             }
         })
     }
-
-    /// Tells the recorder.
-    pub(super) fn note(&self, _: &State, _: &Set, _: u64, _: Occasion, _: &Fates) {}
 
     pub(super) fn rename(&self, state: &State) {
         let names = state.set.engine.plugins.iter().map(|plugin| plugin.name.clone());

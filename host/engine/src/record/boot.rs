@@ -42,13 +42,18 @@ impl BootLine {
     /// The line for a recording that begins now, in a running VM whose set in charge has
     /// this generation. `state` is what its plugins saved, as a
     /// [`SavedState`](crate::SavedState) has it in bytes; `unsaved` are those that saved
-    /// nothing. Of a state that is too large for a line, no plugin's is there.
+    /// nothing. Of a state that is `None`, or too large for a line, no plugin's is there.
     #[must_use]
-    pub fn in_running_vm(self, generation: u64, state: Vec<u8>, unsaved: Vec<String>) -> Self {
-        let fits = state.len() <= LONGEST_STATE;
+    pub fn in_running_vm(
+        self,
+        generation: u64,
+        state: Option<Vec<u8>>,
+        unsaved: Vec<String>,
+    ) -> Self {
+        let state = state.filter(|state| state.len() <= LONGEST_STATE);
         let all = || self.plugins.iter().map(|plugin| plugin.name.clone()).collect();
-        let unsaved = if fits { unsaved } else { all() };
-        BootLine { generation, state: fits.then_some(Bytes(state)), unsaved, ..self }
+        let unsaved = if state.is_some() { unsaved } else { all() };
+        BootLine { generation, state: state.map(Bytes), unsaved, ..self }
     }
 }
 

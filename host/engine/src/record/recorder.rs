@@ -106,7 +106,6 @@ impl Recorder {
     /// Says that another set is in charge. To be called while no vCPU is with its plugins:
     /// accesses that are given to the recorder before it were answered by the old set, those
     /// after it by the new one.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the swap of a running VM calls it"))]
     pub(crate) fn swap(&self, line: SwapLine, calls: CallLog) {
         let calls = self.with_room(calls);
         let dropped = self.0.dropped.swap(0, Relaxed);

@@ -20,7 +20,7 @@ fn load(setup: &Setup) -> Arc<Engine> {
     Arc::new(setup.load().unwrap())
 }
 
-fn one(file: &str, bytes: Vec<u8>, keys: &str) -> Arc<Engine> {
+pub(crate) fn one(file: &str, bytes: Vec<u8>, keys: &str) -> Arc<Engine> {
     load(&Setup::new().with(file, bytes, keys))
 }
 
@@ -33,10 +33,10 @@ fn constant(name: &str, manifest: &str, value: u64) -> Vec<u8> {
     plugin(name, manifest, &body)
 }
 
-struct Vm {
-    live: Live,
-    vcpus: Vec<LiveVcpu>,
-    host: Arc<TestHost>,
+pub(crate) struct Vm {
+    pub(crate) live: Live,
+    pub(crate) vcpus: Vec<LiveVcpu>,
+    pub(crate) host: Arc<TestHost>,
 }
 
 fn start(engine: &Arc<Engine>, vcpus: u32) -> Vm {
@@ -50,7 +50,7 @@ fn access(vcpu: &mut LiveVcpu, index: u32, op: MsrOp) -> Outcome {
     vcpu.answer(MsrAccess { index: MsrIndex(index), op, reason: Reason::Filter })
 }
 
-fn read(vcpu: &mut LiveVcpu, index: u32) -> Outcome {
+pub(crate) fn read(vcpu: &mut LiveVcpu, index: u32) -> Outcome {
     access(vcpu, index, MsrOp::Read)
 }
 

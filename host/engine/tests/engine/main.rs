@@ -16,6 +16,7 @@ mod fixture;
 mod hostcalls;
 mod intercepts;
 mod live;
+mod live_recorded;
 mod loading;
 mod logged;
 mod recorded;

@@ -1,0 +1,86 @@
+//! Turns a recording on and off in a running VM, and has it note swaps.
+
+use std::sync::Arc;
+
+use super::fate::Fate;
+use super::host::holding;
+use super::set::{Set, Watch};
+use super::swap::{Fates, Occasion};
+use super::vm::{Live, State};
+use crate::record::{CallLog, Recorder, SwapCause, boot_line, swap_line};
+use crate::save::SaveError;
+use crate::shadow::Shadows;
+use crate::start::boot_plugins;
+
+impl Live {
+    /// Records all accesses from now on with `recorder`, in place of one that recorded
+    /// before; `None`: records no more. The recording begins with the state that the
+    /// plugins save.
+    ///
+    /// # Errors
+    /// [`SaveError`] if a plugin does not save its state; everything is then as it was.
+    pub fn record(&self, recorder: Option<&Recorder>) -> Result<(), SaveError> {
+        let _operation = self.operation();
+        let mut state = self.state();
+        let mut cells = self.hold_all();
+        let engine = state.set.engine.clone();
+        if let Some(recorder) = recorder {
+            let now = wasmsr_interface::Host::monotonic_ns(&*self.0.site.vm);
+            let vcpus = cells.iter_mut().map(|own| &mut own.dispatch);
+            let saved = holding(|| engine.save_at(vcpus, now, &|_| true))?;
+            let is_saved = |name: &str| saved.instances.iter().any(|one| one.plugin == name);
+            let names = engine.plugins.iter().map(|plugin| plugin.name.to_string());
+            let unsaved = names.filter(|name| !is_saved(name)).collect();
+            let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
+            let vcpus = self.0.site.vcpus;
+            let line = boot_line(vcpus, kernel, boot_plugins(&engine), &engine.profile);
+            // A state that is too large for bytes is too large for a line.
+            let bytes = saved.to_bytes().ok();
+            recorder.boot(line.in_running_vm(state.generation, bytes, unsaved));
+            recorder.start(CallLog::default());
+        }
+        if let Some(before) = std::mem::replace(&mut state.recorder, recorder.cloned()) {
+            before.end();
+        }
+        let trial = state.trial.as_ref();
+        let watch = Watch {
+            recorder,
+            judge: trial.map(|trial| &trial.judge),
+            former: trial.map(|trial| trial.former.plans.as_slice()).unwrap_or_default(),
+            generation: state.generation,
+        };
+        let order_lock = state.set.order_lock(&watch);
+        for own in &mut cells {
+            let observers = own.dispatch.chain.observers.take();
+            let shadows = observers.and_then(|observers| observers.shadows);
+            let shadows = shadows.unwrap_or_else(|| Shadows(Vec::new()));
+            own.dispatch.chain.observers =
+                state.set.observers(&self.0.site, &watch, &order_lock, shadows);
+        }
+        Ok(())
+    }
+
+    /// Tells the recorder that `next` takes charge, with the locks of all vCPUs held.
+    pub(super) fn note_swap(
+        &self,
+        state: &State,
+        next: &Set,
+        occasion: Occasion,
+        fates: &Fates,
+        calls: CallLog,
+    ) {
+        let Some(recorder) = &state.recorder else { return };
+        let cause = match occasion {
+            Occasion::Swap => SwapCause::Swap,
+            Occasion::Return => SwapCause::Return,
+            Occasion::Rollback => SwapCause::Rollback,
+        };
+        let engine = &next.engine;
+        let kept = fates.iter().filter(|(_, fate)| **fate == Fate::Kept);
+        let kept = kept.map(|(name, _): (&Arc<str>, _)| name.to_string()).collect();
+        let (digest, plugins) = (engine.digest().to_string(), boot_plugins(engine));
+        let generation = state.generation + 1;
+        let line = swap_line(generation, cause, digest, plugins, kept, &engine.profile);
+        recorder.swap(line, calls);
+    }
+}
