@@ -4,6 +4,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use wasmsr_engine::plugin::CodeCache;
@@ -18,32 +19,30 @@ use crate::profile::{Parts, VmProfile};
 /// One set of profile, plugins and filter that belong together.
 pub(crate) struct Loaded {
     pub(crate) profile: VmProfile,
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) filter: KvmFilter,
 }
 
 impl Loaded {
-    /// Reads the profile and its plugins, and checks them against each other, the
+    /// Loads the plugins of a profile, and checks them against each other, the
     /// ABI and KVM's limits. A boot can find further mistakes.
-    pub(crate) fn load(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
-        let profile = VmProfile::read(path)?;
+    pub(crate) fn of(profile: VmProfile, options: &LoadOptions) -> anyhow::Result<Self> {
+        let path = profile.engine.path.clone();
         let in_profile = || format!("profile {}", path.display());
         let engine = Engine::load(&profile.engine, options).with_context(in_profile)?;
         let filter = KvmFilter::pack(engine.exits())
             .map_err(|error| unfiltered(&engine, error))
             .with_context(in_profile)?;
-        Ok(Loaded { profile, engine, filter })
+        Ok(Loaded { profile, engine: Arc::new(engine), filter })
     }
 
-    /// As [`load`](Self::load), and also checks without a guest what a boot would
-    /// check.
-    pub(crate) fn load_and_check(path: &Path, options: &LoadOptions) -> anyhow::Result<Self> {
-        let loaded = Self::load(path, options)?;
-        let in_profile = || format!("profile {}", path.display());
-        let VmProfile { boot, vm, .. } = &loaded.profile;
-        loaded.engine.dry_run(vm.vcpus).with_context(in_profile)?;
+    /// Checks without a guest what a boot would check.
+    pub(crate) fn checked(self) -> anyhow::Result<Self> {
+        let in_profile = || format!("profile {}", self.profile.engine.path.display());
+        let VmProfile { boot, vm, .. } = &self.profile;
+        self.engine.dry_run(vm.vcpus).with_context(in_profile)?;
         wasmsr_vmm::check_boot(boot, vm.memory, vm.vcpus).with_context(in_profile)?;
-        Ok(loaded)
+        Ok(self)
     }
 }
 

@@ -12,16 +12,26 @@ pub struct Sources {
 }
 
 impl Sources {
+    /// Those of a set that is in charge of a running VM.
+    pub fn of_live(sources: &wasmsr_engine::live::Sources) -> Self {
+        let wasmsr_engine::live::Sources { engine, metrics, shadows } = sources;
+        Sources { metrics: metrics.clone(), shadows: shadows.clone(), versions: versions(engine) }
+    }
+
     /// Those of an engine that has started its plugins for a boot.
     pub fn of(engine: &Engine, started: &Started) -> Self {
-        let versions = engine.plugins().map(|plugin| {
-            let about = &plugin.manifest.plugin;
-            (about.name.clone(), about.version.to_string())
-        });
         Sources {
             metrics: started.metrics.clone(),
             shadows: started.shadows.clone(),
-            versions: versions.collect(),
+            versions: versions(engine),
         }
     }
+}
+
+fn versions(engine: &Engine) -> Vec<(String, String)> {
+    let versions = engine.plugins().map(|plugin| {
+        let about = &plugin.manifest.plugin;
+        (about.name.clone(), about.version.to_string())
+    });
+    versions.collect()
 }

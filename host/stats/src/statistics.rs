@@ -88,6 +88,14 @@ impl Statistics {
         self.run.snapshot()
     }
 
+    /// Another set is in charge of the boot.
+    pub fn swapped(&self, sources: Sources) {
+        let mut state = self.run.lock();
+        if let Some(current) = &mut state.current {
+            current.sources = sources;
+        }
+    }
+
     /// A boot begins: until the returned value is dropped, the statistics are those
     /// of this boot.
     pub fn boot(&self, sources: Sources) -> RunningBoot<'_> {

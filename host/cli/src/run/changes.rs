@@ -16,7 +16,7 @@ use crate::loaded::Loaded;
 use crate::terminal::plain::plain_up_to;
 
 /// Most lines for one reset.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
 
 /// Most characters of a value.
 const LONGEST: usize = 80;
@@ -33,7 +33,8 @@ pub(super) fn tell(old: &Loaded, new: &Loaded) {
     }
 }
 
-fn changes(old: &Loaded, new: &Loaded) -> Vec<String> {
+/// A line for each change.
+pub(super) fn changes(old: &Loaded, new: &Loaded) -> Vec<String> {
     let mut lines = Vec::new();
     let mut vm = Changes { of: "[vm]".to_owned(), lines: &mut lines };
     let memory = |set: &Loaded| ByteSize(set.profile.vm.memory).display().iec().to_string();

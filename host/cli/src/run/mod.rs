@@ -3,13 +3,16 @@
 mod changes;
 mod open;
 mod record_file;
+mod running;
+mod source;
 mod summary;
 
-use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
+use wasmsr_engine::Report;
+use wasmsr_engine::live::LiveStart;
 use wasmsr_engine::record::Recorder;
-use wasmsr_engine::{LoadOptions, Report};
 use wasmsr_interface::MsrHandler;
 use wasmsr_stats::{OfferError, Snapshot, Sources, Statistics};
 use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
@@ -22,12 +25,15 @@ use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
 use record_file::RecordFile;
+use running::Running;
+use source::Source;
 use summary::{Summary, SummaryFile};
 
 /// Runs the VM that a profile describes.
 pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
-    let mut set = Loaded::load(&args.profile, &options).map_err(Failure::input)?;
+    let source = Source::of(&args.profile);
+    let set = Arc::new(source.load(&options).map_err(Failure::input)?);
     let (control, events) = control();
     signals::forward(&control).context("cannot listen to signals").map_err(Failure::host)?;
     let _terminal = console::attach_input(&set.profile.boot, &control)
@@ -38,6 +44,7 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
             OfferError::Taken { .. } => Failure::input(error),
             _ => Failure::host(error),
         })?;
+    let statistics = Arc::new(statistics);
     if let (Some(summary), Some(record)) = (&args.summary, &args.record)
         && open::is_one_file(summary, record)
     {
@@ -48,9 +55,11 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let recording = args.record.as_deref().map(|path| RecordFile::begin(path, args.record_limit));
     let recording = recording.transpose()?;
     let recorder = recording.as_ref().map(RecordFile::recorder);
+    let running = Arc::new(Running::new(source, set, options, statistics.clone()));
     let mut seen =
         Observers { counts: statistics.snapshot(), reports: Vec::new(), statistics, recorder };
-    let end = boots(args, &options, &mut set, &events, &mut seen);
+    let end = boots(args, &running, &events, &mut seen);
+    running.over();
     let Observers { counts, reports, .. } = seen;
     let recording = recording.map(RecordFile::finish);
     let code = match &end {
@@ -68,7 +77,7 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
 
 /// What observes the guests of a run, and what was seen of the last boot.
 struct Observers<'a> {
-    statistics: Statistics,
+    statistics: Arc<Statistics>,
     recorder: Option<&'a Recorder>,
     counts: Snapshot,
     reports: Vec<Report>,
@@ -77,28 +86,21 @@ struct Observers<'a> {
 /// Boot after boot, until one is the last.
 fn boots(
     args: &args::Run,
-    options: &LoadOptions,
-    set: &mut Loaded,
+    running: &Running,
     events: &Events,
     seen: &mut Observers<'_>,
 ) -> Result<RunEnd, Failure> {
-    let mut end = boot(set, events, seen)?;
+    let mut end = boot(&running.set(), running, events, seen)?;
     let mut boots = 1;
     while boots_again(&end, boots, args) {
         boots += 1;
         tracing::info!("boot {boots}");
-        end = match candidate(&args.profile, options, set) {
-            Some(new) => match boot(&new, events, seen) {
-                Ok(end) => {
-                    *set = new;
-                    end
-                }
-                Err(failure) => {
-                    tracing::warn!("{:#}; the last good set boots instead", failure.error);
-                    boot(set, events, seen)?
-                }
-            },
-            None => boot(set, events, seen)?,
+        end = match candidate(running) {
+            Some(new) => boot(&Arc::new(new), running, events, seen).or_else(|failure| {
+                tracing::warn!("{:#}; the last good set boots instead", failure.error);
+                boot(&running.set(), running, events, seen)
+            })?,
+            None => boot(&running.set(), running, events, seen)?,
         };
     }
     Ok(end)
@@ -112,7 +114,12 @@ fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
 }
 
 /// One boot: a fresh VM, fresh plugins, from power-on to the end of the run.
-fn boot(set: &Loaded, events: &Events, seen: &mut Observers<'_>) -> Result<RunEnd, Failure> {
+fn boot(
+    set: &Arc<Loaded>,
+    running: &Running,
+    events: &Events,
+    seen: &mut Observers<'_>,
+) -> Result<RunEnd, Failure> {
     let in_profile = || format!("profile {}", set.profile.engine.path.display());
     let output = console::guest_output().context("no standard output").map_err(Failure::host)?;
     let vm = Vm::build(VmSpec {
@@ -127,20 +134,20 @@ fn boot(set: &Loaded, events: &Events, seen: &mut Observers<'_>) -> Result<RunEn
         _ => Failure::input(anyhow::Error::new(error).context(in_profile())),
     })?;
     let (host, vcpus) = (vm.host(), set.profile.vm.vcpus);
-    let started = match seen.recorder {
-        Some(recorder) => set.engine.start_recorded(&host, vcpus, recorder),
-        None => set.engine.start(&host, vcpus),
-    };
-    let started = started.with_context(in_profile).map_err(Failure::input)?;
-    let sources = Sources::of(&set.engine, &started);
+    let started = set.engine.start_live(&host, vcpus, seen.recorder);
+    let LiveStart { live, vcpus, reports } =
+        started.with_context(in_profile).map_err(Failure::input)?;
     let handlers: Vec<Box<dyn MsrHandler>> =
-        started.vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
-    let running = seen.statistics.boot(sources);
+        vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
+    let statistics = seen.statistics.clone();
+    let boot = statistics.boot(Sources::of_live(&live.sources()));
+    running.booted(set.clone(), live);
     let end = vm.run(handlers, events);
+    running.ended();
     seen.counts = seen.statistics.snapshot();
-    drop(running);
+    drop(boot);
     say(&format!("wasmsr: {end}\n{}", tables::accesses(&seen.counts.msrs)));
-    seen.reports = started.reports.take();
+    seen.reports = reports.take();
     if !seen.counts.shadows.is_empty() {
         say(&format!("\n{}", tables::shadows(&seen.counts.shadows)));
     }
@@ -151,12 +158,18 @@ fn boot(set: &Loaded, events: &Events, seen: &mut Observers<'_>) -> Result<RunEn
     Ok(end)
 }
 
-/// The profile and plugins that are on disk now, if they can be loaded. The log says
-/// what has changed.
-fn candidate(profile: &Path, options: &LoadOptions, old: &Loaded) -> Option<Loaded> {
-    match Loaded::load_and_check(profile, options) {
+/// The profile and plugins that are on disk now, if they can be loaded, and were not taken
+/// back in this run. The log says what has changed.
+fn candidate(running: &Running) -> Option<Loaded> {
+    match running.load_and_check() {
+        Ok(new) if running.is_rejected(&new) => {
+            tracing::warn!(
+                "the set on disk was taken back in this run; the last good set boots instead"
+            );
+            None
+        }
         Ok(new) => {
-            changes::tell(old, &new);
+            changes::tell(&running.set(), &new);
             Some(new)
         }
         Err(error) => {

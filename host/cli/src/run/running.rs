@@ -1,0 +1,288 @@
+//! The run as its control sees it: the set in charge, what it comes from, and what has
+//! become of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::anyhow;
+use wasmsr_engine::live::{Live, Swapped, Verdict};
+use wasmsr_engine::profile::Sha256;
+use wasmsr_engine::{LoadOptions, Terms};
+use wasmsr_stats::{Sources, Statistics};
+
+use super::changes::changes;
+use super::source::Source;
+use crate::loaded::Loaded;
+
+/// How long a swap waits for a guest that is between two boots.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a run is doing, shared by its threads.
+pub(super) struct Running {
+    options: LoadOptions,
+    statistics: Arc<Statistics>,
+    now: Mutex<Now>,
+    changed: Condvar,
+}
+
+struct Now {
+    source: Source,
+    set: Arc<Loaded>,
+    /// `None` between two boots.
+    live: Option<Live>,
+    former: Option<(Source, Arc<Loaded>)>,
+    /// Digests of sets that were taken back: no boot takes them.
+    rejected: Vec<Sha256>,
+    history: History,
+    is_over: bool,
+}
+
+/// What has become of sets in this run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct History {
+    pub(super) swaps: u64,
+    /// By [`ReturnCause::word`](wasmsr_engine::ReturnCause::word).
+    pub(super) returns: BTreeMap<&'static str, u64>,
+    pub(super) last: Option<Last>,
+}
+
+/// The last change of the set in charge.
+#[derive(Debug, Clone)]
+pub(super) struct Last {
+    /// `swap`, `return` or `rollback`.
+    pub(super) what: &'static str,
+    pub(super) generation: u64,
+    pub(super) cause: Option<String>,
+    pub(super) when_unix_ms: u64,
+}
+
+/// What a swap is to do.
+pub(super) struct Order {
+    /// The new set's profile; `None`: the run's own, as it is on disk now.
+    pub(super) profile: Option<std::path::PathBuf>,
+    /// Files for plugins of the set in charge.
+    pub(super) plugins: Vec<(String, std::path::PathBuf)>,
+    pub(super) rehearse: bool,
+    pub(super) expect: Option<Sha256>,
+    pub(super) terms: Option<Terms>,
+    pub(super) time: Option<Duration>,
+}
+
+/// What came of it.
+pub(super) struct Done {
+    pub(super) swapped: Swapped,
+    pub(super) changes: Vec<String>,
+    pub(super) prepared: Duration,
+    /// Says how the probation ends; `None` without one.
+    pub(super) verdict: Option<thread::JoinHandle<Verdict>>,
+}
+
+/// How many of the sets that were taken back are remembered.
+const MOST_REJECTED: usize = 64;
+
+impl Running {
+    pub(super) fn new(
+        source: Source,
+        set: Arc<Loaded>,
+        options: LoadOptions,
+        statistics: Arc<Statistics>,
+    ) -> Self {
+        let now = Now {
+            source,
+            set,
+            live: None,
+            former: None,
+            rejected: Vec::new(),
+            history: History::default(),
+            is_over: false,
+        };
+        Running { options, statistics, now: Mutex::new(now), changed: Condvar::new() }
+    }
+
+    /// The set in charge.
+    pub(super) fn set(&self) -> Arc<Loaded> {
+        self.now().set.clone()
+    }
+
+    /// The set that is on disk now, for the next boot.
+    pub(super) fn load_and_check(&self) -> anyhow::Result<Loaded> {
+        let source = self.now().source.clone();
+        source.load_and_check(&self.options)
+    }
+
+    pub(super) fn history(&self) -> History {
+        self.now().history.clone()
+    }
+
+    /// The plugins of the present boot.
+    pub(super) fn live(&self) -> Option<Live> {
+        self.now().live.clone()
+    }
+
+    /// Whether a set was taken back in this run.
+    pub(super) fn is_rejected(&self, set: &Loaded) -> bool {
+        self.now().rejected.contains(&set.engine.digest())
+    }
+
+    /// A boot with this set begins.
+    pub(super) fn booted(&self, set: Arc<Loaded>, live: Live) {
+        let mut now = self.now();
+        now.set = set;
+        now.live = Some(live);
+        now.former = None;
+        drop(now);
+        self.changed.notify_all();
+    }
+
+    /// The boot is over.
+    pub(super) fn ended(&self) {
+        self.now().live = None;
+    }
+
+    /// No boot follows.
+    pub(super) fn over(&self) {
+        self.now().is_over = true;
+        self.changed.notify_all();
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The plugins of the boot that runs, or of the next one.
+    fn wait_for_live(&self) -> anyhow::Result<Live> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut now = self.now();
+        loop {
+            if let Some(live) = &now.live {
+                return Ok(live.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if now.is_over || left.is_zero() {
+                return Err(anyhow!("the guest does not run; swap again when it has booted"));
+            }
+            let waited = self.changed.wait_timeout(now, left);
+            now = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Swaps, or rehearses that.
+    pub(super) fn swap(self: &Arc<Self>, order: &Order) -> anyhow::Result<Done> {
+        let live = self.wait_for_live()?;
+        let (source, set) = {
+            let now = self.now();
+            (now.source.clone(), now.set.clone())
+        };
+        if let Some(expected) = order.expect {
+            let digest = set.engine.digest();
+            if digest != expected {
+                return Err(anyhow!("the set in charge is {digest}, not {expected}"));
+            }
+        }
+        let began = Instant::now();
+        let source = order.profile.as_deref().map_or(source, Source::of);
+        let source = source.with_plugins(&order.plugins, &set)?;
+        let next = Arc::new(source.load(&self.options)?);
+        let (old, new) = (&set.profile.vm, &next.profile.vm);
+        if (old.memory, old.vcpus) != (new.memory, new.vcpus) {
+            return Err(anyhow!(
+                "the new profile has other memory or vCPUs, which a running VM keeps; reset the \
+                 guest to boot with it"
+            ));
+        }
+        let changes = changes(&set, &next);
+        if order.rehearse {
+            let swapped = live.rehearse(&next.engine)?;
+            return Ok(Done { swapped, changes, prepared: began.elapsed(), verdict: None });
+        }
+        let swapped = live.swap(&next.engine, order.terms.as_ref())?;
+        let prepared = began.elapsed().saturating_sub(swapped.cut);
+        self.statistics.swapped(Sources::of_live(&live.sources()));
+        {
+            let mut now = self.now();
+            now.former = Some((std::mem::replace(&mut now.source, source), set));
+            now.set = next;
+            now.history.swaps += 1;
+            now.history.last = Some(Last::of("swap", swapped.generation, None));
+        }
+        tracing::info!("generation {} is in charge, set {}", swapped.generation, swapped.digest);
+        for line in changes.iter().take(super::changes::MOST) {
+            tracing::info!("{line}");
+        }
+        let verdict = order.terms.is_some().then(|| self.supervise(live, &swapped, order.time));
+        Ok(Done { swapped, changes, prepared, verdict: verdict.transpose()? })
+    }
+
+    /// Waits for the end of a probation, on a thread of its own.
+    fn supervise(
+        self: &Arc<Self>,
+        live: Live,
+        swapped: &Swapped,
+        time: Option<Duration>,
+    ) -> anyhow::Result<thread::JoinHandle<Verdict>> {
+        let running = self.clone();
+        let (generation, digest) = (swapped.generation, swapped.digest);
+        let supervise = move || {
+            let verdict = live.supervise(generation, time);
+            match &verdict {
+                Verdict::Returned(cause) => {
+                    running.returned(&live, digest, cause.word(), cause.to_string());
+                }
+                Verdict::RolledBack | Verdict::Kept | Verdict::Ended => {}
+            }
+            running.statistics.swapped(Sources::of_live(&live.sources()));
+            verdict
+        };
+        Ok(thread::Builder::new().name("probation".into()).spawn(supervise)?)
+    }
+
+    /// The set before is in charge again.
+    fn returned(&self, live: &Live, digest: Sha256, word: &'static str, cause: String) {
+        let mut now = self.now();
+        now.take_back(digest);
+        *now.history.returns.entry(word).or_default() += 1;
+        now.history.last = Some(Last::of("return", live.generation(), Some(cause)));
+    }
+
+    /// Goes back to the set before.
+    pub(super) fn roll_back(&self) -> anyhow::Result<Done> {
+        let live = self.wait_for_live()?;
+        let began = Instant::now();
+        let set = self.set();
+        let swapped = live.roll_back()?;
+        let prepared = began.elapsed().saturating_sub(swapped.cut);
+        self.statistics.swapped(Sources::of_live(&live.sources()));
+        let mut now = self.now();
+        now.take_back(set.engine.digest());
+        now.history.last = Some(Last::of("rollback", swapped.generation, None));
+        let changes = changes(&set, &now.set);
+        drop(now);
+        tracing::info!("rolled back: generation {}, set {}", swapped.generation, swapped.digest);
+        Ok(Done { swapped, changes, prepared, verdict: None })
+    }
+}
+
+impl Now {
+    /// The former set is in charge, and the one with this digest is not to come back by a
+    /// boot.
+    fn take_back(&mut self, digest: Sha256) {
+        if let Some((source, set)) = self.former.take() {
+            self.source = source;
+            self.set = set;
+        }
+        if self.rejected.len() >= MOST_REJECTED {
+            self.rejected.remove(0);
+        }
+        self.rejected.push(digest);
+    }
+}
+
+impl Last {
+    fn of(what: &'static str, generation: u64, cause: Option<String>) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let when_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        Last { what, generation, cause, when_unix_ms }
+    }
+}
