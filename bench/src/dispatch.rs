@@ -26,6 +26,13 @@ pub(crate) const WRITE: Bench = Bench {
     run: || dispatch(MsrOp::Write(0)),
 };
 
+pub(crate) const SWAPPABLE: Bench = Bench {
+    name: "swappable_over_fixed",
+    about: "a read by plugins that can be swapped / by the same that cannot",
+    unit: "ns",
+    run: swappable,
+};
+
 pub(crate) const SCALING: Bench = Bench {
     name: "vcpu_scaling_2",
     about: "reads of two vCPUs on two cores / of one",
@@ -66,6 +73,25 @@ fn dispatch(op: MsrOp) -> Result<Measured> {
         ratio: whole.ratio - 1.0,
     };
     Ok(Measured::Pair(added))
+}
+
+fn swappable() -> Result<Measured> {
+    let setup = match Setup::of_one() {
+        Ok(setup) => setup,
+        Err(reason) => return Ok(Measured::Skipped(reason)),
+    };
+    let engine = Arc::new(Engine::load(&setup.profile()?, &LoadOptions::default())?);
+    let host: Arc<dyn Host> = Arc::new(NoGuest::default());
+    let live = engine.start_live(&host, 1, None)?.vcpus.pop();
+    let mut ours: Box<dyn MsrHandler> = Box::new(live.context("no handler")?);
+    let mut fixed = handlers(&setup, 1)?.pop().context("no handler")?;
+    let accesses = vec![access(MsrOp::Read); 10_000];
+    let pair = in_turn(
+        1001,
+        || Ok(nanos_each(&accesses, |access| ours.answer(access))),
+        || Ok(nanos_each(&accesses, |access| fixed.answer(access))),
+    )?;
+    Ok(Measured::Pair(pair))
 }
 
 fn scaling() -> Result<Measured> {

@@ -23,6 +23,7 @@ use figure::{Bench, Report};
 const BENCHES: &[Bench] = &[
     dispatch::READ,
     dispatch::WRITE,
+    dispatch::SWAPPABLE,
     dispatch::SCALING,
     lookup::ONE,
     lookup::HUNDRED,
