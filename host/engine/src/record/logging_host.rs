@@ -96,7 +96,12 @@ impl Host for LoggingHost {
     fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
         let value = self.inner.kvm_msr(vcpu, index, initiator);
         let as_guest = initiator == Initiator::Guest;
-        self.note(|| HostCall::KvmRdmsr { vcpu: vcpu.0, msr: index, as_guest, value: value.map(Hex) });
+        self.note(|| HostCall::KvmRdmsr {
+            vcpu: vcpu.0,
+            msr: index,
+            as_guest,
+            value: value.map(Hex),
+        });
         value
     }
 

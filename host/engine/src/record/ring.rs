@@ -181,7 +181,8 @@ impl Fallen {
     /// The line that says so, if something fell out.
     fn line(self) -> Option<KeptLine> {
         let Fallen { lines, swapped, t } = self;
-        (lines > 0 || swapped).then(|| DroppedLine { t, lines })
+        (lines > 0 || swapped)
+            .then(|| DroppedLine { t, lines })
             .and_then(|dropped| KeptLine::of(&Line::Dropped(dropped)))
     }
 }

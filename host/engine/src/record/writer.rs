@@ -70,7 +70,9 @@ impl RecordingWriter {
         Ok((recording, ring))
     }
 
-    fn into<S: Sink>(sink: impl FnOnce(Arc<WrittenCounts>) -> S + Send + 'static) -> io::Result<Self> {
+    fn into<S: Sink>(
+        sink: impl FnOnce(Arc<WrittenCounts>) -> S + Send + 'static,
+    ) -> io::Result<Self> {
         let written = Arc::new(WrittenCounts::default());
         let (recorder, queued) = Recorder::new(written.clone());
         let shared = Arc::clone(&recorder.0);

@@ -121,7 +121,8 @@ impl Replay {
         if boot.vcpus > MAX_VCPUS {
             return Err(ReplayError::TooManyVcpus(boot.vcpus));
         }
-        let state = boot.state.as_ref().map(|state| SavedState::from_bytes(&state.0)).transpose()?;
+        let state =
+            boot.state.as_ref().map(|state| SavedState::from_bytes(&state.0)).transpose()?;
         let host = Arc::new(ScriptedHost::default());
         let moved = Moved::between(boot.set(), &self.engine);
         let (vcpus, started) = (boot.vcpus, None);

@@ -42,8 +42,7 @@ impl Replay {
             let chosen = |name: &str| stays(name) && !is_kept(name);
             let (saved, saves) = during(|| before.save_at(&mut old.vcpus, now, &chosen));
             let saved = saved?;
-            let (restored, restores) =
-                during(|| engine.restore_at(&mut new, &*host, &saved, now));
+            let (restored, restores) = during(|| engine.restore_at(&mut new, &*host, &saved, now));
             restored?;
             keep(old, &mut new, is_kept);
             let mut calls = starts.all;

@@ -24,5 +24,6 @@ mod reports;
 mod served;
 mod shadows;
 mod state;
+mod swapped;
 mod timers;
 mod traces;
