@@ -47,6 +47,7 @@ mod plugin_test;
 mod plugins;
 mod policy;
 mod progress;
+mod proof;
 mod readme;
 mod record;
 mod record_file;
@@ -58,6 +59,7 @@ mod shadow;
 mod shell_support;
 mod stderr;
 mod summary;
+mod swapped_recordings;
 mod timers;
 
 use std::env;

@@ -124,6 +124,11 @@ pub(crate) struct AccessFilter {
     /// Accesses in this boot, counted from 1
     #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
     pub(crate) boot: Option<u64>,
+
+    /// Accesses that the set of this generation answered; 1 is the set that a boot
+    /// begins with
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    pub(crate) generation: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

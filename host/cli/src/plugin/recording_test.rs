@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use wasmsr_engine::manifest::Manifest;
 use wasmsr_engine::profile::PluginConfig;
-use wasmsr_engine::record::{AccessLine, BootLine, ENGINE, EndLine, Line, Op, PluginCall};
+use wasmsr_engine::record::{
+    AccessLine, BootLine, ENGINE, EndLine, Line, Op, PluginCall, RecordedSet,
+};
 use wasmsr_engine::{LoadOptions, Profile};
 use wasmsr_interface::Direction;
 
@@ -15,7 +17,7 @@ use super::subject::Subject;
 use crate::exit::Failure;
 use crate::recording::reader::{Read, RecordingReader};
 use crate::recording::rewrite::NewRecording;
-use crate::replay::{Answer, Deed, Step, differ, load, run};
+use crate::replay::{Answer, Deed, Occasion, Step, differ, load, run};
 use crate::terminal::plain::{plain, plain_up_to};
 
 /// The extension of recordings that are tests.
@@ -39,18 +41,21 @@ pub(super) struct Rerun {
 pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun, Failure> {
     let mut rerun = Rerun { differences: Vec::new(), more: 0, unmatched: 0 };
     let mut blessed = bless.then(|| NewRecording::begin(path)).transpose()?;
-    let engine_of = |boot: &BootLine| {
-        let mut profile = Profile::parse(&boot.profile, &boot.text)?;
+    let engine_of = |occasion, set: RecordedSet<'_>| {
+        if occasion == Occasion::Swap {
+            bail!("a test is of one set of plugins, and another takes charge here");
+        }
+        let mut profile = Profile::parse(set.profile, set.text)?;
         for plugin in &mut profile.plugins {
             plugin.path = subject.beside().join(plugin.path.file_name().unwrap_or_default());
             // The present file is tested, whatever its hash.
             plugin.sha256 = None;
         }
         subject.take_its_place(&mut profile)?;
-        load(profile, boot, &LoadOptions::default())
+        load(profile, set.kernel, &LoadOptions::default()).map(Some)
     };
     let mut tested = Vec::new();
-    rerun.unmatched = run(path, engine_of, &mut |step| {
+    let ran = run(path, engine_of, &mut |step| {
         if let Line::Boot(boot) = step.was {
             tested = boot.plugins.iter().map(|plugin| plugin.name.clone()).collect();
         }
@@ -60,6 +65,7 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(came))
     })
     .map_err(plainly)?;
+    rerun.unmatched = ran.unmatched;
     match blessed.filter(|_| !rerun.differences.is_empty()) {
         Some(blessed) => blessed.replace().map(|()| rerun),
         None => Ok(rerun),
@@ -237,6 +243,11 @@ impl Only {
                 self.own_calls(&mut wake.calls);
                 Line::Wake(wake)
             }
+            Line::Swap(swap) => bail!(
+                "generation {} takes charge in this boot, and a test is of one set of plugins; \
+                 make a recording of one, as with `wasmsr recording show --json --generation 1`",
+                swap.generation
+            ),
             Line::Dropped(dropped) => Line::Dropped(dropped),
             Line::End(end) => Line::End(EndLine { lines: self.lines, ..end }),
         }))

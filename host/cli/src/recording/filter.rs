@@ -10,8 +10,8 @@ use crate::terminal::words::FAILED;
 pub(crate) const POLICY: &str = "policy";
 
 impl AccessFilter {
-    /// Whether a line is chosen. Boots and gaps always are, since they show where the
-    /// accesses are. Timers are chosen unless there is a condition for accesses.
+    /// Whether a line is chosen. Boots, gaps and the swaps up to a chosen generation always
+    /// are, since they show where the accesses are. Timers are chosen unless there is a condition for accesses.
     pub(crate) fn takes(&self, boot: u64, line: &Line) -> bool {
         if !self.takes_boot(boot) {
             return false;
@@ -20,17 +20,20 @@ impl AccessFilter {
             Line::Access(access) => self.takes_deed(access) && self.takes_answer(access),
             Line::Wake(wake) => {
                 let failed = wake.failed.iter().any(|name| self.takes_failure(line, name));
-                (self.is_for_vcpus() || failed) && self.takes_vcpu(wake.vcpu)
+                (self.is_for_vcpus() || failed)
+                    && self.takes_vcpu(wake.vcpu)
+                    && self.takes_generation(wake.generation)
             }
+            Line::Swap(swap) => self.generation.is_none_or(|wanted| swap.generation <= wanted),
             Line::Boot(_) | Line::Start(_) | Line::Dropped(_) | Line::End(_) => true,
         }
     }
 
     /// Whether a host call of a chosen line is counted: if its plugin is chosen. A call
-    /// at the start counts only if there is no condition for accesses.
+    /// at the start or a swap counts only if there is no condition for accesses.
     pub(crate) fn takes_call(&self, line: &Line, call: &PluginCall) -> bool {
         match line {
-            Line::Start(_) => self.is_for_vcpus() && self.vcpu.is_none(),
+            Line::Start(_) | Line::Swap(_) => self.is_for_vcpus() && self.vcpu.is_none(),
             _ => self.plugin.is_empty() || self.plugin.contains(&call.plugin),
         }
     }
@@ -60,6 +63,7 @@ impl AccessFilter {
             list("plugin", self.plugin.clone()),
             list("op", op.map(str::to_owned).into_iter().collect()),
             list("boot", numbers(self.boot).collect()),
+            list("generation", numbers(self.generation).collect()),
         ]
         .into_iter()
         .flatten()
@@ -74,6 +78,7 @@ impl AccessFilter {
     /// Whether an access is chosen for what the guest did.
     pub(crate) fn takes_deed(&self, access: &AccessLine) -> bool {
         self.takes_vcpu(access.vcpu)
+            && self.takes_generation(access.generation)
             && (self.msr.is_empty() || self.msr.iter().any(|range| range.contains(access.msr)))
             && self.op.is_none_or(|wanted| wanted.takes(access.op))
     }
@@ -87,6 +92,10 @@ impl AccessFilter {
 
     fn takes_vcpu(&self, vcpu: u32) -> bool {
         self.vcpu.is_none_or(|wanted| wanted == vcpu)
+    }
+
+    fn takes_generation(&self, generation: u64) -> bool {
+        self.generation.is_none_or(|wanted| wanted == generation)
     }
 
     fn is_for_vcpus(&self) -> bool {

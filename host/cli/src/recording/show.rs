@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use wasmsr_engine::record::{AccessLine, BootLine, DroppedLine, EndLine, Line, Op, PluginCall};
+use wasmsr_engine::record::{
+    AccessLine, BootLine, BootPlugin, DroppedLine, EndLine, Line, Op, PluginCall, SwapLine,
+};
 use wasmsr_interface::counted;
 
 use super::call;
@@ -90,9 +92,13 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
         }
         Line::Wake(wake) => {
             let (t, ns) = (moment(wake.t), duration(wake.ns));
-            let failed = names_of_failed(&wake.failed, ", failed: ");
+            let failed = names(&wake.failed, ", failed: ");
             writeln!(out, "{t} {:>4}  timers of plugins, {ns}{failed}", wake.vcpu)?;
             &wake.calls
+        }
+        Line::Swap(swap) => {
+            write_swap(out, swap)?;
+            &swap.calls
         }
         Line::Dropped(DroppedLine { t, lines }) => {
             let missing = counted(*lines, "line is", "lines are");
@@ -101,7 +107,7 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
         }
         Line::End(EndLine { t, lines, dropped, failed }) => {
             let lines = counted(*lines, "line", "lines");
-            let failed = names_of_failed(failed, "; failed in a report or a reset: ");
+            let failed = names(failed, "; failed in a report or a reset: ");
             let t = moment(*t);
             writeln!(out, "{t}  the boot is over: {lines} recorded, {dropped} dropped{failed}")?;
             &[]
@@ -109,13 +115,13 @@ fn write_line<'a>(out: &mut dyn Write, line: &'a Line) -> io::Result<&'a [Plugin
     })
 }
 
-/// The plugins that failed at no access, behind `head`; empty if none did.
-fn names_of_failed(failed: &[String], head: &str) -> String {
-    match failed {
+/// The names of some plugins, behind `head`; empty if there are none.
+fn names(plugins: &[String], head: &str) -> String {
+    match plugins {
         [] => String::new(),
-        failed => {
-            let names: Vec<String> = failed.iter().take(8).map(|name| plain(name)).collect();
-            let more = if failed.len() > names.len() { ", …" } else { "" };
+        plugins => {
+            let names: Vec<String> = plugins.iter().take(8).map(|name| plain(name)).collect();
+            let more = if plugins.len() > names.len() { ", …" } else { "" };
             format!("{head}{}{more}", names.join(", "))
         }
     }
@@ -132,16 +138,43 @@ fn write_boot(out: &mut dyn Write, boot: &BootLine) -> io::Result<()> {
         plain_up_to(&boot.profile.display().to_string(), 200),
         plain(&boot.version),
     )?;
-    for plugin in &boot.plugins {
-        let (name, version) = (plain(&plugin.name), plain(&plugin.version));
-        let hash = plain(&plugin.sha256.chars().take(12).collect::<String>());
-        writeln!(out, "{:15}plugin {name} {version}, SHA-256 {hash}", "")?;
+    boot.plugins.iter().try_for_each(|plugin| write_plugin(out, plugin, ""))?;
+    if boot.generation > 1 || boot.state.is_some() {
+        let generation = boot.generation;
+        writeln!(out, "{:15}the recording begins in a running VM, in generation {generation}", "")?;
+    }
+    if !boot.unsaved.is_empty() {
+        let names = names(&boot.unsaved, "plugins whose state then is not known: ");
+        writeln!(out, "{:15}{names}", "")?;
     }
     writeln!(
         out,
         "{:>13}  VCPU  OP     {:10}  {:26}  {:18}  {:8}  {:20}  {:>8}  RIP",
         "TIME", "MSR", "NAME", "VALUE", "OUTCOME", "PLUGIN", "COST"
     )
+}
+
+fn write_swap(out: &mut dyn Write, swap: &SwapLine) -> io::Result<()> {
+    let set: String = swap.set.chars().take(12).collect();
+    writeln!(
+        out,
+        "{}  generation {} is in charge: {}, set {}, {}",
+        moment(swap.t),
+        swap.generation,
+        swap.cause,
+        plain(&set),
+        plain_up_to(&swap.profile.display().to_string(), 200),
+    )?;
+    swap.plugins.iter().try_for_each(|plugin| {
+        let is_kept = swap.kept.contains(&plugin.name);
+        write_plugin(out, plugin, if is_kept { ", goes on as it is" } else { "" })
+    })
+}
+
+fn write_plugin(out: &mut dyn Write, plugin: &BootPlugin, more: &str) -> io::Result<()> {
+    let (name, version) = (plain(&plugin.name), plain(&plugin.version));
+    let hash = plain(&plugin.sha256.chars().take(12).collect::<String>());
+    writeln!(out, "{:15}plugin {name} {version}, SHA-256 {hash}{more}", "")
 }
 
 fn write_access(out: &mut dyn Write, access: &AccessLine) -> io::Result<()> {

@@ -34,6 +34,7 @@ pub(crate) fn stats(args: &args::RecordingStats) -> Result<Code, Failure> {
 #[derive(Serialize)]
 struct Report<'a> {
     boots: u64,
+    swaps: u64,
     /// From the first line to the last.
     duration_ns: u64,
     dropped: u64,
@@ -81,6 +82,7 @@ impl<'a> Report<'a> {
     fn new(tally: &'a Tally, cut_off: bool) -> Self {
         Report {
             boots: tally.boots,
+            swaps: tally.swaps,
             duration_ns: tally.duration(),
             dropped: tally.dropped,
             cut_off,
@@ -162,7 +164,9 @@ fn for_people(tally: &Tally) -> String {
         (tally.dropped, "line missing", "lines missing: the recorder had no room for them"),
         (tally.boots, "boot", "boots"),
     ];
-    for (count, one, many) in lines {
+    let swaps = (tally.swaps, "swap to another set of plugins", "swaps to other sets of plugins");
+    // Most recordings have none.
+    for (count, one, many) in lines.into_iter().chain((tally.swaps > 0).then_some(swaps)) {
         text += &format!("{count:>9}  {}\n", if count == 1 { one } else { many });
     }
     let time = moment(tally.duration());

@@ -38,6 +38,8 @@ pub(crate) struct Tally {
     pub(crate) dropped: u64,
     /// Boots.
     pub(crate) boots: u64,
+    /// Times that another set took charge.
+    pub(crate) swaps: u64,
     /// The times of the first and the last line.
     begin: Option<u64>,
     pub(crate) end: u64,
@@ -156,6 +158,10 @@ impl Tally {
                 self.wakes += 1;
                 self.add_failures(line, &wake.failed);
                 (wake.t, &wake.calls)
+            }
+            Line::Swap(swap) => {
+                self.swaps += 1;
+                (swap.t, &swap.calls)
             }
             Line::Dropped(dropped) => {
                 self.dropped = self.dropped.saturating_add(dropped.lines);
@@ -343,6 +349,7 @@ mod tests {
         Line::Access(AccessLine {
             t: 5,
             vcpu: 0,
+            generation: 1,
             msr: MsrIndex(msr),
             name: None,
             op: Op::Read,
@@ -378,7 +385,8 @@ mod tests {
     fn failures_at_no_access_count_for_their_plugin() {
         let failed = vec!["p".to_owned()];
         let (calls, cut) = (Vec::new(), false);
-        let wake = WakeLine { t: 1, vcpu: 0, ns: 5, failed: failed.clone(), calls, cut };
+        let wake =
+            WakeLine { t: 1, vcpu: 0, generation: 1, ns: 5, failed: failed.clone(), calls, cut };
         let mut tally = Tally::default();
         tally.add(&access(1, "p", 1));
         tally.add(&Line::Wake(wake));

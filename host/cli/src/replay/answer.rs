@@ -12,11 +12,12 @@ pub(crate) fn differ(was: &Line, came: &Line) -> bool {
         (Line::Access(was), Line::Access(came)) => !came.answered_as(was),
         (Line::Wake(was), Line::Wake(came)) => !came.changed_as(was),
         (Line::Start(was), Line::Start(came)) => !came.changed_as(was),
+        (Line::Swap(was), Line::Swap(came)) => !came.changed_as(was),
         _ => false,
     }
 }
 
-/// What happened: an access, a timer, a start.
+/// What happened: an access, a timer, a start, a swap.
 pub(crate) struct Deed<'a>(pub(crate) &'a Line);
 
 impl fmt::Display for Deed<'_> {
@@ -29,6 +30,7 @@ impl fmt::Display for Deed<'_> {
             Line::Access(_) => f.write_str("read"),
             Line::Wake(_) => f.write_str("timers"),
             Line::Start(_) => f.write_str("start"),
+            Line::Swap(swap) => swap.cause.fmt(f),
             _ => Ok(()),
         }
     }
@@ -43,6 +45,7 @@ impl fmt::Display for Answer<'_> {
             (Line::Access(access), Line::Access(other)) => AccessAnswer(access, other).fmt(f),
             (Line::Wake(wake), _) => Changes(&wake.effects().collect::<Vec<_>>()).fmt(f),
             (Line::Start(start), _) => Changes(&start.effects().collect::<Vec<_>>()).fmt(f),
+            (Line::Swap(swap), _) => Changes(&swap.effects().collect::<Vec<_>>()).fmt(f),
             _ => Ok(()),
         }
     }

@@ -3,21 +3,23 @@
 mod again;
 mod answer;
 
+use std::collections::BTreeSet;
+
 use anyhow::{anyhow, bail};
 use serde::Serialize;
 use wasmsr_engine::plugin::ModuleError;
-use wasmsr_engine::record::{BootLine, Line};
+use wasmsr_engine::record::{Line, RecordedSet};
 use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
 use wasmsr_interface::{MsrIndex, counted};
 
-pub(crate) use self::again::{Step, load, run};
+pub(crate) use self::again::{Occasion, Ran, Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::loaded::load_options;
 use crate::recording::rewrite::NewRecording;
 use crate::terminal::console::print;
-use crate::terminal::plain::{json, plain_up_to};
+use crate::terminal::plain::{json, plain, plain_up_to};
 use crate::terminal::tables::table;
 
 /// Replays a recording and lists the differences.
@@ -25,11 +27,12 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
     let mut report = Report::new(args);
     let mut blessed = args.bless.then(|| NewRecording::begin(&args.recording)).transpose()?;
-    let run = run(&args.recording, |boot| engine_of(boot, args, &options), &mut |step| {
+    let engine_of = |occasion, set: RecordedSet<'_>| engine_of(occasion, set, args, &options);
+    let ran = run(&args.recording, engine_of, &mut |step| {
         report.add(&step);
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(step.came))
-    });
-    report.unmatched = run?;
+    })?;
+    Ran { unmatched: report.unmatched, left_out: report.left_out } = ran;
     if let Some(blessed) = blessed.filter(|_| report.differs() || report.other_plugins) {
         blessed.replace()?;
         report.blessed = true;
@@ -42,30 +45,37 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
     Ok(if !report.differs() || report.blessed { Code::SUCCESS } else { Code::DIFFERENT })
 }
 
-/// The plugins of the profile that the user named, or those of the boot.
+/// The plugins of the profile that the user named, or those of the recorded set. A profile
+/// has one set, so there is none for what follows a swap.
 fn engine_of(
-    boot: &BootLine,
+    occasion: Occasion,
+    set: RecordedSet<'_>,
     args: &args::Replay,
     options: &LoadOptions,
-) -> anyhow::Result<Engine> {
-    match &args.profile {
-        Some(path) => load(Profile::read(path)?, boot, options),
-        None => load(recorded(boot)?, boot, options).map_err(with_a_way_out),
+) -> anyhow::Result<Option<Engine>> {
+    match (&args.profile, occasion) {
+        (Some(_), Occasion::Swap) if args.bless => bail!(
+            "another set of plugins takes charge here, and --profile names one; to bless what \
+             comes before, make a recording of it with `wasmsr recording show --json --generation`"
+        ),
+        (Some(_), Occasion::Swap) => Ok(None),
+        (Some(path), Occasion::Boot) => load(Profile::read(path)?, set.kernel, options).map(Some),
+        (None, _) => load(recorded(set)?, set.kernel, options).map(Some).map_err(with_a_way_out),
     }
 }
 
-/// The profile of a boot, with only those plugins that ran. The recording may come from
+/// The profile of a set, with only those plugins that ran. The recording may come from
 /// a stranger, so a path in it is not enough to run a file: the hash must match.
-fn recorded(boot: &BootLine) -> anyhow::Result<Profile> {
-    let mut profile = Profile::parse(&boot.profile, &boot.text)?;
+fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
+    let mut profile = Profile::parse(set.profile, set.text)?;
     profile.plugins.retain_mut(|plugin| {
-        let mut ran = boot.plugins.iter();
+        let mut ran = set.plugins.iter();
         let ran = ran.find(|ran| ran.path == plugin.path && plugin.shadow_of.is_none());
         // A text that is not a hash is found below.
         plugin.sha256 = ran.and_then(|ran| ran.sha256.parse().ok());
         plugin.sha256.is_some()
     });
-    if profile.plugins.len() != boot.plugins.len() {
+    if profile.plugins.len() != set.plugins.len() {
         bail!("its profile lacks plugins that it says ran; the recording was edited");
     }
     Ok(profile)
@@ -82,6 +92,9 @@ fn with_a_way_out(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
+/// Most plugins without a state that are named.
+const MOST_UNSAVED: usize = 64;
+
 /// The result of a replay; its JSON is for programs.
 #[derive(Serialize)]
 struct Report {
@@ -94,6 +107,13 @@ struct Report {
     different_timers: u64,
     /// Boots at whose start they differ.
     different_starts: u64,
+    /// Times that another set took charge, and those at which they differ.
+    swaps: u64,
+    different_swaps: u64,
+    /// Accesses that were not repeated: `--profile` has no set for them.
+    left_out: u64,
+    /// Plugins whose state is not known where the recording begins in a running VM.
+    unsaved: BTreeSet<String>,
     /// Host calls without a recorded reply.
     unmatched: u64,
     /// Accesses that the recording lacks.
@@ -127,6 +147,10 @@ impl Report {
             different: 0,
             different_timers: 0,
             different_starts: 0,
+            swaps: 0,
+            different_swaps: 0,
+            left_out: 0,
+            unsaved: BTreeSet::new(),
             unmatched: 0,
             dropped: 0,
             cut: 0,
@@ -139,13 +163,19 @@ impl Report {
 
     fn add(&mut self, step: &Step<'_>) {
         match step.was {
-            Line::Boot(_) => {
+            Line::Boot(boot) => {
                 self.boots += 1;
+                let room = MOST_UNSAVED.saturating_sub(self.unsaved.len());
+                self.unsaved.extend(boot.unsaved.iter().take(room).map(|name| plain(name)));
                 self.other_plugins |= step.was != step.came;
             }
             Line::Access(was) => {
                 self.accesses += 1;
                 self.cut += u64::from(was.cut);
+            }
+            Line::Swap(_) => {
+                self.swaps += 1;
+                self.other_plugins |= step.was != step.came;
             }
             Line::Dropped(dropped) => self.dropped = self.dropped.saturating_add(dropped.lines),
             _ => {}
@@ -156,6 +186,7 @@ impl Report {
         match step.was {
             Line::Wake(_) => self.different_timers += 1,
             Line::Start(_) => self.different_starts += 1,
+            Line::Swap(_) => self.different_swaps += 1,
             _ => self.different += 1,
         }
         if self.differences.len() < self.limit {
@@ -169,16 +200,20 @@ impl Report {
     }
 
     fn all_differences(&self) -> u64 {
-        self.different + self.different_timers + self.different_starts
+        self.different + self.different_timers + self.different_starts + self.different_swaps
     }
 
     fn for_people(&self) -> String {
+        let boots = counted(self.boots, "boot", "boots").to_string();
         let mut text = format!(
             "{}: {} of {} accesses in {} differ{}\n",
             plain_up_to(&self.recording, 200),
             self.different,
             self.accesses,
-            counted(self.boots, "boot", "boots"),
+            match self.swaps {
+                0 => boots,
+                swaps => format!("{boots} with {}", counted(swaps, "swap", "swaps")),
+            },
             if self.blessed { "ed; it has the new answers now" } else { "" },
         );
         let mut note = |count: u64, one: &'static str, many: &'static str, what: &str| {
@@ -189,6 +224,14 @@ impl Report {
         let changed = "changed guest memory or KVM's MSRs in another way";
         note(self.different_timers, "timer", "timers", changed);
         note(self.different_starts, "start", "starts", changed);
+        note(self.different_swaps, "swap", "swaps", changed);
+        note(
+            self.left_out,
+            "access was",
+            "accesses were",
+            "not repeated: another set of plugins answered, and --profile names one set, which \
+             stands for the first of each boot",
+        );
         note(
             self.dropped,
             "access or timer is",
@@ -202,6 +245,14 @@ impl Report {
             "host calls have",
             "no recorded reply and got the last one known",
         );
+        if !self.unsaved.is_empty() {
+            let names: Vec<&str> = self.unsaved.iter().map(String::as_str).collect();
+            text += &format!(
+                "the recording begins in a running VM, and does not have the state of {} then; \
+                 answers may differ for that reason\n",
+                names.join(", ")
+            );
+        }
         if self.differences.is_empty() {
             return text;
         }

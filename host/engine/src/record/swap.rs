@@ -50,13 +50,20 @@ pub enum SwapCause {
     Rollback,
 }
 
-impl fmt::Display for SwapCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl SwapCause {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
             SwapCause::Swap => "swap",
             SwapCause::Return => "return",
             SwapCause::Rollback => "rollback",
-        })
+        }
+    }
+}
+
+impl fmt::Display for SwapCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -26,5 +26,6 @@ mod reports;
 mod served;
 mod shadows;
 mod state;
+mod swapped;
 mod timers;
 mod traces;

@@ -1,9 +1,9 @@
-//! The page's text about boots and their plugins.
+//! The page's text about boots, swaps and their plugins.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use wasmsr_engine::record::{BootLine, BootPlugin};
+use wasmsr_engine::record::{BootLine, BootPlugin, SwapLine};
 use wasmsr_interface::counted;
 
 use super::html::escape;
@@ -12,6 +12,10 @@ use crate::terminal::plain::{plain, plain_up_to};
 
 /// Most boots that are listed.
 const MOST_BOOTS: usize = 500;
+
+/// Most swaps that are listed, and most plugins of one.
+const MOST_SWAPS: usize = 500;
+const MOST_PLUGINS_OF_SWAP: usize = 16;
 
 /// Most plugins that are listed: of one boot, and of all boots.
 const MOST_PLUGINS: usize = 256;
@@ -24,6 +28,18 @@ pub(super) struct Boots {
     plugins: usize,
     plugins_cut: u64,
     all: u64,
+    swaps: Vec<ListedSwap>,
+    all_swaps: u64,
+}
+
+/// A swap, with the text that the page has of it.
+struct ListedSwap {
+    t: u64,
+    boot: u64,
+    generation: u64,
+    cause: &'static str,
+    set: String,
+    plugins: String,
 }
 
 /// All text in it is fit to be printed, and as short as that is.
@@ -73,6 +89,31 @@ impl Boots {
         });
     }
 
+    /// Adds a swap in a boot.
+    pub(super) fn add_swap(&mut self, boot: u64, swap: &SwapLine) {
+        self.all_swaps += 1;
+        if self.swaps.len() >= MOST_SWAPS {
+            return;
+        }
+        let plugins = swap.plugins.iter().take(MOST_PLUGINS_OF_SWAP).map(|plugin| {
+            let kept = if swap.kept.contains(&plugin.name) { " (goes on as it is)" } else { "" };
+            format!("{} {}{kept}", plain(&plugin.name), plain(&plugin.version))
+        });
+        let mut plugins = plugins.collect::<Vec<_>>().join(", ");
+        match swap.plugins.len().saturating_sub(MOST_PLUGINS_OF_SWAP) {
+            0 => {}
+            more => plugins += &format!(" and {more} more"),
+        }
+        self.swaps.push(ListedSwap {
+            t: swap.t,
+            boot,
+            generation: swap.generation,
+            cause: swap.cause.name(),
+            set: plain(&swap.set.chars().take(12).collect::<String>()),
+            plugins,
+        });
+    }
+
     /// When each boot began.
     pub(super) fn begun(&self) -> Vec<(u64, u64)> {
         self.listed.iter().map(|boot| (boot.t, boot.boot)).collect()
@@ -89,6 +130,10 @@ impl Boots {
         if self.plugins_cut > 0 {
             let cut = counted(self.plugins_cut, "plugin", "plugins");
             cuts.push(format!("Boots had {cut} more than are listed."));
+        }
+        if self.all_swaps > self.swaps.len() as u64 {
+            let listed = self.swaps.len();
+            cuts.push(format!("Of {} swaps the first {listed} are listed.", self.all_swaps));
         }
         cuts
     }
@@ -108,7 +153,34 @@ impl Boots {
 
     /// One table of plugins per boot, except where they are those of the boot before.
     pub(super) fn tables(&self) -> String {
-        self.listed.iter().fold(String::new(), |text, boot| text + &boot.table())
+        let boots = self.listed.iter().fold(String::new(), |text, boot| text + &boot.table());
+        boots + &self.table_of_swaps()
+    }
+
+    fn table_of_swaps(&self) -> String {
+        if self.swaps.is_empty() {
+            return String::new();
+        }
+        let rows = self.swaps.iter().fold(String::new(), |mut rows, swap| {
+            let ListedSwap { t, boot, generation, cause, set, plugins } = swap;
+            let (set, plugins) = (escape(set), escape(plugins));
+            let _ = write!(
+                rows,
+                "<tr><th scope=\"row\">{generation}</th><td>{boot}</td><td>{}</td>\
+                 <td>{cause}</td><td><code>{set}</code></td><td>{plugins}</td></tr>",
+                moment(*t).trim_start(),
+            );
+            rows
+        });
+        format!(
+            "<h3>Swaps</h3><p>Sets of plugins that took charge while the VM ran.</p>\
+             <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Swaps\">\
+             <table class=\"boot\" aria-label=\"Swaps\"><thead><tr>\
+             <th scope=\"col\">Generation</th><th scope=\"col\">Boot</th>\
+             <th scope=\"col\">At</th><th scope=\"col\">Cause</th>\
+             <th scope=\"col\">Set</th><th scope=\"col\">Plugins</th></tr></thead>\
+             <tbody>{rows}</tbody></table></div>"
+        )
     }
 
     fn listed_plugins(&mut self, mut plugins: Vec<ListedPlugin>, all: usize) -> Plugins {
@@ -180,6 +252,8 @@ fn plain_path(path: &Path) -> String {
 mod tests {
     use std::path::PathBuf;
 
+    use wasmsr_engine::record::SwapCause;
+
     use super::*;
 
     fn boot(number: u64, plugins: usize, text: &str) -> BootLine {
@@ -200,6 +274,9 @@ mod tests {
             plugins: vec![plugin; plugins],
             profile: PathBuf::from(text),
             text: String::new(),
+            generation: 1,
+            state: None,
+            unsaved: Vec::new(),
         }
     }
 
@@ -217,6 +294,36 @@ mod tests {
         assert_eq!(boots.cuts(), said);
         assert!(boots.tables().len() < 2_000_000, "{}", boots.tables().len());
         assert!(boots.about().len() < 1_000);
+    }
+
+    #[test]
+    fn swaps_are_listed_within_a_bound() {
+        let mut boots = Boots::default();
+        assert!(!boots.tables().contains("Swaps"));
+        let long = "x".repeat(1 << 16);
+        for generation in 2..=602 {
+            let BootLine { plugins, profile, text, .. } = boot(1, 30, &long);
+            boots.add_swap(
+                1,
+                &SwapLine {
+                    t: 0,
+                    generation,
+                    cause: SwapCause::Return,
+                    set: "<b>".to_owned() + &long,
+                    kept: vec![long.clone()],
+                    plugins,
+                    profile,
+                    text,
+                    calls: Vec::new(),
+                    cut: false,
+                },
+            );
+        }
+        assert_eq!(boots.cuts(), ["Of 601 swaps the first 500 are listed."]);
+        let tables = boots.tables();
+        assert!(tables.len() < 3_000_000, "{}", tables.len());
+        assert!(tables.contains("<code>&lt;b") && tables.contains("goes on as it is"));
+        assert!(tables.contains("and 14 more") && tables.contains("<td>return</td>"));
     }
 
     #[test]

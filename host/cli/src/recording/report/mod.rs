@@ -93,6 +93,7 @@ impl Found {
         self.tally.add(line);
         match line {
             Line::Boot(boot) => self.boots.add(boot),
+            Line::Swap(swap) => self.boots.add_swap(boot, swap),
             Line::Dropped(DroppedLine { t, lines }) => {
                 self.all_gaps += 1;
                 if self.gaps.len() < MOST_GAPS {
