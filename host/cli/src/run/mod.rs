@@ -2,10 +2,12 @@
 
 mod changes;
 mod open;
+mod pace;
 mod record_file;
 mod summary;
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context;
 use wasmsr_engine::record::Recorder;
@@ -21,6 +23,7 @@ use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
+use pace::Pace;
 use record_file::RecordFile;
 use summary::{Summary, SummaryFile};
 
@@ -82,11 +85,26 @@ fn boots(
     events: &Events,
     seen: &mut Observers<'_>,
 ) -> Result<RunEnd, Failure> {
+    let mut pace = Pace::default();
+    let mut began = Instant::now();
     let mut end = boot(set, events, seen)?;
     let mut boots = 1;
     while boots_again(&end, boots, args) {
         boots += 1;
-        tracing::info!("boot {boots}");
+        let delay = pace.after(&end, began.elapsed(), args.on_reboot);
+        if delay.is_zero() {
+            tracing::info!("boot {boots}");
+        } else {
+            tracing::warn!(
+                "boot {boots} in {} ms, as the guest resets again and again",
+                delay.as_millis()
+            );
+            if let Some(instead) = events.rest(delay) {
+                say(&format!("wasmsr: {instead}"));
+                return Ok(instead);
+            }
+        }
+        began = Instant::now();
         end = match candidate(&args.profile, options, set) {
             Some(new) => match boot(&new, events, seen) {
                 Ok(end) => {
@@ -107,7 +125,7 @@ fn boots(
 /// Whether another boot follows.
 fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
     matches!(end, RunEnd::Reset(_))
-        && args.on_reboot == OnReboot::Boot
+        && args.on_reboot != OnReboot::Exit
         && args.max_boots.is_none_or(|most| boots < most)
 }
 
