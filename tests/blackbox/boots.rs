@@ -3,8 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::fixture::{Outcome, Plugin, Vm, apply, guest_exit, module_with_manifest, test};
+use rustix::process::Signal;
+
+use crate::fixture::{Outcome, PATIENCE, Plugin, Vm, apply, guest_exit, module_with_manifest, test};
 
 /// Counts reads.
 const COUNTER: Plugin = Plugin {
@@ -159,8 +163,34 @@ fn the_log_says_what_a_reboot_has_changed() -> Outcome {
 }
 
 #[apply(test)]
+fn a_guest_that_resets_again_and_again_is_slowed_down() -> Outcome {
+    let (_workdir, running) = Vm::new().arguments(&["--max-boots", "6"]).start(RESET)?;
+    let run = running.finish().exited(14);
+    let slowed = "as the guest resets again and again";
+    assert_eq!(run.stderr.matches(slowed).count(), 2, "{run}");
+    run.said(&["boot 5 in 100 ms", "boot 6 in 200 ms"]);
+    let quick = Vm::new().arguments(&["--max-boots", "6", "--on-reboot", "at-once"]).run(RESET)?;
+    assert!(!quick.stderr.contains(slowed), "{quick}");
+    Ok(())
+}
+
+#[apply(test)]
+fn a_signal_ends_the_wait_for_a_boot() -> Outcome {
+    let (_workdir, running) = Vm::new().start(RESET)?;
+    let start = Instant::now();
+    while !running.stderr().contains("boot 8 in 800 ms") {
+        assert!(start.elapsed() < PATIENCE, "no boot 8: {}", running.stderr());
+        thread::sleep(Duration::from_millis(5));
+    }
+    running.send(Signal::TERM);
+    running.finish().exited(143).said(&["terminated by SIGTERM"]);
+    Ok(())
+}
+
+#[apply(test)]
 fn fifty_boots_leave_nothing_behind() -> Outcome {
-    let vm = Vm::new().vcpus(2).plugin(&COUNTER).arguments(&["--max-boots", "50"]);
+    let boots = ["--max-boots", "50", "--on-reboot", "at-once"];
+    let vm = Vm::new().vcpus(2).plugin(&COUNTER).arguments(&boots);
     let (_workdir, mut running) = vm.start(READ_AND_WAIT)?;
     let mut early = None;
     for boot in 1..=50 {

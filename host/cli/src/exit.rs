@@ -34,7 +34,8 @@ impl Code {
     /// The code for the way in which a run ended.
     pub(crate) fn of(end: &RunEnd) -> Code {
         match end {
-            RunEnd::PowerOff(_) => Code::SUCCESS,
+            // It was asked for, so a supervisor has nothing to repair.
+            RunEnd::PowerOff(_) | RunEnd::StopRequested { .. } => Code::SUCCESS,
             // As QEMU's isa-debug-exit, of which the low byte is what a
             // parent process sees.
             RunEnd::DebugExit { value, .. } => Code(value.to_le_bytes()[0] << 1 | 1),
@@ -66,7 +67,8 @@ pub(crate) const MEANINGS: &[Meaning] = &[
     Meaning {
         codes: Codes::One(Code::SUCCESS),
         verbs: Verbs::Only(&["run"]),
-        text: "the guest powered off; with --expect, the run ended as expected",
+        text: "the guest powered off, or an operator stopped the run; with --expect, the run \
+               ended as expected",
     },
     Meaning {
         codes: Codes::One(Code::SUCCESS),
@@ -137,8 +139,8 @@ pub(crate) const MEANINGS: &[Meaning] = &[
     Meaning {
         codes: Codes::One(Code::UNEXPECTED),
         verbs: Verbs::Only(&["run"]),
-        text: "the guest powered off or wrote a value to its debug-exit port, and --expect \
-               names another end",
+        text: "the guest powered off or wrote a value to its debug-exit port, or an operator \
+               stopped the run, and --expect names another end",
     },
     Meaning {
         codes: Codes::Signals,

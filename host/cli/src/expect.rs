@@ -27,7 +27,9 @@ impl Expected {
         match end {
             _ if expected.is_empty() => own,
             _ if is_met() => Code::SUCCESS,
-            RunEnd::PowerOff(_) | RunEnd::DebugExit { .. } => Code::UNEXPECTED,
+            RunEnd::PowerOff(_) | RunEnd::DebugExit { .. } | RunEnd::StopRequested { .. } => {
+                Code::UNEXPECTED
+            }
             _ => own,
         }
     }
@@ -67,7 +69,7 @@ const UNKNOWN: &str = "expected `success`, `power-off`, `reset`, or a value of a
 #[cfg(test)]
 mod tests {
     use wasmsr_interface::VcpuId;
-    use wasmsr_vmm::At;
+    use wasmsr_vmm::{At, ResetBy};
 
     use super::*;
 
@@ -94,14 +96,21 @@ mod tests {
         check("0", &RunEnd::PowerOff(AT), 18);
         check("power-off", &RunEnd::PowerOff(AT), 0);
         check("power-off", &value(0), 18);
-        check("reset", &RunEnd::Reset(AT), 0);
+        check("reset", &RunEnd::Reset(ResetBy::Guest(AT)), 0);
         check("", &value(0), 1);
+    }
+
+    #[test]
+    fn a_stop_is_no_failure_and_no_expected_end() {
+        check("", &RunEnd::StopRequested { at: None }, 0);
+        check("success", &RunEnd::StopRequested { at: None }, 18);
+        check("power-off", &RunEnd::StopRequested { at: None }, 18);
     }
 
     #[test]
     fn an_error_keeps_its_code() {
         check("success", &RunEnd::TripleFault(AT), 4);
-        check("success", &RunEnd::Reset(AT), 14);
+        check("success", &RunEnd::Reset(ResetBy::Guest(AT)), 14);
         check("0", &RunEnd::Stopped { at: AT, text: "no".into() }, 10);
         check("0", &RunEnd::Signal { number: 15, at: None }, 143);
         check("0", &RunEnd::Quit { at: None }, 16);

@@ -21,8 +21,8 @@ pub enum RunEnd {
     },
     /// The guest powered itself off.
     PowerOff(At),
-    /// The guest asked for a reset.
-    Reset(At),
+    /// The machine was reset.
+    Reset(ResetBy),
     /// An exception while delivering a double fault (`KVM_EXIT_SHUTDOWN`).
     /// RIP is not known on AMD processors: KVM resets the vCPU there first.
     TripleFault(At),
@@ -58,6 +58,11 @@ pub enum RunEnd {
         /// Where the first vCPU was then.
         at: Option<At>,
     },
+    /// [`Control::stop`](crate::Control::stop) was called.
+    StopRequested {
+        /// Where the first vCPU was then.
+        at: Option<At>,
+    },
     /// The host failed, or KVM did something that a VM like this never meets.
     HostError(String),
 }
@@ -69,7 +74,11 @@ impl fmt::Display for RunEnd {
                 write!(f, "the guest ended with {value:#x} at its debug-exit port ({at})")
             }
             RunEnd::PowerOff(at) => write!(f, "the guest powered off ({at})"),
-            RunEnd::Reset(at) => write!(f, "the guest reset the machine ({at})"),
+            RunEnd::Reset(ResetBy::Guest(at)) => write!(f, "the guest reset the machine ({at})"),
+            RunEnd::Reset(ResetBy::Operator(at)) => {
+                f.write_str("reset by `wasmsr reset`")?;
+                write_place(f, *at)
+            }
             RunEnd::TripleFault(at) => {
                 write!(f, "triple fault ({at}, KVM_EXIT_SHUTDOWN)")?;
                 match at.rip {
@@ -100,6 +109,10 @@ impl fmt::Display for RunEnd {
                 f.write_str("quit from the console")?;
                 write_place(f, *at)
             }
+            RunEnd::StopRequested { at } => {
+                f.write_str("stopped by `wasmsr stop`")?;
+                write_place(f, *at)
+            }
             RunEnd::HostError(what) => write!(f, "host error: {what}"),
         }
     }
@@ -107,6 +120,15 @@ impl fmt::Display for RunEnd {
 
 fn write_place(f: &mut fmt::Formatter<'_>, at: Option<At>) -> fmt::Result {
     at.map_or(Ok(()), |at| write!(f, " ({at})"))
+}
+
+/// What reset the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetBy {
+    /// The guest itself, here.
+    Guest(At),
+    /// [`Control::reset`](crate::Control::reset); where the first vCPU was then.
+    Operator(Option<At>),
 }
 
 /// A place in the guest's execution.
@@ -216,6 +238,15 @@ mod tests {
     fn a_ring0_interpreter_is_named() {
         let text = report(true).to_string();
         assert!(text.contains("interprets ring-0 code") && text.contains("nested"), "{text}");
+    }
+
+    #[test]
+    fn an_end_that_an_operator_asked_for_says_so() {
+        let at = Some(At { vcpu: VcpuId(0), rip: Some(0x1234) });
+        let stopped = RunEnd::StopRequested { at }.to_string();
+        assert_eq!(stopped, "stopped by `wasmsr stop` (vCPU 0 at RIP 0x1234)");
+        let reset = RunEnd::Reset(ResetBy::Operator(None)).to_string();
+        assert_eq!(reset, "reset by `wasmsr reset`");
     }
 
     #[test]

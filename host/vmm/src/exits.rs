@@ -78,7 +78,12 @@ pub(crate) struct InternalError {
 /// Enters the guest and returns why it left.
 pub(crate) fn run(vcpu: &mut VcpuFd) -> Result<Exit, kvm_ioctls::Error> {
     vcpu.run()?;
-    Ok(decode(vcpu.get_kvm_run()))
+    Ok(last(vcpu))
+}
+
+/// Why the guest was left last.
+pub(crate) fn last(vcpu: &mut VcpuFd) -> Exit {
+    decode(vcpu.get_kvm_run())
 }
 
 /// The raw exit as an owned one.

@@ -34,6 +34,7 @@ mod deadline;
 mod devices;
 mod end;
 mod exits;
+mod gate;
 mod halt;
 mod input;
 mod known_msrs;
@@ -51,7 +52,7 @@ pub use boot::{BootError, ImageError, KernelError, NoAccesses, Taken, check as c
 pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
 pub use deadline::{DeadlineWrites, TSC_DEADLINE, deadline_writes, hides_deadline_mode};
-pub use end::{At, InternalErrorReport, RunEnd};
+pub use end::{At, InternalErrorReport, ResetBy, RunEnd};
 pub use known_msrs::known_msrs;
 pub use kvm::{KvmCap, KvmError, open as open_kvm};
 pub use memory::MemoryError;

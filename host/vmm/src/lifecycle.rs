@@ -6,13 +6,17 @@ use std::time::Duration;
 use wasmsr_interface::VcpuId;
 
 use crate::control::Event;
-use crate::end::{At, RunEnd};
+use crate::end::{At, ResetBy, RunEnd};
 
 /// The state of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum RunState {
     /// This many vCPU threads run.
     Running { threads: usize },
+    /// They are to stay out of the guest, and have not all got there.
+    Pausing { threads: usize },
+    /// They stay out of the guest.
+    Paused { threads: usize },
     /// The end is known, and this many vCPU threads have yet to leave.
     Stopping { end: RunEnd, threads: usize },
     /// All have left.
@@ -27,61 +31,80 @@ pub(crate) enum Action {
     LookAround,
     /// Get every vCPU out of the guest for good.
     StopVcpus,
+    /// Get every vCPU out of the guest for a while, and see whether all are.
+    PauseVcpus,
+    /// Let every vCPU into the guest again, and hand on what has waited.
+    ResumeVcpus,
     /// Get each vCPU out of the guest if its time has come.
     RingAlarms,
     /// Hand waiting input to the console.
     FeedConsole,
+    /// Press the power button.
+    PressPowerButton,
 }
 
 impl RunState {
     /// How long to wait for an event before [`Event::Tick`].
     pub(crate) fn tick(&self) -> Duration {
         match self {
-            RunState::Running { .. } => Duration::from_millis(250),
+            RunState::Running { .. } | RunState::Paused { .. } => Duration::from_millis(250),
             // A kick that arrives between two entries is lost, so it is repeated
             // soon.
-            RunState::Stopping { .. } | RunState::Ended(_) => Duration::from_millis(1),
+            RunState::Pausing { .. } | RunState::Stopping { .. } | RunState::Ended(_) => {
+                Duration::from_millis(1)
+            }
         }
+    }
+
+    /// Whether times at which vCPUs are to be woken matter.
+    pub(crate) fn rings_alarms(&self) -> bool {
+        matches!(self, RunState::Running { .. })
     }
 
     /// The state after `event`, and what is to be done about it.
     pub(crate) fn step(self, event: Event) -> (RunState, Action) {
-        match (self, event) {
-            (state, Event::Input) => (state, Action::FeedConsole),
-            (state @ RunState::Running { .. }, Event::Alarm) => (state, Action::RingAlarms),
-            (RunState::Running { threads }, Event::Left(at, end)) => {
-                let end = end.unwrap_or_else(|| {
-                    RunEnd::HostError(format!("{} left without a reason", at.vcpu))
-                });
-                RunState::stopping(end, threads.saturating_sub(1))
+        use RunState::{Paused, Pausing, Running, Stopping};
+        let end = end_of(&event);
+        match (self, event, end) {
+            // An end is one whether the run is paused or not.
+            (
+                Running { threads } | Pausing { threads } | Paused { threads },
+                Event::Left(..),
+                Some(end),
+            ) => RunState::stopping(end, threads.saturating_sub(1)),
+            (Running { threads } | Pausing { threads } | Paused { threads }, _, Some(end)) => {
+                RunState::stopping(end, threads)
             }
-            (RunState::Running { threads }, Event::AllHalted(at)) => {
-                RunState::stopping(RunEnd::HaltedForever(at), threads)
-            }
-            (RunState::Running { threads }, Event::Signal(number)) => {
-                RunState::stopping(RunEnd::Signal { number, at: None }, threads)
-            }
-            (RunState::Running { threads }, Event::Quit) => {
-                RunState::stopping(RunEnd::Quit { at: None }, threads)
-            }
-            (state @ RunState::Running { .. }, Event::Tick) => (state, Action::LookAround),
 
-            (RunState::Stopping { end, threads }, Event::Left(at, _)) => {
+            (Running { threads }, Event::Pause, _) | (Pausing { threads }, Event::Tick, _) => {
+                (Pausing { threads }, Action::PauseVcpus)
+            }
+            (Pausing { threads }, Event::AllParked, _) => (Paused { threads }, Action::Nothing),
+            (Pausing { threads } | Paused { threads }, Event::Resume, _) => {
+                (Running { threads }, Action::ResumeVcpus)
+            }
+
+            (state @ Running { .. }, Event::Alarm, _) => (state, Action::RingAlarms),
+            (state @ Running { .. }, Event::Tick, _) => (state, Action::LookAround),
+            (state @ Running { .. }, Event::Input, _) => (state, Action::FeedConsole),
+            (state @ (Running { .. } | Pausing { .. } | Paused { .. }), Event::PowerButton, _) => {
+                (state, Action::PressPowerButton)
+            }
+
+            (Stopping { end, threads }, Event::Left(at, _), _) => {
                 RunState::stopping(placed(end, at), threads.saturating_sub(1))
             }
             // A reset would start the guest anew, so what ends it comes first.
-            (RunState::Stopping { end: RunEnd::Reset(_), threads }, Event::Signal(number)) => {
-                RunState::stopping(RunEnd::Signal { number, at: None }, threads)
-            }
-            (RunState::Stopping { end: RunEnd::Reset(_), threads }, Event::Quit) => {
-                RunState::stopping(RunEnd::Quit { at: None }, threads)
-            }
-            (state @ RunState::Stopping { .. }, Event::Tick) => (state, Action::StopVcpus),
+            (
+                Stopping { end: RunEnd::Reset(_), threads },
+                Event::Signal(_) | Event::Quit | Event::Stop,
+                Some(end),
+            ) => RunState::stopping(end, threads),
+            (state @ Stopping { .. }, Event::Tick, _) => (state, Action::StopVcpus),
 
-            // The first end counts.
-            (state @ (RunState::Stopping { .. } | RunState::Ended(_)), _) => {
-                (state, Action::Nothing)
-            }
+            // The first end counts; a paused VM lets things wait; and a wish that is
+            // fulfilled needs nothing.
+            (state, ..) => (state, Action::Nothing),
         }
     }
 
@@ -93,12 +116,30 @@ impl RunState {
     }
 }
 
+/// The end that `event` is for a run that has none yet.
+fn end_of(event: &Event) -> Option<RunEnd> {
+    match event {
+        Event::Left(at, end) => Some(
+            end.clone()
+                .unwrap_or_else(|| RunEnd::HostError(format!("{} left without a reason", at.vcpu))),
+        ),
+        Event::AllHalted(at) => Some(RunEnd::HaltedForever(*at)),
+        Event::Signal(number) => Some(RunEnd::Signal { number: *number, at: None }),
+        Event::Quit => Some(RunEnd::Quit { at: None }),
+        Event::Stop => Some(RunEnd::StopRequested { at: None }),
+        Event::Reset => Some(RunEnd::Reset(ResetBy::Operator(None))),
+        _ => None,
+    }
+}
+
 /// The end with its place: if it came from outside, where the first vCPU left.
 fn placed(end: RunEnd, left: At) -> RunEnd {
     let first = (left.vcpu == VcpuId(0)).then_some(left);
     match end {
         RunEnd::Signal { number, at } => RunEnd::Signal { number, at: at.or(first) },
         RunEnd::Quit { at } => RunEnd::Quit { at: at.or(first) },
+        RunEnd::StopRequested { at } => RunEnd::StopRequested { at: at.or(first) },
+        RunEnd::Reset(ResetBy::Operator(at)) => RunEnd::Reset(ResetBy::Operator(at.or(first))),
         end => end,
     }
 }
@@ -162,11 +203,11 @@ mod tests {
 
     #[test]
     fn a_signal_beats_a_reset() {
-        let reset = || left(0, Some(RunEnd::Reset(AT)));
+        let reset = || left(0, Some(RunEnd::Reset(ResetBy::Guest(AT))));
         let signal = RunEnd::Signal { number: 2, at: None };
         check(2, vec![reset(), Event::Signal(2), left(1, None)], &signal);
         check(2, vec![reset(), Event::Quit, left(1, None)], &RunEnd::Quit { at: None });
-        check(2, vec![reset(), left(1, None)], &RunEnd::Reset(AT));
+        check(2, vec![reset(), left(1, None)], &RunEnd::Reset(ResetBy::Guest(AT)));
     }
 
     #[test]
@@ -182,6 +223,75 @@ mod tests {
         assert_eq!((&state, action), (&RunState::Running { threads: 1 }, Action::RingAlarms));
         let (state, _) = state.step(Event::Signal(15));
         assert_eq!(state.step(Event::Alarm).1, Action::Nothing);
+    }
+
+    /// What these events make of a running VM with two vCPUs.
+    #[track_caller]
+    fn after(events: Vec<Event>, expected: &RunState, expected_action: Action) {
+        let begin = (RunState::Running { threads: 2 }, Action::Nothing);
+        let (state, action) = events.into_iter().fold(begin, |(state, _), event| state.step(event));
+        assert_eq!((&state, action), (expected, expected_action));
+    }
+
+    #[test]
+    fn a_pause_is_reached_when_every_vcpu_is_out() {
+        let pausing = RunState::Pausing { threads: 2 };
+        after(vec![Event::Pause], &pausing, Action::PauseVcpus);
+        after(vec![Event::Pause, Event::Tick], &pausing, Action::PauseVcpus);
+        let paused = RunState::Paused { threads: 2 };
+        after(vec![Event::Pause, Event::AllParked], &paused, Action::Nothing);
+        assert!(pausing.tick() < Duration::from_millis(10) && paused.tick() > pausing.tick());
+    }
+
+    #[test]
+    fn twice_is_as_once() {
+        let pause = || vec![Event::Pause, Event::AllParked, Event::Pause];
+        after(pause(), &RunState::Paused { threads: 2 }, Action::Nothing);
+        let running = RunState::Running { threads: 2 };
+        let resume = || pause().into_iter().chain([Event::Resume]).collect::<Vec<_>>();
+        after(resume(), &running, Action::ResumeVcpus);
+        after(resume().into_iter().chain([Event::Resume]).collect(), &running, Action::Nothing);
+        after(vec![Event::Resume], &running, Action::Nothing);
+        after(vec![Event::Pause, Event::Resume, Event::AllParked], &running, Action::Nothing);
+    }
+
+    #[test]
+    fn a_paused_vm_lets_things_wait_but_the_power_button() {
+        let paused = RunState::Paused { threads: 2 };
+        for event in [Event::Input, Event::Alarm, Event::Tick] {
+            after(vec![Event::Pause, Event::AllParked, event], &paused, Action::Nothing);
+        }
+        let pressed = vec![Event::Pause, Event::AllParked, Event::PowerButton];
+        after(pressed, &paused, Action::PressPowerButton);
+        assert!(!paused.rings_alarms());
+    }
+
+    #[test]
+    fn a_paused_run_can_be_ended() {
+        let first = At { vcpu: VcpuId(0), rip: Some(0x1000) };
+        for (event, end) in [
+            (Event::Signal(15), RunEnd::Signal { number: 15, at: Some(first) }),
+            (Event::Quit, RunEnd::Quit { at: Some(first) }),
+            (Event::Stop, RunEnd::StopRequested { at: Some(first) }),
+            (Event::Reset, RunEnd::Reset(ResetBy::Operator(Some(first)))),
+        ] {
+            let pause = [Event::Pause, Event::AllParked];
+            let leave = [left(1, None), left(0, None)];
+            check(2, pause.into_iter().chain([event]).chain(leave).collect(), &end);
+        }
+        // A vCPU on its way out may meet an end.
+        let end = || left(1, Some(RunEnd::PowerOff(AT)));
+        check(2, vec![Event::Pause, end(), left(0, None)], &RunEnd::PowerOff(AT));
+    }
+
+    #[test]
+    fn a_stop_beats_a_reset_and_nothing_beats_a_stop() {
+        let stopped = RunEnd::StopRequested { at: None };
+        check(2, vec![Event::Reset, Event::Stop, left(1, None), left(1, None)], &stopped);
+        let reset = RunEnd::Reset(ResetBy::Operator(None));
+        check(2, vec![Event::Reset, Event::Pause, left(1, None), left(1, None)], &reset);
+        check(2, vec![Event::Stop, Event::Reset, left(1, None), left(1, None)], &stopped);
+        check(2, vec![Event::Stop, Event::Signal(2), left(1, None), left(1, None)], &stopped);
     }
 
     #[test]

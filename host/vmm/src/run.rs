@@ -1,12 +1,12 @@
 //! Runs a VM: one thread per vCPU, and the main loop that waits for the end.
 
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use wasmsr_interface::{MsrHandler, VcpuId};
 
 use crate::control::{Event, Events};
 use crate::end::{At, RunEnd};
+use crate::gate::Order;
 use crate::halt::{HaltWatch, Liveness};
 use crate::lifecycle::{Action, RunState};
 use crate::thread::{self, VcpuThread};
@@ -33,7 +33,14 @@ impl Vm {
         // Without a receiver the run is over.
         alarms.connect(move || drop(sender.send(Event::Alarm)));
 
-        let mut state = RunState::Running { threads: self.vcpus.len() };
+        let vcpus = self.vcpus.len();
+        let mut state = match events.begins_paused() {
+            true => {
+                self.gate.give(Order::Pause);
+                RunState::Pausing { threads: vcpus }
+            }
+            false => RunState::Running { threads: vcpus },
+        };
         let mut threads = Vec::new();
         for (vcpu, handler) in self.vcpus.into_iter().zip(handlers) {
             let id = vcpu.id;
@@ -54,7 +61,11 @@ impl Vm {
                 RunState::Ended(end) => break end,
                 _ => {
                     let due = tick + state.tick();
-                    match events.next(alarms.next_look(due)) {
+                    let look = match state.rings_alarms() {
+                        true => alarms.next_look(due),
+                        false => due,
+                    };
+                    match events.next(look) {
                         Event::Tick if Instant::now() < due => Event::Alarm,
                         event => event,
                     }
@@ -69,9 +80,25 @@ impl Vm {
                 Action::Nothing => {}
                 Action::FeedConsole => self.devices.feed_console(),
                 Action::StopVcpus => {
-                    self.stopping.store(true, Ordering::Relaxed);
+                    self.gate.give(Order::Stop);
                     threads.iter().for_each(VcpuThread::kick);
                 }
+                Action::PauseVcpus => {
+                    self.gate.give(Order::Pause);
+                    if self.gate.parked() < vcpus {
+                        threads.iter().for_each(VcpuThread::kick);
+                    } else {
+                        state = state.step(Event::AllParked).0;
+                        events.note_paused(true);
+                    }
+                }
+                Action::ResumeVcpus => {
+                    events.note_paused(false);
+                    watch = HaltWatch::default();
+                    self.gate.give(Order::Run);
+                    self.devices.feed_console();
+                }
+                Action::PressPowerButton => {}
                 Action::RingAlarms => {
                     let due = threads.iter().filter(|thread| alarms.is_due(thread.vcpu()));
                     due.for_each(VcpuThread::kick);
@@ -85,6 +112,7 @@ impl Vm {
             }
         };
 
+        events.note_paused(false);
         let handlers: Vec<_> = threads.into_iter().filter_map(VcpuThread::join).collect();
         for mut handler in handlers {
             handler.end();

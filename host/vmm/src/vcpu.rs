@@ -3,15 +3,15 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use kvm_ioctls::VcpuFd;
 use wasmsr_interface::{Host, MsrHandler, VcpuId};
-use wasmsr_kvm::{AsGuest, KvmHost};
+use wasmsr_kvm::{AsGuest, Drained, KvmHost};
 
 use crate::devices::{Devices, Request};
-use crate::end::{At, InternalErrorReport, RunEnd};
+use crate::end::{At, InternalErrorReport, ResetBy, RunEnd};
 use crate::exits::{self, Exit, InternalError, IoDirection};
+use crate::gate::{Gate, Order};
 use crate::memory::Ram;
 use crate::progress::Progress;
 use crate::{halt, kvm};
@@ -24,8 +24,7 @@ pub(crate) struct Vcpu {
     pub(crate) kernel: AsGuest,
     pub(crate) devices: Arc<Devices>,
     pub(crate) host: Arc<KvmHost<Ram>>,
-    /// Set once for all vCPUs, when they must leave.
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Vcpu {
@@ -41,7 +40,15 @@ impl Vcpu {
     }
 
     fn serve_exits(&mut self, handler: &mut dyn MsrHandler, progress: &Progress) -> Option<RunEnd> {
-        while !self.stopping.load(Ordering::Relaxed) {
+        loop {
+            match self.gate.order() {
+                Order::Run => {}
+                Order::Pause => match self.pause(handler, progress) {
+                    ControlFlow::Continue(()) => continue,
+                    ControlFlow::Break(end) => return Some(end),
+                },
+                Order::Stop => break,
+            }
             match exits::run(&mut self.fd) {
                 Ok(exit) => {
                     progress.count_exit();
@@ -67,6 +74,29 @@ impl Vcpu {
         // A further exit or an error would not change the end of this run.
         let _ = exits::drain(&mut self.fd);
         None
+    }
+
+    /// Stays out of the guest, with the last access completed, until another order comes.
+    fn pause(&mut self, handler: &mut dyn MsrHandler, progress: &Progress) -> ControlFlow<RunEnd> {
+        loop {
+            match exits::drain(&mut self.fd) {
+                Ok(Drained::Complete) => break,
+                Ok(Drained::Exit) => {
+                    progress.count_exit();
+                    let exit = exits::last(&mut self.fd);
+                    self.serve(exit, handler)?;
+                }
+                Err(error) => {
+                    let what = format!("cannot complete the last access of {}: {error}", self.id);
+                    return ControlFlow::Break(RunEnd::HostError(what));
+                }
+            }
+        }
+        self.gate.park();
+        // Tells the guest that it has been out, so that its watchdog for soft lockups does
+        // not take the time for a hang. A guest without kvm-clock has no place for it.
+        let _ = self.fd.kvmclock_ctrl();
+        ControlFlow::Continue(())
     }
 
     /// Dispatches one exit and applies the answer to it.
@@ -95,7 +125,7 @@ impl Vcpu {
                 ControlFlow::Break(RunEnd::TripleFault(at))
             }
             Exit::PowerOff => ControlFlow::Break(RunEnd::PowerOff(self.at())),
-            Exit::Reset => ControlFlow::Break(RunEnd::Reset(self.at())),
+            Exit::Reset => ControlFlow::Break(RunEnd::Reset(ResetBy::Guest(self.at()))),
             Exit::InternalError(error) => ControlFlow::Break(self.internal_error(*error)),
             Exit::FailEntry { reason, cpu } => {
                 ControlFlow::Break(RunEnd::FailEntry { at: self.at(), reason, cpu })
@@ -112,7 +142,7 @@ impl Vcpu {
         match request {
             Request::DebugExit(value) => RunEnd::DebugExit { at, value },
             Request::PowerOff => RunEnd::PowerOff(at),
-            Request::Reset => RunEnd::Reset(at),
+            Request::Reset => RunEnd::Reset(ResetBy::Guest(at)),
         }
     }
 

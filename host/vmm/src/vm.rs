@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
@@ -20,6 +19,7 @@ use crate::config::{Boot, VmConfig};
 use crate::cpuid;
 use crate::deadline::{TSC_DEADLINE, deadline_writes, hides_deadline_mode};
 use crate::devices::{Console, Devices, FwCfg};
+use crate::gate::{Gate, Order};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, MemoryError, Ram};
 use crate::vcpu::Vcpu;
@@ -44,8 +44,7 @@ pub struct VmSpec<'a> {
 pub struct Vm {
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) devices: Arc<Devices>,
-    /// Set once, when all vCPUs must leave.
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) host: Arc<KvmHost<Ram>>,
     /// The console's interrupt is connected as long as this is open.
     _vm: VmFd,
@@ -151,12 +150,12 @@ impl Vm {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..kvm_pit_config::default() };
         vm.create_pit2(pit).map_err(refused("create the PIT"))?;
 
-        let stopping = Arc::new(AtomicBool::new(false));
+        let gate = Arc::new(Gate::new(Order::Run));
         let serial_interrupt = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
             .map_err(|error| Refused { step: "make an event for the console", error })?;
         vm.register_irqfd(&serial_interrupt, SERIAL_IRQ)
             .map_err(refused("connect the console's interrupt"))?;
-        let console = Console::new(serial_interrupt, spec.output, Arc::clone(&stopping));
+        let console = Console::new(serial_interrupt, spec.output, Arc::clone(&gate));
         let devices = Arc::new(Devices::new(console, FwCfg::new(spec.vm.memory, spec.vm.vcpus)));
 
         let entry = boot::load(&memory, spec.boot, spec.vm.vcpus)?;
@@ -183,9 +182,9 @@ impl Vm {
             kernel,
             devices: Arc::clone(&devices),
             host: Arc::clone(&host),
-            stopping: Arc::clone(&stopping),
+            gate: Arc::clone(&gate),
         });
-        Ok(Vm { vcpus: vcpus.collect(), devices, stopping, host, _vm: vm, _memory: memory })
+        Ok(Vm { vcpus: vcpus.collect(), devices, gate, host, _vm: vm, _memory: memory })
     }
 
     /// What this VM offers to plugins.

@@ -166,8 +166,11 @@ pub(crate) struct Run {
 pub(crate) enum OnReboot {
     /// End the run
     Exit,
-    /// Boot again, with the plugins that are on disk at that time
+    /// Boot again, with the plugins that are on disk at that time; more and more slowly if
+    /// the guest resets again and again
     Boot,
+    /// Boot again, however often
+    AtOnce,
 }
 
 #[derive(Debug, Args)]

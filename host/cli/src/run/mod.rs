@@ -2,12 +2,38 @@
 
 mod changes;
 mod open;
+mod pace;
 mod record_file;
 mod running;
 mod source;
 mod summary;
 
-use std::sync::Arc;
+    let mut pace = Pace::default();
+    let mut began = Instant::now();
+    let mut end = boot(&running.set(), running, events, seen)?;
+    let mut boots = 1;
+    while boots_again(&end, boots, args) {
+        boots += 1;
+        let delay = pace.after(&end, began.elapsed(), args.on_reboot);
+        if delay.is_zero() {
+            tracing::info!("boot {boots}");
+        } else {
+            tracing::warn!(
+                "boot {boots} in {} ms, as the guest resets again and again",
+                delay.as_millis()
+            );
+            if let Some(instead) = events.rest(delay) {
+                say(&format!("wasmsr: {instead}"));
+                return Ok(instead);
+            }
+        }
+        began = Instant::now();
+        end = match candidate(running) {
+            Some(new) => boot(&Arc::new(new), running, events, seen).or_else(|failure| {
+                tracing::warn!("{:#}; the last good set boots instead", failure.error);
+                boot(&running.set(), running, events, seen)
+            })?,
+            None => boot(&running.set(), running, events, seen)?,
 
 use anyhow::Context;
 use wasmsr_engine::Report;
@@ -24,6 +50,7 @@ use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
+use pace::Pace;
 use record_file::RecordFile;
 use running::Running;
 use source::Source;
@@ -90,6 +117,7 @@ fn boots(
     events: &Events,
     seen: &mut Observers<'_>,
 ) -> Result<RunEnd, Failure> {
+<<<<<<< HEAD
     let mut end = boot(&running.set(), running, events, seen)?;
     let mut boots = 1;
     while boots_again(&end, boots, args) {
@@ -101,6 +129,40 @@ fn boots(
                 boot(&running.set(), running, events, seen)
             })?,
             None => boot(&running.set(), running, events, seen)?,
+=======
+    let mut pace = Pace::default();
+    let mut began = Instant::now();
+    let mut end = boot(set, events, seen)?;
+    let mut boots = 1;
+    while boots_again(&end, boots, args) {
+        boots += 1;
+        let delay = pace.after(&end, began.elapsed(), args.on_reboot);
+        if delay.is_zero() {
+            tracing::info!("boot {boots}");
+        } else {
+            tracing::warn!(
+                "boot {boots} in {} ms, as the guest resets again and again",
+                delay.as_millis()
+            );
+            if let Some(instead) = events.rest(delay) {
+                say(&format!("wasmsr: {instead}"));
+                return Ok(instead);
+            }
+        }
+        began = Instant::now();
+        end = match candidate(&args.profile, options, set) {
+            Some(new) => match boot(&new, events, seen) {
+                Ok(end) => {
+                    *set = new;
+                    end
+                }
+                Err(failure) => {
+                    tracing::warn!("{:#}; the last good set boots instead", failure.error);
+                    boot(set, events, seen)?
+                }
+            },
+            None => boot(set, events, seen)?,
+>>>>>>> 6041533e08e7e72a2a0fb573a0cb593f25b660a6
         };
     }
     Ok(end)
@@ -109,7 +171,7 @@ fn boots(
 /// Whether another boot follows.
 fn boots_again(end: &RunEnd, boots: u64, args: &args::Run) -> bool {
     matches!(end, RunEnd::Reset(_))
-        && args.on_reboot == OnReboot::Boot
+        && args.on_reboot != OnReboot::Exit
         && args.max_boots.is_none_or(|most| boots < most)
 }
 

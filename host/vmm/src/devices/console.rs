@@ -3,12 +3,12 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use vm_superio::serial::NoEvents;
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::gate::{Gate, Order};
 use crate::input::InputQueue;
 
 /// COM1. Output goes out byte by byte; input waits in its queue until the
@@ -20,13 +20,9 @@ pub(crate) struct Console {
 
 impl Console {
     /// A console that raises `interrupt` and prints to `output`. Once
-    /// `stopping` is set, an interrupted write is not tried again.
-    pub(crate) fn new(
-        interrupt: EventFd,
-        output: Box<dyn Write + Send>,
-        stopping: Arc<AtomicBool>,
-    ) -> Self {
-        let output = Output { inner: output, stopping };
+    /// the vCPUs must stop, an interrupted write is not tried again.
+    pub(crate) fn new(interrupt: EventFd, output: Box<dyn Write + Send>, gate: Arc<Gate>) -> Self {
+        let output = Output { inner: output, gate };
         Console { uart: Serial::new(Interrupt(interrupt), output), input: None }
     }
 
@@ -86,13 +82,13 @@ impl Trigger for Interrupt {
 /// that is told to stop must come out of it.
 struct Output {
     inner: Box<dyn Write + Send>,
-    stopping: Arc<AtomicBool>,
+    gate: Arc<Gate>,
 }
 
 impl Output {
     fn give_up(&self, error: io::Error) -> io::Error {
         let interrupted = error.kind() == io::ErrorKind::Interrupted;
-        match interrupted && self.stopping.load(Ordering::Relaxed) {
+        match interrupted && self.gate.order() == Order::Stop {
             true => io::ErrorKind::WouldBlock.into(),
             false => error,
         }
@@ -139,7 +135,8 @@ pub(super) mod tests {
     pub(in crate::devices) fn console() -> (Console, Printed) {
         let printed = Printed::default();
         let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
-        (Console::new(interrupt, Box::new(printed.clone()), Arc::default()), printed)
+        let gate = Arc::new(Gate::new(Order::Run));
+        (Console::new(interrupt, Box::new(printed.clone()), gate), printed)
     }
 
     const DATA: u8 = 0;
@@ -190,26 +187,27 @@ pub(super) mod tests {
             }
         }
         let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
-        let mut console = Console::new(interrupt, Box::new(Closed), Arc::default());
+        let mut console =
+            Console::new(interrupt, Box::new(Closed), Arc::new(Gate::new(Order::Run)));
         console.write(DATA, b"x");
         assert_ne!(register(&mut console, LINE_STATUS) & 0x20, 0, "the guest may go on");
     }
 
     #[test]
     fn a_stuck_write_ends_with_the_run() {
-        struct Stuck(Arc<AtomicBool>);
+        struct Stuck(Arc<Gate>);
         impl Write for Stuck {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                self.0.store(true, Ordering::Relaxed);
+                self.0.give(Order::Stop);
                 Err(io::ErrorKind::Interrupted.into())
             }
             fn flush(&mut self) -> io::Result<()> {
                 Ok(())
             }
         }
-        let stopping = Arc::new(AtomicBool::new(false));
+        let gate = Arc::new(Gate::new(Order::Run));
         let interrupt = EventFd::new(libc::EFD_NONBLOCK).unwrap();
-        let output = Box::new(Stuck(Arc::clone(&stopping)));
-        Console::new(interrupt, output, stopping).write(DATA, b"x");
+        let output = Box::new(Stuck(Arc::clone(&gate)));
+        Console::new(interrupt, output, gate).write(DATA, b"x");
     }
 }
