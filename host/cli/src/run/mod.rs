@@ -8,32 +8,8 @@ mod running;
 mod source;
 mod summary;
 
-    let mut pace = Pace::default();
-    let mut began = Instant::now();
-    let mut end = boot(&running.set(), running, events, seen)?;
-    let mut boots = 1;
-    while boots_again(&end, boots, args) {
-        boots += 1;
-        let delay = pace.after(&end, began.elapsed(), args.on_reboot);
-        if delay.is_zero() {
-            tracing::info!("boot {boots}");
-        } else {
-            tracing::warn!(
-                "boot {boots} in {} ms, as the guest resets again and again",
-                delay.as_millis()
-            );
-            if let Some(instead) = events.rest(delay) {
-                say(&format!("wasmsr: {instead}"));
-                return Ok(instead);
-            }
-        }
-        began = Instant::now();
-        end = match candidate(running) {
-            Some(new) => boot(&Arc::new(new), running, events, seen).or_else(|failure| {
-                tracing::warn!("{:#}; the last good set boots instead", failure.error);
-                boot(&running.set(), running, events, seen)
-            })?,
-            None => boot(&running.set(), running, events, seen)?,
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context;
 use wasmsr_engine::Report;
@@ -117,22 +93,9 @@ fn boots(
     events: &Events,
     seen: &mut Observers<'_>,
 ) -> Result<RunEnd, Failure> {
-<<<<<<< HEAD
-    let mut end = boot(&running.set(), running, events, seen)?;
-    let mut boots = 1;
-    while boots_again(&end, boots, args) {
-        boots += 1;
-        tracing::info!("boot {boots}");
-        end = match candidate(running) {
-            Some(new) => boot(&Arc::new(new), running, events, seen).or_else(|failure| {
-                tracing::warn!("{:#}; the last good set boots instead", failure.error);
-                boot(&running.set(), running, events, seen)
-            })?,
-            None => boot(&running.set(), running, events, seen)?,
-=======
     let mut pace = Pace::default();
     let mut began = Instant::now();
-    let mut end = boot(set, events, seen)?;
+    let mut end = boot(&running.set(), running, events, seen)?;
     let mut boots = 1;
     while boots_again(&end, boots, args) {
         boots += 1;
@@ -150,19 +113,12 @@ fn boots(
             }
         }
         began = Instant::now();
-        end = match candidate(&args.profile, options, set) {
-            Some(new) => match boot(&new, events, seen) {
-                Ok(end) => {
-                    *set = new;
-                    end
-                }
-                Err(failure) => {
-                    tracing::warn!("{:#}; the last good set boots instead", failure.error);
-                    boot(set, events, seen)?
-                }
-            },
-            None => boot(set, events, seen)?,
->>>>>>> 6041533e08e7e72a2a0fb573a0cb593f25b660a6
+        end = match candidate(running) {
+            Some(new) => boot(&Arc::new(new), running, events, seen).or_else(|failure| {
+                tracing::warn!("{:#}; the last good set boots instead", failure.error);
+                boot(&running.set(), running, events, seen)
+            })?,
+            None => boot(&running.set(), running, events, seen)?,
         };
     }
     Ok(end)
