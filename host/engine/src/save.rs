@@ -74,6 +74,31 @@ impl Engine {
     /// # Errors
     /// [`SaveError`] if a plugin does not save its state.
     pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
+        self.save_for_versions(vcpus, |_| None)
+    }
+
+    /// Saves the plugins as [`save`](Engine::save) does, for those of another engine: a
+    /// plugin that is older there is asked to write its state for that version.
+    ///
+    /// # Errors
+    /// [`SaveError`] if a plugin does not save its state, or not for that version.
+    pub fn save_for(
+        &self,
+        vcpus: &mut [VcpuDispatch],
+        next: &Engine,
+    ) -> Result<SavedState, SaveError> {
+        self.save_for_versions(vcpus, |name| {
+            let mut plugins = next.plugins.iter();
+            let plugin = plugins.find(|plugin| *plugin.name == *name)?;
+            Some(plugin.manifest.plugin.version.to_string())
+        })
+    }
+
+    fn save_for_versions(
+        &self,
+        vcpus: &mut [VcpuDispatch],
+        version_of: impl Fn(&str) -> Option<String>,
+    ) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
         let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
         for (position, vcpu) in vcpus.iter_mut().enumerate() {
@@ -84,7 +109,8 @@ impl Engine {
                     if instance.scope().is_none() && position > 0 {
                         return Ok(None);
                     }
-                    instance.save(served).map_err(|error| SaveError {
+                    let version = version_of(instance.name());
+                    instance.save(served, version.as_deref()).map_err(|error| SaveError {
                         name: instance.name().clone(),
                         why: error.to_string(),
                     })
