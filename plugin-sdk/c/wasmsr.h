@@ -264,6 +264,14 @@ WASMSR_IMPORT(timer) uint32_t wasmsr_timer(uint64_t at_ns);
 WASMSR_IMPORT(save_state) uint32_t wasmsr_save_state(const void *state, uint32_t len);
 
 /*
+ * Within save, else it traps: the older version of the plugin for which the state is
+ * to be written, as wasmsr_config gives its text; 0 if it is for no older one. A state
+ * of a plugin that has called this counts as that version's. Fuel: 20, and 1 for each
+ * byte copied.
+ */
+WASMSR_IMPORT(save_version) uint32_t wasmsr_save_version(char *version, uint32_t capacity);
+
+/*
  * Within restore, else it traps: the saved state, as wasmsr_config gives its
  * text. Fuel: 20, and 1 for each byte copied.
  */

@@ -10,8 +10,8 @@ use core::fmt;
 use serde::Serialize;
 
 use crate::{
-    Access, Error, MsrIndex, Otherwise, Persist, Plugin, Reason, Report, Reset, Saved, Setup,
-    Timer, VcpuId, abi, log, raw,
+    Access, Error, Exported, MsrIndex, Older, Otherwise, Persist, Plugin, Reason, Report, Reset,
+    Saved, Setup, Timer, VcpuId, Version, abi, log, raw,
 };
 
 /// Makes the crate a plugin: `export!(MyPlugin);`, once, in a crate of type
@@ -33,6 +33,10 @@ macro_rules! export {
 
             const fn check<P: $crate::Plugin $($(+ $crate::$hook)+)?>() {}
             check::<$plugin>();
+
+            impl $crate::Exported for $plugin {
+                const VERSION: $crate::Version = $crate::export::version($crate::__manifest!());
+            }
 
             #[cfg(target_arch = "wasm32")]
             static INSTANCE: $crate::export::Instance<$plugin> = $crate::export::Instance::new();
@@ -94,6 +98,9 @@ macro_rules! __export_hook {
         extern "C" fn restore() -> u32 {
             INSTANCE.restore()
         }
+    };
+    (Versioned) => {
+        $crate::__export_hook!(Persist);
     };
     (Report) => {
         #[cfg(target_arch = "wasm32")]
@@ -178,10 +185,15 @@ impl<P: Reset> Instance<P> {
     }
 }
 
-impl<P: Persist> Instance<P> {
+impl<P: Persist + Exported> Instance<P> {
     /// Export `save`.
     pub fn save(&self) -> u32 {
-        status(self.with(|plugin| save(plugin)).and_then(|state| match raw::save_state(&state) {
+        let older = text(raw::save_version);
+        let state = self.with(|plugin| match older.is_empty() {
+            true => save(plugin),
+            false => save_for(plugin, older),
+        });
+        status(state.and_then(|state| match raw::save_state(&state) {
             abi::OK => Ok(()),
             _ => Err(Error::new(format_args!(
                 "a state of {} bytes is more than the host keeps",
@@ -193,7 +205,7 @@ impl<P: Persist> Instance<P> {
     /// Export `restore`.
     pub fn restore(&self) -> u32 {
         let state = fetch(raw::saved_state);
-        let version = String::from_utf8_lossy(&fetch(raw::saved_version)).into_owned();
+        let version = text(raw::saved_version);
         status(self.with(|plugin| plugin.restore(&Saved::new(state, version))))
     }
 }
@@ -228,6 +240,11 @@ pub(crate) fn save(plugin: &impl Persist) -> Result<Vec<u8>, Error> {
     to_json(&plugin.save())
 }
 
+/// The same for an older version of the plugin.
+pub(crate) fn save_for<P: Persist + Exported>(plugin: &P, older: String) -> Result<Vec<u8>, Error> {
+    plugin.save_for(&Older::new(older, P::VERSION)?)
+}
+
 /// A state in the form in which the host keeps it.
 pub(crate) fn to_json(state: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(state)
@@ -259,6 +276,66 @@ fn fetch(call: fn(&mut [u8]) -> usize) -> Vec<u8> {
     let mut bytes = vec![0; call(&mut [])];
     call(&mut bytes);
     bytes
+}
+
+/// Such a result as text.
+fn text(call: fn(&mut [u8]) -> usize) -> String {
+    String::from_utf8_lossy(&fetch(call)).into_owned()
+}
+
+/// The version that a manifest gives: what is behind `version =`, outside comments.
+#[expect(clippy::panic, reason = "only the compiler calls it, and shows what it says")]
+pub const fn version(manifest: &[u8]) -> Version {
+    let mut rest = manifest;
+    let mut starts_a_word = true;
+    while let [first, after @ ..] = rest {
+        let value = match starts_a_word {
+            true => behind(rest, b"version"),
+            false => None,
+        };
+        if let Some(value) = value {
+            let (major, value) = number(value);
+            let [b'.', value @ ..] = value else { break };
+            let (minor, _) = number(value);
+            return Version(major, minor);
+        }
+        rest = if *first == b'#' { behind_line(after) } else { after };
+        starts_a_word = !(first.is_ascii_alphanumeric() || matches!(*first, b'_' | b'-'));
+    }
+    panic!("plugin.toml has no line `version = \"MAJOR.MINOR.PATCH\"`")
+}
+
+/// What is behind `key =` and a quote.
+const fn behind<'a>(mut text: &'a [u8], mut key: &[u8]) -> Option<&'a [u8]> {
+    while let [wanted, wanted_after @ ..] = key {
+        let [first, after @ ..] = text else { return None };
+        if *first != *wanted {
+            return None;
+        }
+        (text, key) = (after, wanted_after);
+    }
+    let [b'=', value @ ..] = text.trim_ascii_start() else { return None };
+    let [b'"' | b'\'', value @ ..] = value.trim_ascii_start() else { return None };
+    Some(value)
+}
+
+const fn behind_line(mut text: &[u8]) -> &[u8] {
+    while let [first, after @ ..] = text {
+        text = after;
+        if *first == b'\n' {
+            break;
+        }
+    }
+    text
+}
+
+const fn number(mut text: &[u8]) -> (u32, &[u8]) {
+    let mut number: u32 = 0;
+    while let [digit @ b'0'..=b'9', after @ ..] = text {
+        number = number.saturating_mul(10).saturating_add((*digit - b'0') as u32);
+        text = after;
+    }
+    (number, text)
 }
 
 #[cfg(test)]
@@ -314,6 +391,10 @@ mod tests {
         }
     }
 
+    impl Exported for Latch {
+        const VERSION: Version = Version(1, 0);
+    }
+
     const FILTER: u32 = Reason::Filter as u32;
     const UNKNOWN: u32 = Reason::Unknown as u32;
 
@@ -358,6 +439,32 @@ mod tests {
         let new = started(&host);
         assert_eq!(new.restore(), abi::DONE);
         assert_eq!(new.rdmsr(0x10, 3, FILTER), 7);
+    }
+
+    #[test]
+    fn a_state_is_written_for_an_older_version_with_the_same_numbers_only() {
+        let host = Host::fresh();
+        let latch = started(&host);
+        host.set_save_version("1.0.0-rc.1");
+        assert_eq!((latch.save(), host.logged().len()), (abi::DONE, 0));
+        host.set_save_version("0.9.7");
+        assert_eq!(latch.save(), abi::REFUSED);
+        let logged = host.logged();
+        let [(Level::Error, line)] = &logged[..] else { panic!("{logged:?}") };
+        assert!(line.contains("this version 1.0") && line.contains("version 0.9.7"), "{line}");
+    }
+
+    #[test]
+    fn the_version_is_the_manifests() {
+        for manifest in [
+            "[plugin]\nname = \"a\"\nversion = \"12.345.6\"\nabi = 1",
+            "# version = \"1.2.3\"\n[plugin]\nabi-version=\"9.9.9\"\nversion   =  '12.345.0-a.1'",
+            "plugin = { name = \"a\", version=\"12.345.6\" }",
+            "plugin.version = \"12.345.6\"",
+            "[plugin] # version = \"1.2.3\"\nversion = \"12.345\"",
+        ] {
+            assert_eq!(version(manifest.as_bytes()), Version(12, 345), "{manifest}");
+        }
     }
 
     #[test]

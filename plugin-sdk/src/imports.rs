@@ -41,6 +41,7 @@ mod ranges {
         ) -> u32;
         pub(super) fn report_text(text: *const u8, len: usize);
         pub(super) fn save_state(state: *const u8, len: usize) -> u32;
+        pub(super) fn save_version(out: *mut u8, capacity: usize) -> usize;
         pub(super) fn saved_state(out: *mut u8, capacity: usize) -> usize;
         pub(super) fn saved_version(out: *mut u8, capacity: usize) -> usize;
     }
@@ -80,6 +81,11 @@ pub(crate) fn report_text(text: &str) {
 pub(crate) fn save_state(state: &[u8]) -> u32 {
     // SAFETY: the host only reads, and only the range of `state`.
     unsafe { ranges::save_state(state.as_ptr(), state.len()) }
+}
+
+pub(crate) fn save_version(out: &mut [u8]) -> usize {
+    // SAFETY: the host writes at most the range of `out`.
+    unsafe { ranges::save_version(out.as_mut_ptr(), out.len()) }
 }
 
 pub(crate) fn saved_state(out: &mut [u8]) -> usize {

@@ -26,6 +26,7 @@
 //!
 //! - Lifecycle: [`Plugin`], and the hooks [`Reset`], [`Persist`], [`Timer`] and
 //!   [`Report`].
+//! - State across versions: [`Versioned`], with a [`Format`] for what each version saves.
 //! - Configuration: [`Setup::config`], with [`Bits64`], [`MsrIndex`] and
 //!   [`MsrRange`] for numbers that TOML cannot write, or that people read in hex.
 //! - Host calls without a capability: [`log`], [`time`], [`vcpus`].
@@ -56,6 +57,7 @@ mod plugin;
 mod runtime;
 mod saved;
 mod setup;
+mod versions;
 
 pub use access::{Access, MsrIndex, MsrRange, Otherwise, Reason, VcpuId};
 pub use error::Error;
@@ -64,6 +66,7 @@ pub use number::Bits64;
 pub use plugin::{Persist, Plugin, Report, Reset, Timer};
 pub use saved::Saved;
 pub use setup::{ListedAccess, Setup};
+pub use versions::{Exported, Follows, Format, Older, Oldest, Version, Versioned};
 
 #[cfg(target_arch = "wasm32")]
 use imports as raw;

@@ -2,10 +2,11 @@
 //! each named in [`export!`](crate::export!) by the plugin that has it.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use crate::{Access, Error, Otherwise, Saved, Setup};
+use crate::{Access, Error, Older, Otherwise, Saved, Setup};
 
 /// Answers the MSR accesses that the manifest names.
 ///
@@ -44,8 +45,9 @@ pub trait Reset: Plugin {
     fn reset(&mut self);
 }
 
-/// Hook of a plugin whose state outlives the instance: a newer version of the
-/// plugin continues with it while the guest runs.
+/// Hook of a plugin whose state outlives the instance: another one continues with it
+/// while the guest runs, perhaps of a newer version, or of the older one that comes back.
+/// If versions differ in their state, implement [`Versioned`](crate::Versioned) instead.
 pub trait Persist: Plugin {
     /// The state to save. A newer version must be able to read it; as JSON it
     /// may have at most 64 KiB.
@@ -58,6 +60,17 @@ pub trait Persist: Plugin {
     /// A state that this version cannot use. The old instance then stays in
     /// charge.
     fn restore(&mut self, saved: &Saved) -> Result<(), Error>;
+
+    /// The state as an older version reads it, which comes back in the place of this one.
+    ///
+    /// By default the state of [`save`](Persist::save) for a version with the same
+    /// `MAJOR.MINOR`, and a refusal for any other: it might read it wrongly.
+    ///
+    /// # Errors
+    /// A version for which no state can be written. This instance then stays in charge.
+    fn save_for(&self, older: &Older) -> Result<Vec<u8>, Error> {
+        older.write_same(&self.save())
+    }
 }
 
 /// Hook of a plugin that asks to be called at a time with

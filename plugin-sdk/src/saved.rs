@@ -32,7 +32,8 @@ impl Saved {
         })
     }
 
-    /// Version of the plugin that saved the state, from its manifest.
+    /// Version of the plugin that saved the state, from its manifest; or the version for
+    /// which a newer one has written it.
     pub fn version(&self) -> &str {
         &self.version
     }

@@ -108,6 +108,10 @@ void reset(void) {
 }
 
 uint32_t save(void) {
+    if (wasmsr_save_version(bytes, sizeof(bytes)) != 0) {
+        WASMSR_LOG(WASMSR_ERROR, "an older version than 1.2.3");
+        return WASMSR_REFUSED;
+    }
     return wasmsr_save_state(&kept, sizeof(kept));
 }
 

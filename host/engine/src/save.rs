@@ -74,16 +74,39 @@ impl Engine {
     /// # Errors
     /// [`SaveError`] if a plugin does not save its state.
     pub fn save(&self, vcpus: &mut [VcpuDispatch]) -> Result<SavedState, SaveError> {
-        let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
-        self.save_at(vcpus.iter_mut(), now, &|_| true)
+        self.save_from(vcpus, None)
     }
 
-    /// Saves the plugins that are `chosen` by name; timers are due after `now`.
+    /// Saves the plugins as [`save`](Engine::save) does, for those of another engine: a
+    /// plugin that is older there is asked to write its state for that version.
+    ///
+    /// # Errors
+    /// [`SaveError`] if a plugin does not save its state, or not for that version.
+    pub fn save_for(
+        &self,
+        vcpus: &mut [VcpuDispatch],
+        next: &Engine,
+    ) -> Result<SavedState, SaveError> {
+        self.save_from(vcpus, Some(next))
+    }
+
+    fn save_from(
+        &self,
+        vcpus: &mut [VcpuDispatch],
+        next: Option<&Engine>,
+    ) -> Result<SavedState, SaveError> {
+        let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
+        self.save_at(vcpus.iter_mut(), now, &|_| true, next)
+    }
+
+    /// Saves the plugins that are `chosen` by name, for those of `next`; timers are due after
+    /// `now`.
     pub(crate) fn save_at<'a>(
         &self,
         vcpus: impl Iterator<Item = &'a mut VcpuDispatch>,
         now: u64,
         chosen: &dyn Fn(&str) -> bool,
+        next: Option<&Engine>,
     ) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
         let mut intercepts = None;
@@ -97,7 +120,8 @@ impl Engine {
                     if is_done || !chosen(instance.name()) {
                         return Ok(None);
                     }
-                    instance.save(served, None).map_err(|error| SaveError {
+                    let version = next.and_then(|next| next.version_of(instance.name()));
+                    instance.save(served, version.as_deref()).map_err(|error| SaveError {
                         name: instance.name().clone(),
                         why: error.to_string(),
                     })
@@ -125,6 +149,11 @@ impl Engine {
             saved.intercepts.retain(|it| asks(&it.plugin) && chosen(&it.plugin));
         }
         Ok(saved)
+    }
+
+    fn version_of(&self, name: &str) -> Option<String> {
+        let plugin = self.plugins.iter().find(|plugin| *plugin.name == *name)?;
+        Some(plugin.manifest.plugin.version.to_string())
     }
 
     /// Starts the plugins as [`start`](Engine::start) does and gives each what

@@ -59,7 +59,7 @@ pub(crate) struct SavedIntercepts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct InstanceState {
     pub(crate) plugin: String,
-    /// Of the plugin that saved.
+    /// Of the plugin that saved, or an older one for which it wrote.
     pub(crate) version: String,
     /// `None` for the VM's own instance.
     pub(crate) vcpu: Option<u32>,

@@ -108,7 +108,10 @@ mod tests {
         MsrRange::new(MsrIndex(first), MsrIndex(last)).unwrap()
     }
 
-    fn list(claims: &[(u32, u32, Directions)], allowed: Option<&[(u32, u32, Directions)]>) -> ExitList {
+    fn list(
+        claims: &[(u32, u32, Directions)],
+        allowed: Option<&[(u32, u32, Directions)]>,
+    ) -> ExitList {
         let claims = claims.iter().map(|&(a, b, to)| ExitClaim::new("p", range(a, b), to));
         let allow = |all: &[(u32, u32, Directions)]| {
             let all = all.iter();

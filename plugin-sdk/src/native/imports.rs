@@ -139,6 +139,10 @@ pub(crate) fn save_state(state: &[u8]) -> u32 {
     abi::OK
 }
 
+pub(crate) fn save_version(out: &mut [u8]) -> usize {
+    with(|script| copy(script.save_version.as_bytes(), out))
+}
+
 pub(crate) fn saved_state(out: &mut [u8]) -> usize {
     with(|script| copy(&script.saved_state, out))
 }

@@ -35,7 +35,7 @@ use crate::intercept::Directions;
 use crate::log::Level;
 use crate::memory::GuestAddress;
 use crate::vcpus::Times;
-use crate::{Access, Error, MsrIndex, Persist, Plugin, Reason, Saved, VcpuId, export};
+use crate::{Access, Error, Exported, MsrIndex, Persist, Plugin, Reason, Saved, VcpuId, export};
 
 use script::{Script, with};
 
@@ -82,6 +82,14 @@ impl Host {
     /// A state that JSON cannot hold.
     pub fn save(&self, plugin: &impl Persist, version: &str) -> Result<Saved, Error> {
         Ok(Saved::new(export::save(plugin)?, version.into()))
+    }
+
+    /// The state that a plugin saves for this older version of it, which comes back.
+    ///
+    /// # Errors
+    /// The plugin's refusal, or a state that JSON cannot hold.
+    pub fn save_for<P: Persist + Exported>(&self, plugin: &P, older: &str) -> Result<Saved, Error> {
+        Ok(Saved::new(export::save_for(plugin, older.into())?, older.into()))
     }
 
     /// A state as if a plugin of this version had saved it, for tests of what
@@ -194,6 +202,11 @@ impl Host {
     #[cfg(test)]
     pub(crate) fn set_config(&self, config: &str) {
         with(|script| script.config = config.into());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_save_version(&self, version: &str) {
+        with(|script| script.save_version = version.into());
     }
 
     #[cfg(test)]

@@ -34,6 +34,7 @@ pub(super) struct Script {
     pub(super) intercepts: Vec<Intercept>,
     pub(super) logged: Vec<(Level, String)>,
     pub(super) report: String,
+    pub(super) save_version: String,
     pub(super) saved_state: Vec<u8>,
     pub(super) saved_version: String,
     /// The outcome that the plugin asked for instead of its answer.
@@ -62,6 +63,7 @@ impl Default for Script {
             intercepts: Vec::new(),
             logged: Vec::new(),
             report: String::new(),
+            save_version: String::new(),
             saved_state: Vec::new(),
             saved_version: String::new(),
             outcome: None,

@@ -75,19 +75,17 @@ fn save(
     old: &Plugin,
     new: &Plugin,
 ) -> Result<(Option<InstanceState>, Timer), SwapError> {
-    let (is, becomes) = (&old.manifest.plugin.version, &new.manifest.plugin.version);
-    // An older version does not know the format of a newer one.
-    let down = (becomes < is).then(|| becomes.to_string());
+    let becomes = version(new);
     slot.with(|instance| {
         if instance.scope().is_none() && vcpu != VcpuId(0) {
             return Ok((None, None));
         }
         let timer = instance.pending_timer();
-        match instance.save(vcpu, down.as_deref()) {
+        match instance.save(vcpu, Some(&becomes)) {
             Ok(state) => Ok((state, timer)),
             Err(error) => Err(SwapError::Save {
                 plugin: instance.name().clone(),
-                version: is.to_string(),
+                version: version(old),
                 why: error.to_string(),
             }),
         }

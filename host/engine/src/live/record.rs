@@ -27,7 +27,7 @@ impl Live {
         if let Some(recorder) = recorder {
             let now = wasmsr_interface::Host::monotonic_ns(&*self.0.site.vm);
             let vcpus = cells.iter_mut().map(|own| &mut own.dispatch);
-            let saved = holding(|| engine.save_at(vcpus, now, &|_| true))?;
+            let saved = holding(|| engine.save_at(vcpus, now, &|_| true, None))?;
             let is_saved = |name: &str| saved.instances.iter().any(|one| one.plugin == name);
             let names = engine.plugins.iter().map(|plugin| plugin.name.to_string());
             let unsaved = names.filter(|name| !is_saved(name)).collect();

@@ -184,6 +184,13 @@ pub const IMPORTS: &[Import] = &[
         "within `save`: the state; 0, or 1 if it has more than 64 KiB",
     ),
     free(
+        "save_version",
+        "(ptr: i32, cap: i32) -> i32",
+        fuel::BYTES_COPIED,
+        "within `save`: the older version of the plugin for which the state is to be written, \
+         as `config` gives its text; 0 if it is for no older one",
+    ),
+    free(
         "saved_state",
         "(ptr: i32, cap: i32) -> i32",
         fuel::BYTES_COPIED,

@@ -42,6 +42,7 @@ pub(super) fn link(linker: &mut Linker<StoreData>) -> wasmtime::Result<()> {
     linker.func_wrap(module, "intercept", intercept)?;
     linker.func_wrap(module, "timer", timer)?;
     linker.func_wrap(module, "save_state", save_state)?;
+    linker.func_wrap(module, "save_version", save_version)?;
     linker.func_wrap(module, "saved_state", saved_state)?;
     linker.func_wrap(module, "saved_version", saved_version)?;
     linker.func_wrap(module, "report_text", report_text)?;
@@ -280,6 +281,16 @@ fn save_state(mut context: Context<'_>, ptr: u32, len: u32) -> wasmtime::Result<
     }
     data.saved = bytes.to_vec();
     Ok(DONE)
+}
+
+fn save_version(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {
+    let data = context.data_mut();
+    if data.phase != Phase::Save {
+        wasmtime::bail!("`save_version` called outside `save`");
+    }
+    data.asked_for_version = true;
+    let version = data.saving_for.clone().unwrap_or_default();
+    hand_over(&mut context, const { fuel_of("save_version") }, version.as_bytes(), ptr, cap)
 }
 
 fn saved_state(mut context: Context<'_>, ptr: u32, cap: u32) -> wasmtime::Result<u32> {

@@ -21,6 +21,14 @@ pub(crate) struct Instance {
     lifecycle: Lifecycle,
 }
 
+/// A state as `save` wrote it.
+pub(crate) struct Written {
+    /// The version whose `restore` it is for: the plugin's own, or an older one for
+    /// which it was asked and of which the plugin has taken notice.
+    pub(crate) version: String,
+    pub(crate) bytes: Vec<u8>,
+}
+
 /// The optional exports.
 struct Lifecycle {
     reset: Option<TypedFunc<(), ()>>,
@@ -88,12 +96,29 @@ impl Instance {
         Ok(true)
     }
 
-    /// What the plugin wants to keep; `None` if it keeps nothing.
-    pub(crate) fn save(&mut self, vcpu: VcpuId) -> Result<Option<Vec<u8>>, InstanceError> {
+    /// What the plugin wants to keep; `None` if it keeps nothing. It is told of
+    /// `for_version` if that is older than its own.
+    pub(crate) fn save(
+        &mut self,
+        vcpu: VcpuId,
+        for_version: Option<&str>,
+    ) -> Result<Option<Written>, InstanceError> {
         let Some(save) = self.lifecycle.save.clone() else { return Ok(None) };
-        self.store.data_mut().saved.clear();
-        match self.enter(Phase::Save, vcpu, &save, ()).map_err(InstanceError::Save)? {
-            0 => Ok(Some(std::mem::take(&mut self.store.data_mut().saved))),
+        let data = self.store.data_mut();
+        data.saved.clear();
+        let own = &data.plugin.manifest.plugin.version;
+        data.saving_for = for_version.filter(|version| is_older(version, own)).map(str::to_owned);
+        data.asked_for_version = false;
+        let code = self.enter(Phase::Save, vcpu, &save, ()).map_err(InstanceError::Save);
+        let data = self.store.data_mut();
+        let saving_for = data.saving_for.take();
+        let bytes = std::mem::take(&mut data.saved);
+        let version = saving_for.filter(|_| data.asked_for_version);
+        match code? {
+            0 => Ok(Some(Written {
+                version: version.unwrap_or_else(|| data.plugin.manifest.plugin.version.to_string()),
+                bytes,
+            })),
             code => Err(InstanceError::NotSaved(self.why_refused("save", code))),
         }
     }
@@ -238,6 +263,10 @@ impl Instance {
         let memory = self.store.data().memory;
         memory.map_or(0, |memory| memory.data_size(&self.store) as u64)
     }
+}
+
+fn is_older(version: &str, own: &semver::Version) -> bool {
+    semver::Version::parse(version).is_ok_and(|version| version < *own)
 }
 
 #[inline]

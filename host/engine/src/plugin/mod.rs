@@ -24,7 +24,7 @@ pub(crate) use answer::{Answer, Cause, Failure, InstanceError};
 pub use cache::{CacheError, CodeCache};
 pub use error::ModuleError;
 pub use inspect::{Inspection, inspect, manifest_text, read_manifest, read_module};
-pub(crate) use instance::Instance;
+pub(crate) use instance::{Instance, Written};
 pub(crate) use log::Log;
 pub(crate) use module::{Compiler, Plugin};
 pub use pack::{Packed, pack};

@@ -42,6 +42,10 @@ pub(super) struct StoreData {
     pub(super) timer: Option<(VcpuId, u64)>,
     /// What `save` hands out.
     pub(super) saved: Vec<u8>,
+    /// The older version for which `save` is to write.
+    pub(super) saving_for: Option<String>,
+    /// Whether `save` has asked for that version.
+    pub(super) asked_for_version: bool,
     /// What `restore` takes in.
     pub(super) restoring: Option<InstanceState>,
     /// What `report` hands out.
@@ -81,6 +85,8 @@ impl StoreData {
             last_error: String::new(),
             timer: None,
             saved: Vec::new(),
+            saving_for: None,
+            asked_for_version: false,
             restoring: None,
             report: String::new(),
             ceiling_hit: false,

@@ -40,7 +40,8 @@ impl Replay {
             let now = host.monotonic_ns();
             let stays = |name: &str| engine.plugins.iter().any(|new| *new.name == *name);
             let chosen = |name: &str| stays(name) && !is_kept(name);
-            let (saved, saves) = during(|| before.save_at(old.vcpus.iter_mut(), now, &chosen));
+            let (saved, saves) =
+                during(|| before.save_at(old.vcpus.iter_mut(), now, &chosen, Some(&engine)));
             let saved = saved?;
             let (restored, restores) = during(|| engine.restore_at(&mut new, &*host, &saved, now));
             restored?;

@@ -156,7 +156,11 @@ impl Rig {
         self.started()?;
         let next = file.map(|file| self.engine_with(file)).transpose()?;
         let Some(mut old) = self.started.take() else { return Ok(()) };
-        let saved = self.engine.save(&mut old.vcpus).map_err(|error| with_sources(&error))?;
+        let saved = match &next {
+            Some(next) => self.engine.save_for(&mut old.vcpus, next),
+            None => self.engine.save(&mut old.vcpus),
+        };
+        let saved = saved.map_err(|error| with_sources(&error))?;
         drop(old);
         self.host.forget_alarms();
         if let Some(next) = next {

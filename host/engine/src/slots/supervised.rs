@@ -7,7 +7,9 @@ use wasmsr_interface::{MsrAccess, Outcome, VcpuId, counted};
 
 use super::backoff::Backoff;
 use super::located::Located;
-use crate::plugin::{Answer, Cause, Failure, Instance, InstanceError, Log, Plugin, Surroundings};
+use crate::plugin::{
+    Answer, Cause, Failure, Instance, InstanceError, Log, Plugin, Surroundings, Written,
+};
 use crate::profile::OnFailure;
 use crate::rate_limit::RateLimit;
 use crate::state::InstanceState;
@@ -174,21 +176,22 @@ impl SupervisedInstance {
         }
     }
 
-    /// What the plugin saves. A plugin that has just failed saves nothing.
+    /// What the plugin saves, for another version of it if one is named. A plugin that
+    /// has just failed saves nothing.
     pub(crate) fn save(
         &mut self,
         vcpu: VcpuId,
-        _for_version: Option<&str>,
+        for_version: Option<&str>,
     ) -> Result<Option<InstanceState>, InstanceError> {
         let Some(live) = &mut self.live else { return Ok(None) };
-        let bytes = live.save(vcpu).inspect_err(|error| {
+        let written = live.save(vcpu, for_version).inspect_err(|error| {
             if matches!(error, InstanceError::Save(_)) {
                 self.live = None;
             }
         })?;
-        Ok(bytes.map(|bytes| InstanceState {
+        Ok(written.map(|Written { version, bytes }| InstanceState {
             plugin: self.plugin.name.to_string(),
-            version: self.plugin.manifest.plugin.version.to_string(),
+            version,
             vcpu: self.scope.map(|vcpu| vcpu.0),
             bytes,
         }))

@@ -30,13 +30,7 @@ pub(crate) fn counter(version: &str, scope: &str) -> Vec<u8> {
           (if (i32.eq (i32.load8_u (i32.const 16)) (i32.const 57)) (then (return (i32.const 2))))
           (global.set $count (i64.load (i32.const 0)))
           (i32.const 0))";
-    let bytes = plugin("counter", &manifest, body);
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    assert!(text.contains("version = \"1.0.0\""));
-    let mut bytes = bytes;
-    let at = bytes.windows(5).position(|w| w == b"1.0.0").unwrap();
-    bytes[at..at + 5].copy_from_slice(version.as_bytes());
-    bytes
+    with_version(plugin("counter", &manifest, body), version)
 }
 
 fn engine(setup: &Setup) -> Engine {
@@ -96,6 +90,97 @@ fn a_newer_version_takes_over_and_may_refuse() {
     for part in ["`counter`", "version 9.0.0", "`restore` returned 2"] {
         assert!(error.contains(part), "{error}");
     }
+}
+
+/// Saves the count, and 100 more if it is for an older version; refuses to write for
+/// version 0.x.
+const WRITES_FOR_OLDER: &str = "
+    (import \"wasmsr\" \"save_state\" (func $save (param i32 i32) (result i32)))
+    (import \"wasmsr\" \"save_version\" (func $for (param i32 i32) (result i32)))
+    (global $count (mut i64) (i64.const 7))
+    (func (export \"rdmsr\") (param i32 i32 i32) (result i64) (global.get $count))
+    (func (export \"save\") (result i32)
+      (if (call $for (i32.const 16) (i32.const 16))
+        (then
+          (if (i32.eq (i32.load8_u (i32.const 16)) (i32.const 48))
+            (then (return (i32.const 3))))
+          (global.set $count (i64.add (global.get $count) (i64.const 100)))))
+      (i64.store (i32.const 0) (global.get $count))
+      (call $save (i32.const 0) (i32.const 8)))
+    (func (export \"restore\") (result i32) (i32.const 0))";
+
+fn counter_that_writes_for_older(version: &str) -> Vec<u8> {
+    let manifest = "[[msr]]\nrange = \"0x10\"\naccess = \"r\"";
+    with_version(plugin("counter", manifest, WRITES_FOR_OLDER), version)
+}
+
+fn with_version(mut bytes: Vec<u8>, version: &str) -> Vec<u8> {
+    let at = bytes.windows(5).position(|w| w == b"1.0.0").unwrap();
+    bytes[at..at + 5].copy_from_slice(version.as_bytes());
+    bytes
+}
+
+#[test]
+fn a_plugin_writes_its_state_for_the_older_version_that_comes_back() {
+    let load = |bytes: Vec<u8>| engine(&Setup::new().with("c.wasm", bytes, ""));
+    let new = load(counter_that_writes_for_older("2.0.0"));
+    let counts = |next: &Engine| {
+        let mut vcpus = new.start(&host(), 1).unwrap().vcpus;
+        let saved = new.save_for(&mut vcpus, next).unwrap();
+        read(&mut next.restore(&host(), 1, &saved).unwrap().vcpus[0], 0x10)
+    };
+    assert_eq!(counts(&load(counter("1.0.0", "vcpu"))), Outcome::Value(108));
+    assert_eq!(counts(&load(counter("2.0.0", "vcpu"))), Outcome::Value(8));
+    assert_eq!(counts(&load(counter("3.0.0", "vcpu"))), Outcome::Value(8));
+
+    let mut vcpus = new.start(&host(), 1).unwrap().vcpus;
+    let error = new.save_for(&mut vcpus, &load(counter("0.9.0", "vcpu"))).unwrap_err().to_string();
+    assert!(error.contains("`counter`") && error.contains("`save` returned 3"), "{error}");
+    // A refusal leaves it as it was, for a file too.
+    let saved = new.save(&mut vcpus).unwrap();
+    let mut vcpus = load(counter("1.0.0", "vcpu")).restore(&host(), 1, &saved).unwrap().vcpus;
+    assert_eq!(read(&mut vcpus[0], 0x10), Outcome::Value(8));
+}
+
+/// The older version learns its own number if the newer one has asked for which it
+/// writes, and else the newer one's; it refuses 9.
+#[test]
+fn a_state_has_the_version_for_which_it_was_written() {
+    let load = |bytes: Vec<u8>| engine(&Setup::new().with("c.wasm", bytes, ""));
+    let one = load(counter("1.0.0", "vcpu"));
+    for (nine, refused) in [
+        (load(counter_that_writes_for_older("9.0.0")), false),
+        (load(counter("9.0.0", "vcpu")), true),
+    ] {
+        let mut vcpus = nine.start(&host(), 1).unwrap().vcpus;
+        let saved = nine.save_for(&mut vcpus, &one).unwrap();
+        assert_eq!(one.restore(&host(), 1, &saved).is_err(), refused);
+    }
+}
+
+#[test]
+fn the_version_to_write_for_is_told_within_save_and_within_memory() {
+    let asks_at = |version: &str, at: u32| {
+        let body = format!(
+            "(import \"wasmsr\" \"save_version\" (func $for (param i32 i32) (result i32)))
+             (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+               (i64.extend_i32_u (call $for (i32.const 0) (i32.const 8))))
+             (func (export \"save\") (result i32) (call $for (i32.const {at}) (i32.const 16)))"
+        );
+        let bytes = plugin("p", "[[msr]]\nrange = \"0x10\"\naccess = \"r\"", &body);
+        let bytes = with_version(bytes, version);
+        engine(&Setup::new().with("p.wasm", bytes, "on-failure = \"stop\""))
+    };
+    let one = asks_at("1.0.0", 0);
+    for (at, part) in [(65531, "`save` returned 5"), (65532, "outside the plugin's memory")] {
+        let two = asks_at("2.0.0", at);
+        let mut vcpus = two.start(&host(), 1).unwrap().vcpus;
+        let error = two.save_for(&mut vcpus, &one).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let mut vcpus = one.start(&host(), 1).unwrap().vcpus;
+    let Outcome::Stop(text) = read(&mut vcpus[0], 0x10) else { panic!("no stop") };
+    assert!(text.contains("outside `save`"), "{text}");
 }
 
 #[test]
