@@ -42,9 +42,11 @@
 mod address;
 mod cardinality;
 mod client;
+pub mod control;
 mod directory;
 pub mod plain;
 mod prometheus;
+mod request;
 mod server;
 mod snapshot;
 mod sources;

@@ -1,14 +1,14 @@
 //! A small HTTP server on one thread, for readers on this machine.
 //!
-//! It answers `GET` and closes the connection. One thread polls all connections and
+//! It answers a request and closes the connection. One thread polls all connections and
 //! none of them blocks, so a slow reader delays no other. The number of connections,
 //! the time of each and the length of a request are bounded.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::ptr;
@@ -16,42 +16,18 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::geteuid;
 
 use crate::address::Address;
+use crate::request::{Answers, Door, Readers, respond};
 
 /// Most connections of one listener at a time; further ones wait in the kernel's
 /// queue. Each listener has this many of its own.
 const MOST_CONNECTIONS: usize = 32;
 
-/// Longest head of a request.
-const MOST_REQUEST: usize = 8 << 10;
-
-/// Most header lines of a request.
-const MOST_HEADERS: usize = 64;
-
 /// How long a connection may take as a whole.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What lies at a path.
-pub(crate) struct Answer {
-    /// Its media type.
-    pub(crate) kind: &'static str,
-    pub(crate) body: String,
-}
-
-/// Who reads at a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readers {
-    /// The user alone.
-    Owner,
-    /// Those whom the user has let in; over TCP, everybody on this machine.
-    Others,
-}
-
-/// Says what lies at a path for these readers.
-pub(crate) trait Answers: Fn(Readers, &str) -> Option<Answer> {}
-
-impl<T: Fn(Readers, &str) -> Option<Answer>> Answers for T {}
 
 /// A socket that listens.
 pub(crate) struct Listener {
@@ -78,6 +54,7 @@ impl Listener {
     /// earlier process with the same number.
     pub(crate) fn own(path: &Path) -> io::Result<Self> {
         let listener = Self::at(&Address::Unix(path.to_owned()))?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
         Ok(Listener { readers: Readers::Owner, ..listener })
     }
 
@@ -117,6 +94,9 @@ impl Listener {
             }
             Socket::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
+                if self.readers == Readers::Owner && !is_own(&stream) {
+                    return Err(ErrorKind::ConnectionAborted.into());
+                }
                 stream.set_nonblocking(true)?;
                 Ok(Stream::Unix(stream))
             }
@@ -150,6 +130,13 @@ impl Drop for Socket {
             let _ = fs::remove_file(&name.path);
         }
     }
+}
+
+/// Whether the other end belongs to the user, or to root, who may do everything anyway. The
+/// folder keeps others out, unless its owner has changed that.
+fn is_own(stream: &UnixStream) -> bool {
+    let peer = socket_peercred(stream);
+    peer.is_ok_and(|peer| peer.uid == geteuid() || peer.uid.is_root())
 }
 
 fn file_at(path: &Path) -> Option<(u64, u64)> {
@@ -272,15 +259,15 @@ impl<'a> Connection<'a> {
     /// Reads and writes as far as possible; `false` when the connection is done.
     fn proceed(&mut self, answer: &dyn Answers) -> io::Result<bool> {
         if self.response.is_none() {
-            let mut buffer = [0; 1024];
+            let mut buffer = [0; 4096];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(false),
                 Ok(count) => self.request.extend(buffer.iter().take(count)),
                 Err(error) if is_passing(&error) => return Ok(true),
                 Err(error) => return Err(error),
             }
-            let answer = |path: &str| answer(self.listener.readers, path);
-            match respond(&self.request, self.stream.is_tcp(), &answer) {
+            let door = Door { readers: self.listener.readers, over_tcp: self.stream.is_tcp() };
+            match respond(&self.request, door, answer) {
                 Some(response) => self.response = Some(response),
                 None => return Ok(true),
             }
@@ -296,61 +283,6 @@ impl<'a> Connection<'a> {
             Err(error) => Err(error),
         }
     }
-}
-
-/// The response to a request; `None` while that is not whole.
-fn respond(
-    request: &[u8],
-    over_tcp: bool,
-    answer: &dyn Fn(&str) -> Option<Answer>,
-) -> Option<Vec<u8>> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut parsed = httparse::Request::new(&mut headers);
-    match parsed.parse(request) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) if request.len() < MOST_REQUEST => return None,
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
-            return Some(refusal("431 Request Header Fields Too Large"));
-        }
-        Err(_) => return Some(refusal("400 Bad Request")),
-    }
-    let host = parsed.headers.iter().find(|header| header.name.eq_ignore_ascii_case("host"));
-    if over_tcp && host.is_some_and(|host| !is_this_machine(host.value)) {
-        // A page in a browser may have a host name that resolves to this machine.
-        return Some(refusal("403 Forbidden"));
-    }
-    if parsed.method != Some("GET") {
-        return Some(refusal("405 Method Not Allowed\r\nAllow: GET"));
-    }
-    let path = parsed.path.unwrap_or_default();
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
-    Some(match answer(path) {
-        Some(Answer { kind, body }) => response("200 OK", kind, &body),
-        None => refusal("404 Not Found"),
-    })
-}
-
-/// Whether a request was meant for an address of this machine.
-fn is_this_machine(host: &[u8]) -> bool {
-    let Ok(host) = std::str::from_utf8(host) else { return false };
-    let address = host.parse::<SocketAddr>().map(|address| address.ip());
-    let address = address.or_else(|_| host.trim_matches(['[', ']']).parse());
-    let name = host.split_once(':').map_or(host, |(name, _)| name);
-    address.is_ok_and(|ip| ip.is_loopback()) || name.eq_ignore_ascii_case("localhost")
-}
-
-fn refusal(status: &str) -> Vec<u8> {
-    let text = status.lines().next().unwrap_or_default();
-    response(status, "text/plain", &format!("{text}; there is /metrics\n"))
-}
-
-fn response(status: &str, kind: &str, body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
-         X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
 }
 
 enum Stream {
@@ -390,47 +322,14 @@ impl AsFd for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn status(request: &str, over_tcp: bool) -> Option<String> {
-        let answer = |path: &str| {
-            (path == "/stats").then(|| Answer { kind: "text/plain", body: "yes".to_owned() })
-        };
-        let response = respond(request.as_bytes(), over_tcp, &answer)?;
-        let response = String::from_utf8(response).unwrap();
-        Some(response.lines().next().unwrap_or_default().replace("HTTP/1.1 ", ""))
-    }
-
-    #[test]
-    fn requests_and_what_becomes_of_them() {
-        let long = format!("GET /stats HTTP/1.1\r\nX: {}", "x".repeat(MOST_REQUEST));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(MOST_HEADERS + 1));
-        for (request, expected) in [
-            ("GET /stats HTTP/1.1\r\n\r\n", Some("200 OK")),
-            ("GET /stats?x=1 HTTP/1.0\r\n\r\n", Some("200 OK")),
-            ("GET /stats HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n", Some("200 OK")),
-            ("GET /stats HTTP/1.1\r\nhost: [::1]:1\r\n\r\n", Some("200 OK")),
-            ("GET /stats HTTP/1.1\r\nHost: localhost:1\r\n\r\n", Some("200 OK")),
-            ("GET /stats HTTP/1.1\r\nHost: evil.example:1\r\n\r\n", Some("403 Forbidden")),
-            ("GET /etc/passwd HTTP/1.1\r\n\r\n", Some("404 Not Found")),
-            ("POST /stats HTTP/1.1\r\n\r\n", Some("405 Method Not Allowed")),
-            ("\x16\x03\x01\x02", Some("400 Bad Request")),
-            (&long, Some("431 Request Header Fields Too Large")),
-            (&many, Some("431 Request Header Fields Too Large")),
-            ("GET /sta", None),
-            ("GET /stats HTTP/1.1\r\n", None),
-        ] {
-            assert_eq!(status(request, true).as_deref(), expected, "{request}");
-        }
-        let named = "GET /stats HTTP/1.1\r\nHost: evil.example\r\n\r\n";
-        assert_eq!(status(named, false).as_deref(), Some("200 OK"), "no browser gets there");
-    }
+    use crate::request::{Answer, Request};
 
     #[test]
     fn silent_readers_delay_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.sock");
         let listener = Listener::own(&path).unwrap();
-        let answer = |_, _: &str| Some(Answer { kind: "text/plain", body: "x".repeat(1 << 20) });
+        let answer = |_: Request<'_>| Some(Answer::ok("text/plain", "x".repeat(1 << 20)));
         let server = Server::start(vec![listener], answer).unwrap();
         let silent: Vec<_> = (0..10).map(|_| UnixStream::connect(&path).unwrap()).collect();
         // Asks, and never reads.
@@ -452,7 +351,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [crowded, other] = ["a.sock", "b.sock"].map(|name| directory.path().join(name));
         let listeners = [&crowded, &other].map(|path| Listener::own(path).unwrap());
-        let answer = |_, _: &str| Some(Answer { kind: "text/plain", body: "yes".to_owned() });
+        let answer = |_: Request<'_>| Some(Answer::ok("text/plain", "yes".to_owned()));
         let _server = Server::start(listeners.into(), answer).unwrap();
         let connect = |path: &PathBuf| {
             let stream = UnixStream::connect(path).unwrap();

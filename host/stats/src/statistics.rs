@@ -5,12 +5,14 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::address::Address;
 use crate::cardinality::Cardinality;
-use crate::server::{Answer, Listener, Readers, Server};
+use crate::control::{self, Asked, Controls, Operations, Routed, Started, route};
+use crate::request::{Answer, Readers, Request};
+use crate::server::{Listener, Server};
 use crate::snapshot::{Row, Shadow, Snapshot};
 use crate::sources::Sources;
 use crate::totals::Totals;
@@ -73,7 +75,7 @@ impl Statistics {
             return Ok(Statistics { run, _server: None });
         }
         let answering = run.clone();
-        match Server::start(listeners, move |readers, path| answering.answer(readers, path)) {
+        match Server::start(listeners, move |request: Request<'_>| answering.answer(request)) {
             Ok(server) => Ok(Statistics { run, _server: Some(server) }),
             Err(error) if metrics.is_some() => Err(OfferError::Server(error)),
             Err(error) => {
@@ -81,6 +83,12 @@ impl Statistics {
                 Ok(Statistics { run, _server: None })
             }
         }
+    }
+
+    /// From now on the VM's socket serves control too.
+    pub fn control(&self, controls: Arc<dyn Controls>) {
+        // The first one stays.
+        let _ = self.run.controls.set((controls, Arc::default()));
     }
 
     /// The statistics now, as [`Vm::ask`](crate::Vm::ask) would give them.
@@ -152,6 +160,32 @@ impl Drop for RunningBoot<'_> {
     }
 }
 
+const JSON: &str = "application/json";
+
+/// Does what a request asks for.
+fn controlled(controls: &Arc<dyn Controls>, operations: &Arc<Operations>, asked: Routed) -> Answer {
+    let refused = |status, text: &str| Answer { status, kind: JSON, body: control::error(text) };
+    match asked {
+        Err((status, text)) => refused(status, &text),
+        Ok(Asked::Vm) => Answer::ok(JSON, control::body(&controls.vm())),
+        Ok(Asked::Act(action)) => match controls.act(action) {
+            Ok(()) => Answer::ok(JSON, "{}".to_owned()),
+            Err(refusal) => refused("409 Conflict", &refusal.0),
+        },
+        Ok(Asked::Begin(job)) => match operations.begin(job, controls) {
+            Some(operation) => {
+                let body = control::body(&Started { operation });
+                Answer { status: "202 Accepted", kind: JSON, body }
+            }
+            None => refused("429 Too Many Requests", "too many operations wait; try again later"),
+        },
+        Ok(Asked::Operation(id)) => match operations.get(id) {
+            Some(operation) => Answer::ok(JSON, control::body(&operation)),
+            None => refused("404 Not Found", "there is no such operation"),
+        },
+    }
+}
+
 /// What is known of a run.
 struct Run {
     profile: PathBuf,
@@ -159,6 +193,7 @@ struct Run {
     /// In seconds since 1970.
     started: f64,
     state: Mutex<State>,
+    controls: OnceLock<(Arc<dyn Controls>, Arc<Operations>)>,
 }
 
 #[derive(Default)]
@@ -183,20 +218,27 @@ impl Run {
             since: Instant::now(),
             started: started.map_or(0.0, |time| time.as_secs_f64()),
             state: Mutex::default(),
+            controls: OnceLock::new(),
         }
     }
 
-    /// What lies at a path. Snapshots have paths of files, so only the owner gets them.
-    fn answer(&self, readers: Readers, path: &str) -> Option<Answer> {
-        match (path, readers) {
-            ("/metrics", _) => {
-                Some(Answer { kind: prometheus::CONTENT_TYPE, body: self.metrics() })
+    /// What lies at a path. Snapshots have paths of files, and control changes the VM, so
+    /// only the owner gets these.
+    fn answer(&self, request: Request<'_>) -> Option<Answer> {
+        let Request { readers, method, path, body } = request;
+        let owner = readers == Readers::Owner;
+        match path {
+            "/metrics" if method == "GET" => {
+                Some(Answer::ok(prometheus::CONTENT_TYPE, self.metrics()))
             }
-            ("/stats", Readers::Owner) => {
-                let body = serde_json::to_string(&self.snapshot()).ok()?;
-                Some(Answer { kind: "application/json", body })
+            "/stats" if method == "GET" && owner => {
+                Some(Answer::ok(JSON, serde_json::to_string(&self.snapshot()).ok()?))
             }
-            _ => None,
+            path => {
+                let path = path.strip_prefix("/v1/").filter(|_| owner)?;
+                let (controls, operations) = self.controls.get()?;
+                Some(controlled(controls, operations, route(method, path, body)))
+            }
         }
     }
 

@@ -12,4 +12,4 @@ pub use messages::{
     Probation, ProbationTerms, Record, Started, Swap, SwapPlugin, Swapped, SwappedPlugin, VmInfo,
 };
 pub(crate) use operations::Operations;
-pub(crate) use routes::{Asked, Routed, route};
+pub(crate) use routes::{Asked, Routed, body, error, route};

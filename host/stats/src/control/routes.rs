@@ -36,11 +36,23 @@ pub(crate) fn route(method: &str, path: &str, body: &[u8]) -> Routed {
         return get(Asked::Operation(id.parse().map_err(|_| unknown())?));
     }
     let known = [
-        "swap", "rollback", "disable", "enable", "pause", "resume", "reset", "stop", "powerdown",
-        "record", "log",
+        "swap",
+        "rollback",
+        "disable",
+        "enable",
+        "pause",
+        "resume",
+        "reset",
+        "stop",
+        "powerdown",
+        "record",
+        "log",
     ];
     if !known.contains(&path) {
-        return Err(("404 Not Found", format!("there are vm, operations/ID, {}", known.join(", "))));
+        return Err((
+            "404 Not Found",
+            format!("there are vm, operations/ID, {}", known.join(", ")),
+        ));
     }
     if method != "POST" {
         return Err(("405 Method Not Allowed\r\nAllow: POST", "this path takes POST".to_owned()));
@@ -87,12 +99,12 @@ fn one_of(record: Record) -> Result<Record, (&'static str, String)> {
 }
 
 /// The body of an error.
-pub(super) fn error(text: &str) -> String {
+pub(crate) fn error(text: &str) -> String {
     json!({ "error": text }).to_string()
 }
 
 /// The body of an answer.
-pub(super) fn body(value: &impl Serialize) -> String {
+pub(crate) fn body(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|failed| error(&failed.to_string()))
 }
 
