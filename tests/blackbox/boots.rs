@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::fixture::{Outcome, PATIENCE, Plugin, Vm, apply, guest_exit, module_with_manifest, test};
+use crate::fixture::{
+    Outcome, PATIENCE, Plugin, Vm, apply, guest_exit, module_with_manifest, test,
+};
 
 /// Counts reads.
 const COUNTER: Plugin = Plugin {

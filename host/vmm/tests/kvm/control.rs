@@ -136,7 +136,9 @@ fn a_paused_vm_does_nothing() {
 }
 
 fn a_paused_vm_can_be_ended() {
-    let ends: [(fn(&Control), fn(&RunEnd) -> bool); 4] = [
+    type Ask = fn(&Control);
+    type Expected = fn(&RunEnd) -> bool;
+    let ends: [(Ask, Expected); 4] = [
         (|control| control.signal(15), |end| matches!(end, RunEnd::Signal { number: 15, .. })),
         (Control::quit, |end| matches!(end, RunEnd::Quit { at: Some(_) })),
         (Control::stop, |end| matches!(end, RunEnd::StopRequested { at: Some(_) })),
