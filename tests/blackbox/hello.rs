@@ -1,5 +1,9 @@
 //! The built-in guest and the first example.
 
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
 use crate::fixture::{
     Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, examples_with, guest_exit,
     require_kvm, test, wasmsr,
@@ -28,12 +32,19 @@ const PLUGIN: Plugin = Plugin {
 
 /// Runs the built-in guest with this command line.
 fn hello(cmdline: &str) -> Result<Run, Skip> {
+    Ok(start_hello(1, cmdline)?.1.finish())
+}
+
+/// Starts the built-in guest with so many vCPUs and this command line.
+fn start_hello(vcpus: u32, cmdline: &str) -> Result<(Workdir, Running), Skip> {
     require_kvm()?;
     let workdir = Workdir::new();
     workdir.put("measured.wasm", PLUGIN.wasm());
-    let boot = format!("[boot]\nguest = \"hello\"\ncmdline = {cmdline:?}\n");
-    workdir.put("vm.toml", format!("{boot}[[plugin]]\npath = \"measured.wasm\"\n"));
-    Ok(Running::start(wasmsr(&["run", "vm.toml"]).current_dir(workdir.path())).finish())
+    let vm = format!("[vm]\nvcpus = {vcpus}\n[boot]\nguest = \"hello\"\ncmdline = {cmdline:?}\n");
+    workdir.put("vm.toml", format!("{vm}[[plugin]]\npath = \"measured.wasm\"\n"));
+    let run = ["run", "vm.toml", "--max-boots", "2"];
+    let running = Running::start(wasmsr(&run).current_dir(workdir.path()));
+    Ok((workdir, running))
 }
 
 #[apply(test)]
@@ -55,6 +66,92 @@ fn decimals_on_its_command_line() -> Outcome {
 }
 
 #[apply(test)]
+fn it_repeats() -> Outcome {
+    let run = hello("repeat 2 0x10a repeat 3 0x10a=1 end end 0x10a=2")?.exited(guest_exit(0));
+    let order: String = run.stdout.lines().filter_map(|line| line.trim().chars().next()).collect();
+    assert_eq!(order, "rwwwrwwww", "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn it_waits() -> Outcome {
+    let (_workdir, mut running) = start_hello(1, "0x10a wait 300 0x10a")?;
+    running.wait_for("rdmsr");
+    let read = Instant::now();
+    running.wait_for_many("rdmsr", 2);
+    // The first line was seen a little after it was printed.
+    assert!(read.elapsed() > Duration::from_millis(200));
+    running.finish().exited(guest_exit(0));
+    Ok(())
+}
+
+#[apply(test)]
+fn it_counts_in_place_of_printing() -> Outcome {
+    let line = "quiet repeat 10 repeat 5 0x10a end 0x10a=1 end loud 0x10a";
+    let run = hello(line)?.exited(guest_exit(0));
+    let [counts, read] = run.stdout.lines().collect::<Vec<_>>()[..] else {
+        panic!("not two lines:\n{run}");
+    };
+    let begin = "  50 reads, 10 writes, 10 #GPs; cycles from read to read: 99 % within ";
+    let cycles = counts.strip_prefix(begin).and_then(|cycles| cycles.split_once(", longest "));
+    let numbers = cycles.and_then(|(usual, longest)| {
+        Some((usual.parse::<u64>().ok()?, longest.parse::<u64>().ok()?))
+    });
+    // A bucket ends an eighth above its beginning at most.
+    assert!(numbers.is_some_and(|(usual, longest)| usual <= longest + longest / 8 + 1), "{run}");
+    assert!(read.contains("rdmsr"), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn sections_of_vcpus_are_done_at_the_same_time() -> Outcome {
+    // None of the first three ends.
+    let line = "0x10a cpu 0-1 repeat forever 0x10a wait 1 end cpu 3 repeat forever 0x10a wait 1";
+    let (_workdir, mut running) = start_hello(4, line)?;
+    for vcpu in [0, 1, 3] {
+        running.wait_for_many(&format!("\nvCPU {vcpu}: rdmsr 0x0000010a = 0x"), 3);
+    }
+    running.send(Signal::TERM);
+    let run = running.finish().exited(143);
+    assert!(run.stdout.starts_with("vCPU 0: ") && !run.stdout.contains("vCPU 2"), "{run}");
+    // The end may come within a line.
+    let lines = run.stdout.lines().count() - 1;
+    let whole = |line: &str| line.ends_with("rdmsr 0x0000010a = 0x000000000000002b");
+    assert!(run.stdout.lines().take(lines).all(whole), "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn it_ends_when_all_sections_have() -> Outcome {
+    let (_workdir, running) = start_hello(3, "cpu all quiet repeat 100 0x10a end 0x10a=1")?;
+    let run = running.finish().exited(guest_exit(0));
+    for vcpu in 0..3 {
+        let begin = format!("vCPU {vcpu}: 100 reads, 0 writes, 0 #GPs; ");
+        assert!(run.stdout.contains(&begin), "{run}");
+    }
+    assert_eq!(run.stdout.lines().count(), 3, "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn a_reset_does_the_line_again() -> Outcome {
+    let run = hello("0x10a reset")?.exited(14);
+    assert_eq!(run.stdout.matches("rdmsr").count(), 2, "{run}");
+    Ok(())
+}
+
+#[apply(test)]
+fn what_it_repeats_forever_can_be_ended() -> Outcome {
+    for line in ["quiet repeat forever 0x10a", "repeat forever wait 3600000"] {
+        let (_workdir, running) = start_hello(1, line)?;
+        std::thread::sleep(Duration::from_millis(200));
+        running.send(Signal::INT);
+        running.finish().exited(130);
+    }
+    Ok(())
+}
+
+#[apply(test)]
 fn a_command_line_that_is_not_one() -> Outcome {
     for (cmdline, wrong) in [
         ("10a", "`10a`"),
@@ -63,6 +160,9 @@ fn a_command_line_that_is_not_one() -> Outcome {
         ("0x10a read", "`read`"),
         ("0x10000000a", "`0x10000000a`"),
         ("0x10a=0x10000000000000000", "`0x10a=0x10000000000000000`"),
+        ("repeat 0x10a", "`repeat 0x10a`"),
+        ("wait 3600001", "`wait 3600001`"),
+        ("cpu 1 0x10a", "`cpu 1`"),
     ] {
         let run = hello(cmdline)?.exited(2).said(&["error: profile vm.toml: ", wrong]);
         assert_eq!(run.stdout, "", "nothing was started: {run}");
@@ -73,10 +173,10 @@ fn a_command_line_that_is_not_one() -> Outcome {
 #[apply(test)]
 fn check_tells_all_that_is_wrong_with_its_command_line() -> Outcome {
     let workdir = Workdir::new();
-    let boot = "[boot]\nguest = \"hello\"\ncmdline = \"10a 266 0x10000000a 0x10a=\"\n";
+    let boot = "[boot]\nguest = \"hello\"\ncmdline = \"10a 266 0x10000000a 0x10a= wait x end\"\n";
     workdir.put("vm.toml", boot);
     let run = Running::start(wasmsr(&["check", "vm.toml"]).current_dir(workdir.path())).finish();
-    let run = run.exited(2).said(&["`10a`", "`0x10000000a`", "`0x10a=`"]);
+    let run = run.exited(2).said(&["`10a`", "`0x10000000a`", "`0x10a=`", "`wait x`", "`end`"]);
     assert!(!run.stderr.contains("`266`"), "{run}");
     Ok(())
 }

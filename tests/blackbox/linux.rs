@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::boots::replace;
 use crate::fixture::{
-    Outcome, Plugin, Running, Vm, apply, module_with_manifest, require_memory, test,
+    Outcome, Plugin, Running, Skip, Vm, apply, module_with_manifest, require_memory, test, wasmsr,
 };
 
 /// Waits for the shell of this boot.
@@ -119,6 +119,26 @@ fn a_reboot_takes_the_new_plugin_unless_it_is_broken() -> Outcome {
     for wasm in [EACH.wasm(), version("2.0.0", 0xb2)] {
         assert!(run.stderr.contains(&hash(&wasm)), "a hash is not in the log:\n{run}");
     }
+    Ok(())
+}
+
+#[apply(test)]
+fn the_power_button_powers_a_guest_off() -> Outcome {
+    let press = |vm: &str| Running::start(&mut wasmsr(&["powerdown", vm])).finish();
+    if press("--help").code != Some(0) {
+        return Err(Skip("this wasmsr has no verb `powerdown`".to_owned()));
+    }
+    let (_workdir, mut running) = Vm::new().memory("256MiB").start_linux()?;
+    reaches_shell(&mut running, 1);
+    types(&mut running, "ls /sys/bus/acpi/devices | grep -c LNXPWRBN", "\n1");
+    // As a daemon for ACPI's events would.
+    let count = "set -- $(cat /sys/firmware/acpi/interrupts/ff_pwr_btn); echo presses: $1";
+    types(&mut running, count, "presses: 0");
+    running.type_in(&format!("while true; do {count}; [ $1 = 0 ] || poweroff -f; sleep 1; done\n"));
+    let process = running.proc();
+    press(&process.file_name().unwrap_or_default().to_string_lossy());
+    running.wait_for("presses: 1");
+    running.finish().exited(0).said(&["the power button is pressed", "powered off"]);
     Ok(())
 }
 

@@ -48,7 +48,7 @@ mod thread;
 mod vcpu;
 mod vm;
 
-pub use boot::{BootError, ImageError, KernelError, NoAccesses, Taken, check as check_boot};
+pub use boot::{BootError, ImageError, KernelError, Taken, WrongWords, check as check_boot};
 pub use config::{Boot, BootModule, VmConfig};
 pub use control::{Control, Events, control};
 pub use deadline::{DeadlineWrites, TSC_DEADLINE, deadline_writes, hides_deadline_mode};

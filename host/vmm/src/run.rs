@@ -5,6 +5,7 @@ use std::time::Instant;
 use wasmsr_interface::{MsrHandler, VcpuId};
 
 use crate::control::{Event, Events};
+use crate::devices::{Devices, Press};
 use crate::end::{At, RunEnd};
 use crate::gate::Order;
 use crate::halt::{HaltWatch, Liveness};
@@ -98,7 +99,7 @@ impl Vm {
                     self.gate.give(Order::Run);
                     self.devices.feed_console();
                 }
-                Action::PressPowerButton => {}
+                Action::PressPowerButton => press_power_button(&self.devices),
                 Action::RingAlarms => {
                     let due = threads.iter().filter(|thread| alarms.is_due(thread.vcpu()));
                     due.for_each(VcpuThread::kick);
@@ -120,6 +121,18 @@ impl Vm {
         let (ports, mmio) = self.devices.strays();
         tracing::debug!(ports, mmio, "accesses that met no device");
         end
+    }
+}
+
+/// Presses it, and says where nothing can come of it.
+fn press_power_button(devices: &Devices) {
+    match devices.press_power_button() {
+        Press::Raised => tracing::info!("the power button is pressed"),
+        Press::NotEnabled => tracing::warn!(
+            "the power button is pressed, but the guest has not enabled it: without a driver for \
+             ACPI's power button nothing comes of it"
+        ),
+        Press::StillWaits => {}
     }
 }
 

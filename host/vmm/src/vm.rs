@@ -18,7 +18,7 @@ use crate::boot::{self, BootError, Entry};
 use crate::config::{Boot, VmConfig};
 use crate::cpuid;
 use crate::deadline::{TSC_DEADLINE, deadline_writes, hides_deadline_mode};
-use crate::devices::{Console, Devices, FwCfg};
+use crate::devices::{Console, Devices, FwCfg, Level, PowerEvents, SCI};
 use crate::gate::{Gate, Order};
 use crate::kvm::{self, KvmError};
 use crate::memory::{self, MemoryError, Ram};
@@ -47,7 +47,7 @@ pub struct Vm {
     pub(crate) gate: Arc<Gate>,
     pub(crate) host: Arc<KvmHost<Ram>>,
     /// The console's interrupt is connected as long as this is open.
-    _vm: VmFd,
+    _vm: Arc<VmFd>,
     /// Keeps mapped what the VM has as memory.
     _memory: GuestMemoryMmap,
 }
@@ -113,7 +113,7 @@ impl Vm {
             tracing::warn!("{warning}");
         }
         let vcpus = checked_vcpus(&kvm, spec.vm.vcpus)?;
-        let vm = kvm.create_vm().map_err(refused("create a VM"))?;
+        let vm = Arc::new(kvm.create_vm().map_err(refused("create a VM"))?);
 
         // Exits first: a filter without them would turn accesses into #GP. And
         // both before any device: a filter that is replaced waits for what
@@ -156,7 +156,9 @@ impl Vm {
         vm.register_irqfd(&serial_interrupt, SERIAL_IRQ)
             .map_err(refused("connect the console's interrupt"))?;
         let console = Console::new(serial_interrupt, spec.output, Arc::clone(&gate));
-        let devices = Arc::new(Devices::new(console, FwCfg::new(spec.vm.memory, spec.vm.vcpus)));
+        let fw_cfg = FwCfg::new(spec.vm.memory, spec.vm.vcpus);
+        let power = PowerEvents::new(sci_of(&vm));
+        let devices = Arc::new(Devices::new(console, fw_cfg, power));
 
         let entry = boot::load(&memory, spec.boot, spec.vm.vcpus)?;
 
@@ -200,6 +202,17 @@ pub(crate) const TASK_STATE: usize = 0xfffb_d000;
 
 /// COM1's line on PIC and IOAPIC.
 const SERIAL_IRQ: u32 = 4;
+
+/// The line of the SCI. It has a level, and so no event can stand for it.
+fn sci_of(vm: &Arc<VmFd>) -> impl Fn(Level) + Send + use<> {
+    let vm = Arc::clone(vm);
+    move |level| {
+        if let Err(error) = vm.set_irq_line(SCI.into(), level == Level::High) {
+            // The guest can still look at the register.
+            tracing::debug!(%error, "cannot set the level of the SCI");
+        }
+    }
+}
 
 fn refused(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> BuildError {
     move |error| BuildError::Step(Refused { step, error: error.into() })

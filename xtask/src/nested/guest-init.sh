@@ -7,7 +7,7 @@
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox --install -s /bin
 export PATH=/bin
-for module in msr pvpanic pvpanic-mmio; do
+for module in msr button pvpanic pvpanic-mmio; do
     insmod /modules/$module.ko
 done
 

@@ -19,6 +19,7 @@ const INIT: &str = include_str!("guest-init.sh");
 /// which refuse to load on most processors.
 const MODULES: &[(&str, &str)] = &[
     ("msr", "arch/x86/kernel/msr.ko"),
+    ("button", "drivers/acpi/button.ko"),
     ("pvpanic", "drivers/misc/pvpanic/pvpanic.ko"),
     ("pvpanic-mmio", "drivers/misc/pvpanic/pvpanic-mmio.ko"),
     ("iosf_mbi", "arch/x86/platform/intel/iosf_mbi.ko"),

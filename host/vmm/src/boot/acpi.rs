@@ -3,7 +3,7 @@
 //!
 //! ACPI specification 6.5, chapter 5. The machine is a small PC without PCI,
 //! real-time clock, keyboard or VGA, and with ACPI's fixed hardware as far as
-//! powering off takes it; see `devices`.
+//! powering off and the power button take it; see `devices`.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{self, ResourceTemplate};
@@ -18,7 +18,8 @@ use acpi_tables::xsdt::XSDT;
 use super::error::BootError;
 use super::space::Space;
 use crate::devices::{
-    PANIC_ACPI_ID, PANIC_PORT, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SLEEP_TYPE_S5,
+    PANIC_ACPI_ID, PANIC_PORT, PM1A_CONTROL, PM1A_EVENT, RESET_PORT, RESET_VALUE, SCI,
+    SLEEP_TYPE_S5,
 };
 
 /// Where the root pointer is: at the first place of those where a guest looks
@@ -70,11 +71,11 @@ fn fadt(facs: u32, dsdt: u32) -> impl Aml {
         .dsdt_32(dsdt)
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
-        // No buttons in fixed hardware, and none elsewhere.
-        .flag(Flags::PwrButton)
+        // The power button is in fixed hardware, since the flag `PwrButton` is missing; and there
+        // is no sleep button, neither there nor elsewhere.
         .flag(Flags::SlpButton)
         .flag(Flags::ResetRegSup);
-    fadt.sci_int = 9.into();
+    fadt.sci_int = u16::from(SCI).into();
     fadt.pm1a_evt_blk = u32::from(PM1A_EVENT).into();
     fadt.pm1_evt_len = 4;
     fadt.pm1a_cnt_blk = u32::from(PM1A_CONTROL).into();
@@ -98,6 +99,8 @@ fn madt(vcpus: u32) -> Result<Sdt, BootError> {
     /// Type 2, 10 bytes, bus 0, IRQ 0, to input 2; polarity and trigger mode
     /// as usual on the bus.
     const TIMER_OVERRIDE: [u8; 10] = [2, 10, 0, 0, 2, 0, 0, 0, 0, 0];
+    /// The SCI at its own input, active high and level triggered, which is not usual there.
+    const SCI_OVERRIDE: [u8; 10] = [2, 10, 0, SCI, SCI, 0, 0, 0, 0x0d, 0];
 
     let mut madt = Sdt::new(*b"APIC", HEADER_BYTES, 5, OEM, OEM_TABLE, OEM_REVISION);
     madt.append_slice(&LOCAL_APIC.to_le_bytes());
@@ -111,6 +114,7 @@ fn madt(vcpus: u32) -> Result<Sdt, BootError> {
     }
     IoApic::new(0, IO_APIC, 0).to_aml_bytes(&mut madt);
     madt.append_slice(&TIMER_OVERRIDE);
+    madt.append_slice(&SCI_OVERRIDE);
     Ok(madt)
 }
 
@@ -202,6 +206,8 @@ mod tests {
         table(&tables, u32_at(&fadt, 40).into(), b"DSDT");
         assert_eq!((u32_at(&fadt, 56), u32_at(&fadt, 64)), (0x600, 0x604));
         assert_eq!((u64_at(&fadt, 120), fadt[128]), (0xcf9, 6));
+        const POWER_BUTTON_ELSEWHERE: u32 = 1 << 4;
+        assert_eq!(u32_at(&fadt, 112) & POWER_BUTTON_ELSEWHERE, 0);
     }
 
     #[test]

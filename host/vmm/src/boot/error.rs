@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use wasmsr_interface::counted;
 
-use super::accesses::NoAccesses;
 use super::image_error::ImageError;
 use super::kernel_error::KernelError;
+use super::program::WrongWords;
 use crate::memory::MemoryError;
 
 /// Why a guest cannot be loaded.
@@ -54,14 +54,14 @@ pub enum BootError {
     },
     /// A command line that a built-in guest cannot read.
     #[error(
-        "the guest `{name}` does the accesses on its `cmdline`: 0x10a reads, 0x10a=0x2b writes; \
-         wrong here: {words}"
+        "the guest `{name}` does what its `cmdline` says: 0x10a reads, 0x10a=0x2b writes, and \
+         there are `wait`, `repeat`, `end`, `cpu`, `quiet`, `loud` and `reset`; wrong here: {words}"
     )]
     GuestCmdline {
         /// Its name.
         name: String,
         /// What is wrong.
-        words: NoAccesses,
+        words: WrongWords,
     },
     /// A multiboot image that cannot be loaded.
     #[error("{} {problem}", path.display())]

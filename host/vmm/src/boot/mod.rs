@@ -14,17 +14,18 @@ mod image_error;
 mod kernel_error;
 mod linux;
 mod multiboot;
+mod program;
 mod space;
 mod taken;
 
 use std::path::Path;
 
-pub use accesses::NoAccesses;
 pub(crate) use entry::Entry;
 pub use error::BootError;
 use file::GuestFile;
 pub use image_error::ImageError;
 pub use kernel_error::KernelError;
+pub use program::WrongWords;
 use space::Space;
 pub use taken::Taken;
 use vm_memory::GuestMemoryMmap;
@@ -42,7 +43,7 @@ pub(crate) fn load(memory: &GuestMemoryMmap, boot: &Boot, vcpus: u32) -> Result<
     bios_data::write(&space)?;
     let entry = match boot {
         Boot::Guest { name, cmdline } => {
-            let (image, cmdline) = builtin::guest(name, cmdline)?;
+            let (image, cmdline) = builtin::guest(name, cmdline, vcpus)?;
             multiboot::load(&mut space, Path::new(name), image, &cmdline, &[])?
         }
         Boot::Image { path, cmdline, modules } => {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::console::Console;
 use super::fw_cfg::FwCfg;
 use super::i8042::I8042;
-use super::power::{self, PM1A_CONTROL, PM1A_EVENT, PowerEvents, RESET_PORT};
+use super::power::{self, PM1A_CONTROL, RESET_PORT};
+use super::power_button::{PM1A_EVENT, PowerEvents, Press};
 use super::pvpanic::{PANIC_PORT, PvPanic};
 use super::request::Request;
 use crate::exits::{IoDirection, PortIo};
@@ -53,12 +54,12 @@ pub(crate) struct Devices {
 }
 
 impl Devices {
-    pub(crate) fn new(console: Console, fw_cfg: FwCfg) -> Self {
+    pub(crate) fn new(console: Console, fw_cfg: FwCfg, power_events: PowerEvents) -> Self {
         Devices {
             console: Mutex::new(console),
             fw_cfg: Mutex::new(fw_cfg),
             i8042: Mutex::default(),
-            power_events: Mutex::default(),
+            power_events: Mutex::new(power_events),
             panic: PvPanic::new(),
             stray_ports: AtomicU64::new(0),
             stray_mmio: AtomicU64::new(0),
@@ -77,6 +78,11 @@ impl Devices {
         if let Ok(mut console) = self.console.try_lock() {
             console.feed();
         }
+    }
+
+    /// Presses the power button.
+    pub(crate) fn press_power_button(&self) -> Press {
+        lock(&self.power_events).press()
     }
 
     /// Performs a port access on `data`, unit by unit: a string instruction
@@ -186,7 +192,8 @@ mod tests {
 
     fn machine() -> (Devices, Printed) {
         let (console, printed) = console();
-        (Devices::new(console, FwCfg::new(128 << 20, 2)), printed)
+        let power = PowerEvents::new(|_| ());
+        (Devices::new(console, FwCfg::new(128 << 20, 2), power), printed)
     }
 
     fn out(port: u16, width: usize, data: &[u8]) -> ControlFlow<Request> {

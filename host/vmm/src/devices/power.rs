@@ -3,9 +3,6 @@
 
 use super::request::Request;
 
-/// ACPI PM1a event registers, status and enable (ACPI 6.5, 4.8.3.1).
-pub(crate) const PM1A_EVENT: u16 = 0x600;
-
 /// ACPI PM1a control register (ACPI 6.5, 4.8.3.2.1), where QEMU has it too.
 pub(crate) const PM1A_CONTROL: u16 = 0x604;
 
@@ -17,35 +14,6 @@ pub(crate) const RESET_PORT: u16 = 0xcf9;
 
 /// What to write there, ACPI's `RESET_VALUE`.
 pub(crate) const RESET_VALUE: u8 = RESET_CPU | HARD_RESET;
-
-/// PM1a status and enable. No event ever happens; but Linux reads back which
-/// ones it has enabled.
-#[derive(Debug, Default)]
-pub(super) struct PowerEvents {
-    enabled: [u8; 2],
-}
-
-impl PowerEvents {
-    /// Where the enable register starts.
-    const ENABLE: u8 = 2;
-
-    pub(super) fn read(&self, offset: u8, unit: &mut [u8]) {
-        let registers = [0, 0, self.enabled[0], self.enabled[1]];
-        let from = registers.iter().skip(offset.into()).chain(std::iter::repeat(&0));
-        for (byte, register) in unit.iter_mut().zip(from) {
-            *byte = *register;
-        }
-    }
-
-    pub(super) fn write(&mut self, offset: u8, unit: &[u8]) {
-        for (register, &byte) in (offset..).zip(unit) {
-            let enabled = register.checked_sub(Self::ENABLE).map(usize::from);
-            if let Some(enabled) = enabled.and_then(|index| self.enabled.get_mut(index)) {
-                *enabled = byte;
-            }
-        }
-    }
-}
 
 /// PM1a control as read: ACPI mode is on and cannot be left.
 pub(super) fn pm1a_control() -> u32 {
@@ -67,20 +35,3 @@ const SCI_ENABLED: u32 = 1 << 0;
 const SLEEP_ENABLE: u32 = 1 << 13;
 const HARD_RESET: u8 = 1 << 1;
 const RESET_CPU: u8 = 1 << 2;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn enabled_events_read_back_and_status_stays_clear() {
-        let mut events = PowerEvents::default();
-        events.write(2, &[0x20, 0x01]);
-        events.write(0, &[0xff, 0xff]);
-        let mut both = [0xff; 4];
-        events.read(0, &mut both);
-        assert_eq!(both, [0, 0, 0x20, 0x01]);
-        events.read(3, &mut both);
-        assert_eq!(both, [1, 0, 0, 0]);
-    }
-}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use wasmsr_interface::{Host, MsrAccess, MsrHandler, Outcome, VcpuId};
 use wasmsr_vmm::{Control, Events, ResetBy, RunEnd, control};
 
-use crate::guests::{COUNT, ECHO, Guest, MSRS, PORTS, SPIN, WAIT};
+use crate::guests::{BUTTON, COUNT, ECHO, Guest, MSRS, PORTS, SPIN, WAIT};
 use crate::{Channel, build, handlers};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -21,6 +21,11 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("input_waits_for_the_end_of_a_pause", input_waits_for_the_end_of_a_pause),
     ("an_operator_ends_a_run", an_operator_ends_a_run),
     ("a_reset_leaves_a_paused_vm_paused", a_reset_leaves_a_paused_vm_paused),
+    ("a_storm_of_presses_is_one_press", a_storm_of_presses_is_one_press),
+    (
+        "guests_without_a_driver_ignore_the_power_button",
+        guests_without_a_driver_ignore_the_power_button,
+    ),
 ];
 
 /// Long enough for anything but a fault of wasmsr.
@@ -136,7 +141,9 @@ fn a_paused_vm_does_nothing() {
 }
 
 fn a_paused_vm_can_be_ended() {
-    let ends: [(fn(&Control), fn(&RunEnd) -> bool); 4] = [
+    type Ask = fn(&Control);
+    type Expected = fn(&RunEnd) -> bool;
+    let ends: [(Ask, Expected); 4] = [
         (|control| control.signal(15), |end| matches!(end, RunEnd::Signal { number: 15, .. })),
         (Control::quit, |end| matches!(end, RunEnd::Quit { at: Some(_) })),
         (Control::stop, |end| matches!(end, RunEnd::StopRequested { at: Some(_) })),
@@ -211,4 +218,42 @@ fn a_reset_leaves_a_paused_vm_paused() {
         control.stop();
     });
     assert!(matches!(end, RunEnd::StopRequested { .. }), "{end}");
+}
+
+fn a_storm_of_presses_is_one_press() {
+    let (control, events) = control();
+    let (sender, printed) = mpsc::channel();
+    let vm = build(BUTTON, 1, Box::new(Channel(sender))).unwrap();
+    let operator = thread::spawn(move || {
+        let next = || char::from(printed.recv_timeout(PATIENCE).expect("it prints"));
+        assert_eq!(next(), 'r');
+        for _ in 0..3 {
+            control.power_button();
+            assert_eq!(next(), 'p');
+        }
+        pause(&control);
+        (0..1000).for_each(|_| control.power_button());
+        a_while();
+        assert_eq!(printed.try_iter().count(), 0);
+        control.resume();
+        assert_eq!(next(), 'p');
+        a_while();
+        assert_eq!(printed.try_iter().count(), 0);
+        control.stop();
+    });
+    let end = vm.run(handlers(1), &events);
+    operator.join().unwrap();
+    assert!(matches!(end, RunEnd::StopRequested { .. }), "{end}");
+}
+
+fn guests_without_a_driver_ignore_the_power_button() {
+    for guest in [SPIN, WAIT, MSRS] {
+        let (control, events) = control();
+        let end = run(guest, (control, &events), |control, _, _| {
+            (0..1000).for_each(|_| control.power_button());
+            a_while();
+            control.stop();
+        });
+        assert!(matches!(end, RunEnd::StopRequested { .. }), "{end}");
+    }
 }

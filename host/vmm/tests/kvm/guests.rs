@@ -109,6 +109,50 @@ guest!(ECHO, "echo",
     "hlt"
 );
 
+// Enables the power button and prints an `r`; then a `p` for each press that raises the
+// interrupt at its line of the PIC, which must fall as the event is cleared. Anything wrong
+// is a triple fault.
+guest!(BUTTON, "button",
+    "movb $0x11, %al"
+    "outb %al, $0xa0"
+    "movb $0x28, %al"
+    "outb %al, $0xa1"
+    "movb $2, %al"
+    "outb %al, $0xa1"
+    "movb $1, %al"
+    "outb %al, $0xa1"
+    "movb $0xff, %al"
+    "outb %al, $0xa1"
+    "movw $0x4d1, %dx" // level triggered
+    "movb $2, %al"
+    "outb %al, %dx"
+    "movw $0x602, %dx"
+    "movw $0x100, %ax"
+    "outw %ax, %dx"
+    "movb $'r', %al"
+    "1: movw $0x3f8, %dx"
+    "outb %al, %dx"
+    "movb $0x0a, %al" // the requests, not those in service
+    "outb %al, $0xa0"
+    "2: inb $0xa0, %al"
+    "testb $2, %al"
+    "jz 2b"
+    "movw $0x600, %dx"
+    "inw %dx, %ax"
+    "cmpw $0x100, %ax"
+    "jne 3f"
+    "outw %ax, %dx"
+    "inw %dx, %ax"
+    "testw %ax, %ax"
+    "jnz 3f"
+    "inb $0xa0, %al"
+    "testb $2, %al"
+    "jnz 3f"
+    "movb $'p', %al"
+    "jmp 1b"
+    "3: ud2"
+);
+
 guest!(RESET, "reset",
     "movb $0xfe, %al"
     "outb %al, $0x64"

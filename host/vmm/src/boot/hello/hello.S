@@ -5,9 +5,10 @@
 # on COM1 what it sees, and leaves through the debug-exit port: with 0 if all
 # was as expected, else with the number of the expectation that failed, below.
 #
-# With a command line it does the accesses listed there in place of these:
-# `0x10a` reads, `0x10a=0x2b` writes. It expects nothing of them. accesses.rs has
-# checked the words and made every number hex.
+# With a command line it does what that says in place of these, on as many vCPUs
+# as it names, and expects nothing of it; see words.S.
+#
+# The files of this folder are assembled as one: this one first, tables.S last.
 
 .set COM1,              0x3f8
 .set COM1_LINE_STATUS,  0x3fd       # bit 5: ready for the next byte
@@ -27,12 +28,43 @@
 .set FUSE_FAULT,        5           # the first write, or the read, raised #GP
 .set FUSE_LOST,         6           # does not hold what was written first
 .set FUSE_REWRITTEN,    7           # the second write did not raise #GP
-.set COMMAND_LINE,      8           # a word of it is no access
+.set COMMAND_LINE,      8           # a word of it that words.S does not know
 
 .set LOAD,              0x100000    # where the loader puts `hello_start`
 .set CODE,              0x08        # selectors in the GDT below
 .set DATA,              0x10
 .set GENERAL_PROTECTION, 13
+.set TIMER,             32          # the vector of the local APIC's timer
+
+.set LOCAL_APIC,        0xfee00000
+.set APIC_ID,           LOCAL_APIC + 0x20
+.set APIC_EOI,          LOCAL_APIC + 0xb0
+.set APIC_SPURIOUS,     LOCAL_APIC + 0xf0   # bit 8 turns the APIC on
+.set APIC_COMMAND,      LOCAL_APIC + 0x300
+.set APIC_TIMER,        LOCAL_APIC + 0x320
+.set APIC_TIMER_COUNT,  LOCAL_APIC + 0x380
+.set APIC_TIMER_DIVIDE, LOCAL_APIC + 0x3e0
+
+# Each vCPU has an area of its own, at ebp all the time; its stack is the end of it.
+.set AREA_SHIFT,        11
+.set AREA,              1 << AREA_SHIFT
+.set AREAS,             256
+.set NUMBER,            0           # of this vCPU
+.set FAULTED,           4           # the last access raised #GP
+.set QUIET,             8           # accesses print nothing
+.set WOKEN,             12          # the timer has come
+.set DEPTH,             16          # loops begun
+.set LOOPS,             24          # for each: where it begins, how often it is still done
+.set COUNTING,          56          # the outermost loop is quiet
+.set COUNTS,            64          # what is counted, all of it 64 bits
+.set READS,             64
+.set WRITES,            72
+.set FAULTS,            80
+.set LAST,              88          # the TSC after the last read
+.set LONGEST,           96          # between two reads
+.set BUCKETS,           104         # how many times between two reads, 32 bits each
+.set BUCKET_COUNT,      240
+.set COUNTS_END,        BUCKETS + 4 * BUCKET_COUNT
 
 .pushsection .rodata.hello, "a", @progbits
 .code32
@@ -50,7 +82,7 @@ hello_start:
     .long   LOAD                                # of this header
     .long   LOAD                                # of the first byte
     .long   hello_end - hello_start + LOAD      # end of what is in the file
-    .long   stack_top - hello_start + LOAD      # end of what must be zero
+    .long   areas_end - hello_start + LOAD      # end of what must be zero
     .long   entry - hello_start + LOAD
 
 # Prints a text that stands right here in the code.
@@ -64,11 +96,11 @@ hello_start:
 # Leaves with `number` if the last MSR access raised #GP.
 .macro fails_on_fault number
     movl    $\number, %ebx
-    cmpl    $0, faulted - hello_start + LOAD
+    cmpl    $0, FAULTED(%ebp)
     jne     fail
 .endm
 
-# Writes high:low to an MSR and says so; #GP is noted in `faulted`.
+# Writes high:low to an MSR and says so; #GP is noted in FAULTED.
 .macro write msr, high, low
     movl    $\msr, %ecx
     movl    $\high, %edx
@@ -91,7 +123,8 @@ hello_start:
 .endm
 
 entry:
-    movl    $(stack_top - hello_start + LOAD), %esp
+    movl    $(areas - hello_start + LOAD), %ebp
+    leal    AREA(%ebp), %esp
     call    load_tables
     testl   $INFO_HAS_CMDLINE, (%ebx)
     je      tour
@@ -101,63 +134,7 @@ entry:
     je      tour
     cmpb    $' ', %al
     jne     1b
-
-accesses:
-    call    parse_number
-    testl   %ebx, %ebx
-    je      2f
-    movl    %eax, %ecx
-    pushl   %esi
-    cmpb    $'=', (%esi)
-    je      1f
-    call    read_msr
-    popl    %esi
-    jmp     accesses
-1:  popl    %esi
-    incl    %esi
-    pushl   %ecx
-    call    parse_number
-    popl    %ecx
-    testl   %ebx, %ebx
-    je      3f
-    pushl   %esi
-    call    write_msr
-    popl    %esi
-    jmp     accesses
-2:  cmpb    $0, (%esi)
-    je      leave                               # ebx is 0
-3:  movl    $COMMAND_LINE, %ebx
-    jmp     fail
-
-# The number at esi, hex with its 0x, behind spaces: edx:eax, and behind it esi.
-# ebx counts its digits, 0 if there is none. Changes ecx.
-parse_number:
-    xorl    %eax, %eax
-    xorl    %edx, %edx
-    xorl    %ebx, %ebx
-1:  cmpb    $' ', (%esi)
-    jne     2f
-    incl    %esi
-    jmp     1b
-2:  cmpw    $('0' | 'x' << 8), (%esi)
-    jne     5f
-    addl    $2, %esi
-3:  movzbl  (%esi), %ecx
-    subl    $'0', %ecx
-    cmpl    $9, %ecx
-    jbe     4f
-    orl     $0x20, %ecx                         # a letter, in lower case
-    subl    $('a' - '0'), %ecx
-    cmpl    $5, %ecx
-    ja      5f
-    addl    $10, %ecx
-4:  shldl   $4, %eax, %edx
-    shll    $4, %eax
-    orl     %ecx, %eax
-    incl    %ebx
-    incl    %esi
-    jmp     3b
-5:  ret
+    jmp     command_line
 
 tour:
     say     "hello: a guest with no operating system, on one vCPU in 32-bit protected mode\n"
@@ -183,7 +160,7 @@ tour:
     fails_on_fault FUSE_FAULT
     write   VENDOR_FUSE, 0x00000000, 0x0badcafe
     movl    $FUSE_REWRITTEN, %ebx
-    cmpl    $0, faulted - hello_start + LOAD
+    cmpl    $0, FAULTED(%ebp)
     je      fail
     movl    $VENDOR_FUSE, %ecx
     call    read_msr
@@ -232,45 +209,51 @@ say_whether_announced:
 
 # Reads MSR ecx into edx:eax and says so. Keeps ebx and ecx.
 read_msr:
-    movl    $0, faulted - hello_start + LOAD
+    movl    $0, FAULTED(%ebp)
     rdmsr
-    say     "  rdmsr "
+    cmpl    $0, QUIET(%ebp)
+    jne     count_read
+    call    begin_line
+    say     "rdmsr "
     call    print_index
-    cmpl    $0, faulted - hello_start + LOAD
+    cmpl    $0, FAULTED(%ebp)
     jne     say_fault
     say     " = "
     call    print_value
-    say     "\n"
-    ret
+    jmp     end_line
 
 # Writes edx:eax to MSR ecx and says so. Keeps all four.
 write_msr:
-    say     "  wrmsr "
+    cmpl    $0, QUIET(%ebp)
+    jne     1f
+    call    begin_line
+    say     "wrmsr "
     call    print_index
     say     " = "
     call    print_value
-    movl    $0, faulted - hello_start + LOAD
+1:  movl    $0, FAULTED(%ebp)
     wrmsr
-    cmpl    $0, faulted - hello_start + LOAD
+    cmpl    $0, QUIET(%ebp)
+    jne     count_write
+    cmpl    $0, FAULTED(%ebp)
     jne     say_fault
-    say     "\n"
-    ret
+    jmp     end_line
 
 say_fault:
-    say     ": #GP\n"
-    ret
+    say     ": #GP"
+    jmp     end_line
 
 # The #GP handler: notes it and goes on after the instruction, rdmsr or wrmsr,
 # both two bytes long. `iret` is the usual way out, but not every KVM can
 # emulate it in 32-bit protected mode. CS has not changed, and nobody looks at
 # the flags, so a near return is all it takes.
 general_protection:
-    movl    $1, faulted - hello_start + LOAD
+    movl    $1, FAULTED(%ebp)
     addl    $4, %esp                            # the error code
     addl    $2, (%esp)                          # EIP
     ret     $8                                  # drops CS and EFLAGS
 
-# Loads the GDT, for the selector in the IDT's gate, and the IDT.
+# Loads the GDT, for the selector in the IDT's gates, and the IDT.
 load_tables:
     lgdt    gdt_pointer - hello_start + LOAD
     ljmp    $CODE, $(1f - hello_start + LOAD)
@@ -282,107 +265,9 @@ load_tables:
     movw    %ax, gate - hello_start + LOAD
     shrl    $16, %eax
     movw    %ax, gate + 6 - hello_start + LOAD
+    movl    $(timer - hello_start + LOAD), %eax
+    movw    %ax, timer_gate - hello_start + LOAD
+    shrl    $16, %eax
+    movw    %ax, timer_gate + 6 - hello_start + LOAD
     lidt    idt_pointer - hello_start + LOAD
     ret
-
-# ecx, an MSR's index, as hex.
-print_index:
-    pushal
-    xorl    %edx, %edx
-    movl    %ecx, %eax
-    movl    $8, %ecx
-    call    print_hex
-    popal
-    ret
-
-# edx:eax, an MSR's value, as hex.
-print_value:
-    pushal
-    movl    $16, %ecx
-    call    print_hex
-    popal
-    ret
-
-# The low ecx hex digits of edx:eax.
-print_hex:
-    pushal
-    say     "0x"
-    popal
-    pushal
-    cmpl    $16, %ecx
-    je      1f
-    movl    %eax, %edx                          # 8 digits: start at bit 31
-1:  rol     $4, %edx
-    movl    %edx, %ebx
-    andl    $15, %ebx
-    pushl   %eax
-    movb    digits - hello_start + LOAD(%ebx), %al
-    call    print_byte
-    popl    %eax
-    decl    %ecx
-    cmpl    $8, %ecx
-    jne     2f
-    movl    %eax, %edx                          # the low half follows
-2:  testl   %ecx, %ecx
-    jne     1b
-    popal
-    ret
-
-# The text at esi, which ends with a zero byte. Keeps all registers but esi.
-print:
-    pushl   %eax
-1:  lodsb
-    testb   %al, %al
-    je      2f
-    call    print_byte
-    jmp     1b
-2:  popl    %eax
-    ret
-
-# The byte in al.
-print_byte:
-    pushl   %edx
-    pushl   %eax
-    movw    $COM1_LINE_STATUS, %dx
-1:  inb     %dx, %al
-    testb   $0x20, %al
-    je      1b
-    popl    %eax
-    movw    $COM1, %dx
-    outb    %al, %dx
-    popl    %edx
-    ret
-
-digits:
-    .ascii  "0123456789abcdef"
-
-.balign 8
-gdt:
-    .quad   0
-    .quad   0x00cf9b000000ffff                  # CODE: flat, 32-bit
-    .quad   0x00cf93000000ffff                  # DATA: flat
-gdt_pointer:
-    .word   gdt_pointer - gdt - 1
-    .long   gdt - hello_start + LOAD
-
-.balign 8
-idt:
-    .fill   GENERAL_PROTECTION, 8, 0            # not present
-gate:
-    .word   0, CODE                             # 32-bit interrupt gate
-    .word   0x8e00, 0
-idt_pointer:
-    .word   idt_pointer - idt - 1
-    .long   idt - hello_start + LOAD
-
-.balign 4
-faulted:
-    .long   0
-
-.globl hello_end
-.hidden hello_end
-hello_end:
-.set stack_top, hello_end + 4096
-
-.code64
-.popsection
