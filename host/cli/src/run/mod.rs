@@ -3,6 +3,8 @@
 mod changes;
 mod open;
 mod record_file;
+mod record_ring;
+mod recorded;
 mod summary;
 
 use std::path::Path;
@@ -21,7 +23,7 @@ use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
 use crate::terminal::signals;
 use crate::terminal::tables;
-use record_file::RecordFile;
+use recorded::Recorded;
 use summary::{Summary, SummaryFile};
 
 /// Runs the VM that a profile describes.
@@ -45,14 +47,13 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         return Err(Failure::input(anyhow::anyhow!(why)));
     }
     let summary = args.summary.as_deref().map(SummaryFile::at).transpose()?;
-    let recording = args.record.as_deref().map(|path| RecordFile::begin(path, args.record_limit));
-    let recording = recording.transpose()?;
-    let recorder = recording.as_ref().map(RecordFile::recorder);
+    let recording = Recorded::begin(args)?;
+    let recorder = recording.as_ref().map(Recorded::recorder);
     let mut seen =
         Observers { counts: statistics.snapshot(), reports: Vec::new(), statistics, recorder };
     let end = boots(args, &options, &mut set, &events, &mut seen);
     let Observers { counts, reports, .. } = seen;
-    let recording = recording.map(RecordFile::finish);
+    let recording = recording.map(|recording| recording.finish(end.as_ref().ok()));
     let code = match &end {
         Ok(end) => Expected::code(&args.expect, end),
         Err(failure) => failure.code,
