@@ -155,6 +155,10 @@ pub(crate) struct Run {
           value_parser = ring_size, value_hint = ValueHint::Other)]
     pub(crate) record_ring: Option<ByteSize>,
 
+    /// How standard error is written
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) log: LogForm,
+
     /// When the run has ended, write how it ended and its statistics to this file,
     /// as one JSON object
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -167,6 +171,14 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people
+    Text,
+    /// One JSON object a line, with time, level and VM; the sentences and tables too
+    Json,
 }
 
 fn ring_size(text: &str) -> Result<ByteSize, String> {

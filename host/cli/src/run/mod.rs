@@ -21,6 +21,7 @@ use crate::exit::{Code, Failure};
 use crate::expect::Expected;
 use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
+use crate::terminal::log_record;
 use crate::terminal::signals;
 use crate::terminal::tables;
 use recorded::Recorded;
@@ -28,6 +29,7 @@ use summary::{Summary, SummaryFile};
 
 /// Runs the VM that a profile describes.
 pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
+    log_record::set_vm(&args.profile.file_stem().unwrap_or_default().to_string_lossy());
     let options = load_options(&args.cache);
     let mut set = Loaded::load(&args.profile, &options).map_err(Failure::input)?;
     let (control, events) = control();
