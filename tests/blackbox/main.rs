@@ -51,6 +51,7 @@ mod proof;
 mod readme;
 mod record;
 mod record_file;
+mod record_ring;
 mod recording;
 mod recording_report;
 mod replay;

@@ -27,15 +27,18 @@ mod whole_file;
 use std::process::ExitCode;
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::fmt::format;
 
-use args::{Convert, Verb};
+use args::{Convert, LogForm, Verb};
 use exit::Failure;
-use terminal::console;
+use terminal::{console, log};
 
 fn main() -> ExitCode {
     let cli = args::parse();
-    log_to_stderr(cli.verbose);
+    let form = match &cli.verb {
+        Verb::Run(args) => args.log,
+        _ => LogForm::Text,
+    };
+    log::begin(level(cli.verbose), form);
     match perform(cli.verb) {
         Ok(code) => code.into(),
         Err(Failure { code, error }) => {
@@ -64,20 +67,10 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
     }
 }
 
-fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
+fn level(verbose: u8) -> LevelFilter {
+    match verbose {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .fmt_fields(format::debug_fn(console::write_field))
-        .with_writer(console::Stderr)
-        // Reporting a lost line panics if standard error is closed.
-        .log_internal_errors(false)
-        .with_ansi(console::stderr_is_coloured())
-        .with_target(false)
-        .without_time()
-        .init();
+    }
 }

@@ -95,6 +95,12 @@ pub(crate) fn socket(directory: &Path, process: u32) -> PathBuf {
     directory.join(format!("{process}.sock"))
 }
 
+/// The sockets of a process.
+pub(crate) fn sockets_of(process: u32) -> Vec<PathBuf> {
+    let sockets = sockets().into_iter();
+    sockets.filter(|(of, _)| *of == process).map(|(_, socket)| socket).collect()
+}
+
 /// The sockets that are there, by process, whether or not a VM listens at them.
 pub(crate) fn sockets() -> Vec<(u32, PathBuf)> {
     let mut sockets = Vec::new();

@@ -52,9 +52,11 @@ mod snapshot;
 mod sources;
 mod statistics;
 mod totals;
+mod wishes;
 
 pub use address::{Address, AddressError};
 pub use client::{AskError, FindError, Round, Vm, find};
 pub use snapshot::{OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};
+pub use wishes::take_wishes;

@@ -148,6 +148,17 @@ pub(crate) struct Run {
           value_hint = ValueHint::Other)]
     pub(crate) record_limit: ByteSize,
 
+    /// Keep only the last accesses, in this much memory (at least 64KiB), and write FILE
+    /// when a plugin fails for the first time, a set of plugins fails its probation, the
+    /// run ends badly, or a user asks for it
+    #[arg(long, value_name = "SIZE", requires = "record", conflicts_with = "record_limit",
+          value_parser = ring_size, value_hint = ValueHint::Other)]
+    pub(crate) record_ring: Option<ByteSize>,
+
+    /// How standard error is written
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    pub(crate) log: LogForm,
+
     /// When the run has ended, write how it ended and its statistics to this file,
     /// as one JSON object
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -160,6 +171,22 @@ pub(crate) struct Run {
 
     #[command(flatten)]
     pub(crate) cache: Cache,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people
+    Text,
+    /// One JSON object a line, with time, level and VM; the sentences and tables too
+    Json,
+}
+
+fn ring_size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    match size >= ByteSize::kib(64) {
+        true => Ok(size),
+        false => Err("less than 64KiB".to_owned()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

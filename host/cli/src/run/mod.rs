@@ -1,44 +1,59 @@
 //! `wasmsr run`: boot after boot until the guest or the user ends it.
 
 mod changes;
+mod control;
+mod disable_file;
 mod open;
 mod pace;
 mod record_file;
+mod record_ring;
+mod recorded;
 mod running;
 mod source;
 mod summary;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use anyhow::Context;
 use wasmsr_engine::Report;
 use wasmsr_engine::live::LiveStart;
-use wasmsr_engine::record::Recorder;
 use wasmsr_interface::MsrHandler;
 use wasmsr_stats::{OfferError, Snapshot, Sources, Statistics};
-use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec, control};
+use wasmsr_vmm::{BuildError, Events, RunEnd, Vm, VmSpec};
 
 use crate::args::{self, OnReboot};
 use crate::exit::{Code, Failure};
 use crate::expect::Expected;
 use crate::loaded::{Loaded, load_options};
 use crate::terminal::console::{self, say};
+use crate::terminal::log_record;
 use crate::terminal::signals;
 use crate::terminal::tables;
+use control::RunControl;
 use pace::Pace;
-use record_file::RecordFile;
+use recorded::Recorded;
 use running::Running;
 use source::Source;
 use summary::{Summary, SummaryFile};
 
 /// Runs the VM that a profile describes.
 pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
+    log_record::set_vm(&args.profile.file_stem().unwrap_or_default().to_string_lossy());
     let options = load_options(&args.cache);
     let source = Source::of(&args.profile);
     let set = Arc::new(source.load(&options).map_err(Failure::input)?);
-    let (control, events) = control();
-    signals::forward(&control).context("cannot listen to signals").map_err(Failure::host)?;
+    let (control, events) = wasmsr_vmm::control();
+    let running_for_signals: Arc<OnceLock<Weak<Running>>> = Arc::default();
+    let wishes = running_for_signals.clone();
+    let disable = move || {
+        if let Some(running) = wishes.get().and_then(Weak::upgrade) {
+            disable_file::carry_out(&running);
+        }
+    };
+    signals::forward(&control, disable)
+        .context("cannot listen to signals")
+        .map_err(Failure::host)?;
     let _terminal = console::attach_input(&set.profile.boot, &control)
         .context("cannot set up the terminal")
         .map_err(Failure::host)?;
@@ -55,16 +70,18 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
         return Err(Failure::input(anyhow::anyhow!(why)));
     }
     let summary = args.summary.as_deref().map(SummaryFile::at).transpose()?;
-    let recording = args.record.as_deref().map(|path| RecordFile::begin(path, args.record_limit));
-    let recording = recording.transpose()?;
-    let recorder = recording.as_ref().map(RecordFile::recorder);
-    let running = Arc::new(Running::new(source, set, options, statistics.clone()));
-    let mut seen =
-        Observers { counts: statistics.snapshot(), reports: Vec::new(), statistics, recorder };
+    let recording = Recorded::begin(args)?;
+    let running = Running::new(source, set, options, statistics.clone(), recording);
+    let running = Arc::new(running);
+    // Nothing else sets it.
+    let _ = running_for_signals.set(Arc::downgrade(&running));
+    statistics.control(Arc::new(RunControl::new(running.clone(), control.clone())));
+    let mut seen = Observers { counts: statistics.snapshot(), reports: Vec::new(), statistics };
     let end = boots(args, &running, &events, &mut seen);
     running.over();
     let Observers { counts, reports, .. } = seen;
-    let recording = recording.map(RecordFile::finish);
+    let recording = running.take_recording();
+    let recording = recording.map(|recording| recording.finish(end.as_ref().ok()));
     let code = match &end {
         Ok(end) => Expected::code(&args.expect, end),
         Err(failure) => failure.code,
@@ -79,9 +96,8 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
 }
 
 /// What observes the guests of a run, and what was seen of the last boot.
-struct Observers<'a> {
+struct Observers {
     statistics: Arc<Statistics>,
-    recorder: Option<&'a Recorder>,
     counts: Snapshot,
     reports: Vec<Report>,
 }
@@ -91,7 +107,7 @@ fn boots(
     args: &args::Run,
     running: &Running,
     events: &Events,
-    seen: &mut Observers<'_>,
+    seen: &mut Observers,
 ) -> Result<RunEnd, Failure> {
     let mut pace = Pace::default();
     let mut began = Instant::now();
@@ -136,7 +152,7 @@ fn boot(
     set: &Arc<Loaded>,
     running: &Running,
     events: &Events,
-    seen: &mut Observers<'_>,
+    seen: &mut Observers,
 ) -> Result<RunEnd, Failure> {
     let in_profile = || format!("profile {}", set.profile.engine.path.display());
     let output = console::guest_output().context("no standard output").map_err(Failure::host)?;
@@ -152,7 +168,8 @@ fn boot(
         _ => Failure::input(anyhow::Error::new(error).context(in_profile())),
     })?;
     let (host, vcpus) = (vm.host(), set.profile.vm.vcpus);
-    let started = set.engine.start_live(&host, vcpus, seen.recorder);
+    let recorder = running.recorder();
+    let started = set.engine.start_live(&host, vcpus, recorder.as_ref());
     let LiveStart { live, vcpus, reports } =
         started.with_context(in_profile).map_err(Failure::input)?;
     let handlers: Vec<Box<dyn MsrHandler>> =

@@ -1,6 +1,7 @@
 //! Opens what a run writes to beside its output, without waiting.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,12 @@ pub(super) fn open_at_once(options: &mut OpenOptions, path: &Path) -> anyhow::Re
         }
         opened => opened.context("check the path and its folder"),
     }
+}
+
+/// Whether a path ends in a name, and not as in `folder/` or `folder/..`.
+pub(super) fn names_a_file(path: &Path) -> bool {
+    let name = path.file_name();
+    name.is_some_and(|name| path.as_os_str().as_bytes().ends_with(name.as_bytes()))
 }
 
 /// Whether two paths lead to one file, which may not be there yet. Devices such as

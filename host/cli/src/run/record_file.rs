@@ -44,7 +44,7 @@ fn open(path: &Path) -> anyhow::Result<Fresh> {
 
 /// Makes sure that a regular file belongs to the user, is a recording, is not used by
 /// another run, and can be read by the user alone.
-fn claim(file: &File, about: &Metadata, path: &Path) -> anyhow::Result<()> {
+pub(super) fn claim(file: &File, about: &Metadata, path: &Path) -> anyhow::Result<()> {
     if about.uid() != geteuid().as_raw() {
         let uid = about.uid();
         return Err(anyhow!("it belongs to another user (uid {uid}), who could read it"));

@@ -2,17 +2,21 @@
 //! become of it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
-use wasmsr_engine::live::{Live, Swapped, Verdict};
-use wasmsr_engine::profile::Sha256;
+use wasmsr_engine::live::{Fate, Live, Swapped, Verdict};
+use wasmsr_engine::profile::{OnFailure, Sha256};
+use wasmsr_engine::record::Recorder;
 use wasmsr_engine::{LoadOptions, Terms};
 use wasmsr_stats::{Sources, Statistics};
 
 use super::changes::changes;
+use super::record_ring::RingRequests;
+use super::recorded::Recorded;
 use super::source::Source;
 use crate::loaded::Loaded;
 
@@ -23,8 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Running {
     options: LoadOptions,
     statistics: Arc<Statistics>,
+    name: String,
     now: Mutex<Now>,
     changed: Condvar,
+    recording: Mutex<Option<Recorded>>,
+    /// What answers in place of plugins, in every boot of the run.
+    disabled: Mutex<BTreeMap<String, OnFailure>>,
 }
 
 struct Now {
@@ -36,6 +44,10 @@ struct Now {
     /// Digests of sets that were taken back: no boot takes them.
     rejected: Vec<Sha256>,
     history: History,
+    /// When the probation has passed; `None` if only accesses count.
+    deadline: Option<Instant>,
+    boots: u64,
+    booted: Option<Instant>,
     is_over: bool,
 }
 
@@ -61,9 +73,9 @@ pub(super) struct Last {
 /// What a swap is to do.
 pub(super) struct Order {
     /// The new set's profile; `None`: the run's own, as it is on disk now.
-    pub(super) profile: Option<std::path::PathBuf>,
+    pub(super) profile: Option<PathBuf>,
     /// Files for plugins of the set in charge.
-    pub(super) plugins: Vec<(String, std::path::PathBuf)>,
+    pub(super) plugins: Vec<(String, PathBuf)>,
     pub(super) rehearse: bool,
     pub(super) expect: Option<Sha256>,
     pub(super) terms: Option<Terms>,
@@ -75,8 +87,6 @@ pub(super) struct Done {
     pub(super) swapped: Swapped,
     pub(super) changes: Vec<String>,
     pub(super) prepared: Duration,
-    /// Says how the probation ends; `None` without one.
-    pub(super) verdict: Option<thread::JoinHandle<Verdict>>,
 }
 
 /// How many of the sets that were taken back are remembered.
@@ -88,6 +98,7 @@ impl Running {
         set: Arc<Loaded>,
         options: LoadOptions,
         statistics: Arc<Statistics>,
+        recording: Option<Recorded>,
     ) -> Self {
         let now = Now {
             source,
@@ -96,9 +107,42 @@ impl Running {
             former: None,
             rejected: Vec::new(),
             history: History::default(),
+            deadline: None,
+            boots: 0,
+            booted: None,
             is_over: false,
         };
-        Running { options, statistics, now: Mutex::new(now), changed: Condvar::new() }
+        let name = now.source.stem();
+        Running {
+            options,
+            statistics,
+            name,
+            now: Mutex::new(now),
+            changed: Condvar::new(),
+            recording: Mutex::new(recording),
+            disabled: Mutex::default(),
+        }
+    }
+
+    /// The VM's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The profile of the set in charge.
+    pub(super) fn profile(&self) -> PathBuf {
+        let path = self.now().source.profile().to_owned();
+        std::path::absolute(&path).unwrap_or(path)
+    }
+
+    /// Boots so far.
+    pub(super) fn boots(&self) -> u64 {
+        self.now().boots
+    }
+
+    /// How long the boot has lasted; `None` between two.
+    pub(super) fn boot_uptime(&self) -> Option<Duration> {
+        self.now().booted.map(|since| since.elapsed())
     }
 
     /// The set in charge.
@@ -116,6 +160,12 @@ impl Running {
         self.now().history.clone()
     }
 
+    /// How long the probation still lasts; `None` if only accesses count.
+    pub(super) fn probation_left(&self) -> Option<Duration> {
+        let deadline = self.now().deadline?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
     /// The plugins of the present boot.
     pub(super) fn live(&self) -> Option<Live> {
         self.now().live.clone()
@@ -126,19 +176,78 @@ impl Running {
         self.now().rejected.contains(&set.engine.digest())
     }
 
+    /// The recorder of the run, if it is recorded at present.
+    pub(super) fn recorder(&self) -> Option<Recorder> {
+        self.recording().as_ref().map(|recording| recording.recorder().clone())
+    }
+
+    /// Ends the recording, if there is one, as far as the run is concerned.
+    pub(super) fn take_recording(&self) -> Option<Recorded> {
+        self.recording().take()
+    }
+
+    /// Where the file of a ring can be asked for.
+    pub(super) fn ring(&self) -> Option<RingRequests> {
+        self.recording().as_ref()?.requests()
+    }
+
+    /// Records with `new` in place of what recorded before, which is finished.
+    pub(super) fn record(&self, new: Option<Recorded>) -> anyhow::Result<()> {
+        let recorder = new.as_ref().map(Recorded::recorder).cloned();
+        if let Some(live) = self.live() {
+            live.record(recorder.as_ref())?;
+        }
+        let before = std::mem::replace(&mut *self.recording(), new);
+        if let Some(before) = before {
+            before.finish(None);
+        }
+        Ok(())
+    }
+
+    fn recording(&self) -> MutexGuard<'_, Option<Recorded>> {
+        self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `answer` given in place of a plugin in this boot and all that follow, until it is
+    /// enabled, or another version of it is swapped in.
+    pub(super) fn disable(&self, plugin: &str, answer: Option<OnFailure>) -> anyhow::Result<()> {
+        match (self.live(), answer) {
+            (Some(live), Some(answer)) => live.disable(plugin, answer)?,
+            (Some(live), None) => live.enable(plugin)?,
+            (None, _) => {}
+        }
+        let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Some(answer) => disabled.insert(plugin.to_owned(), answer),
+            None => disabled.remove(plugin),
+        };
+        Ok(())
+    }
+
     /// A boot with this set begins.
     pub(super) fn booted(&self, set: Arc<Loaded>, live: Live) {
+        let disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (plugin, answer) in disabled {
+            match live.disable(&plugin, answer) {
+                Ok(()) => tracing::warn!("plugin {plugin} is still disabled: {answer}"),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
         let mut now = self.now();
         now.set = set;
         now.live = Some(live);
         now.former = None;
+        now.boots += 1;
+        now.booted = Some(Instant::now());
         drop(now);
         self.changed.notify_all();
     }
 
     /// The boot is over.
     pub(super) fn ended(&self) {
-        self.now().live = None;
+        let mut now = self.now();
+        now.live = None;
+        now.booted = None;
     }
 
     /// No boot follows.
@@ -169,7 +278,11 @@ impl Running {
     }
 
     /// Swaps, or rehearses that.
-    pub(super) fn swap(self: &Arc<Self>, order: &Order) -> anyhow::Result<Done> {
+    pub(super) fn swap(
+        self: &Arc<Self>,
+        order: &Order,
+        told: impl FnOnce(&Verdict) + Send + 'static,
+    ) -> anyhow::Result<Done> {
         let live = self.wait_for_live()?;
         let (source, set) = {
             let now = self.now();
@@ -195,7 +308,7 @@ impl Running {
         let changes = changes(&set, &next);
         if order.rehearse {
             let swapped = live.rehearse(&next.engine)?;
-            return Ok(Done { swapped, changes, prepared: began.elapsed(), verdict: None });
+            return Ok(Done { swapped, changes, prepared: began.elapsed() });
         }
         let swapped = live.swap(&next.engine, order.terms.as_ref())?;
         let prepared = began.elapsed().saturating_sub(swapped.cut);
@@ -211,8 +324,14 @@ impl Running {
         for line in changes.iter().take(super::changes::MOST) {
             tracing::info!("{line}");
         }
-        let verdict = order.terms.is_some().then(|| self.supervise(live, &swapped, order.time));
-        Ok(Done { swapped, changes, prepared, verdict: verdict.transpose()? })
+        let changed = swapped.plugins.iter().filter(|(_, fate)| *fate != Fate::Kept);
+        let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.for_each(|(plugin, _)| _ = disabled.remove(&**plugin));
+        drop(disabled);
+        if order.terms.is_some() {
+            self.supervise(live, &swapped, order.time, told)?;
+        }
+        Ok(Done { swapped, changes, prepared })
     }
 
     /// Waits for the end of a probation, on a thread of its own.
@@ -221,9 +340,14 @@ impl Running {
         live: Live,
         swapped: &Swapped,
         time: Option<Duration>,
-    ) -> anyhow::Result<thread::JoinHandle<Verdict>> {
+        told: impl FnOnce(&Verdict) + Send + 'static,
+    ) -> anyhow::Result<()> {
         let running = self.clone();
         let (generation, digest) = (swapped.generation, swapped.digest);
+        {
+            let deadline = time.and_then(|time| Instant::now().checked_add(time));
+            self.now().deadline = deadline;
+        }
         let supervise = move || {
             let verdict = live.supervise(generation, time);
             match &verdict {
@@ -232,10 +356,13 @@ impl Running {
                 }
                 Verdict::RolledBack | Verdict::Kept | Verdict::Ended => {}
             }
-            running.statistics.swapped(Sources::of_live(&live.sources()));
-            verdict
+            if verdict != Verdict::Ended {
+                running.statistics.swapped(Sources::of_live(&live.sources()));
+            }
+            told(&verdict);
         };
-        Ok(thread::Builder::new().name("probation".into()).spawn(supervise)?)
+        thread::Builder::new().name("probation".into()).spawn(supervise)?;
+        Ok(())
     }
 
     /// The set before is in charge again.
@@ -260,7 +387,7 @@ impl Running {
         let changes = changes(&set, &now.set);
         drop(now);
         tracing::info!("rolled back: generation {}, set {}", swapped.generation, swapped.digest);
-        Ok(Done { swapped, changes, prepared, verdict: None })
+        Ok(Done { swapped, changes, prepared })
     }
 }
 

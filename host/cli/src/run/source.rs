@@ -23,6 +23,16 @@ impl Source {
         Source { profile: profile.to_owned(), replaced: BTreeMap::new() }
     }
 
+    /// The profile.
+    pub(super) fn profile(&self) -> &Path {
+        &self.profile
+    }
+
+    /// The profile's name without its ending.
+    pub(super) fn stem(&self) -> String {
+        self.profile.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// With other files for plugins that `set` has, by their names.
     ///
     /// # Errors
@@ -36,7 +46,7 @@ impl Source {
         let mut unknown = Vec::new();
         for (name, file) in plugins {
             let mut known = set.engine.plugins();
-            let Some(plugin) = known.find(|plugin| plugin.manifest.plugin.name == *name) else {
+            let Some(plugin) = known.find(|plugin| **plugin.name == **name) else {
                 unknown.push(format!("`{name}`"));
                 continue;
             };
@@ -48,7 +58,7 @@ impl Source {
         if unknown.is_empty() {
             return Ok(source);
         }
-        let names = set.engine.plugins().map(|plugin| format!("`{}`", plugin.manifest.plugin.name));
+        let names = set.engine.plugins().map(|plugin| format!("`{}`", plugin.name));
         Err(anyhow!(
             "no plugin in charge is called {}; there are: {}; to add a plugin, write it into the \
              profile and swap with --profile",

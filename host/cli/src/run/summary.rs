@@ -4,7 +4,6 @@
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -18,7 +17,7 @@ use wasmsr_engine::Report;
 use wasmsr_stats::Snapshot;
 use wasmsr_vmm::RunEnd;
 
-use super::open::open_at_once;
+use super::open::{names_a_file, open_at_once};
 use crate::exit::{Code, Failure};
 use crate::terminal::plain::write_json;
 use crate::whole_file::{WholeFile, behind_links};
@@ -138,12 +137,6 @@ impl Place {
         };
         Err(anyhow!("it is {what}; name a file"))
     }
-}
-
-/// Whether a path ends in a name, and not as in `folder/` or `folder/..`.
-fn names_a_file(path: &Path) -> bool {
-    let name = path.file_name();
-    name.is_some_and(|name| path.as_os_str().as_bytes().ends_with(name.as_bytes()))
 }
 
 /// Standard output or standard error, if that is what is meant.

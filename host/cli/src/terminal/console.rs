@@ -11,12 +11,14 @@ use std::thread;
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::Styles;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use tracing::Level;
 use tracing::field::Field;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use wasmsr_vmm::Boot;
 use wasmsr_vmm::Control;
 
+use crate::terminal::log_record;
 use crate::terminal::plain::plain_lines;
 use crate::terminal::progress;
 
@@ -65,13 +67,21 @@ pub(crate) fn stdout_is_coloured() -> bool {
 }
 
 /// Prints something beside the result: lines on standard error. The text may come from
-/// a plugin or a file; it cannot control the terminal.
+/// a plugin or a file; it cannot control the terminal. With a log in JSON it is a record
+/// of that.
 pub(crate) fn say(text: &str) {
-    write_stderr(&format!("{}\n", plain_lines(text)));
+    write_stderr(&match log_record::is_json() {
+        true => log_record::line(Level::INFO, text.trim_matches('\n')),
+        false => format!("{}\n", plain_lines(text)),
+    });
 }
 
-/// Prints why a command failed, in the style of clap's errors about arguments.
+/// Prints why a command failed, in the style of clap's errors about arguments, or as a
+/// record of a log in JSON.
 pub(crate) fn print_error(error: &anyhow::Error) {
+    if log_record::is_json() {
+        return write_stderr(&log_record::line(Level::ERROR, &format!("{error:#}")));
+    }
     let styles = Styles::default();
     let style = styles.get_error();
     let text = paragraph(&format!("{error:#}"));
@@ -81,7 +91,8 @@ pub(crate) fn print_error(error: &anyhow::Error) {
     });
 }
 
-fn write_stderr(text: &str) {
+/// Writes whole lines to standard error.
+pub(crate) fn write_stderr(text: &str) {
     let mut stderr = Stderr;
     // If standard error is closed, the text is lost and the command continues.
     let _ = stderr.write_all(text.as_bytes());

@@ -5,16 +5,22 @@ use std::io;
 use std::process;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use wasmsr_vmm::Control;
 
 use crate::terminal::console;
 
-/// Makes these signals events of the running VM.
-pub(crate) fn forward(control: &Control) -> io::Result<()> {
+/// Makes these signals events of the running VM. SIGUSR1 calls `disable`, as often as it
+/// comes: an operator uses it if the VM's socket does not answer.
+pub(crate) fn forward(control: &Control, disable: impl Fn() + Send + 'static) -> io::Result<()> {
     let control = control.clone();
-    watch(move |first| control.signal(first), console::restore)
+    watch(move |first| control.signal(first), console::restore)?;
+    let mut signals = Signals::new([SIGUSR1])?;
+    thread::Builder::new()
+        .name("kill-switch".into())
+        .spawn(move || signals.forever().for_each(|_| disable()))?;
+    Ok(())
 }
 
 /// Calls `first` with the number of the first signal; at a second one calls `restore`

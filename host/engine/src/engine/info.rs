@@ -11,6 +11,8 @@ use crate::profile::{PluginConfig, Sha256};
 /// What is known of a loaded plugin.
 #[derive(Debug, Clone, Copy)]
 pub struct PluginInfo<'a> {
+    /// Its name in this VM.
+    pub name: &'a Arc<str>,
     /// Its manifest.
     pub manifest: &'a Manifest,
     /// What the profile says of it.
@@ -52,6 +54,7 @@ pub struct MapEntry {
 impl<'a> PluginInfo<'a> {
     pub(super) fn of(plugin: &'a Plugin) -> Self {
         PluginInfo {
+            name: &plugin.name,
             manifest: &plugin.manifest,
             config: &plugin.config,
             size: plugin.size,

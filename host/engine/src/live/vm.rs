@@ -81,6 +81,12 @@ impl Live {
         self.state().sources.clone()
     }
 
+    /// A plugin that has failed since its set took charge.
+    pub fn failing(&self) -> Option<Arc<str>> {
+        let rows = self.sources().metrics.msrs();
+        rows.into_iter().find(|row| row.failures > 0).and_then(|row| row.plugin)
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

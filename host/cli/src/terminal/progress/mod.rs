@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::{flag, low_level};
 
 use self::screen::Screen;
+use super::log_record::is_json;
 
 /// Shorter work has no bar.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -125,7 +126,7 @@ pub(crate) fn aside<R>(print: impl FnOnce() -> R) -> R {
 
 fn is_shown() -> bool {
     let takes_back = env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
-    takes_back && io::stderr().is_terminal()
+    takes_back && io::stderr().is_terminal() && !is_json()
 }
 
 /// From the first bar on, a signal that ends the process clears the bar first.
