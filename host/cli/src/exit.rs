@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use wasmsr_stats::FindError;
+use wasmsr_stats::{ControlError, FindError};
 use wasmsr_vmm::RunEnd;
 
 /// What the process ends with.
@@ -74,6 +74,11 @@ pub(crate) const MEANINGS: &[Meaning] = &[
         codes: Codes::One(Code::SUCCESS),
         verbs: Verbs::AllBut("run"),
         text: "done, and nothing is wrong",
+    },
+    Meaning {
+        codes: Codes::One(Code::DIFFERENT),
+        verbs: Verbs::Only(&["swap"]),
+        text: "with --wait: the set before was put in charge again",
     },
     Meaning {
         codes: Codes::One(Code::DIFFERENT),
@@ -234,6 +239,15 @@ impl From<FindError> for Failure {
         match error.is_about_the_name() {
             true => Failure::input(error),
             false => Failure::host(error),
+        }
+    }
+}
+
+impl From<ControlError> for Failure {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Refused(_) => Failure::input(error),
+            ControlError::Ask(_) => Failure::host(error),
         }
     }
 }

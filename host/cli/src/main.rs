@@ -12,6 +12,7 @@ mod exit;
 mod expect;
 mod explain;
 mod help;
+mod live;
 mod loaded;
 mod msr_argument;
 mod plugin;
@@ -57,6 +58,18 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),
+        Verb::Ps(args) => live::ps(&args),
+        Verb::Swap(args) => live::swap(&args),
+        Verb::Rollback(args) => live::rollback(&args),
+        Verb::Disable(args) => live::disable(&args),
+        Verb::Enable(args) => live::enable(&args),
+        Verb::Pause(args) => live::act(&args, "pause"),
+        Verb::Resume(args) => live::act(&args, "resume"),
+        Verb::Reset(args) => live::act(&args, "reset"),
+        Verb::Stop(args) => live::act(&args, "stop"),
+        Verb::Powerdown(args) => live::act(&args, "powerdown"),
+        Verb::Record(args) => live::record(&args),
+        Verb::Log(args) => live::log(&args),
         Verb::Recording(verb) => recording::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),

@@ -8,8 +8,11 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
+
+use crate::plain::plain_up_to;
 use crate::snapshot::Snapshot;
-use crate::{directory, server};
+use crate::{directory, server, wishes};
 
 /// How long an answer may take as a whole: longer than the server allows itself, so
 /// that a slow server is told from one that does not answer.
@@ -47,6 +50,20 @@ pub enum AskError {
         why: String,
     },
 }
+
+/// Why a VM did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// It does not answer, or not as a VM does.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// It refuses: its own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Longest refusal that is shown.
+const LONGEST_REFUSAL: usize = 8192;
 
 /// Why no VM, or more than one, is the one that is meant.
 #[derive(Debug, thiserror::Error)]
@@ -119,15 +136,81 @@ impl Vm {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::Gone,
             _ => self.trouble(error),
         });
-        let answer = converse(asked?, Instant::now() + patience);
+        let answer = converse(asked?, b"GET /stats HTTP/1.0\r\n\r\n", Instant::now() + patience);
         let answer = answer.map_err(|error| self.trouble(error))?;
         // A socket that closes without an answer belongs to a process that ends.
         if answer.is_empty() {
             return Err(AskError::Gone);
         }
-        understand(&answer)
+        let snapshot = understand(&answer).and_then(|answer| match answer.code {
+            200 => serde_json::from_slice(answer.body).map_err(|error| error.to_string()),
+            code => Err(format!("the answer has status {code}")),
+        });
+        snapshot
             .map(Snapshot::harmless)
             .map_err(|why| AskError::Answer { socket: self.socket.clone(), why })
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Leaves a wish beside its socket, for when that does not answer: SIGUSR1 has its
+    /// process look. Returns the file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn leave_wish(&self, line: &str) -> io::Result<PathBuf> {
+        wishes::leave(&self.socket, line)
+    }
+
+    /// Sends a request to its control, and reads the answer. `body` is JSON.
+    ///
+    /// # Errors
+    /// [`ControlError`]
+    pub fn control<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&str>,
+        patience: Duration,
+    ) -> Result<T, ControlError> {
+        let gone = |error: &io::Error| {
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+        };
+        let stream = UnixStream::connect(&self.socket).map_err(|error| match gone(&error) {
+            true => ControlError::Ask(AskError::Gone),
+            false => ControlError::Ask(self.trouble(error)),
+        })?;
+        let request = match body {
+            Some(body) => {
+                let length = body.len();
+                format!("{method} /v1/{path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}")
+            }
+            None => format!("{method} /v1/{path} HTTP/1.0\r\n\r\n"),
+        };
+        let answer = converse(stream, request.as_bytes(), Instant::now() + patience);
+        let answer = answer.map_err(|error| ControlError::Ask(self.trouble(error)))?;
+        if answer.is_empty() {
+            return Err(ControlError::Ask(AskError::Gone));
+        }
+        let strange =
+            |why| ControlError::Ask(AskError::Answer { socket: self.socket.clone(), why });
+        let Understood { code, body } = understand(&answer).map_err(strange)?;
+        if (200..300).contains(&code) {
+            return serde_json::from_slice(body).map_err(|error| strange(error.to_string()));
+        }
+        #[derive(serde::Deserialize)]
+        struct Refused {
+            error: String,
+        }
+        match serde_json::from_slice(body) {
+            Ok(Refused { error }) => {
+                Err(ControlError::Refused(plain_up_to(&error, LONGEST_REFUSAL)))
+            }
+            Err(_) => Err(strange(format!("the answer has status {code}"))),
+        }
     }
 
     fn trouble(&self, error: io::Error) -> AskError {
@@ -135,8 +218,8 @@ impl Vm {
     }
 }
 
-/// What a server sends until it closes the connection.
-fn converse(mut stream: UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
+/// What a server answers to a request until it closes the connection.
+fn converse(mut stream: UnixStream, request: &[u8], deadline: Instant) -> io::Result<Vec<u8>> {
     let left = || {
         let left = deadline.saturating_duration_since(Instant::now());
         match left.is_zero() {
@@ -145,7 +228,7 @@ fn converse(mut stream: UnixStream, deadline: Instant) -> io::Result<Vec<u8>> {
         }
     };
     stream.set_write_timeout(left()?)?;
-    match stream.write_all(b"GET /stats HTTP/1.0\r\n\r\n") {
+    match stream.write_all(request) {
         // An answer may have come before the connection was closed.
         Err(error) if has_broken_off(&error) => {}
         written => written?,
@@ -176,16 +259,19 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
+/// An answer that is whole.
+struct Understood<'a> {
+    code: u16,
+    body: &'a [u8],
+}
+
 /// Reads an answer; an error says what is wrong with it.
-fn understand(answer: &[u8]) -> Result<Snapshot, String> {
+fn understand(answer: &[u8]) -> Result<Understood<'_>, String> {
     const SHORT: &str = "the answer ends too early";
     let mut headers = [httparse::EMPTY_HEADER; 16];
     let mut response = httparse::Response::new(&mut headers);
     let parsed = response.parse(answer).map_err(|error| error.to_string())?;
     let httparse::Status::Complete(head) = parsed else { return Err(SHORT.to_owned()) };
-    if response.code != Some(200) {
-        return Err(format!("the answer has status {}", response.code.unwrap_or_default()));
-    }
     let mut body = answer.get(head..).unwrap_or_default();
     let length = response.headers.iter().find(|it| it.name.eq_ignore_ascii_case("content-length"));
     if let Some(length) = length {
@@ -193,7 +279,7 @@ fn understand(answer: &[u8]) -> Result<Snapshot, String> {
         let length: usize = length.ok_or("the answer has a length that is not a number")?;
         body = body.get(..length).ok_or(SHORT)?;
     }
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+    Ok(Understood { code: response.code.unwrap_or_default(), body })
 }
 
 /// The VMs of this user.
@@ -257,6 +343,28 @@ pub fn find(wanted: Option<&str>) -> Result<(Vm, Snapshot), FindError> {
             .or_else(|| of_process(wanted))
             .unwrap_or_else(|| among(Round::ask(), wanted)),
     }
+}
+
+/// As [`find`] for a name, but a process whose VM is silent is known after `patience`.
+///
+/// # Errors
+/// [`FindError`]
+pub fn find_within(wanted: &str, patience: Duration) -> Result<(Vm, Snapshot), FindError> {
+    let silent = process_of(wanted).and_then(|process| {
+        let error = at_process(process)?.ask_for(patience).err()?;
+        (!matches!(error, AskError::Gone)).then_some(FindError::Silent { process, error })
+    });
+    silent.map_or_else(|| find(Some(wanted)), Err)
+}
+
+/// The process that a name of a VM is, if it is one.
+pub fn process_of(wanted: &str) -> Option<u32> {
+    wanted.parse().ok()
+}
+
+/// The VM of a process, whether or not it answers.
+pub fn at_process(process: u32) -> Option<Vm> {
+    directory::sockets_of(process).pop().map(|socket| Vm { socket })
 }
 
 fn the_only_one(mut round: Round) -> Result<(Vm, Snapshot), FindError> {

@@ -55,7 +55,9 @@ mod totals;
 mod wishes;
 
 pub use address::{Address, AddressError};
-pub use client::{AskError, FindError, Round, Vm, find};
+pub use client::{
+    AskError, ControlError, FindError, Round, Vm, at_process, find, find_within, process_of,
+};
 pub use snapshot::{OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};

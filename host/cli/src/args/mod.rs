@@ -1,6 +1,7 @@
 //! What the user typed.
 
 mod convert;
+mod live;
 mod plugin;
 mod recording;
 
@@ -21,6 +22,7 @@ use crate::msr_argument::MsrArgument;
 pub(crate) use convert::{
     CloudHypervisor, Convert, ConvertRegisters, Firecracker, RegisterWrite, Vendor,
 };
+pub(crate) use live::{Disable, Enable, InPlace, Log, OneVm, Ps, Record, Rollback, Swap};
 pub(crate) use plugin::{
     Access, Bench, Build, Inspect, New, Pack, Plugin, Scope, ShowManifest, Test,
 };
@@ -100,6 +102,30 @@ pub(crate) enum Verb {
     Plugin(Plugin),
     /// Show the statistics of a running VM once
     Stats(Stats),
+    /// List the running VMs
+    Ps(Ps),
+    /// Put another set of plugins in charge of a running VM
+    Swap(Swap),
+    /// Put the set of plugins in charge again that a swap has replaced
+    Rollback(Rollback),
+    /// Have KVM's answer, a fault or nothing given in place of a plugin, at once
+    Disable(Disable),
+    /// Let a plugin answer again that was disabled
+    Enable(Enable),
+    /// Get a VM's vCPUs out of the guest until `resume`
+    Pause(OneVm),
+    /// Let the guest of a paused VM go on
+    Resume(OneVm),
+    /// Reset a VM's machine
+    Reset(OneVm),
+    /// End a run
+    Stop(OneVm),
+    /// Press a VM's power button: its guest shuts down, if it listens
+    Powerdown(OneVm),
+    /// Begin or end a recording in a running VM
+    Record(Record),
+    /// Change how much a running VM logs
+    Log(Log),
     /// Watch a running VM
     Top(Top),
     /// Show, count and compare the recordings that `run --record` writes

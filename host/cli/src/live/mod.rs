@@ -1,0 +1,12 @@
+//! The verbs that see and change running VMs.
+
+mod act;
+mod operation;
+mod ps;
+mod record;
+mod swap;
+
+pub(crate) use act::{act, disable, enable, log};
+pub(crate) use ps::ps;
+pub(crate) use record::record;
+pub(crate) use swap::{rollback, swap};
