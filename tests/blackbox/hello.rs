@@ -142,9 +142,9 @@ fn a_reset_does_the_line_again() -> Outcome {
 
 #[apply(test)]
 fn what_it_repeats_forever_can_be_ended() -> Outcome {
-    for line in ["quiet repeat forever 0x10a", "repeat forever wait 3600000"] {
-        let (_workdir, running) = start_hello(1, line)?;
-        std::thread::sleep(Duration::from_millis(200));
+    for line in ["0x10a quiet repeat forever 0x10a", "0x10a repeat forever wait 3600000"] {
+        let (_workdir, mut running) = start_hello(1, line)?;
+        running.wait_for("rdmsr");
         running.send(Signal::INT);
         running.finish().exited(130);
     }

@@ -36,6 +36,26 @@ fn a_flood_of_unknown_ports() -> Outcome {
 }
 
 #[apply(test)]
+fn nonsense_in_the_power_registers() -> Outcome {
+    takes(
+        Vm::new(),
+        "
+        times 400 outl 600 ffffffff -> ok
+        inl 600                     -> ffff0000
+        times 400 outw 603 1ff      -> ok
+        times 400 outl 602 0        -> ok
+        times 400 outb 601 ff       -> ok
+        times 400 outb 603 1        -> ok
+        inl 600                     -> 1000000
+        times 400 outw 604 1fff     -> ok
+        inl 604                     -> 1
+        outl 5fe ffffffff           -> ok
+        inl 602                     -> 100
+        ",
+    )
+}
+
+#[apply(test)]
 fn a_flood_of_unknown_memory() -> Outcome {
     takes(
         Vm::new(),

@@ -2,6 +2,8 @@
 //! needs a KVM that runs one, such as that of the nested host.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -122,12 +124,43 @@ fn a_reboot_takes_the_new_plugin_unless_it_is_broken() -> Outcome {
     Ok(())
 }
 
+/// Skips a test of a verb that this command does not have.
+fn require_verb(verb: &str) -> Result<(), Skip> {
+    match Running::start(&mut wasmsr(&[verb, "--help"])).finish().code {
+        Some(0) => Ok(()),
+        _ => Err(Skip(format!("this wasmsr has no verb `{verb}`"))),
+    }
+}
+
+/// Asks this of a running VM.
+fn operate(running: &Running, verb: &str) {
+    let process = running.proc();
+    let process = process.file_name().unwrap_or_default().to_string_lossy();
+    Running::start(&mut wasmsr(&[verb, &process])).finish().exited(0);
+}
+
+#[apply(test)]
+fn a_pause_is_no_soft_lockup() -> Outcome {
+    require_verb("pause")?;
+    let (_workdir, mut running) = Vm::new().vcpus(2).memory("256MiB").start_linux()?;
+    reaches_shell(&mut running, 1);
+    let lockups = "echo lockups: $(dmesg | grep -c 'soft lockup')";
+    // The watchdog complains after twice as many seconds.
+    types(&mut running, "echo 1 >/proc/sys/kernel/watchdog_thresh", "#");
+    types(&mut running, lockups, "lockups: 0");
+    operate(&running, "pause");
+    thread::sleep(Duration::from_secs(8));
+    operate(&running, "resume");
+    types(&mut running, "sleep 3; echo slept: $((6 * 7))", "slept: 42");
+    types(&mut running, &format!("{lockups} again"), "lockups: 0 again");
+    running.type_in("poweroff -f\n");
+    running.finish().exited(0);
+    Ok(())
+}
+
 #[apply(test)]
 fn the_power_button_powers_a_guest_off() -> Outcome {
-    let press = |vm: &str| Running::start(&mut wasmsr(&["powerdown", vm])).finish();
-    if press("--help").code != Some(0) {
-        return Err(Skip("this wasmsr has no verb `powerdown`".to_owned()));
-    }
+    require_verb("powerdown")?;
     let (_workdir, mut running) = Vm::new().memory("256MiB").start_linux()?;
     reaches_shell(&mut running, 1);
     types(&mut running, "ls /sys/bus/acpi/devices | grep -c LNXPWRBN", "\n1");
@@ -135,8 +168,7 @@ fn the_power_button_powers_a_guest_off() -> Outcome {
     let count = "set -- $(cat /sys/firmware/acpi/interrupts/ff_pwr_btn); echo presses: $1";
     types(&mut running, count, "presses: 0");
     running.type_in(&format!("while true; do {count}; [ $1 = 0 ] || poweroff -f; sleep 1; done\n"));
-    let process = running.proc();
-    press(&process.file_name().unwrap_or_default().to_string_lossy());
+    operate(&running, "powerdown");
     running.wait_for("presses: 1");
     running.finish().exited(0).said(&["the power button is pressed", "powered off"]);
     Ok(())
