@@ -169,7 +169,7 @@ fn a_recording_that_begins_in_a_running_vm_begins_with_its_state() {
 
     let mut lines = five_each(&set);
     lines.truncate(3);
-    let in_running_vm = boot(&lines).clone().in_running_vm(3, state.clone(), Vec::new());
+    let in_running_vm = boot(&lines).clone().in_running_vm(3, Some(state.clone()), Vec::new());
     lines[0] = Line::Boot(Box::new(in_running_vm));
     lines.extend([next(&lines, 1, 42), next(&lines, 1, 43)]);
     assert_eq!(replay(&set, &lines, &[]).unwrap(), lines);
@@ -213,7 +213,7 @@ fn a_timer_is_due_when_it_was_though_the_recording_began_later() {
     let mut lines = file.lines();
     lines[0] = Line::Boot(Box::new(boot(&lines).clone().in_running_vm(
         1,
-        state.to_bytes().unwrap(),
+        Some(state.to_bytes().unwrap()),
         Vec::new(),
     )));
     let engine_asks = |value| PluginCall {

@@ -11,8 +11,8 @@ use super::super::boot::{boot_line, swap_line};
 use super::super::call::HostCall;
 use super::super::call_log::{CallLog, during, note};
 use super::super::event::AccessEvent;
+use super::super::line::SwapCause;
 use super::super::reader::Lines;
-use super::super::swap::SwapCause;
 use super::*;
 use crate::profile::Profile;
 
@@ -127,7 +127,7 @@ fn a_recording_begins_and_ends_while_the_vm_runs() {
     let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
     let recorder = recording.recorder().clone();
     let boot = boot_line(2, Some("6.12.9".into()), Vec::new(), &profile());
-    recorder.boot(boot.in_running_vm(7, vec![1, 0xff], vec!["p".into()]));
+    recorder.boot(boot.in_running_vm(7, Some(vec![1, 0xff]), vec!["p".into()]));
     recorder.start(calls());
     recorder.access(event(0, 7));
     recorder.end();
@@ -158,8 +158,10 @@ fn of_a_state_that_no_line_has_room_for_nothing_is_there() {
         path: "p.wasm".into(),
     }];
     let boot = boot_line(1, None, plugins, &profile());
-    let boot = boot.in_running_vm(2, vec![0; 5 << 20], Vec::new());
-    assert_eq!((boot.state, boot.unsaved), (None, vec!["large".to_owned()]));
+    for state in [Some(vec![0; 5 << 20]), None] {
+        let boot = boot.clone().in_running_vm(2, state, Vec::new());
+        assert_eq!((boot.state, boot.unsaved), (None, vec!["large".to_owned()]));
+    }
 }
 
 #[test]
