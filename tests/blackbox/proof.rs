@@ -90,13 +90,13 @@ fn proof(recording: &Recording) -> Result<Proved, Broken> {
 
 /// What is found once one thing is changed, without the sentences.
 #[track_caller]
-fn breaks(change: impl FnOnce(&mut Vec<Line>), expected: Broken) {
+fn breaks(change: impl FnOnce(&mut Vec<Line>), expected: &Broken) {
     let mut lines = sound();
     change(&mut lines);
     let mut found = proof(&recording(&lines)).expect_err("it is not as it should be");
     assert!(found.first.first().is_some_and(|it| it.starts_with("line ")), "{found}");
     found.first.clear();
-    assert_eq!(found, expected);
+    assert_eq!(&found, expected);
 }
 
 fn read(lines: &mut [Line], position: usize) -> &mut Read {
@@ -119,11 +119,11 @@ fn a_sound_recording_is_a_proof() -> Outcome {
 
 #[apply(test)]
 fn a_read_that_is_missing_is_lost() -> Outcome {
-    breaks(|lines| drop(lines.remove(AFTER)), Broken { lost: 1, ..Broken::default() });
+    breaks(|lines| drop(lines.remove(AFTER)), &Broken { lost: 1, ..Broken::default() });
     // The VM's count misses it as well, on whichever vCPU.
-    breaks(|lines| drop(lines.remove(AFTER + 1)), Broken { lost: 1, ..Broken::default() });
+    breaks(|lines| drop(lines.remove(AFTER + 1)), &Broken { lost: 1, ..Broken::default() });
     // Nor may the first be missing.
-    breaks(|lines| drop(lines.remove(0)), Broken { lost: 1, ..Broken::default() });
+    breaks(|lines| drop(lines.remove(0)), &Broken { lost: 1, ..Broken::default() });
     Ok(())
 }
 
@@ -134,7 +134,7 @@ fn a_number_that_two_reads_have_is_doubled() -> Outcome {
             let again = *read(lines, AFTER);
             lines.insert(AFTER, Line::Read(again));
         },
-        Broken { doubled: 1, ..Broken::default() },
+        &Broken { doubled: 1, ..Broken::default() },
     );
     Ok(())
 }
@@ -152,14 +152,14 @@ fn a_count_that_begins_again_is_doubled() -> Outcome {
             }
         },
         // 1 and 2 again, then 3 and 4 for the first time.
-        Broken { doubled: 2, ..Broken::default() },
+        &Broken { doubled: 2, ..Broken::default() },
     );
     Ok(())
 }
 
 #[apply(test)]
 fn the_mark_of_another_version_is_a_mixture() -> Outcome {
-    breaks(|lines| read(lines, AFTER + 3).mark ^= 1, Broken { mixed: 1, ..Broken::default() });
+    breaks(|lines| read(lines, AFTER + 3).mark ^= 1, &Broken { mixed: 1, ..Broken::default() });
     Ok(())
 }
 
@@ -167,10 +167,13 @@ fn the_mark_of_another_version_is_a_mixture() -> Outcome {
 fn an_old_set_that_answers_after_a_swap_is_misplaced() -> Outcome {
     breaks(
         |lines| read(lines, AFTER + 2).generation = 1,
-        Broken { misplaced: 1, fell: 1, ..Broken::default() },
+        &Broken { misplaced: 1, fell: 1, ..Broken::default() },
     );
     // The first read after the swap: the generation has not fallen, and is too low.
-    breaks(|lines| read(lines, AFTER).generation = 1, Broken { misplaced: 1, ..Broken::default() });
+    breaks(
+        |lines| read(lines, AFTER).generation = 1,
+        &Broken { misplaced: 1, ..Broken::default() },
+    );
     Ok(())
 }
 
@@ -179,7 +182,7 @@ fn a_new_set_that_answers_before_its_swap_is_misplaced() -> Outcome {
     breaks(
         |lines| lines.swap(AFTER - 1, AFTER),
         // It has the mark of the new version, too.
-        Broken { misplaced: 1, mixed: 1, ..Broken::default() },
+        &Broken { misplaced: 1, mixed: 1, ..Broken::default() },
     );
     Ok(())
 }
@@ -201,14 +204,14 @@ fn what_is_not_whole_proves_nothing() -> Outcome {
     let dropped = json!({ "kind": "dropped", "t": 5, "lines": 1 });
     breaks(
         |lines| lines.insert(AFTER, Line::Other(dropped)),
-        Broken { unfit: 1, ..Broken::default() },
+        &Broken { unfit: 1, ..Broken::default() },
     );
     let fault = json!({
         "kind": "access", "t": 5, "vcpu": 0, "msr": "0x1000", "op": "read", "reason": "filter",
         "outcome": "fault", "ns": 1,
     });
     // It is one line more than the end says, too.
-    breaks(|lines| lines.insert(0, Line::Other(fault)), Broken { unfit: 2, ..Broken::default() });
+    breaks(|lines| lines.insert(0, Line::Other(fault)), &Broken { unfit: 2, ..Broken::default() });
     let workdir = Workdir::new();
     let whole = recording(&sound()).text();
     let without_end = &whole[..whole.trim_end().rfind('\n').expect("it has lines")];

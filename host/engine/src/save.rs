@@ -1,5 +1,7 @@
 //! Saves the state of a VM's plugins, and restores it.
 
+mod recorded;
+
 use std::sync::Arc;
 
 use wasmsr_interface::{ExitsCause, Host, VcpuId, counted};

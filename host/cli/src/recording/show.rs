@@ -139,7 +139,7 @@ fn write_boot(out: &mut dyn Write, boot: &BootLine) -> io::Result<()> {
         plain(&boot.version),
     )?;
     boot.plugins.iter().try_for_each(|plugin| write_plugin(out, plugin, ""))?;
-    if boot.generation > 1 || boot.state.is_some() {
+    if boot.generation > 1 || boot.state.is_some() || !boot.unsaved.is_empty() {
         let generation = boot.generation;
         writeln!(out, "{:15}the recording begins in a running VM, in generation {generation}", "")?;
     }

@@ -184,15 +184,15 @@ impl RingRequests {
 
 /// Whether a run ended in a way for which the last accesses are worth a file.
 fn is_bad(end: &RunEnd) -> bool {
-    match end {
+    matches!(
+        end,
         RunEnd::TripleFault(_)
-        | RunEnd::HaltedForever(_)
-        | RunEnd::InternalError(_)
-        | RunEnd::FailEntry { .. }
-        | RunEnd::Stopped { .. }
-        | RunEnd::HostError(_) => true,
-        _ => false,
-    }
+            | RunEnd::HaltedForever(_)
+            | RunEnd::InternalError(_)
+            | RunEnd::FailEntry { .. }
+            | RunEnd::Stopped { .. }
+            | RunEnd::HostError(_)
+    )
 }
 
 impl fmt::Display for Why {

@@ -5,8 +5,7 @@ use std::time::SystemTime;
 
 use super::absolute::absolute;
 use super::hex::Bytes;
-use super::line::{BootLine, BootPlugin, FIRST, FORMAT};
-use super::swap::{SwapCause, SwapLine};
+use super::line::{BootLine, BootPlugin, FIRST, FORMAT, SwapCause, SwapLine};
 use crate::profile::Profile;
 
 /// Most bytes of saved state in a boot's line: as text they are twice as many, and a
@@ -41,8 +40,8 @@ pub(crate) fn boot_line(
 impl BootLine {
     /// The line for a recording that begins now, in a running VM whose set in charge has
     /// this generation. `state` is what its plugins saved, as a
-    /// [`SavedState`](crate::SavedState) has it in bytes; `unsaved` are those that saved
-    /// nothing. Of a state that is `None`, or too large for a line, no plugin's is there.
+    /// [`SavedState`](crate::SavedState) has it in bytes, if they could; `unsaved` are those
+    /// that saved nothing. Of a state that is too large for a line, no plugin's is there.
     #[must_use]
     pub fn in_running_vm(
         self,
@@ -50,10 +49,12 @@ impl BootLine {
         state: Option<Vec<u8>>,
         unsaved: Vec<String>,
     ) -> Self {
-        let state = state.filter(|state| state.len() <= LONGEST_STATE);
-        let all = || self.plugins.iter().map(|plugin| plugin.name.clone()).collect();
-        let unsaved = if state.is_some() { unsaved } else { all() };
-        BootLine { generation, state: state.map(Bytes), unsaved, ..self }
+        let state = state.filter(|state| state.len() <= LONGEST_STATE).map(Bytes);
+        let unsaved = match state {
+            Some(_) => unsaved,
+            None => self.plugins.iter().map(|plugin| plugin.name.clone()).collect(),
+        };
+        BootLine { generation, state, unsaved, ..self }
     }
 }
 

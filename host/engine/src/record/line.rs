@@ -1,5 +1,6 @@
 //! The lines of a recording.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,6 @@ use wasmsr_interface::{MsrIndex, OutcomeKind, Reason};
 
 use super::call::{ENGINE, HostCall, PluginCall};
 use super::hex::{Bytes, Hex};
-use super::swap::SwapLine;
 
 /// The format that is written. One with other meanings has another number;
 /// keys that a reader does not know are to be passed over.
@@ -176,6 +176,47 @@ pub struct WakeLine {
     pub cut: bool,
 }
 
+/// Another set of plugins is in charge: every access before the line was answered by
+/// the old set, every one after it by the new set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwapLine {
+    /// Since the recording began.
+    pub t: u64,
+    /// Of the new set; one more than that of the old one.
+    pub generation: u64,
+    /// Why.
+    pub cause: SwapCause,
+    /// SHA-256 over everything in the new set that a swap can change.
+    pub set: String,
+    /// The plugins of the new set, in the order of its profile.
+    pub plugins: Vec<BootPlugin>,
+    /// Those of them whose instances are the old set's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
+    /// Where the new set's profile was.
+    pub profile: PathBuf,
+    /// That profile's text.
+    pub text: String,
+    /// What the plugins asked of the host meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<PluginCall>,
+    /// Whether `calls` lacks some, for being too many.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cut: bool,
+}
+
+/// Why another set took charge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SwapCause {
+    /// A user asked for the new set.
+    Swap,
+    /// The new set failed its probation, and the old one came back.
+    Return,
+    /// A user asked for the old set.
+    Rollback,
+}
+
 /// Lines are missing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedLine {
@@ -238,13 +279,42 @@ impl WakeLine {
     }
 }
 
-pub(super) fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
+impl SwapCause {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            SwapCause::Swap => "swap",
+            SwapCause::Return => "return",
+            SwapCause::Rollback => "rollback",
+        }
+    }
+}
+
+impl fmt::Display for SwapCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl SwapLine {
+    /// Whether both changed the same: guest memory, KVM's MSRs, intercepts, timers.
+    pub fn changed_as(&self, other: &SwapLine) -> bool {
+        self.effects().eq(other.effects())
+    }
+
+    /// The host calls that changed something.
+    pub fn effects(&self) -> impl Iterator<Item = &HostCall> {
+        effects(&self.calls)
+    }
+}
+
+fn effects(calls: &[PluginCall]) -> impl Iterator<Item = &HostCall> {
     // What the engine asks follows from what plugins asked.
     let of_plugins = calls.iter().filter(|call| call.plugin != ENGINE);
     of_plugins.map(|call| &call.call).filter(|call| call.is_effect())
 }
 
-pub(super) fn is_false(value: &bool) -> bool {
+fn is_false(value: &bool) -> bool {
     !value
 }
 

@@ -15,8 +15,8 @@ mod reader;
 mod recorder;
 mod replay_host;
 mod ring;
+mod set;
 mod sink;
-mod swap;
 mod writer;
 
 pub(crate) use boot::{boot_line, swap_line};
@@ -25,13 +25,14 @@ pub(crate) use call_log::{CallLog, LoggedCall, during};
 pub(crate) use event::{AccessEvent, WakeEvent};
 pub use hex::{Bytes, Hex};
 pub use line::{
-    AccessLine, BootLine, BootPlugin, DroppedLine, EndLine, FORMAT, Line, Op, StartLine, WakeLine,
+    AccessLine, BootLine, BootPlugin, DroppedLine, EndLine, FORMAT, Line, Op, StartLine, SwapCause,
+    SwapLine, WakeLine,
 };
 pub(crate) use logging_host::LoggingHost;
-pub use out::Stopped;
 pub use reader::{Lines, RecordingError};
 pub use recorder::Recorder;
 pub(crate) use replay_host::{ReplayHost, replaying};
 pub use ring::{Ring, RingCounts, Urgent};
-pub use swap::{RecordedSet, SwapCause, SwapLine};
+pub use set::RecordedSet;
+pub use sink::Stopped;
 pub use writer::{RecordingEnd, RecordingWriter};

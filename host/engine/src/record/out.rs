@@ -5,10 +5,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use bytesize::ByteSize;
-
 use super::line::Line;
-use super::sink::Sink;
+use super::sink::{Sink, Stopped};
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 18;
@@ -49,20 +47,6 @@ impl WrittenCounts {
     pub(super) fn wakes(&self) -> u64 {
         self.wakes.load(Relaxed)
     }
-}
-
-/// Why a recording ended before its run.
-#[derive(Debug, thiserror::Error)]
-pub enum Stopped {
-    /// The file takes no more.
-    #[error("{0}")]
-    File(io::Error),
-    /// The recording has the size that it may have.
-    #[error("it has reached its limit, {}", ByteSize(*.0))]
-    Limit(u64),
-    /// The file neither takes more nor fails.
-    #[error("its file takes nothing, or too slowly")]
-    Stuck,
 }
 
 /// A file with the lines that it has not taken yet.

@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use super::call_log::CallLog;
 use super::event::{AccessEvent, WakeEvent, nanos};
-use super::line::BootLine;
+use super::line::{BootLine, SwapLine};
 use super::out::WrittenCounts;
-use super::swap::SwapLine;
 
 /// Accesses and wakes that may wait to be written.
 const ROOM: usize = 1 << 16;

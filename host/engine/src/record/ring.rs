@@ -6,10 +6,9 @@ use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::line::{DroppedLine, Line};
-use super::out::{Stopped, WrittenCounts};
-use super::sink::Sink;
-use super::swap::SwapCause;
+use super::line::{DroppedLine, Line, SwapCause};
+use super::out::WrittenCounts;
+use super::sink::{Sink, Stopped};
 
 /// The last lines of a recording that is being made.
 #[derive(Clone)]
@@ -182,7 +181,7 @@ impl Fallen {
     fn line(self) -> Option<KeptLine> {
         let Fallen { lines, swapped, t } = self;
         (lines > 0 || swapped)
-            .then(|| DroppedLine { t, lines })
+            .then_some(DroppedLine { t, lines })
             .and_then(|dropped| KeptLine::of(&Line::Dropped(dropped)))
     }
 }

@@ -8,12 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::line::{DroppedLine, EndLine, Line, StartLine};
-use super::out::{Out, Stopped, WrittenCounts};
+use super::line::{DroppedLine, EndLine, Line, StartLine, SwapLine};
+use super::out::{Out, WrittenCounts};
 use super::recorder::{Queued, Recorder, Shared};
 use super::ring::{Ring, RingSink, Urgent};
-use super::sink::Sink;
-use super::swap::SwapLine;
+use super::sink::{Sink, Stopped};
 
 /// How long a line may wait in the writer's buffer.
 const SOON: Duration = Duration::from_millis(200);

@@ -213,7 +213,7 @@ fn a_timer_is_due_when_it_was_though_the_recording_began_later() {
     let mut lines = file.lines();
     lines[0] = Line::Boot(Box::new(boot(&lines).clone().in_running_vm(
         1,
-        state.to_bytes().ok(),
+        Some(state.to_bytes().unwrap()),
         Vec::new(),
     )));
     let engine_asks = |value| PluginCall {

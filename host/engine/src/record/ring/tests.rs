@@ -5,9 +5,8 @@ use std::sync::Mutex;
 
 use wasmsr_interface::{MsrIndex, OutcomeKind, Reason};
 
-use super::super::line::{AccessLine, BootLine, EndLine, FORMAT, Op, StartLine};
+use super::super::line::{AccessLine, BootLine, EndLine, FORMAT, Op, StartLine, SwapLine};
 use super::super::reader::Lines;
-use super::super::swap::SwapLine;
 use super::*;
 
 fn boot(number: u64) -> Line {

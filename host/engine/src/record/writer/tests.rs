@@ -11,8 +11,8 @@ use super::super::boot::{boot_line, swap_line};
 use super::super::call::HostCall;
 use super::super::call_log::{CallLog, during, note};
 use super::super::event::AccessEvent;
+use super::super::line::SwapCause;
 use super::super::reader::Lines;
-use super::super::swap::SwapCause;
 use super::*;
 use crate::profile::Profile;
 
@@ -158,8 +158,10 @@ fn of_a_state_that_no_line_has_room_for_nothing_is_there() {
         path: "p.wasm".into(),
     }];
     let boot = boot_line(1, None, plugins, &profile());
-    let boot = boot.in_running_vm(2, Some(vec![0; 5 << 20]), Vec::new());
-    assert_eq!((boot.state, boot.unsaved), (None, vec!["large".to_owned()]));
+    for state in [Some(vec![0; 5 << 20]), None] {
+        let boot = boot.clone().in_running_vm(2, state, Vec::new());
+        assert_eq!((boot.state, boot.unsaved), (None, vec!["large".to_owned()]));
+    }
 }
 
 #[test]
