@@ -88,11 +88,7 @@ impl Host {
     ///
     /// # Errors
     /// The plugin's refusal, or a state that JSON cannot hold.
-    pub fn save_for<P: Persist + Exported>(
-        &self,
-        plugin: &P,
-        older: &str,
-    ) -> Result<Saved, Error> {
+    pub fn save_for<P: Persist + Exported>(&self, plugin: &P, older: &str) -> Result<Saved, Error> {
         Ok(Saved::new(export::save_for(plugin, older.into())?, older.into()))
     }
 
