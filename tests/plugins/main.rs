@@ -18,6 +18,9 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
+/// Traces in which a new instance refuses to start, and the old one would stay.
+const REFUSES_TO_START: [&str; 1] = ["rapl::unreadable"];
+
 fn main() -> ExitCode {
     let mut trials = header::trials();
     let root = built::workspace();
@@ -53,6 +56,11 @@ fn pinned(plugin: &Path, language: &'static str) -> Vec<Trial> {
     let mut trials = Vec::new();
     for trace in entries(&plugin.join("traces")) {
         let name = format!("{name}::{}", base_name(&trace));
+        let again = trace.clone();
+        if saves(plugin, language) && !REFUSES_TO_START.contains(&&*name) {
+            let name = format!("{name}::swapped_anywhere");
+            trials.push(trial(name, &wasm, move |built| traces::check_swapped(&again, built)));
+        }
         trials.push(trial(name, &wasm, move |built| traces::check(&trace, built)));
     }
     let table = plugin.join("registers.toml");
@@ -61,6 +69,12 @@ fn pinned(plugin: &Path, language: &'static str) -> Vec<Trial> {
         trials.push(trial(name, &wasm, move |built| registers::check(&table, built)));
     }
     trials
+}
+
+/// Whether the plugin in a language brings its state over a swap. The examples in other
+/// languages save nothing.
+fn saves(plugin: &Path, language: &str) -> bool {
+    language.is_empty() || base_name(plugin) == "arch-capabilities"
 }
 
 /// Runs `test` with the folder of the built plugin `wasm`.

@@ -1,7 +1,8 @@
 //! Counts how often each vCPU reads the MSR; a write sets the count.
 #![no_std]
 
-use wasmsr_sdk::{Access, Error, Otherwise, Plugin, Setup, export};
+use serde::Serialize;
+use wasmsr_sdk::{Access, Error, Otherwise, Persist, Plugin, Saved, Setup, export};
 
 struct Counter {
     reads: u64,
@@ -23,7 +24,18 @@ impl Plugin for Counter {
     }
 }
 
-export!(Counter);
+impl Persist for Counter {
+    fn save(&self) -> impl Serialize {
+        self.reads
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
+        self.reads = saved.state()?;
+        Ok(())
+    }
+}
+
+export!(Counter: Persist);
 
 #[cfg(test)]
 mod tests {
@@ -38,5 +50,16 @@ mod tests {
         assert_eq!(counter.rdmsr(msr), Ok(1));
         counter.wrmsr(msr, 41).unwrap();
         assert_eq!(counter.rdmsr(msr), Ok(42));
+    }
+
+    #[test]
+    fn another_instance_continues_with_the_count() {
+        let host = Host::fresh();
+        let msr = access(0x434e_5400);
+        let mut old: Counter = host.load("{}").unwrap();
+        old.wrmsr(msr, 41).unwrap();
+        let mut new: Counter = host.load("{}").unwrap();
+        new.restore(&host.save(&old, "0.1.0").unwrap()).unwrap();
+        assert_eq!(new.rdmsr(msr), Ok(42));
     }
 }

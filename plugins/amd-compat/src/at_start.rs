@@ -1,6 +1,7 @@
 //! Values that the plugin gives to KVM at the start, so that KVM answers the
 //! guest with them at its own speed.
 
+use serde::{Deserialize, Serialize};
 use wasmsr_sdk::{Bits64, MsrIndex, Refused, VcpuId, kvm, log};
 
 use crate::config::Config;
@@ -12,6 +13,13 @@ pub(crate) struct AtStart {
     vcpu: Option<VcpuId>,
     patch_level: Option<Bits64>,
     tsc_freq_sel: bool,
+}
+
+/// The saved state.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kept {
+    hwcr: Option<Bits64>,
 }
 
 impl AtStart {
@@ -27,6 +35,19 @@ impl AtStart {
         if self.tsc_freq_sel {
             let set = kvm::rdmsr(HWCR).and_then(|held| kvm::wrmsr(HWCR, held | HWCR_TSC_FREQ_SEL));
             self.check("tsc-freq-sel", HWCR, set);
+        }
+    }
+
+    /// What the guest has made of them; `None` for what it cannot have changed.
+    pub(crate) fn keep(self) -> Kept {
+        let hwcr = self.tsc_freq_sel.then(|| kvm::rdmsr(HWCR).ok()).flatten();
+        Kept { hwcr: hwcr.map(Bits64) }
+    }
+
+    /// Restores what the guest had made of them, if the instance before had set them.
+    pub(crate) fn take_over(self, kept: Kept) {
+        if let (true, Some(Bits64(hwcr))) = (self.tsc_freq_sel, kept.hwcr) {
+            self.check("tsc-freq-sel", HWCR, kvm::wrmsr(HWCR, hwcr));
         }
     }
 

@@ -15,8 +15,10 @@ mod tests;
 
 use alloc::vec::Vec;
 
+use serde::Serialize;
 use wasmsr_sdk::{
-    Access, Error, MsrIndex, MsrRange, Otherwise, Plugin, Reason, Reset, Setup, export, kvm,
+    Access, Error, MsrIndex, MsrRange, Otherwise, Persist, Plugin, Reason, Reset, Saved, Setup,
+    export, kvm,
 };
 
 use at_start::AtStart;
@@ -70,4 +72,15 @@ impl Reset for AmdCompat {
     }
 }
 
-export!(AmdCompat: Reset);
+impl Persist for AmdCompat {
+    fn save(&self) -> impl Serialize {
+        self.at_start.keep()
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
+        self.at_start.take_over(saved.state()?);
+        Ok(())
+    }
+}
+
+export!(AmdCompat: Persist, Reset);

@@ -217,3 +217,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_newer_instance_leaves_what_the_guest_made_of_hwcr() {
+    const SET: &str = r#"{"tsc-freq-sel": true}"#;
+    const FREQ_SEL: u64 = 1 << 24;
+    // Whether each instance sets the bit; the guest has cleared it, and set bit 18.
+    for (old, new, expected) in [
+        (SET, SET, 1 << 18),
+        ("{}", SET, FREQ_SEL | 1 << 18),
+        (SET, "{}", 1 << 18),
+        ("{}", "{}", 1 << 18),
+    ] {
+        let host = Host::fresh();
+        host.set_kvm_msr(MsrIndex(HWCR), 0);
+        let old: AmdCompat = host.load(old).unwrap();
+        host.set_kvm_msr(MsrIndex(HWCR), 1 << 18);
+        let saved = host.save(&old, "0.1.0").unwrap();
+        let mut new: AmdCompat = host.load(new).unwrap();
+        new.restore(&saved).unwrap();
+        assert_eq!(host.kvm_msr(MsrIndex(HWCR)), Some(expected));
+    }
+}

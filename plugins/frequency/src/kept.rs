@@ -54,8 +54,11 @@ impl Registers {
         self.all.iter_mut().for_each(|(kept, value)| *value = kept.at_reset);
     }
 
+    /// The values that a guest has changed: the others are the configuration's, also where
+    /// that is another one.
     pub(crate) fn keep(&self) -> Vec<(MsrIndex, Bits64)> {
-        self.all.iter().map(|(kept, value)| (MsrIndex(kept.msr), Bits64(*value))).collect()
+        let changed = self.all.iter().filter(|(kept, value)| *value != kept.at_reset);
+        changed.map(|(kept, value)| (MsrIndex(kept.msr), Bits64(*value))).collect()
     }
 
     /// Restores saved values.

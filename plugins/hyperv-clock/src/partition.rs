@@ -115,6 +115,15 @@ impl Partition {
             return Err(Error::new("the saved state is of a VM with another number of vCPUs"));
         }
         self.state = state;
+        if self.state.reference.is_still_right(time::now(), adjusts::served()) {
+            // In the same VM the page has the line and the guest may be reading it, so it
+            // stays until the timer comes, which takes the new line's moment with the page
+            // hidden.
+            self.timer_on = FIRST;
+            if timer::call_at(0).is_ok() {
+                return Ok(());
+            }
+        }
         self.refresh(FIRST);
         Ok(())
     }

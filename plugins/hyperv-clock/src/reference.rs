@@ -43,15 +43,27 @@ impl ByTsc {
         if adjust == self.adjust {
             return self.line.units_at(now.tsc);
         }
+        let (least, most) = self.range_at(now);
         let units = self.line.units_at(now.tsc.wrapping_sub(adjust).wrapping_add(self.adjust));
         // Not every KVM (kvm_pvm is one that does not) adds to the counter what
         // is written to this MSR, so the host's clock bounds how much can have
         // passed.
+        units.clamp(least, most)
+    }
+
+    /// The line's times that the host's clock allows.
+    fn range_at(&self, now: Moment) -> (u64, u64) {
         let passed = now.ns.saturating_sub(self.host_ns) / UNIT_NS;
         let off = passed / LARGEST_OFF + 1;
         let least = self.from.saturating_add(passed.saturating_sub(off));
-        let most = self.from.saturating_add(passed).saturating_add(off);
-        units.clamp(least, most)
+        (least, self.from.saturating_add(passed).saturating_add(off))
+    }
+
+    fn is_still_right(&self, now: Moment, adjust: u64) -> bool {
+        let (least, most) = self.range_at(now);
+        adjust == self.adjust
+            && now.ns >= self.host_ns
+            && (least..=most).contains(&self.line.units_at(now.tsc))
     }
 }
 
@@ -78,6 +90,12 @@ impl ReferenceTime {
     /// Whether the time comes from the counter, with this `IA32_TSC_ADJUST`.
     pub(crate) fn is_by_tsc(&self, adjust: Option<u64>) -> bool {
         self.by_tsc.as_ref().is_some_and(|by_tsc| Some(by_tsc.adjust) == adjust)
+    }
+
+    /// Whether the line goes on as the host's clock does, as in the VM that it was made
+    /// for; `adjust` is the `IA32_TSC_ADJUST` of the vCPU that is being served.
+    pub(crate) fn is_still_right(&self, now: Moment, adjust: u64) -> bool {
+        self.by_tsc.as_ref().is_some_and(|by_tsc| by_tsc.is_still_right(now, adjust))
     }
 
     /// From this moment on the time comes from a new line. `adjust` is the

@@ -53,7 +53,10 @@ impl Vp {
 
     pub(crate) fn save(&self) -> State {
         let mut up_to_date = Vp { index: self.index, state: self.state };
-        up_to_date.runtime();
+        // A vCPU that has not started yet has run for no time, which no guest has read.
+        if self.state.counted_ns != 0 || vcpus::times(self.index).is_ok() {
+            up_to_date.runtime();
+        }
         up_to_date.state
     }
 

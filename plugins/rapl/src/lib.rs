@@ -60,6 +60,9 @@ struct Rapl {
 struct Kept {
     units: Bits64,
     domains: Vec<zone::Kept>,
+    /// Run time that did not fit into an interval yet.
+    #[serde(default)]
+    left_over_ns: u64,
 }
 
 impl Plugin for Rapl {
@@ -173,11 +176,15 @@ impl Persist for Rapl {
     fn save(&self) -> impl Serialize {
         let mut now = self.clone();
         now.advance();
-        Kept { units: Bits64(self.power_unit), domains: now.zones.iter().map(Zone::keep).collect() }
+        Kept {
+            units: Bits64(self.power_unit),
+            domains: now.zones.iter().map(Zone::keep).collect(),
+            left_over_ns: now.meter.left_over_ns(),
+        }
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
-        let Kept { units, domains } = saved.state()?;
+        let Kept { units, domains, left_over_ns } = saved.state()?;
         if units.0 != self.power_unit {
             return Err(Error::new(format_args!(
                 "the guest has read the units {units}, and the configuration has {} now; leave \
@@ -197,6 +204,7 @@ impl Persist for Rapl {
         }
         // The energy since then belongs to the old instance.
         self.meter.restart();
+        self.meter.take_over(left_over_ns);
         self.zones.iter_mut().for_each(Zone::restart);
         Ok(())
     }

@@ -54,6 +54,16 @@ impl Meter {
         self.left_over_ns = 0;
     }
 
+    /// Run time that did not fit into the intervals so far.
+    pub(crate) fn left_over_ns(&self) -> u64 {
+        self.left_over_ns
+    }
+
+    /// Counts run time of an earlier meter in the next intervals.
+    pub(crate) fn take_over(&mut self, left_over_ns: u64) {
+        self.left_over_ns = left_over_ns;
+    }
+
     /// Nanoseconds since the last reading.
     pub(crate) fn since_last_ns(&self) -> u64 {
         time::monotonic_ns().saturating_sub(self.last_ns)

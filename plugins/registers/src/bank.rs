@@ -213,12 +213,14 @@ impl Bank {
         }
     }
 
+    /// The registers that were written: the others have the configuration's values, also
+    /// where that is another one.
     pub(crate) fn keep(&self) -> Vec<Kept> {
         let with_state = self.registers.iter().filter(|registers| registers.rule.has_state());
         let all = with_state.flat_map(|registers| {
             registers.places().filter_map(|place| {
                 let State { value, written } = *self.states.get(registers.state_of(place)?)?;
-                Some(Kept { msr: registers.msr(place), value: Bits64(value), written })
+                written.then(|| Kept { msr: registers.msr(place), value: Bits64(value), written })
             })
         });
         all.collect()

@@ -177,6 +177,11 @@ fn a_newer_instance_takes_values_and_locks_over() {
         let error = load(&changed).restore(&saved).unwrap_err().to_string();
         assert!(error.contains("register 0x5"), "{error}");
     }
+    // A register that was not written follows the configuration.
+    let changed = STATES.replace("[1, 2, 3, 4]", "[11, 12, 13, 4]");
+    let mut new = load(&changed);
+    new.restore(&saved).unwrap();
+    assert_eq!((new.rdmsr(access(0x400)), new.rdmsr(access(0x403))), (Ok(11), Ok(9)));
     let forged = host.forge(&[(1, 2)], "0.1.0").unwrap();
     assert!(load(STATES).restore(&forged).is_err());
 }

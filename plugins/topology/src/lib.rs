@@ -88,12 +88,12 @@ impl Reset for Topology {
 
 impl Persist for Topology {
     fn save(&self) -> impl Serialize {
-        Bits64(self.package_cst.read())
+        (Bits64(self.package_cst.read()), Bits64(self.package_cst.at_reset()))
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
-        let value: Bits64 = saved.state()?;
-        self.package_cst.take_over(value).ok_or_else(|| {
+        let (value, at_reset): (Bits64, Bits64) = saved.state()?;
+        self.package_cst.take_over(value, at_reset).ok_or_else(|| {
             Error::new(format_args!(
                 "{PACKAGE_CST} cannot hold its saved value, {value}; leave `package-cst` as it was"
             ))

@@ -48,8 +48,18 @@ impl PackageCst {
         self.value = self.at_reset;
     }
 
-    /// Restores a saved value: `None` if no write can have led to it.
-    pub(crate) fn take_over(&mut self, value: Bits64) -> Option<()> {
+    pub(crate) fn at_reset(self) -> u64 {
+        self.at_reset
+    }
+
+    /// Restores a saved value, of a register that had `at_reset` after a reset: `None` if no
+    /// write can have led to it. A value that is still the configured one follows the
+    /// configuration.
+    pub(crate) fn take_over(&mut self, value: Bits64, at_reset: Bits64) -> Option<()> {
+        if value == at_reset {
+            self.value = self.at_reset;
+            return Some(());
+        }
         let locked = self.at_reset & LOCK != 0;
         let fits = value.0 & !FIELDS == 0 && (!locked || value.0 == self.at_reset);
         fits.then(|| self.value = value.0)

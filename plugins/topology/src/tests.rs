@@ -135,6 +135,13 @@ fn the_limit_of_package_states_is_kept_and_limits_nothing() {
     assert_eq!(locked.wrmsr(PACKAGE_CST, 0x8008), Err(Otherwise::Fault));
     assert_eq!(locked.rdmsr(PACKAGE_CST), Ok(0x8008));
     assert!(locked.restore(&saved).is_err());
+    // What no guest has changed follows the configuration.
+    let saved = host.save(&locked, "0.1.0").unwrap();
+    for (config, value) in [(r#"{"package-cst": "0x8008"}"#, 0x8008), ("{}", 0)] {
+        let mut new = load(&host, config);
+        new.restore(&saved).unwrap();
+        assert_eq!(new.rdmsr(PACKAGE_CST), Ok(value));
+    }
 }
 
 #[track_caller]

@@ -2,17 +2,43 @@
 
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
 use wasmsr_sdk::{Bits64, Error, MsrIndex, kvm, log};
 
 use crate::rule::{Overlay, Rule};
 use crate::template::Template;
 
-/// Most MSRs of a template that need KVM at start: their values must fit into
-/// saved state.
+/// Most MSRs of a template that need KVM at start, for which it waits.
 const MOST_AT_START: usize = 1024;
 
-/// KVM's value of an initial MSR in the saved state.
-pub(crate) type Kept = Vec<(MsrIndex, Bits64)>;
+/// Most of them with an initial value: these must fit into saved state.
+const MOST_INITIAL: usize = 512;
+
+/// An initial MSR in the saved state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Parts", into = "Parts")]
+pub(crate) struct Kept {
+    msr: MsrIndex,
+    /// KVM's.
+    value: u64,
+    /// What it was set to at the start.
+    initial: Overlay,
+}
+
+/// Without the names of the fields: all must fit.
+type Parts = (MsrIndex, Bits64, Bits64, Bits64);
+
+impl From<Parts> for Kept {
+    fn from((msr, Bits64(value), Bits64(initial), Bits64(mask)): Parts) -> Self {
+        Kept { msr, value, initial: Overlay { value: initial & mask, mask } }
+    }
+}
+
+impl From<Kept> for Parts {
+    fn from(Kept { msr, value, initial }: Kept) -> Self {
+        (msr, Bits64(value), Bits64(initial.value), Bits64(initial.mask))
+    }
+}
 
 /// Checks that KVM has the template's MSRs, and gives it the initial values.
 pub(crate) fn start(template: &Template) -> Result<(), Error> {
@@ -23,6 +49,15 @@ pub(crate) fn start(template: &Template) -> Result<(), Error> {
             format_args!(
                 "more than {MOST_AT_START} MSRs, with {msr} among them, need KVM's value; list \
                  fewer, or give sticky ones a whole `value` without `mask`"
+            ),
+        ));
+    }
+    if let Some((msr, _)) = initial(template).nth(MOST_INITIAL) {
+        return Err(Error::in_config(
+            "msrs",
+            format_args!(
+                "more than {MOST_INITIAL} MSRs, with {msr} among them, have initial values; list \
+                 fewer, or make some of them sticky"
             ),
         ));
     }
@@ -61,22 +96,27 @@ pub(crate) fn reset(template: &Template) {
 }
 
 /// The present values of the MSRs with initial values.
-pub(crate) fn keep(template: &Template) -> Kept {
-    let held = initial(template).filter_map(|(msr, _)| Some((msr, Bits64(kvm::rdmsr(msr).ok()?))));
+pub(crate) fn keep(template: &Template) -> Vec<Kept> {
+    let held = initial(template)
+        .filter_map(|(msr, initial)| Some(Kept { msr, value: kvm::rdmsr(msr).ok()?, initial }));
     held.collect()
 }
 
-/// Restores what a guest had made of its initial values. KVM keeps those that
-/// this template does not have.
-pub(crate) fn take_over(template: &Template, kept: &Kept) -> Result<(), Error> {
-    for &(msr, Bits64(value)) in kept {
-        let Some(rule) = template.find(msr).filter(|rule| rule.initial.is_some()) else {
-            continue;
-        };
-        let fits = kvm::rdmsr(msr).is_ok_and(|now| (now ^ value) & rule.locked() == 0);
+/// Restores what a guest had made of its initial values, and sets the bits whose initial
+/// value is another one than before. KVM keeps those that this template does not have.
+pub(crate) fn take_over(template: &Template, kept: &[Kept]) -> Result<(), Error> {
+    for kept in kept {
+        let msr = kept.msr;
+        let Some(rule) = template.find(msr) else { continue };
+        let Some(initial) = rule.initial else { continue };
+        let value = initial.changed_since(kept.initial).over(kept.value);
+        // What a guest cannot write is as the template or KVM has it.
+        let fits =
+            kvm::rdmsr(msr).is_ok_and(|now| (initial.over(now) ^ value) & rule.locked() == 0);
         if !fits || kvm::wrmsr(msr, value).is_err() {
             return Err(Error::new(format_args!(
-                "{msr} is no longer configured to hold its value"
+                "{msr} is no longer configured to hold its value, {value:#x}; leave its `write` \
+                 and `read-only` as they were"
             )));
         }
     }

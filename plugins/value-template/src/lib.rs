@@ -9,9 +9,12 @@ mod initial;
 mod rule;
 mod template;
 
+use alloc::vec::Vec;
+
 use serde::Serialize;
 use wasmsr_sdk::{Access, Error, Otherwise, Persist, Plugin, Reset, Saved, Setup, export};
 
+use initial::Kept;
 use template::Template;
 
 struct ValueTemplate {
@@ -46,7 +49,8 @@ impl Persist for ValueTemplate {
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
-        initial::take_over(&self.template, &saved.state()?)
+        let kept: Vec<Kept> = saved.state()?;
+        initial::take_over(&self.template, &kept)
     }
 }
 

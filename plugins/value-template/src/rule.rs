@@ -15,6 +15,12 @@ impl Overlay {
     pub(crate) fn over(self, kvm: u64) -> u64 {
         kvm & !self.mask | self.value
     }
+
+    /// The bits that an earlier template did not have, or had otherwise.
+    pub(crate) fn changed_since(self, earlier: Overlay) -> Overlay {
+        let mask = self.mask & !(earlier.mask & !(earlier.value ^ self.value));
+        Overlay { value: self.value & mask, mask }
+    }
 }
 
 /// An answer to a read.

@@ -1,3 +1,5 @@
+extern crate std;
+
 mod model;
 
 use alloc::string::ToString;
@@ -144,6 +146,62 @@ fn a_newer_instance_leaves_what_the_guest_made_of_initial_values() {
     let config = r#"{"msrs": [{"range": "0x10a", "value": 1}]}"#;
     host.load::<ValueTemplate>(config).unwrap().restore(&saved).unwrap();
     assert_eq!(host.kvm_msr(CPUID_FAULTING.index), Some(4));
+}
+
+#[test]
+fn a_new_initial_value_applies_to_the_bits_that_differ() {
+    let config = |value: u64, mask: u64| {
+        std::format!(
+            r#"{{"msrs": [{{"range": "0x140", "value": {value}, "mask": {mask}, "access": "none",
+            "apply": "initial"}}]}}"#
+        )
+    };
+    // 4 bits at the start; the guest has flipped bits 0, 2 and 4.
+    let cases = [
+        // The same: the guest's bits stay.
+        ((0b0011, 0b1111), 0b1_0110),
+        // Bits 1 and 2 are others now.
+        ((0b0101, 0b1111), 0b1_0100),
+        // Bit 4 is new, bits 0 and 1 are no longer the template's.
+        ((0b0_0000, 0b1_1100), 0b0_0110),
+        ((0b1_0000, 0b1_1100), 0b1_0110),
+    ];
+    for ((value, mask), expected) in cases {
+        let host = host();
+        host.set_kvm_msr(CPUID_FAULTING.index, 0);
+        let old: ValueTemplate = host.load(&config(0b0011, 0b1111)).unwrap();
+        host.set_kvm_msr(CPUID_FAULTING.index, 0b1_0110);
+        let saved = host.save(&old, "0.1.0").unwrap();
+        let mut new: ValueTemplate = host.load(&config(value, mask)).unwrap();
+        // A swap in a running VM withholds what the new instance writes at its start.
+        for at_the_swap in [host.kvm_msr(CPUID_FAULTING.index).unwrap(), 0b1_0110] {
+            host.set_kvm_msr(CPUID_FAULTING.index, at_the_swap);
+            new.restore(&saved).unwrap();
+            let held = host.kvm_msr(CPUID_FAULTING.index);
+            assert_eq!(held, Some(expected), "{value:#b} {mask:#b} {at_the_swap:#b}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_state_fits() {
+    let host = Host::fresh();
+    for msr in 0..512 {
+        host.set_kvm_msr(MsrIndex(0xffff_fe00 + msr), u64::MAX);
+    }
+    let config = |last: u32| {
+        std::format!(
+            r#"{{"msrs": [{{"range": "0xfffffe00-{last:#x}", "access": "none", "apply": "initial",
+            "value": "0xfffffffffffffffe", "mask": "0xfffffffffffffffe"}}]}}"#
+        )
+    };
+    let largest: ValueTemplate = host.load(&config(0xffff_ffff)).unwrap();
+    let json = serde_json::to_string(&largest.save()).unwrap();
+    assert!(json.len() < 64 << 10, "{} bytes", json.len());
+    host.set_kvm_msr(MsrIndex(0xffff_fdff), 0);
+    let config = config(0xffff_ffff).replace("0xfffffe00", "0xfffffdff");
+    let error = host.load::<ValueTemplate>(&config).err().unwrap().to_string();
+    assert!(error.contains("more than 512"), "{error}");
 }
 
 #[test]

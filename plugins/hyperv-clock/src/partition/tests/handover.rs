@@ -44,9 +44,9 @@ fn a_newer_instance_goes_on_where_the_old_one_was() {
 
     let mut new = loaded(&host);
     new.restore(&saved).unwrap();
-    assert_eq!(page(&host).0, 2);
+    assert_eq!(page(&host).0, 1, "the guest may be reading it");
     assert_eq!(paged(&host, 3_000_000), Some(seen));
-    assert_eq!(host.timer(), Some(1_003_000_000));
+    assert_eq!(host.timer(), Some(0), "as soon as possible");
     for (index, value) in [
         (HV_X64_MSR_GUEST_OS_ID, 0x8100),
         (HV_X64_MSR_HYPERCALL, 0x1003),
@@ -57,6 +57,10 @@ fn a_newer_instance_goes_on_where_the_old_one_was() {
         assert_eq!(read(&mut new, index), Ok(value), "{index}");
     }
     assert_eq!(write(&mut new, HV_X64_MSR_HYPERCALL, 0), Err(Otherwise::Fault), "still locked");
+    new.timer();
+    assert_eq!(page(&host).0, 2);
+    assert_eq!(paged(&host, 3_000_000), Some(seen));
+    assert_eq!(host.timer(), Some(1_003_000_000));
 }
 
 #[test]
