@@ -2,6 +2,8 @@
 
 mod recorded;
 
+pub(crate) use recorded::Running;
+
 use std::sync::Arc;
 
 use wasmsr_interface::{ExitsCause, Host, VcpuId, counted};

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
+use wasmsr_interface::Host;
+
 use super::fate::Fate;
 use super::host::holding;
 use super::set::{Set, Watch};
 use super::swap::{Fates, Occasion};
 use super::vm::{Live, State};
-use crate::record::{CallLog, Recorder, SwapCause, boot_line, swap_line};
-use crate::save::SaveError;
+use crate::record::{CallLog, Recorder, SwapCause, swap_line};
+use crate::save::{Running, SaveError};
 use crate::shadow::Shadows;
 use crate::start::boot_plugins;
 
 impl Live {
     /// Records all accesses from now on with `recorder`, in place of one that recorded
     /// before; `None`: records no more. The recording begins with the state that the
-    /// plugins save.
+    /// plugins save, and vCPUs that come with an access wait for that long.
     ///
     /// # Errors
     /// [`SaveError`] if a plugin does not save its state; everything is then as it was.
@@ -25,19 +27,21 @@ impl Live {
         let mut cells = self.hold_all();
         let engine = state.set.engine.clone();
         if let Some(recorder) = recorder {
-            let now = wasmsr_interface::Host::monotonic_ns(&*self.0.site.vm);
+            let now = self.0.site.vm.monotonic_ns();
             let vcpus = cells.iter_mut().map(|own| &mut own.dispatch);
             let saved = holding(|| engine.save_at(vcpus, now, &|_| true, None))?;
             let is_saved = |name: &str| saved.instances.iter().any(|one| one.plugin == name);
             let names = engine.plugins.iter().map(|plugin| plugin.name.to_string());
             let unsaved = names.filter(|name| !is_saved(name)).collect();
-            let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
-            let vcpus = self.0.site.vcpus;
-            let line = boot_line(vcpus, kernel, boot_plugins(&engine), &engine.profile);
-            // A state that is too large for bytes is too large for a line.
-            let bytes = saved.to_bytes().ok();
-            recorder.boot(line.in_running_vm(state.generation, bytes, unsaved));
-            recorder.start(CallLog::default());
+            let vm: Arc<dyn Host> = self.0.site.vm.clone();
+            let running = Running {
+                vcpus: self.0.site.vcpus,
+                generation: state.generation,
+                saved: &saved,
+                now,
+                unsaved,
+            };
+            holding(|| engine.begin_recording(recorder, &vm, running));
         }
         if let Some(before) = std::mem::replace(&mut state.recorder, recorder.cloned()) {
             before.end();

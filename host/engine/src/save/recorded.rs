@@ -31,7 +31,6 @@ impl Engine {
     /// called while none of its vCPUs is recorded yet, and after they were saved while
     /// none was with its plugins. Others like them start beside them, and change nothing
     /// through `host`; the recording lacks their calls if one of them does not start.
-    #[cfg_attr(not(test), expect(dead_code, reason = "recording a running VM calls it"))]
     pub(crate) fn begin_recording(
         &self,
         recorder: &Recorder,
