@@ -3,11 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::fixture::{
-    Outcome, Plugin, Run, Skip, Vm, Workdir, apply, guest_exit, require_kvm, test,
+    Outcome, Plugin, Run, Running, Skip, Vm, Workdir, apply, guest_exit, require_kvm,
+    require_mount_namespaces, test, wasmsr,
 };
 
 /// Fails at each write, and counts its reads.
@@ -107,6 +109,40 @@ fn a_run_that_is_stopped_leaves_all_up_to_its_end() -> Outcome {
     run.said(&["recorded the last 10 accesses to r.jsonl: "]);
     let lines = kinds(&workdir.path().join("r.jsonl"));
     assert_eq!(lines.last().map(kind), Some("end"), "the file is written once more at the end");
+    Ok(())
+}
+
+#[apply(test)]
+fn a_full_disk_leaves_the_older_recording_and_the_run_goes_on() -> Outcome {
+    require_mount_namespaces()?;
+    let workdir = on_disk("times 1000 r 1000 ->\nw 1000 1 -> fault\nr 1000 -> 1", "")?;
+    let mut command = wasmsr(&["run", "vm.toml", "--record", "full/r.jsonl"]);
+    command.args(["--record-ring", "64KiB", "--summary", "s.json"]);
+    fs::create_dir(workdir.path().join("full")).expect("a folder can be made");
+    // An older recording on a disk with room for no more.
+    let script = "mount -t tmpfs -o size=16k none full || exit 99
+        \"$1\" run vm.toml --record full/r.jsonl --record-limit 1 2> old
+        cp full/r.jsonl old.jsonl
+        \"$@\"
+        code=$?
+        cp full/r.jsonl now.jsonl
+        ls full > files
+        exit $code";
+    let mut isolated = Command::new("unshare");
+    isolated
+        .args(["-m", "sh", "-c", script, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(workdir.path());
+    let run = Running::start(&mut isolated).finish().exited(guest_exit(0));
+    let run = run.said(&["cannot write the last accesses to full/r.jsonl: No space left"]);
+    let read = |name: &str| fs::read_to_string(workdir.path().join(name)).expect("it is there");
+    assert!(!read("old.jsonl").is_empty(), "{run}");
+    assert_eq!(read("now.jsonl"), read("old.jsonl"), "{run}");
+    assert_eq!(read("files"), "r.jsonl\n", "nothing is left beside it");
+    let summary: Value = serde_json::from_str(&read("s.json")).expect("it is JSON");
+    let error = summary["recording"]["error"].as_str().unwrap_or_default();
+    assert!(error.contains("No space left"), "{summary}");
     Ok(())
 }
 

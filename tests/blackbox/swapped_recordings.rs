@@ -6,7 +6,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::fixture::{Outcome, Plugin, Recording, Run, Workdir, apply, test};
+use crate::fixture::{
+    Counter, Counts, Outcome, Plugin, Recording, Run, Workdir, apply, prove, test,
+};
 
 /// A plugin that counts its reads, and saves the count. Its answers have a version in
 /// their low byte.
@@ -165,6 +167,31 @@ fn a_replay_goes_on_through_swaps_with_the_plugins_recorded() -> Outcome {
         "v2.wasm is not the file that was recorded",
         "--profile",
     ]);
+    Ok(())
+}
+
+#[apply(test)]
+fn ten_thousand_swaps_are_replayed_within_the_patience_of_a_test() -> Outcome {
+    const SWAPS: u64 = 10_000;
+    let workdir = Workdir::new();
+    let sets = [set(&workdir, 2), set(&workdir, 1)];
+    let mut recording = swapped(&workdir);
+    recording.pop();
+    let mut count = 5;
+    for (generation, set) in (4..SWAPS + 2).zip(sets.iter().cycle()) {
+        count += 1;
+        let version = if generation % 2 == 0 { 2 } else { 1 };
+        recording = recording.line(swap(set, generation, "swap"));
+        recording = read(recording, generation, &format!("{:#x}", count << 8 | version));
+    }
+    let end = json!({ "kind": "end", "t": 9000, "lines": count, "dropped": 0 });
+    workdir.put("r.jsonl", recording.line(end).text());
+    let run = workdir.wasmsr(&["replay", "r.jsonl"]).exited(0);
+    let said = format!("r.jsonl: 0 of {count} accesses in 1 boot with {SWAPS} swaps differ\n");
+    assert_eq!(run.stdout, said);
+    let counter = Counter { msr: 0x1000, counts: Counts::EachVcpu, mark_bits: 8 };
+    let proved = prove(&workdir.path().join("r.jsonl"), &[counter]);
+    assert_eq!(proved.unwrap_or_else(|broken| panic!("{broken}")).swaps, SWAPS);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use wasmsr_engine::manifest::Manifest;
@@ -52,7 +53,7 @@ pub(super) fn rerun(path: &Path, subject: &Subject, bless: bool) -> Result<Rerun
             plugin.sha256 = None;
         }
         subject.take_its_place(&mut profile)?;
-        load(profile, set.kernel, &LoadOptions::default()).map(Some)
+        load(profile, set.kernel, &LoadOptions::default()).map(Arc::new).map(Some)
     };
     let mut tested = Vec::new();
     let ran = run(path, engine_of, &mut |step| {

@@ -55,7 +55,7 @@ pub(crate) struct Ran {
 /// out.
 pub(crate) fn run(
     path: &Path,
-    mut engine_of: impl FnMut(Occasion, RecordedSet<'_>) -> anyhow::Result<Option<Engine>>,
+    mut engine_of: impl FnMut(Occasion, RecordedSet<'_>) -> anyhow::Result<Option<Arc<Engine>>>,
     seen: &mut dyn FnMut(Step<'_>) -> Result<(), Failure>,
 ) -> Result<Ran, Failure> {
     let mut ran = Ran::default();
@@ -91,10 +91,10 @@ pub(crate) fn run(
         }
         let came = match (&was, engine, &mut replay) {
             (Line::Swap(swap), Some(engine), Some(replay)) => {
-                let came = replay.swap(Arc::new(engine), swap);
+                let came = replay.swap(engine, swap);
                 came.map(|came| Line::Swap(Box::new(came)))
             }
-            (line, Some(engine), _) => replay.insert(Replay::new(Arc::new(engine))).step(line),
+            (line, Some(engine), _) => replay.insert(Replay::new(engine)).step(line),
             (line, None, Some(replay)) => replay.step(line),
             // A recording begins with a boot.
             (_, None, None) => {

@@ -2,18 +2,21 @@
 
 mod again;
 mod answer;
+mod recorded;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 use serde::Serialize;
-use wasmsr_engine::plugin::ModuleError;
 use wasmsr_engine::record::{Line, RecordedSet};
-use wasmsr_engine::{Engine, LoadError, LoadOptions, Profile};
+use wasmsr_engine::{Engine, LoadOptions, Profile};
 use wasmsr_interface::{MsrIndex, counted};
 
 pub(crate) use self::again::{Occasion, Ran, Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};
+use self::recorded::RecordedSets;
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::loaded::load_options;
@@ -27,7 +30,11 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
     let mut report = Report::new(args);
     let mut blessed = args.bless.then(|| NewRecording::begin(&args.recording)).transpose()?;
-    let engine_of = |occasion, set: RecordedSet<'_>| engine_of(occasion, set, args, &options);
+    let mut sets = RecordedSets::new(&options);
+    let engine_of = |occasion, set: RecordedSet<'_>| match &args.profile {
+        Some(path) => of_profile(path, occasion, set, args, &options),
+        None => sets.engine(set).map(Some),
+    };
     let ran = run(&args.recording, engine_of, &mut |step| {
         report.add(&step);
         blessed.as_mut().map_or(Ok(()), |blessed| blessed.write(step.came))
@@ -45,50 +52,22 @@ pub(crate) fn replay(args: &args::Replay) -> Result<Code, Failure> {
     Ok(if !report.differs() || report.blessed { Code::SUCCESS } else { Code::DIFFERENT })
 }
 
-/// The plugins of the profile that the user named, or those of the recorded set. A profile
-/// has one set, so there is none for what follows a swap.
-fn engine_of(
+/// The plugins of the profile that the user named. It is one set, so there is none for
+/// what follows a swap.
+fn of_profile(
+    path: &Path,
     occasion: Occasion,
     set: RecordedSet<'_>,
     args: &args::Replay,
     options: &LoadOptions,
-) -> anyhow::Result<Option<Engine>> {
-    match (&args.profile, occasion) {
-        (Some(_), Occasion::Swap) if args.bless => bail!(
+) -> anyhow::Result<Option<Arc<Engine>>> {
+    match occasion {
+        Occasion::Boot => load(Profile::read(path)?, set.kernel, options).map(Arc::new).map(Some),
+        Occasion::Swap if args.bless => bail!(
             "another set of plugins takes charge here, and --profile names one; to bless what \
              comes before, make a recording of it with `wasmsr recording show --json --generation`"
         ),
-        (Some(_), Occasion::Swap) => Ok(None),
-        (Some(path), Occasion::Boot) => load(Profile::read(path)?, set.kernel, options).map(Some),
-        (None, _) => load(recorded(set)?, set.kernel, options).map(Some).map_err(with_a_way_out),
-    }
-}
-
-/// The profile of a set, with only those plugins that ran. The recording may come from
-/// a stranger, so a path in it is not enough to run a file: the hash must match.
-fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
-    let mut profile = Profile::parse(set.profile, set.text)?;
-    profile.plugins.retain_mut(|plugin| {
-        let mut ran = set.plugins.iter();
-        let ran = ran.find(|ran| ran.path == plugin.path && plugin.shadow_of.is_none());
-        // A text that is not a hash is found below.
-        plugin.sha256 = ran.and_then(|ran| ran.sha256.parse().ok());
-        plugin.sha256.is_some()
-    });
-    if profile.plugins.len() != set.plugins.len() {
-        bail!("its profile lacks plugins that it says ran; the recording was edited");
-    }
-    Ok(profile)
-}
-
-fn with_a_way_out(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref() {
-        Some(LoadError::Module { path, source: ModuleError::Hash { .. } }) => anyhow!(
-            "plugin {} is not the file that was recorded; to replay with another version of it, \
-             name its profile with --profile",
-            path.display()
-        ),
-        _ => error,
+        Occasion::Swap => Ok(None),
     }
 }
 
