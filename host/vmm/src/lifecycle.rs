@@ -49,10 +49,9 @@ impl RunState {
         match self {
             RunState::Running { .. } | RunState::Paused { .. } => Duration::from_millis(250),
             // A kick that arrives between two entries is lost, so it is repeated
-            // soon.
-            RunState::Pausing { .. } | RunState::Stopping { .. } | RunState::Ended(_) => {
-                Duration::from_millis(1)
-            }
+            // soon; less often where a plugin that it interrupts must still answer.
+            RunState::Pausing { .. } => Duration::from_millis(5),
+            RunState::Stopping { .. } | RunState::Ended(_) => Duration::from_millis(1),
         }
     }
 

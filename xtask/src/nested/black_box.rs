@@ -16,17 +16,21 @@ pub(super) struct Tests {
     black_box: PathBuf,
     /// Those of `host/kvm`.
     kvm: PathBuf,
+    /// Those of `host/vmm`.
+    vmm: PathBuf,
 }
 
 /// Builds the tests, and the command that they run.
 pub(super) fn build(workspace: &Workspace) -> Result<Tests> {
     let kvm = workspace.build_harness("test", "wasmsr-kvm", "kvm")?;
-    Ok(Tests { black_box: workspace.build_harness("test", "wasmsr", "blackbox")?, kvm })
+    let vmm = workspace.build_harness("test", "wasmsr-vmm", "kvm")?;
+    Ok(Tests { black_box: workspace.build_harness("test", "wasmsr", "blackbox")?, kvm, vmm })
 }
 
-/// Runs both harnesses with the same arguments; fails if either does.
-const BOTH: &str = r#"kvm=$1 black_box=$2; shift 2
+/// Runs all harnesses with the same arguments; fails if any does.
+const ALL: &str = r#"kvm=$1 vmm=$2 black_box=$3; shift 3
 "$kvm" "$@"; code=$?
+"$vmm" "$@" || code=$?
 "$black_box" "$@" && exit $code"#;
 
 /// Puts built tests into an image that has the command; returns the command line
@@ -34,13 +38,15 @@ const BOTH: &str = r#"kvm=$1 black_box=$2; shift 2
 pub(super) fn add(workspace: &Workspace, image: &mut Image, tests: &Tests) -> Result<Vec<String>> {
     let guests = assemble_guests(workspace, &tests.black_box)?;
     image.add_program(&tests.kvm)?;
+    image.add_program(&tests.vmm)?;
     image.add_program(&tests.black_box)?;
     image.add(&guests)?;
     image.set_variable("WASMSR_GUESTS", &guests);
     // Inside, its output is a terminal.
-    let (kvm, black_box) = (tests.kvm.display(), tests.black_box.display());
-    let command = ["sh", "-c", BOTH, "sh", &kvm.to_string(), &black_box.to_string()];
-    Ok(command.into_iter().chain(["--color=never"]).map(str::to_owned).collect())
+    let harnesses = [&tests.kvm, &tests.vmm, &tests.black_box];
+    let harnesses = harnesses.map(|harness| harness.display().to_string());
+    let command = ["sh", "-c", ALL, "sh"].map(str::to_owned).into_iter().chain(harnesses);
+    Ok(command.chain(["--color=never".to_owned()]).collect())
 }
 
 /// Assembles all guests with the tests' own assembler call.
