@@ -53,6 +53,6 @@ mod totals;
 
 pub use address::{Address, AddressError};
 pub use client::{AskError, FindError, Round, Vm, find};
-pub use snapshot::{OTHERS, POLICY, Row, Shadow, Snapshot};
+pub use snapshot::{Agreement, OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};

@@ -67,7 +67,7 @@ fn all(
     vcpus: u32,
     recorder: Option<&Recorder>,
 ) -> Result<(Started, Vec<StartError>), StartError> {
-    if recorder.is_none() && engine.shadows.is_empty() {
+    if recorder.is_none() && engine.shadows.is_empty() && engine.kernel_shadows.is_empty() {
         let (started, _) = start_plugins(engine, &|_| host.clone(), vcpus)?;
         return Ok((started, Vec::new()));
     }
@@ -76,7 +76,8 @@ fn all(
     };
     let (mut started, starts) = start_plugins(engine, &logging, vcpus)?;
     let mut shadows = shadows::start(engine, host, vcpus, &starts);
-    started.shadows = ShadowTallies(shadows.tallies);
+    let (mut kernel, tallies) = shadows::kernel_shadows(engine, vcpus);
+    started.shadows = ShadowTallies([shadows.tallies, tallies].concat());
     if let Some(recorder) = recorder {
         let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
         recorder.boot(boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile));
@@ -88,6 +89,7 @@ fn all(
             recorder: recorder.cloned(),
             order_lock: order_lock.clone(),
             shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),
+            kernel: kernel.pop().unwrap_or_default(),
             host: host.clone(),
             names: engine.routes.names.clone(),
             asked: Vec::new(),

@@ -15,6 +15,7 @@ mod dispatch;
 mod fixture;
 mod hostcalls;
 mod intercepts;
+mod kernel_shadows;
 mod loading;
 mod logged;
 mod recorded;
