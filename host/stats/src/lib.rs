@@ -58,7 +58,7 @@ pub use address::{Address, AddressError};
 pub use client::{
     AskError, ControlError, FindError, Round, Vm, at_process, find, find_within, process_of,
 };
-pub use snapshot::{OTHERS, POLICY, Row, Shadow, Snapshot};
+pub use snapshot::{Agreement, OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};
 pub use wishes::take_wishes;
