@@ -49,6 +49,8 @@ pub mod export;
 mod hostcalls;
 #[cfg(target_arch = "wasm32")]
 mod imports;
+#[doc(hidden)]
+pub mod manifest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 mod number;
