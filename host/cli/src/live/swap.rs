@@ -81,7 +81,8 @@ fn for_people(swapped: &Swapped, verb: &str) -> String {
             lines.push(format!("  plugin {}: lost {}", plain(&plugin.name), plain(lost)));
         }
     }
-    lines.extend(swapped.changes.iter().map(|change| format!("  {}", plain_up_to(change, LONGEST))));
+    lines
+        .extend(swapped.changes.iter().map(|change| format!("  {}", plain_up_to(change, LONGEST))));
     lines.join("\n")
 }
 
