@@ -7,8 +7,7 @@ use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
 
-use serde::Serialize;
-
+use crate::saved::to_json;
 use crate::{
     Access, Error, Exported, MsrIndex, Older, Otherwise, Persist, Plugin, Reason, Report, Reset,
     Saved, Setup, Timer, VcpuId, abi, log, raw,
@@ -245,12 +244,6 @@ pub(crate) fn save_for<P: Persist + Exported>(plugin: &P, older: String) -> Resu
     plugin.save_for(&Older::new(older, P::VERSION)?)
 }
 
-/// A state in the form in which the host keeps it.
-pub(crate) fn to_json(state: &impl Serialize) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(state)
-        .map_err(|error| Error::new(format_args!("the state cannot be written as JSON: {error}")))
-}
-
 fn access(index: u32, vcpu: u32, reason: u32) -> Access {
     Access::new(MsrIndex(index), VcpuId(vcpu), Reason::from_abi(reason))
 }
@@ -286,6 +279,8 @@ fn text(call: fn(&mut [u8]) -> usize) -> String {
 #[cfg(test)]
 mod tests {
     use alloc::string::ToString;
+
+    use serde::Serialize;
 
     use super::*;
     use crate::Version;
