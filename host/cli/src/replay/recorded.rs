@@ -77,6 +77,7 @@ fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
         let ran = ran.find(|ran| ran.path == plugin.path && plugin.shadow_of.is_none());
         // A text that is not a hash is found below.
         plugin.sha256 = ran.and_then(|ran| ran.sha256.parse().ok());
+        plugin.replaced_by = ran.and_then(|ran| ran.replaced_by.clone());
         plugin.sha256.is_some()
     });
     if profile.plugins.len() != set.plugins.len() {
