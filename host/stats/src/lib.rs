@@ -47,6 +47,8 @@ mod changes;
 mod client;
 pub mod control;
 mod directory;
+mod exporter;
+mod merged;
 mod name;
 pub mod plain;
 mod prometheus;
@@ -62,6 +64,7 @@ pub use address::{Address, AddressError};
 pub use client::{
     AskError, ControlError, FindError, Round, Vm, at_process, find, find_within, process_of,
 };
+pub use exporter::{Exporter, metrics_of_all};
 pub use name::{check_name, name_of_profile};
 pub use snapshot::{OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
