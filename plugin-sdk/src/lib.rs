@@ -46,9 +46,12 @@ pub mod clock;
 mod error;
 #[doc(hidden)]
 pub mod export;
+mod format;
 mod hostcalls;
 #[cfg(target_arch = "wasm32")]
 mod imports;
+#[doc(hidden)]
+pub mod manifest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 mod number;
@@ -57,16 +60,19 @@ mod plugin;
 mod runtime;
 mod saved;
 mod setup;
-mod versions;
+mod version;
+mod versioned;
 
 pub use access::{Access, MsrIndex, MsrRange, Otherwise, Reason, VcpuId};
 pub use error::Error;
+pub use format::{Follows, Format, Oldest};
 pub use hostcalls::{Refused, host, intercept, kvm, log, memory, time, timer, vcpus};
 pub use number::Bits64;
 pub use plugin::{Persist, Plugin, Report, Reset, Timer};
 pub use saved::Saved;
 pub use setup::{ListedAccess, Setup};
-pub use versions::{Exported, Follows, Format, Older, Oldest, Version, Versioned};
+pub use version::{Older, Version};
+pub use versioned::{Exported, Versioned};
 
 #[cfg(target_arch = "wasm32")]
 use imports as raw;

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
@@ -37,4 +38,10 @@ impl Saved {
     pub fn version(&self) -> &str {
         &self.version
     }
+}
+
+/// A state in the form in which the host keeps it.
+pub(crate) fn to_json(state: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(state)
+        .map_err(|error| Error::new(format_args!("the state cannot be written as JSON: {error}")))
 }

@@ -60,6 +60,7 @@ mod shadow;
 mod shell_support;
 mod stderr;
 mod summary;
+mod swap;
 mod swapped_recordings;
 mod timers;
 

@@ -130,3 +130,32 @@ fn a_filter_that_matches_nothing() -> Outcome {
     workdir("").wasmsr(&arguments).refused(&["`y`", "x.trace"]);
     Ok(())
 }
+
+/// Counts its reads, and saves nothing.
+const FORGETFUL: Plugin = Plugin {
+    name: "eight-bits",
+    manifest: r#"msr = [{ range = "0x10", access = "r" }]"#,
+    code: "
+        (global $reads (mut i64) (i64.const 0))
+        (reads
+            (global.set $reads (i64.add (global.get $reads) (i64.const 1)))
+            (global.get $reads))",
+};
+
+#[apply(test)]
+fn a_swap_that_changes_an_answer_fails_a_trace_if_asked_for() -> Outcome {
+    let workdir = workdir("r 0x10 -> 0x5\nr 0x10 -> 0x5\n");
+    workdir.wasmsr(&["plugin", "test", "eight_bits.wasm", "--swaps"]).exited(0);
+    workdir.put("eight_bits.wasm", FORGETFUL.wasm());
+    let trace = trace_of(&workdir).replacen("-> 0x5", "-> 0x1", 1).replacen("0x5", "0x2", 1);
+    workdir.put("traces/x.trace", trace);
+    workdir.wasmsr(&["plugin", "test", "eight_bits.wasm"]).exited(0);
+    let run = workdir.wasmsr(&["plugin", "test", "eight_bits.wasm", "--swaps"]).exited(1);
+    for part in ["with a swap after line 4", "- r 0x10 -> 0x2", "+ r 0x10 -> 0x1", "1 failed"] {
+        assert!(run.stdout.contains(part), "{part}: {run}");
+    }
+    let json = workdir.wasmsr(&["plugin", "test", "eight_bits.wasm", "--swaps", "--json"]);
+    let json: Value = serde_json::from_str(&json.exited(1).stdout).expect("it is JSON");
+    assert_eq!(json.pointer("/tests/0/swap_after"), Some(&Value::from(4)), "{json}");
+    Ok(())
+}

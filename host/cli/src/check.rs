@@ -65,6 +65,8 @@ struct Report {
     policy: PolicyReport,
     plugins: Vec<PluginReport>,
     shadows: Vec<PluginReport>,
+    /// The plugins that have a kernel shadow.
+    kernel_shadows: Vec<String>,
     yielded: Vec<YieldedReport>,
     msrs: Vec<MsrReport>,
     cpuid: Vec<CpuidReport>,
@@ -193,6 +195,7 @@ impl Report {
             },
             plugins: engine.plugins().map(|info| plugin_report(&info)).collect(),
             shadows: engine.shadows().map(|info| plugin_report(&info)).collect(),
+            kernel_shadows: engine.kernel_shadows().map(str::to_owned).collect(),
             yielded: engine
                 .yielded()
                 .iter()
@@ -267,6 +270,9 @@ impl Report {
                 "plugin {} yields its MSRs to this host's kernel {} (kernel-from = {})\n",
                 yielded.name, yielded.host_kernel, yielded.kernel_from
             );
+        }
+        for of in &self.kernel_shadows {
+            text += &format!("plugin {of} has a kernel shadow: KVM's own answers are compared\n");
         }
         for section in [self.plugin_table(), self.msr_table(), self.cpuid_table()] {
             text += &section;

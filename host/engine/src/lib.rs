@@ -42,7 +42,7 @@ pub use manifest::{CpuidConflict, CpuidRefused, CpuidSource};
 pub use metrics::{Latency, Metrics, MsrCounts};
 pub use profile::{Profile, ProfileError};
 pub use save::{RestoreError, SaveError};
-pub use shadow::{ReturnCause, ShadowCounts, ShadowTallies, Terms};
+pub use shadow::{MsrAgreement, ReturnCause, ShadowCounts, ShadowTallies, Terms};
 pub use start::{StartError, Started};
 pub use state::{SavedState, StateError};
 pub use toml_file::{Place, TomlError};

@@ -3,6 +3,7 @@
 
 mod config;
 mod cpuid;
+mod kernel;
 mod sha256;
 
 use std::fmt;
@@ -37,6 +38,9 @@ pub struct Profile {
     pub policy: Policy,
     /// `[[plugin]]`, in the order of the file.
     pub plugins: Vec<PluginConfig>,
+    /// The plugins beside which KVM's own answer is asked: each `[[plugin]]` with
+    /// `kernel = true`.
+    pub kernel_shadows: Vec<String>,
     /// `[[cpuid]]`, in the order of the file.
     pub cpuid: Vec<ProfileCpuid>,
     /// The text of the file.
@@ -173,6 +177,7 @@ impl Profile {
         let is_in_config =
             |path: &[String]| path.iter().map(String::as_str).take(2).eq(["plugin", "config"]);
         let mut plugins = Vec::new();
+        let mut kernel_shadows: Vec<String> = Vec::new();
         let mut is_asked_all = true;
         for plugin in file.plugin {
             // What is left of its configuration is not what it would be asked about.
@@ -180,7 +185,16 @@ impl Profile {
                 .iter()
                 .any(|(path, element)| is_in_config(path) && *element == plugin.span());
             is_asked_all &= is_asked;
-            match plugin.into_inner().validate(directory) {
+            let line = toml_file::place(text, plugin.span().start).line;
+            let table = plugin.into_inner();
+            if table.kernel {
+                match table.kernel_shadow(line, &kernel_shadows) {
+                    Ok(of) => kernel_shadows.push(of),
+                    Err(wrong) => values.extend(wrong),
+                }
+                continue;
+            }
+            match table.validate(directory, line) {
                 Ok(plugin) => plugins.extend(is_asked.then_some(plugin)),
                 Err(wrong) => values.extend(wrong),
             }
@@ -188,10 +202,12 @@ impl Profile {
         if !is_asked_all {
             // Its plugin may be the one that is not there.
             plugins.retain(|plugin: &PluginConfig| plugin.shadow_of.is_none());
+            kernel_shadows.clear();
         }
         let (policy, text) = (file.msr, text.into());
         errors.extend(values.into_iter().map(value));
-        (Some(Profile { path: path.to_owned(), policy, plugins, cpuid, text }), errors)
+        let path = path.to_owned();
+        (Some(Profile { path, policy, plugins, kernel_shadows, cpuid, text }), errors)
     }
 }
 
@@ -229,7 +245,7 @@ struct File {
 struct PluginTable {
     /// the `.wasm` file, at most 8 MiB
     #[cfg_attr(test, schemars(with = "kind::Path"))]
-    path: PathBuf,
+    path: Option<PathBuf>,
     /// the plugin's name in this VM: in the log, tables, metrics, recordings and saved
     /// state, and for `shadow-of`; without it, the manifest's
     name: Option<String>,
@@ -268,6 +284,11 @@ struct PluginTable {
     /// [Shadows](recording.md#shadows); `fallback`, `on-failure` and
     /// `kernel-from` say nothing then and are refused
     shadow_of: Option<String>,
+    /// with `shadow-of` and in the place of `path`: beside each access that the plugin of this
+    /// name answers, KVM's own answer is asked and compared, see
+    /// [The horizon](horizon.md)
+    #[serde(default)]
+    kernel: bool,
 }
 
 /// Fuel for an access, where a profile says nothing.
@@ -302,8 +323,13 @@ const MAX_PLUGIN_MEMORY: u64 = 4 << 30;
 
 impl PluginTable {
     /// The table as it is used, or all that is wrong with it.
-    fn validate(self, directory: &Path) -> Result<PluginConfig, Vec<String>> {
-        let path = directory.join(&self.path);
+    fn validate(self, directory: &Path, line: usize) -> Result<PluginConfig, Vec<String>> {
+        let Some(path) = &self.path else {
+            return Err(vec![format!(
+                "[[plugin]] in line {line}: missing field `path`; name its .wasm file"
+            )]);
+        };
+        let path = directory.join(path);
         let mut wrong = Vec::new();
         let mut refuse =
             |mistake: String| wrong.push(format!("[[plugin]] {}: {mistake}", path.display()));

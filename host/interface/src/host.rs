@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use crate::access::{Directions, VcpuId};
+use crate::access::{Directions, MsrOp, VcpuId};
 use crate::counted::counted;
 use crate::exit_list::ExitList;
 use crate::index::MsrIndex;
+use crate::kvm_answer::KvmAnswer;
 use crate::range::MsrRange;
 
 /// The virtual machine that a set of plugins serves, as its VMM offers it.
@@ -78,6 +79,19 @@ pub trait Host: Send + Sync {
     /// Writes KVM's own MSR on `vcpu`, as `initiator` may; `false` if KVM refuses.
     #[must_use]
     fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool;
+
+    /// What KVM would do with the guest's own access on `vcpu`, if it held `held` as the
+    /// MSR's value; `None`: what it holds. Nothing of the guest changes. No plugin asks
+    /// this: it is for kernel shadows.
+    fn ask_kvm(
+        &self,
+        _vcpu: VcpuId,
+        _index: MsrIndex,
+        _op: MsrOp,
+        _held: Option<u64>,
+    ) -> KvmAnswer {
+        KvmAnswer::NotComparable
+    }
 
     /// The physical host's value of an MSR on one of its CPUs, or on the CPU that this
     /// thread runs on; `None` if the host has none or does not let it be read.

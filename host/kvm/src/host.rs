@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrIndex, MsrOp, OutsideMemory,
+    VcpuId, VcpuTimes,
 };
 
 use crate::alarms::Alarms;
@@ -44,6 +45,8 @@ pub struct KvmHost<R> {
     ram: R,
     /// In the order of vCPUs.
     as_guest: Vec<AsGuest>,
+    /// The same for kernel shadows; no second VM is made before the first question.
+    questions: Vec<AsGuest>,
     tsc_khz: u32,
     alarms: Alarms,
     threads: VcpuThreads,
@@ -71,11 +74,13 @@ impl<R: GuestRam> KvmHost<R> {
         let local_apic = msrs.first().is_some_and(registers::has_local_apic);
         let site = Arc::new(Site { kvm, ram: ram.ranges(), local_apic });
         let as_guest = msrs.iter().map(|msrs| AsGuest::of(msrs.clone(), Arc::clone(&site)));
+        let questions = msrs.iter().map(|m| AsGuest::for_questions(m.clone(), Arc::clone(&site)));
         let tsc_khz = msrs.first().map_or(Ok(0), tsc::khz)?;
         Ok(KvmHost {
             vm,
             ram,
             as_guest: as_guest.collect(),
+            questions: questions.collect(),
             tsc_khz,
             alarms: Alarms::new(msrs.len()),
             threads: VcpuThreads::new(msrs.len()),
@@ -158,6 +163,14 @@ impl<R: GuestRam> Host for KvmHost<R> {
 
     fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool {
         self.kernel(vcpu, initiator).is_some_and(|msrs| msrs.write(index, value))
+    }
+
+    fn ask_kvm(&self, vcpu: VcpuId, index: MsrIndex, op: MsrOp, held: Option<u64>) -> KvmAnswer {
+        let place = usize::try_from(vcpu.0).ok();
+        match place.and_then(|place| self.questions.get(place)) {
+            Some(kernel) => kernel.would(index, op, held),
+            None => KvmAnswer::NotComparable,
+        }
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {

@@ -66,7 +66,7 @@ pub use client::{
 };
 pub use exporter::{Exporter, metrics_of_all};
 pub use name::{check_name, name_of_profile};
-pub use snapshot::{OTHERS, POLICY, Row, Shadow, Snapshot};
+pub use snapshot::{Agreement, OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};
 pub use wishes::take_wishes;

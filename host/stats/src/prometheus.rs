@@ -169,6 +169,11 @@ impl Sums {
                 self.shadows.iter().flat_map(differences).collect(),
             ),
             counters(
+                "wasmsr_shadow_not_compared_total",
+                "Accesses that were not compared with KVM's own answer.",
+                shadows().map(|(labels, counts)| counter(labels, counts.not_compared)).collect(),
+            ),
+            counters(
                 "wasmsr_shadow_failures_total",
                 "Calls of shadows that trapped or overran a limit.",
                 shadows().map(|(labels, counts)| counter(labels, counts.failures)).collect(),

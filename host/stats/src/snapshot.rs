@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use wasmsr_engine::{Latency, MsrCounts, ShadowCounts};
+use wasmsr_engine::{Latency, MsrAgreement, MsrCounts, ShadowCounts};
 use wasmsr_interface::MsrIndex;
 
 use crate::plain::{plain, plain_up_to};
@@ -147,6 +147,38 @@ pub struct Shadow {
     /// One difference for each of the first MSRs and directions.
     #[serde(default)]
     pub examples: Vec<String>,
+    /// Of a kernel shadow: accesses that were not compared.
+    #[serde(default)]
+    pub not_compared: u64,
+    /// Of a kernel shadow: the first MSRs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub msrs: Vec<Agreement>,
+}
+
+/// How KVM and the plugin in charge agree on one MSR.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// The MSR's index.
+    pub index: u32,
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Reads that were compared.
+    #[serde(default)]
+    pub reads: u64,
+    /// Those with another answer.
+    #[serde(default)]
+    pub other_reads: u64,
+    /// Writes that were compared.
+    #[serde(default)]
+    pub writes: u64,
+    /// Those with another answer.
+    #[serde(default)]
+    pub other_writes: u64,
+    /// Accesses that were not compared.
+    #[serde(default)]
+    pub not_compared: u64,
+    /// The first difference.
+    pub example: Option<String>,
 }
 
 impl Snapshot {
@@ -178,6 +210,10 @@ impl Snapshot {
                 .examples
                 .iter_mut()
                 .for_each(|example| *example = plain_up_to(example, LONGEST_EXAMPLE));
+            for row in &mut shadow.msrs {
+                row.name = row.name.as_deref().map(plain);
+                row.example = row.example.as_deref().map(|text| plain_up_to(text, LONGEST_EXAMPLE));
+            }
             [&mut shadow.plugin, &mut shadow.version, &mut shadow.of]
         });
         let own = [&mut self.version, &mut self.name].into_iter().chain(&mut self.set);
@@ -266,12 +302,29 @@ impl Shadow {
             unclaimed: counts.unclaimed,
             failures: counts.failures,
             examples: counts.examples,
+            not_compared: counts.not_compared,
+            msrs: counts.msrs.into_iter().map(Agreement::of).collect(),
         }
     }
 
     /// Times at which the shadow differed from the plugin in charge.
     pub fn differences(&self) -> u64 {
         self.answers.saturating_add(self.effects).saturating_add(self.unclaimed)
+    }
+}
+
+impl Agreement {
+    fn of(counts: MsrAgreement) -> Self {
+        Agreement {
+            index: counts.index.0,
+            name: counts.index.name().map(str::to_owned),
+            reads: counts.reads,
+            other_reads: counts.other_reads,
+            writes: counts.writes,
+            other_writes: counts.other_writes,
+            not_compared: counts.not_compared,
+            example: counts.example,
+        }
     }
 }
 

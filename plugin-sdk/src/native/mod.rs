@@ -34,6 +34,7 @@ use serde::Serialize;
 use crate::intercept::Directions;
 use crate::log::Level;
 use crate::memory::GuestAddress;
+use crate::saved::to_json;
 use crate::vcpus::Times;
 use crate::{Access, Error, Exported, MsrIndex, Persist, Plugin, Reason, Saved, VcpuId, export};
 
@@ -98,7 +99,7 @@ impl Host {
     /// # Errors
     /// A state that JSON cannot hold.
     pub fn forge(&self, state: &impl Serialize, version: &str) -> Result<Saved, Error> {
-        Ok(Saved::new(export::to_json(state)?, version.into()))
+        Ok(Saved::new(to_json(state)?, version.into()))
     }
 
     /// Sets the guest's time-stamp counter.

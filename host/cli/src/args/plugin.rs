@@ -101,6 +101,11 @@ pub(crate) struct Test {
     #[arg(long)]
     pub(crate) bless: bool,
 
+    /// Run each trace again for each access, with a swap after it: fresh instances with the
+    /// saved state must give the same answers
+    #[arg(long, conflicts_with = "bless")]
+    pub(crate) swaps: bool,
+
     /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,

@@ -8,9 +8,13 @@ use wasmsr_stats::control::{Operation, OperationState, Started};
 use wasmsr_stats::{ControlError, Vm};
 
 use crate::exit::Failure;
+use crate::terminal::plain::plain_up_to;
 
 /// How long one answer may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(7);
+
+/// Longest text of an answer that is shown.
+pub(super) const LONGEST: usize = 8192;
 
 /// How soon an operation is looked at again, at first and at most.
 const SOON: Duration = Duration::from_millis(5);
@@ -38,10 +42,7 @@ pub(super) fn perform(
             vm.control("GET", &format!("operations/{operation}"), None, PATIENCE)?;
         if now.state == OperationState::Failed {
             let error = now.error.unwrap_or_default();
-            return Err(Failure::input(anyhow::anyhow!(
-                "{}",
-                crate::terminal::plain::plain(&error)
-            )));
+            return Err(Failure::input(anyhow::anyhow!("{}", plain_up_to(&error, LONGEST))));
         }
         if now.state == OperationState::Done && is_over(&now) {
             return Ok(now);

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use wasmsr_stats::control::{Operation, ProbationTerms, Swap, SwapPlugin, Swapped};
 
-use super::operation::perform;
+use super::operation::{LONGEST, perform};
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::terminal::console::{print, say};
-use crate::terminal::plain::plain;
+use crate::terminal::plain::{plain, plain_up_to};
 
 /// Puts another set in charge.
 pub(crate) fn swap(args: &args::Swap) -> Result<Code, Failure> {
@@ -57,7 +57,7 @@ fn show(done: &Operation, json: bool, verb: &str) -> Result<(), Failure> {
             let result = done.result.clone().unwrap_or_default();
             let mut text = for_people(&result, verb);
             if let Some(verdict) = &done.verdict {
-                text.push_str(&format!("\nprobation: {}", plain(verdict)));
+                text.push_str(&format!("\nprobation: {}", plain_up_to(verdict, LONGEST)));
             }
             text
         }
@@ -81,7 +81,8 @@ fn for_people(swapped: &Swapped, verb: &str) -> String {
             lines.push(format!("  plugin {}: lost {}", plain(&plugin.name), plain(lost)));
         }
     }
-    lines.extend(swapped.changes.iter().map(|change| format!("  {}", plain(change))));
+    lines
+        .extend(swapped.changes.iter().map(|change| format!("  {}", plain_up_to(change, LONGEST))));
     lines.join("\n")
 }
 

@@ -68,6 +68,7 @@ fn profile(args: &args::Bench, subject: &Subject) -> Result<(Profile, Option<Pat
     // Measured alone, a shadow has no plugin to be compared with.
     plugin.shadow_of = None;
     profile.plugins = vec![plugin];
+    profile.kernel_shadows.clear();
     Ok((profile, Some(path)))
 }
 

@@ -275,6 +275,8 @@ impl Only {
         let (Some(position), Some(config), Some(tables)) = (position, config, tables) else {
             bail!("its profile has no [[plugin]] {}; the recording was edited", own.path.display());
         };
+        // They are not among the profile's plugins.
+        tables.retain(|table| table.get("kernel").and_then(toml::Value::as_bool) != Some(true));
         self.in_boot = self.manifest.clone().with_listed_claims(&config.config)?;
         self.unchanged &= own.sha256 == self.sha256;
         let names = boot.plugins.iter().map(|plugin| &plugin.name);

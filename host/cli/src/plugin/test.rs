@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use wasmsr_engine::script::{self, Difference, Trace};
+use wasmsr_engine::script::{self, Difference, Swapped, Trace};
 use wasmsr_engine::{LoadOptions, text_file};
 use wasmsr_interface::counted;
 
@@ -37,7 +37,10 @@ pub(crate) fn test(args: &args::Test) -> Result<Code, Failure> {
     let mut progress = Progress::of_steps(files.len());
     let results = files.iter().map(|(path, run)| {
         let answers = if args.bless { Answers::Bless } else { Answers::Compare };
-        let verdict = run(path, &subject, answers);
+        let verdict = match run(path, &subject, answers) {
+            Verdict::Passed if args.swaps => run_swapped(path, &subject),
+            verdict => verdict,
+        };
         progress.advance(1);
         TestResult { file: path.display().to_string(), verdict }
     });
@@ -120,6 +123,10 @@ enum Verdict {
     Failed {
         differences: Vec<Line>,
         more: u64,
+        /// The line of the access after which a swap changes them; `None` if they differ
+        /// without one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        swap_after: Option<usize>,
     },
     /// It could not be run to its end.
     Broken {
@@ -148,11 +155,7 @@ const LARGEST_TRACE: u64 = 16 << 20;
 fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
     let replay = || -> anyhow::Result<(String, String)> {
         let text = text_file::read(path, LARGEST_TRACE, "trace")?;
-        let mut trace = Trace::parse(&text, subject.beside())?;
-        if !subject.is_swapped_in(&mut trace.swaps) {
-            subject.take_its_place(&mut trace.profile)?;
-        }
-        let answered = trace.replay(&LoadOptions::default())?;
+        let answered = trace_of(&text, subject)?.replay(&LoadOptions::default())?;
         Ok((text, answered))
     };
     let (text, answered) = match replay() {
@@ -160,16 +163,50 @@ fn run_trace(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
         Err(error) => return Verdict::Broken { why: format!("{error:#}") },
     };
     let all = script::differences(&text, &answered);
-    let more = all.len().saturating_sub(MOST_DIFFERENCES) as u64;
-    let differences: Vec<Line> = all.into_iter().take(MOST_DIFFERENCES).map(Line::from).collect();
+    let (differences, more) = first(all);
     match (differences.is_empty(), answers) {
         (true, _) => Verdict::Passed,
-        (false, Answers::Compare) => Verdict::Failed { differences, more },
+        (false, Answers::Compare) => Verdict::Failed { differences, more, swap_after: None },
         (false, Answers::Bless) => match replace(path, &script::blessed(&text, &answered)) {
             Ok(()) => Verdict::Blessed { differences, more },
             Err(error) => Verdict::Broken { why: format!("cannot write it: {error}") },
         },
     }
+}
+
+/// Runs a trace again with a swap after each access. In recordings, the replies that
+/// `init` and `restore` would need are not there.
+fn run_swapped(path: &Path, subject: &Subject) -> Verdict {
+    if path.extension().is_none_or(|extension| extension != "trace") {
+        return Verdict::Passed;
+    }
+    let replay = || -> anyhow::Result<Option<Swapped>> {
+        let text = text_file::read(path, LARGEST_TRACE, "trace")?;
+        Ok(trace_of(&text, subject)?.replay_swapped(&LoadOptions::default())?)
+    };
+    match replay() {
+        Ok(None) => Verdict::Passed,
+        Ok(Some(Swapped { line, differences })) => {
+            let (differences, more) = first(differences);
+            Verdict::Failed { differences, more, swap_after: Some(line) }
+        }
+        Err(error) => Verdict::Broken { why: format!("{error:#}") },
+    }
+}
+
+/// A trace that runs the tested plugin.
+fn trace_of<'a>(text: &'a str, subject: &Subject) -> anyhow::Result<Trace<'a>> {
+    let mut trace = Trace::parse(text, subject.beside())?;
+    if !subject.is_swapped_in(&mut trace.swaps) {
+        subject.take_its_place(&mut trace.profile)?;
+    }
+    Ok(trace)
+}
+
+/// The differences that are shown, and how many more there are.
+fn first(all: Vec<Difference>) -> (Vec<Line>, u64) {
+    let more = all.len().saturating_sub(MOST_DIFFERENCES) as u64;
+    (all.into_iter().take(MOST_DIFFERENCES).map(Line::from).collect(), more)
 }
 
 /// Replaces a file in one step: after an interruption the old one is still there.
@@ -202,7 +239,7 @@ fn run_recording(path: &Path, subject: &Subject, answers: Answers) -> Verdict {
         .collect();
     match (differences.is_empty(), answers) {
         (true, _) => Verdict::Passed,
-        (false, Answers::Compare) => Verdict::Failed { differences, more },
+        (false, Answers::Compare) => Verdict::Failed { differences, more, swap_after: None },
         (false, Answers::Bless) => Verdict::Blessed { differences, more },
     }
 }
@@ -244,10 +281,15 @@ impl Report {
                 Verdict::Blessed { differences, more } => {
                     ("blessed", &differences[..], *more, None)
                 }
-                Verdict::Failed { differences, more } => ("FAILED", &differences[..], *more, None),
+                Verdict::Failed { differences, more, .. } => {
+                    ("FAILED", &differences[..], *more, None)
+                }
                 Verdict::Broken { why } => ("FAILED", &[][..], 0, Some(why)),
             };
             text += &format!("{file} ... {word}\n");
+            if let Verdict::Failed { swap_after: Some(line), .. } = verdict {
+                text += &format!("  with a swap after line {line}:\n");
+            }
             if let Some(why) = why {
                 text += &format!("  {}\n", plain_up_to(why, LONGEST_LINE));
             }

@@ -21,6 +21,7 @@ pub(crate) fn load(
     let kernel = kernel.and_then(|kernel| kernel.parse().ok());
     let options = LoadOptions { host_kernel: kernel, ..options.clone() };
     profile.plugins.retain(|plugin| plugin.shadow_of.is_none());
+    profile.kernel_shadows.clear();
     let in_profile = || format!("profile {}", profile.path.display());
     Engine::load(&profile, &options).with_context(in_profile)
 }

@@ -109,6 +109,9 @@ fn plugins(old: &Loaded, new: &Loaded, lines: &mut Vec<String>) {
         changes.text("place among the plugins", &place(&before, was), &place(&now, plugin));
         changes.keys(&plugin_keys(was.config), &plugin_keys(plugin.config));
     }
+    let shadowed = |set: &Loaded| set.engine.kernel_shadows().collect::<Vec<_>>().join(", ");
+    let mut changes = Changes { of: "kernel = true".to_owned(), lines };
+    changes.text("shadow-of", &shadowed(old), &shadowed(new));
     for was in before.iter().filter(|was| !now.iter().any(|plugin| key(plugin) == key(was))) {
         let version = &was.manifest.plugin.version;
         lines.push(format!("plugin {}: removed, was version {version}", key(was)));

@@ -118,6 +118,15 @@ pub(crate) fn shadows(shadows: &[Shadow]) -> String {
         ]);
     }
     let mut text = table.trim_fmt();
+    for shadow in shadows.iter().filter(|shadow| shadow.not_compared > 0) {
+        text += &format!(
+            "\n\n{} {} (of {}): {} not compared",
+            shadow.plugin,
+            shadow.version,
+            shadow.of,
+            counted(shadow.not_compared, "access was", "accesses were"),
+        );
+    }
     for shadow in shadows.iter().filter(|shadow| !shadow.examples.is_empty()) {
         text += &format!("\n\n{} {} differs from {}:", shadow.plugin, shadow.version, shadow.of);
         for example in &shadow.examples {

@@ -11,13 +11,14 @@ use crate::manifest::Scope;
 use crate::msr::{Decision, SlotId};
 use crate::plugin::Answer;
 use crate::record::{AccessEvent, CallLog, Recorder, WakeEvent};
-use crate::shadow::{Answered, Asked, Compared, Judge, Shadows};
+use crate::shadow::{Answered, Asked, Compared, Judge, KernelShadows, Shadows};
 
 /// The observers of one vCPU.
 pub(crate) struct Observers {
     pub(crate) recorder: Option<Recorder>,
     pub(crate) order_lock: OrderLock,
     pub(crate) shadows: Option<Shadows>,
+    pub(crate) kernel: KernelShadows,
     /// The VMM's host, not a logging one.
     pub(crate) host: Arc<dyn Host>,
     /// The plugin in each slot.
@@ -54,7 +55,7 @@ impl Observers {
         answer: &Result<Answer, Outcome>,
         fuel: Option<u64>,
     ) {
-        if self.shadows.is_some() {
+        if self.shadows.is_some() || !self.kernel.is_empty() {
             self.asked.push(Asked { slot, answer: answer.clone(), fuel });
         }
     }
@@ -76,10 +77,11 @@ impl Observers {
             faults: decision.outcome == Outcome::Fault,
             failed: decision.failed,
         };
-        let by = decision.by;
+        let (by, decided) = (decision.by, decision.outcome.kind());
         let outcome = self.record(access, decision, timing, &mut log, vcpu);
         drop(order);
         let of_vcpu = self.follow(Scope::Vcpu, access, &log, timing.took, vcpu);
+        self.kernel.follow(&self.asked, access, decided, timing.took, &*self.host, vcpu);
         self.asked.clear();
         if let Some(judge) = &self.judge {
             let plugin = by.and_then(|slot| self.names.get(usize::from(slot.0)));
@@ -213,6 +215,7 @@ impl Observers {
         if let Some(shadows) = &mut self.shadows {
             shadows.reset(log, vcpu);
         }
+        self.kernel.reset();
     }
 
     /// No vCPU runs any more. To be called for each of them.

@@ -21,6 +21,9 @@ impl Engine {
         for plan in &self.shadows {
             add(&mut text, &format!("shadow of {}", plan.of), &plan.plugin);
         }
+        for of in &self.kernel_shadows {
+            let _ = writeln!(text, "kernel shadow of {of}");
+        }
         let policy = &self.policy;
         // Writing to a text does not fail.
         let _ = writeln!(text, "policy {} {}", policy.unknown, policy.invalid);

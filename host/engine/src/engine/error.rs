@@ -66,6 +66,17 @@ pub enum LoadError {
         /// The names that it could give.
         names: String,
     },
+    /// A kernel shadow of a plugin that the profile does not have.
+    #[error(
+        "the [[plugin]] with `kernel = true`: `shadow-of = \"{of}\"` names no plugin of this \
+         profile; its plugins are {names}"
+    )]
+    NoKernelLeader {
+        /// The name that it gives.
+        of: String,
+        /// The names that it could give.
+        names: String,
+    },
     /// More slots than can be numbered.
     #[error("more than {} plugins; load fewer", u16::MAX / 2)]
     TooMany,

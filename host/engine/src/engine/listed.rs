@@ -63,7 +63,8 @@ pub(super) fn with_place(error: ModuleError, profile: &Profile, number: usize) -
 fn locate(profile: &str, number: usize, key: &str) -> Option<Place> {
     let file = DeTable::parse(profile).ok()?;
     let plugins = file.get_ref().get("plugin")?.get_ref().as_array()?;
-    let config = plugins.get(number)?.get_ref().as_table()?.get("config")?;
+    let of_file = plugins.iter().filter(|plugin| !is_kernel_shadow(plugin.get_ref()));
+    let config = of_file.skip(number).next()?.get_ref().as_table()?.get("config")?;
     let mut found: &Spanned<DeValue<'_>> = config;
     for part in key.split(['.', '[']) {
         let inner = match part.strip_suffix(']') {
@@ -76,6 +77,12 @@ fn locate(profile: &str, number: usize, key: &str) -> Option<Place> {
         }
     }
     Some(toml_file::place(profile, found.span().start))
+}
+
+/// Whether an entry is a kernel shadow, which is not among a profile's plugins.
+fn is_kernel_shadow(plugin: &DeValue<'_>) -> bool {
+    let kernel = plugin.as_table().and_then(|table| table.get("kernel"));
+    kernel.and_then(|kernel| kernel.get_ref().as_bool()) == Some(true)
 }
 
 #[cfg(test)]

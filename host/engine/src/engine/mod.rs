@@ -34,6 +34,8 @@ pub struct Engine {
     exits: ExitList,
     cpuid: Vec<CpuidChange>,
     pub(crate) shadows: Vec<ShadowPlan>,
+    /// The plugins beside which KVM is asked.
+    pub(crate) kernel_shadows: Vec<Arc<str>>,
     pub(crate) profile: Profile,
     pub(crate) host_kernel: Option<KernelVersion>,
 }
@@ -117,7 +119,8 @@ impl Engine {
         // What is missing may be among the plugins that cannot be loaded.
         let is_whole = !errors.iter().any(|error| matches!(error, LoadError::Module { .. }));
         let (shadows, astray) = shadow_plans(shadows, &plugins, &yielded);
-        errors.extend(astray.into_iter().filter(|_| is_whole));
+        let (kernel_shadows, without) = kernel_shadows(profile, &plugins, &yielded);
+        errors.extend(astray.into_iter().chain(without).filter(|_| is_whole));
         let cpuid = cpuid::changes(&plugins, profile).unwrap_or_else(|conflict| {
             errors.push(conflict.into());
             Vec::new()
@@ -133,6 +136,7 @@ impl Engine {
             routes: Arc::new(routes),
             cpuid,
             shadows,
+            kernel_shadows,
             profile: profile.clone(),
             host_kernel: options.host_kernel,
         };
@@ -187,6 +191,11 @@ impl Engine {
         self.shadows.iter().map(|plan| PluginInfo::of(&plan.plugin))
     }
 
+    /// The plugins beside which KVM's own answer is asked, in the order of the profile.
+    pub fn kernel_shadows(&self) -> impl Iterator<Item = &str> {
+        self.kernel_shadows.iter().map(|of| &**of)
+    }
+
     /// Where the profile lists the claim of a plugin that meets `range`; `None` if the
     /// plugin's manifest has the claim.
     pub fn listed(&self, plugin: &str, range: MsrRange) -> Option<ListedPlace> {
@@ -199,6 +208,30 @@ impl Engine {
 pub(crate) fn intercepts(plugins: &[Arc<Plugin>], policy: &Policy) -> Intercepts {
     let plugins = plugins.iter().map(|plugin| (&plugin.name, &plugin.manifest));
     Intercepts::new(plugins, policy.unclaimed())
+}
+
+/// The plugins that have a kernel shadow; an error for each shadow without a plugin.
+fn kernel_shadows(
+    profile: &Profile,
+    plugins: &[Arc<Plugin>],
+    yielded: &[YieldedPlugin],
+) -> (Vec<Arc<str>>, Vec<LoadError>) {
+    let (mut shadowed, mut errors) = (Vec::new(), Vec::new());
+    for of in &profile.kernel_shadows {
+        if yielded.iter().any(|plugin| *plugin.name == **of) {
+            tracing::info!("no kernel shadow: `{of}` yields, so KVM itself answers");
+        } else if let Some(leader) = plugins.iter().find(|plugin| *plugin.name == **of) {
+            shadowed.push(leader.name.clone());
+        } else {
+            errors.push(LoadError::NoKernelLeader { of: of.clone(), names: names_of(plugins) });
+        }
+    }
+    (shadowed, errors)
+}
+
+fn names_of(plugins: &[Arc<Plugin>]) -> String {
+    let names = plugins.iter().map(|plugin| format!("`{}`", plugin.name));
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// Finds for each shadow the plugin beside which it runs; an error for each without one.
@@ -214,8 +247,7 @@ fn shadow_plans(
             continue;
         }
         let Some(leader) = plugins.iter().find(|plugin| *plugin.name == *of) else {
-            let names = plugins.iter().map(|plugin| format!("`{}`", plugin.name));
-            let names = names.collect::<Vec<_>>().join(", ");
+            let names = names_of(plugins);
             errors.push(LoadError::NoLeader {
                 shadow: shadow.path.clone(),
                 of: of.to_owned(),

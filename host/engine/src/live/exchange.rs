@@ -8,7 +8,7 @@ use wasmsr_interface::{Host, VcpuId};
 use super::cell::Dispatching;
 use super::fate::Fate;
 use super::host::{Role, holding};
-use super::set::{Set, Site, Watch};
+use super::set::{Followers, Set, Site, Watch};
 use crate::manifest::Scope;
 use crate::metrics::Counters;
 use crate::msr::SlotId;
@@ -27,8 +27,8 @@ impl Retired {
         self.slots.extend(slots);
     }
 
-    pub(super) fn add_shadows(&mut self, shadows: Option<Shadows>) {
-        self.shadows.extend(shadows);
+    pub(super) fn add_shadows(&mut self, shadows: Shadows) {
+        self.shadows.push(shadows);
     }
 }
 
@@ -62,12 +62,11 @@ pub(super) fn former(old: &Set, fates: &BTreeMap<Arc<str>, Fate>) -> Former {
     former
 }
 
-/// Takes all slots out of a vCPU's dispatch, and its shadows.
-pub(super) fn take_apart(set: &Set, own: &mut Dispatching) -> (Parked, Option<Shadows>) {
+/// Takes all slots out of a vCPU's dispatch, and what follows it.
+pub(super) fn take_apart(set: &Set, own: &mut Dispatching) -> (Parked, Followers) {
     let slots = std::mem::take(&mut own.dispatch.chain.slots).into_vec();
     let slots = set.engine.slots.iter().map(key).zip(slots).collect();
-    let shadows = own.dispatch.chain.observers.as_mut().and_then(|all| all.shadows.take());
-    (slots, shadows)
+    (slots, Followers::take(&mut own.dispatch.chain.observers))
 }
 
 /// The former plugins of a vCPU as shadows of those that came after them.
@@ -136,13 +135,13 @@ impl Taking<'_> {
         &self,
         own: &mut Dispatching,
         slots: Vec<Slot>,
-        shadows: Shadows,
+        followers: Followers,
         counters: Arc<Counters>,
         order_lock: &crate::dispatch::OrderLock,
     ) {
         let vcpu = own.dispatch.chain.vcpu;
         let mut dispatch = self.set.dispatch(self.site, vcpu, slots, counters);
-        dispatch.chain.observers = self.set.observers(self.site, self.watch, order_lock, shadows);
+        dispatch.chain.observers = self.set.observers(self.site, self.watch, order_lock, followers);
         own.dispatch = dispatch;
     }
 

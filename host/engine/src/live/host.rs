@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, OnceLock, Weak};
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrIndex, MsrOp, OutsideMemory,
+    VcpuId, VcpuTimes,
 };
 
 use super::aside::AsideHost;
@@ -133,6 +134,10 @@ impl Host for VmHost {
 
     fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool {
         self.out_of_guest(vcpu, |host| host.set_kvm_msr(vcpu, index, value, initiator))
+    }
+
+    fn ask_kvm(&self, vcpu: VcpuId, index: MsrIndex, op: MsrOp, held: Option<u64>) -> KvmAnswer {
+        self.out_of_guest(vcpu, |host| host.ask_kvm(vcpu, index, op, held))
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {

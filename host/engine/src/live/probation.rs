@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use super::exchange::{Former, Retired, Taking, former_slots, in_order, take_apart};
 use super::fate::Fate;
 use super::host::{Role, holding};
-use super::set::{Sources, Watch, counters};
-use super::swap::{Occasion, handle_back, no_shadows, unused};
+use super::set::{Followers, Sources, Watch, counters};
+use super::swap::{Occasion, handle_back, unused};
 use super::trial::{Trial, Verdict};
 use super::vm::{Live, State, Swapped};
 use crate::intercepts::FilterChange;
 use crate::record::CallLog;
 use crate::shadow::{ShadowTallies, Shadows};
+use crate::start::kernel_shadows;
 
 impl Live {
     /// Whether a set is on probation, its number, and the accesses that it has answered.
@@ -84,13 +85,13 @@ impl Live {
         let watch = Watch { recorder: recorder.as_ref(), judge: None, former: &[], generation };
         let order_lock = state.set.order_lock(&watch);
         for own in &mut self.hold_all() {
-            let observers = own.dispatch.chain.observers.take();
-            let shadows = observers.and_then(|observers| observers.shadows);
+            let Followers { shadows, kernel } = Followers::take(&mut own.dispatch.chain.observers);
             let (former, rest): (Vec<_>, Vec<_>) =
-                shadows.unwrap_or_else(no_shadows).0.into_iter().partition(|one| one.is_former);
-            retired.add_shadows(Some(Shadows(former)));
+                shadows.0.into_iter().partition(|one| one.is_former);
+            retired.add_shadows(Shadows(former));
+            let rest = Followers { shadows: Shadows(rest), kernel };
             own.dispatch.chain.observers =
-                state.set.observers(&self.0.site, &watch, &order_lock, Shadows(rest));
+                state.set.observers(&self.0.site, &watch, &order_lock, rest);
         }
         let tallies = &mut state.sources.shadows.0;
         tallies.truncate(tallies.len().saturating_sub(trial.former.tallies.len()));
@@ -151,6 +152,8 @@ impl Live {
         let recorder = state.recorder.clone();
         let watch = Watch { recorder: recorder.as_ref(), judge: None, former: &[], generation };
         let order_lock = set.order_lock(&watch);
+        let (kernel, tallies) = kernel_shadows(&set.engine, self.0.site.vcpus);
+        let mut kernel = kernel.into_iter();
         let taking = Taking { set: &set, site: &self.0.site, watch: &watch };
         {
             let mut cells = self.hold_all();
@@ -160,12 +163,14 @@ impl Live {
             let former =
                 Former { plans: former.plans, tallies: former.tallies, parked: Vec::new() };
             for ((own, parked), counters) in cells.iter_mut().zip(parts).zip(counters) {
-                let (mut new, shadows) = take_apart(&state.set, own);
+                let (mut new, followed) = take_apart(&state.set, own);
                 let mut old = parked.unwrap_or_default();
-                let rest = former_slots(&former, shadows.unwrap_or_else(no_shadows), &mut old);
-                retired.add_shadows(Some(rest));
+                retired.add_shadows(former_slots(&former, followed.shadows, &mut old));
+                let kernel = kernel.next().unwrap_or_default();
+                let kernel = followed.kernel.for_next_set(kernel);
+                let followers = Followers { shadows: Shadows::default(), kernel };
                 let slots = in_order(&set, &mut old, &mut new).unwrap_or_default();
-                taking.take_charge(own, slots, no_shadows(), counters, &order_lock);
+                taking.take_charge(own, slots, followers, counters, &order_lock);
                 retired.add(new.into_values());
             }
             for (name, host) in &state.set.hosts {
@@ -179,7 +184,7 @@ impl Live {
         }
         let cut = began.elapsed();
         let digest = set.engine.digest();
-        state.sources = Sources { metrics, shadows: ShadowTallies::default(), ..sources };
+        state.sources = Sources { metrics, shadows: ShadowTallies(tallies), ..sources };
         state.set = set;
         state.generation = generation;
         state.former = None;

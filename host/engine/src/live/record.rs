@@ -6,12 +6,11 @@ use wasmsr_interface::Host;
 
 use super::fate::Fate;
 use super::host::holding;
-use super::set::{Set, Watch};
+use super::set::{Followers, Set, Watch};
 use super::swap::{Fates, Occasion};
 use super::vm::{Live, State};
 use crate::record::{CallLog, Recorder, SwapCause, swap_line};
 use crate::save::{Running, SaveError};
-use crate::shadow::Shadows;
 use crate::start::boot_plugins;
 
 impl Live {
@@ -55,11 +54,9 @@ impl Live {
         };
         let order_lock = state.set.order_lock(&watch);
         for own in &mut cells {
-            let observers = own.dispatch.chain.observers.take();
-            let shadows = observers.and_then(|observers| observers.shadows);
-            let shadows = shadows.unwrap_or_else(|| Shadows(Vec::new()));
+            let followers = Followers::take(&mut own.dispatch.chain.observers);
             own.dispatch.chain.observers =
-                state.set.observers(&self.0.site, &watch, &order_lock, shadows);
+                state.set.observers(&self.0.site, &watch, &order_lock, followers);
         }
         Ok(())
     }

@@ -14,9 +14,9 @@ use crate::manifest::Scope;
 use crate::metrics::{Counters, Metrics};
 use crate::plugin::Surroundings;
 use crate::record::{ENGINE, LoggingHost, Recorder, during};
-use crate::shadow::{Judge, ShadowPlan, ShadowTallies, Shadows};
+use crate::shadow::{Judge, KernelFollower, KernelShadows, ShadowPlan, ShadowTallies, Shadows};
 use crate::slots::{Slot, SlotPlan, SupervisedInstance};
-use crate::start::{StartCalls, StartError, StartedShadows, start_shadows};
+use crate::start::{StartCalls, StartError, StartedShadows, kernel_shadows, start_shadows};
 
 /// A set of plugins of a running VM.
 pub(super) struct Set {
@@ -35,6 +35,8 @@ pub(super) struct Prepared {
     /// Of each vCPU; `None` for a plugin that goes on from the set in charge.
     pub(super) slots: Vec<Vec<Option<Slot>>>,
     pub(super) shadows: StartedShadows,
+    /// Of each vCPU.
+    pub(super) kernel: Vec<Vec<KernelFollower>>,
     pub(super) starts: StartCalls,
 }
 
@@ -120,8 +122,10 @@ impl Set {
             slots.push(own);
         }
         let vm: Arc<dyn Host> = site.vm.clone();
-        let shadows = start_shadows(&self.engine, &vm, site.vcpus, &starts);
-        Ok(Prepared { set: self, slots, shadows, starts })
+        let mut shadows = start_shadows(&self.engine, &vm, site.vcpus, &starts);
+        let (kernel, tallies) = kernel_shadows(&self.engine, site.vcpus);
+        shadows.tallies.extend(tallies);
+        Ok(Prepared { set: self, slots, shadows, kernel, starts })
     }
 
     /// What answers `vcpu` with these slots.
@@ -166,21 +170,41 @@ impl Set {
         site: &Site,
         watch: &Watch<'_>,
         order_lock: &OrderLock,
-        shadows: Shadows,
+        Followers { shadows, kernel }: Followers,
     ) -> Option<Box<Observers>> {
-        if watch.recorder.is_none() && watch.judge.is_none() && shadows.0.is_empty() {
+        let is_followed = !shadows.0.is_empty() || !kernel.is_empty();
+        if watch.recorder.is_none() && watch.judge.is_none() && !is_followed {
             return None;
         }
         Some(Box::new(Observers {
             recorder: watch.recorder.cloned(),
             order_lock: order_lock.clone(),
             shadows: Some(shadows).filter(|shadows| !shadows.0.is_empty()),
+            kernel,
             host: site.vm.clone(),
             names: self.engine.routes.names.clone(),
             asked: Vec::new(),
             generation: watch.generation,
             judge: watch.judge.cloned(),
         }))
+    }
+}
+
+/// What follows the accesses of a vCPU.
+#[derive(Default)]
+pub(super) struct Followers {
+    pub(super) shadows: Shadows,
+    pub(super) kernel: KernelShadows,
+}
+
+impl Followers {
+    /// Takes those of a vCPU.
+    pub(super) fn take(observers: &mut Option<Box<Observers>>) -> Self {
+        let Some(observers) = observers else { return Followers::default() };
+        Followers {
+            shadows: observers.shadows.take().unwrap_or_default(),
+            kernel: std::mem::take(&mut observers.kernel),
+        }
     }
 }
 

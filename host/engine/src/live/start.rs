@@ -8,13 +8,13 @@ use wasmsr_interface::{Host, VcpuId};
 
 use super::cell::VcpuCell;
 use super::host::{Role, VmHost};
-use super::set::{Set, Site, Sources, Watch, counters};
+use super::set::{Followers, Set, Site, Sources, Watch, counters};
 use super::vcpu::LiveVcpu;
 use super::vm::{Live, Shared, State};
 use crate::dispatch::{Reports, Strays, UnhandledLog};
 use crate::engine::{Engine, intercepts};
 use crate::record::{Recorder, boot_line};
-use crate::shadow::{ShadowTallies, Shadows};
+use crate::shadow::{KernelShadows, ShadowTallies};
 use crate::slots::Slot;
 use crate::start::{StartError, boot_plugins};
 
@@ -67,13 +67,14 @@ impl Engine {
         let set = prepared.set;
         let order_lock = set.order_lock(&watch);
         let (counters, metrics) = counters(self, vcpus);
-        let mut shadows = prepared.shadows.vcpus.into_iter();
+        let mut shadows = prepared.shadows.vcpus.into_iter().zip(prepared.kernel);
         let parts = (0..vcpus).map(VcpuId).zip(prepared.slots).zip(counters);
         let cells = parts.map(|((vcpu, slots), counters)| {
             let slots: Vec<Slot> = slots.into_iter().flatten().collect();
             let mut dispatch = set.dispatch(&site, vcpu, slots, counters);
-            let shadows = shadows.next().unwrap_or_else(|| Shadows(Vec::new()));
-            dispatch.chain.observers = set.observers(&site, &watch, &order_lock, shadows);
+            let (shadows, kernel) = shadows.next().unwrap_or_default();
+            let followers = Followers { shadows, kernel: KernelShadows::new(kernel) };
+            dispatch.chain.observers = set.observers(&site, &watch, &order_lock, followers);
             Arc::new(VcpuCell::new(dispatch))
         });
         let cells: Box<[_]> = cells.collect();

@@ -14,14 +14,14 @@ use super::exchange::{
 };
 use super::fate::{Fate, fates, same_cpuid};
 use super::host::{Role, preparing};
-use super::set::{Prepared, Set, Sources, Watch, counters};
+use super::set::{Followers, Prepared, Set, Sources, Watch, counters};
 use super::trial::Trial;
 use super::vm::{Live, State, Swapped};
 use crate::engine::Engine;
 use crate::intercepts::{FilterChange, Intercepts};
 use crate::metrics::Metrics;
 use crate::record::during;
-use crate::shadow::{Judge, ShadowTallies, Shadows, Terms};
+use crate::shadow::{Judge, ShadowTallies, Terms};
 
 /// Why a set comes into charge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,13 +260,16 @@ impl Live {
         let mut tallies = prepared.shadows.tallies;
         tallies.extend(former.tallies.iter().cloned());
         let mut parked = Vec::new();
-        let ready = prepared.slots.into_iter().zip(prepared.shadows.vcpus).zip(counters);
-        for (own, ((slots, mut shadows), counters)) in cells.iter_mut().zip(ready) {
-            let (mut old, old_shadows) = take_apart(&state.set, own);
-            retired.add_shadows(old_shadows);
+        let ready = prepared.slots.into_iter().zip(prepared.shadows.vcpus);
+        let ready = ready.zip(prepared.kernel).zip(counters);
+        for (own, (((slots, mut shadows), kernel), counters)) in cells.iter_mut().zip(ready) {
+            let (mut old, followed) = take_apart(&state.set, own);
+            retired.add_shadows(followed.shadows);
+            let kernel = followed.kernel.for_next_set(kernel);
             let slots = in_order(next, &mut by_key(next, slots), &mut old).unwrap_or_default();
             shadows.0.extend(followers(next, &former, &mut old));
-            taking.take_charge(own, slots, shadows, counters, &order_lock);
+            let followers = Followers { shadows, kernel };
+            taking.take_charge(own, slots, followers, counters, &order_lock);
             match terms {
                 Some(_) => parked.push(old),
                 None => retired.add(old.into_values()),
@@ -374,10 +377,6 @@ fn note_fresh(fates: &mut Fates, carried: &Carried) {
 /// The slots of former plugins that are nobody's shadow.
 pub(super) fn unused(parked: Vec<Parked>) -> impl Iterator<Item = crate::slots::Slot> {
     parked.into_iter().flat_map(BTreeMap::into_values)
-}
-
-pub(super) fn no_shadows() -> Shadows {
-    Shadows(Vec::new())
 }
 
 pub(super) fn handle_back(old: &Set, from: &Set, fates: &Fates) {

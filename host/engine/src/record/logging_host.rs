@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrIndex, MsrOp, OutsideMemory,
+    VcpuId, VcpuTimes,
 };
 
 use super::call::{HostCall, Switch};
@@ -111,6 +112,11 @@ impl Host for LoggingHost {
         let (vcpu, value) = (vcpu.0, Hex(value));
         self.note(|| HostCall::KvmWrmsr { vcpu, msr: index, value, as_guest, done });
         done
+    }
+
+    /// Not a call of the plugin.
+    fn ask_kvm(&self, vcpu: VcpuId, index: MsrIndex, op: MsrOp, held: Option<u64>) -> KvmAnswer {
+        self.inner.ask_kvm(vcpu, index, op, held)
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {

@@ -29,4 +29,4 @@ pub use error::TraceError;
 pub(crate) use host::ScriptedHost;
 pub use rig::Rig;
 pub(crate) use step::Fact;
-pub use trace::Trace;
+pub use trace::{Swapped, Trace};

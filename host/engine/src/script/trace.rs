@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::difference::{Difference, differences};
 use super::error::TraceError;
 use super::line::ScriptLine;
 use super::rig::Rig;
@@ -51,20 +52,70 @@ impl<'a> Trace<'a> {
     /// taken, and a trace that would pass whatever came. An unexpected answer
     /// is not an error.
     pub fn replay(&self, options: &LoadOptions) -> Result<String, TraceError> {
-        let steps = || (1..).zip(self.text.lines()).skip(self.above);
-        if !steps().any(|(_, step)| ScriptLine::of(step).answer.is_some()) {
+        if !self.steps().any(|(_, step)| ScriptLine::of(step).answer.is_some()) {
             return Err(TraceError::NothingAsked);
         }
-        let mut rig = Rig::load(&self.profile, self.swaps.clone(), options)?;
+        self.run(&mut self.rig(options)?, None)
+    }
+
+    /// Runs it once for each access, with a swap after it: all plugins are saved, and fresh
+    /// ones restored. Returns the first swap that changes the answer of an access, against
+    /// what comes without it.
+    ///
+    /// # Errors
+    /// As [`replay`](Self::replay), and a swap that a plugin refuses.
+    pub fn replay_swapped(&self, options: &LoadOptions) -> Result<Option<Swapped>, TraceError> {
+        let mut rig = self.rig(options)?;
+        let undisturbed = self.run(&mut rig, None)?;
+        for (line, _) in self.steps().filter(|(_, step)| is_access(step)) {
+            rig.start_over();
+            let answered = self.run(&mut rig, Some(line))?;
+            let lines = undisturbed.lines().zip(answered.lines());
+            // When a timer is due, and what is reported, may well differ.
+            let compared = lines.map(|(before, now)| if is_access(before) { now } else { before });
+            let compared: String = compared.flat_map(|line| [line, "\n"]).collect();
+            let differences = differences(&undisturbed, &compared);
+            if !differences.is_empty() {
+                return Ok(Some(Swapped { line, differences }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn rig(&self, options: &LoadOptions) -> Result<Rig, TraceError> {
+        Rig::load(&self.profile, self.swaps.clone(), options)
+    }
+
+    fn steps(&self) -> impl Iterator<Item = (usize, &'a str)> + use<'a> {
+        (1..).zip(self.text.lines()).skip(self.above)
+    }
+
+    /// Takes all steps, with a swap after the one in this line.
+    fn run(&self, rig: &mut Rig, swap_after: Option<usize>) -> Result<String, TraceError> {
         let above = self.text.lines().take(self.above);
         let mut answered: String = above.flat_map(|line| [line, "\n"]).collect();
-        for (line, step) in steps() {
-            answered += &rig.step(step).map_err(|problem| {
-                let text = step.to_owned();
-                TraceError::Step { line, text, problem }
-            })?;
+        for (line, step) in self.steps() {
+            let problem = |problem| TraceError::Step { line, text: step.to_owned(), problem };
+            answered += &rig.step(step).map_err(problem)?;
             answered.push('\n');
+            if swap_after == Some(line) {
+                let swapped = rig.step("swap");
+                swapped.map_err(|why| problem(format!("a swap after it: {why}")))?;
+            }
         }
         Ok(answered)
     }
+}
+
+/// A swap that changes answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swapped {
+    /// The line of the access that it comes after, from 1.
+    pub line: usize,
+    /// The answers without it, which are the expected ones here, and with it.
+    pub differences: Vec<Difference>,
+}
+
+fn is_access(step: &str) -> bool {
+    matches!(step.split_whitespace().next(), Some("r" | "w"))
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agreement::MsrAgreement;
+
 /// What a shadow has shown so far, over all vCPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShadowCounts {
@@ -24,6 +26,11 @@ pub struct ShadowCounts {
     pub unclaimed: u64,
     /// Those, resets and timers, at which it failed; and 1 if it did not start.
     pub failures: u64,
+    /// Of a kernel shadow: accesses that were not compared, in which the plugin in charge
+    /// failed, passed them on or left them to KVM, or for which KVM's answer is not comparable.
+    pub not_compared: u64,
+    /// Of a kernel shadow: the first MSRs, sorted.
+    pub msrs: Vec<MsrAgreement>,
     /// Accesses that the shadow was called for.
     pub timed: u64,
     /// What shadowing them, and timers, added to the time of the vCPUs.
@@ -50,6 +57,7 @@ impl ShadowCounts {
         self.effects = self.effects.saturating_add(other.effects);
         self.unclaimed = self.unclaimed.saturating_add(other.unclaimed);
         self.failures = self.failures.saturating_add(other.failures);
+        self.not_compared = self.not_compared.saturating_add(other.not_compared);
         self.timed = self.timed.saturating_add(other.timed);
         self.took = self.took.saturating_add(other.took);
         self.took_in_charge = self.took_in_charge.saturating_add(other.took_in_charge);

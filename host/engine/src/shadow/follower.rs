@@ -16,6 +16,7 @@ use crate::record::CallLog;
 use crate::slots::{Routes, Slot, SupervisedInstance};
 
 /// The shadows that follow one vCPU.
+#[derive(Default)]
 pub(crate) struct Shadows(pub(crate) Vec<Follower>);
 
 /// One shadow with the instances that a vCPU reaches.

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrIndex, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrIndex, MsrOp, OutsideMemory,
+    VcpuId, VcpuTimes,
 };
 
 /// A host through which nothing can be changed.
@@ -55,6 +56,10 @@ impl Host for ReadOnlyHost {
     /// As if KVM took the value: whether it would shows only when the value is set.
     fn set_kvm_msr(&self, _: VcpuId, _: MsrIndex, _: u64, _: Initiator) -> bool {
         true
+    }
+
+    fn ask_kvm(&self, vcpu: VcpuId, index: MsrIndex, op: MsrOp, held: Option<u64>) -> KvmAnswer {
+        self.0.ask_kvm(vcpu, index, op, held)
     }
 
     fn host_msr(&self, cpu: Option<u32>, index: MsrIndex) -> Option<u64> {

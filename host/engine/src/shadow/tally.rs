@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use wasmsr_interface::KernelVersion;
+
 use super::beside::Changes;
 use super::counts::ShadowCounts;
 use super::difference::{Effects, Occasion, Subject};
 use super::plan::ShadowPlan;
-use crate::plugin::Plugin;
 
 /// Differences that are kept as examples, of different subjects.
 const MOST_EXAMPLES: usize = 16;
@@ -33,9 +34,19 @@ impl ShadowTallies {
 
 /// What a shadow has shown, over all vCPUs.
 pub(crate) struct Tally {
-    plugin: Arc<Plugin>,
+    kind: Kind,
     sums: Mutex<Sums>,
 }
+
+/// What the shadow is.
+enum Kind {
+    /// A plugin of this name.
+    Plugin(Arc<str>),
+    Kernel,
+}
+
+/// What a kernel shadow is called in counts.
+const KERNEL: &str = "kernel";
 
 pub(super) struct Sums {
     pub(super) counts: ShadowCounts,
@@ -52,8 +63,18 @@ impl Tally {
             of: plan.of.clone(),
             ..ShadowCounts::default()
         };
-        let sums = Mutex::new(Sums { counts, told: BTreeSet::new() });
-        Tally { plugin: plan.plugin.clone(), sums }
+        Self::with(Kind::Plugin(plan.plugin.name.clone()), counts)
+    }
+
+    /// Of the kernel shadow of this plugin.
+    pub(crate) fn kernel(of: Arc<str>, kernel: Option<KernelVersion>) -> Self {
+        let version = kernel.map_or_else(|| "-".to_owned(), |kernel| kernel.to_string());
+        let plugin = KERNEL.to_owned();
+        Self::with(Kind::Kernel, ShadowCounts { plugin, version, of, ..ShadowCounts::default() })
+    }
+
+    fn with(kind: Kind, counts: ShadowCounts) -> Self {
+        Tally { kind, sums: Mutex::new(Sums { counts, told: BTreeSet::new() }) }
     }
 
     /// The shadow did not start.
@@ -90,8 +111,18 @@ impl Tally {
         if !room || !sums.told.insert(occasion.subject()) {
             return;
         }
-        let example = format!("{occasion}: {in_charge}; the shadow: {shadow}");
-        tracing::warn!("plugin {} differs: {example}", self.plugin.name);
+        let example = match &self.kind {
+            Kind::Plugin(name) => {
+                let example = format!("{occasion}: {in_charge}; the shadow: {shadow}");
+                tracing::warn!("plugin {name} differs: {example}");
+                example
+            }
+            Kind::Kernel => {
+                let example = format!("{occasion}: {in_charge}; KVM: {shadow}");
+                tracing::warn!("KVM differs from plugin {}: {example}", sums.counts.of);
+                example
+            }
+        };
         sums.counts.examples.push(example);
     }
 

@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 pub use error::StartError;
 pub(crate) use plugins::{StartCalls, start_plugins};
-pub(crate) use shadows::{StartedShadows, start as start_shadows};
+pub(crate) use shadows::{StartedShadows, kernel_shadows, start as start_shadows};
 pub use started::Started;
 use wasmsr_interface::Host;
 
 use crate::dispatch::{Observers, OrderLock};
 use crate::engine::Engine;
 use crate::record::{BootPlugin, LoggingHost, Recorder, boot_line};
-use crate::shadow::ShadowTallies;
+use crate::shadow::{KernelShadows, ShadowTallies};
 
 impl Engine {
     /// Brings every plugin to life for a VM of `vcpus` vCPUs. A shadow that does
@@ -68,7 +68,7 @@ fn all(
     vcpus: u32,
     recorder: Option<&Recorder>,
 ) -> Result<(Started, Vec<StartError>), StartError> {
-    if recorder.is_none() && engine.shadows.is_empty() {
+    if recorder.is_none() && engine.shadows.is_empty() && engine.kernel_shadows.is_empty() {
         let (started, _) = start_plugins(engine, &|_| host.clone(), vcpus)?;
         return Ok((started, Vec::new()));
     }
@@ -77,7 +77,8 @@ fn all(
     };
     let (mut started, starts) = start_plugins(engine, &logging, vcpus)?;
     let mut shadows = shadows::start(engine, host, vcpus, &starts);
-    started.shadows = ShadowTallies(shadows.tallies);
+    let (mut kernel, tallies) = shadows::kernel_shadows(engine, vcpus);
+    started.shadows = ShadowTallies([shadows.tallies, tallies].concat());
     if let Some(recorder) = recorder {
         let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
         recorder.boot(boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile));
@@ -89,6 +90,7 @@ fn all(
             recorder: recorder.cloned(),
             order_lock: order_lock.clone(),
             shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),
+            kernel: KernelShadows::new(kernel.pop().unwrap_or_default()),
             host: host.clone(),
             names: engine.routes.names.clone(),
             asked: Vec::new(),

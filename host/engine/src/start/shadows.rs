@@ -11,7 +11,9 @@ use crate::engine::{Engine, intercepts};
 use crate::msr::SlotId;
 use crate::plugin::Surroundings;
 use crate::record::{LoggingHost, ReplayHost};
-use crate::shadow::{Follower, Occasion, ReadOnlyHost, ShadowPlan, Shadows, Tally, beside};
+use crate::shadow::{
+    Follower, KernelFollower, Occasion, ReadOnlyHost, ShadowPlan, Shadows, Tally, beside,
+};
 use crate::slots::{SlotPlan, SupervisedInstance};
 
 /// The shadows of a boot.
@@ -51,6 +53,30 @@ pub(crate) fn start(
     started
 }
 
+/// The kernel shadows of each vCPU, and what they count.
+pub(crate) fn kernel_shadows(
+    engine: &Engine,
+    vcpus: u32,
+) -> (Vec<Vec<KernelFollower>>, Vec<Arc<Tally>>) {
+    let tally = |of: &Arc<str>| Arc::new(Tally::kernel(of.clone(), engine.host_kernel));
+    let tallies: Vec<Arc<Tally>> = engine.kernel_shadows.iter().map(tally).collect();
+    let of_vcpu = |_| {
+        let pairs = engine.kernel_shadows.iter().zip(&tallies);
+        let followers = pairs.map(|(of, tally)| KernelFollower {
+            leaders: leaders(engine, of),
+            tally: tally.clone(),
+        });
+        followers.collect()
+    };
+    ((0..vcpus).map(of_vcpu).collect(), tallies)
+}
+
+/// The slots of a plugin in charge.
+fn leaders(engine: &Engine, of: &str) -> Vec<SlotId> {
+    let slots = (0..).map(SlotId).zip(engine.routes.names.iter());
+    slots.filter(|(_, name)| ***name == *of).map(|(slot, _)| slot).collect()
+}
+
 /// Starts a shadow for each vCPU.
 fn start_shadow(
     engine: &Engine,
@@ -67,9 +93,7 @@ fn start_shadow(
         Ok(instance)
     };
     let shared = shared_slots(&plan.slots, &mut new_instance)?;
-    let leaders = (0..).map(SlotId).zip(engine.routes.names.iter());
-    let leaders: Vec<SlotId> =
-        leaders.filter(|(_, name)| **name == plan.of).map(|(slot, _)| slot).collect();
+    let leaders = leaders(engine, &plan.of);
     let follower = |vcpu| {
         Ok(Follower {
             of: plan.of.clone(),

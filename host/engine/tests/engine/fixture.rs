@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use wasmsr_engine::{Engine, LoadOptions, Profile, Started, VcpuDispatch};
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, Initiator, MsrAccess, MsrHandler, MsrIndex, MsrOp,
-    Outcome, OutsideMemory, Reason, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrAccess, MsrHandler,
+    MsrIndex, MsrOp, Outcome, OutsideMemory, Reason, VcpuId, VcpuTimes,
 };
 
 /// The bytes of a plugin with this manifest (behind `[plugin]`) and this body
@@ -45,6 +45,12 @@ impl Setup {
     /// Adds lines before the plugins, such as an `[msr]` table.
     pub(crate) fn head(mut self, lines: &str) -> Self {
         self.head += lines;
+        self
+    }
+
+    /// Adds a table without a file.
+    pub(crate) fn with_keys(mut self, keys: &str) -> Self {
+        self.tables += &format!("[[plugin]]\n{keys}\n");
         self
     }
 
@@ -173,6 +179,17 @@ impl Host for TestHost {
         index != MsrIndex(0xbad) && {
             self.msrs.lock().unwrap().insert((vcpu, index), value);
             true
+        }
+    }
+
+    /// A KVM that knows the MSRs in `msrs`, keeps 32 bits of what is written, and refuses 0xbad.
+    fn ask_kvm(&self, vcpu: VcpuId, index: MsrIndex, op: MsrOp, held: Option<u64>) -> KvmAnswer {
+        let held = held.or_else(|| self.kvm_msr(vcpu, index, Initiator::Guest));
+        match (op, held) {
+            _ if index == MsrIndex(0x10) => KvmAnswer::NotComparable,
+            (_, None) | (MsrOp::Write(0xbad), _) => KvmAnswer::Fault,
+            (MsrOp::Read, Some(held)) => KvmAnswer::Value(held),
+            (MsrOp::Write(value), Some(_)) => KvmAnswer::Taken(Some(value & 0xffff_ffff)),
         }
     }
 

@@ -69,6 +69,8 @@ fn a_recording_says_which_set_answered_each_access_and_replays_across_swaps() {
                 threads.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         assert!(matches!(read(vcpu, 0x10), Outcome::Value(_)));
+                        // The queue of the recorder must have room.
+                        thread::sleep(Duration::from_micros(20));
                     }
                 });
             }

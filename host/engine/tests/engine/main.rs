@@ -15,6 +15,7 @@ mod dispatch;
 mod fixture;
 mod hostcalls;
 mod intercepts;
+mod kernel_shadows;
 mod live;
 mod live_recorded;
 mod loading;

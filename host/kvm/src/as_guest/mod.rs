@@ -12,6 +12,7 @@ mod mapping;
 mod reference;
 mod site;
 mod time;
+mod would;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -39,6 +40,8 @@ struct Inner {
     msrs: KvmMsrs,
     site: Arc<Site>,
     reference: Mutex<Slot>,
+    /// What follows if the second VM does not answer, for the log.
+    consequence: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +52,15 @@ struct Slot {
 
 impl AsGuest {
     pub(crate) fn of(msrs: KvmMsrs, site: Arc<Site>) -> Self {
-        AsGuest(Arc::new(Inner { msrs, site, reference: Mutex::default() }))
+        let consequence = "an access that a plugin leaves to KVM is a #GP";
+        AsGuest(Arc::new(Inner { msrs, site, reference: Mutex::default(), consequence }))
+    }
+
+    /// For questions alone ([`would`](Self::would)), with a second VM of its own: whatever a
+    /// guest makes of that one, what it gets from KVM stays the same.
+    pub(crate) fn for_questions(msrs: KvmMsrs, site: Arc<Site>) -> Self {
+        let consequence = "a kernel shadow does not compare";
+        AsGuest(Arc::new(Inner { msrs, site, reference: Mutex::default(), consequence }))
     }
 
     /// KVM's MSRs of the same vCPU as a VMM has them.
@@ -69,15 +80,23 @@ impl AsGuest {
             });
             match made {
                 Ok(made) => slot.reference = Some(made),
-                Err(error) => tell(&error),
+                Err(error) => self.tell(&error),
             }
         }
         let Some(reference) = &mut slot.reference else { return T::default() };
         question(reference).unwrap_or_else(|error| {
-            tell(&error);
+            self.tell(&error);
             slot.reference = None;
             T::default()
         })
+    }
+
+    /// At most [`MOST_REFERENCES`] times for a vCPU.
+    fn tell(&self, error: &str) {
+        tracing::warn!(
+            "KVM cannot be asked what it gives to the guest itself, so {}: {error}",
+            self.0.consequence
+        );
     }
 
     /// IA32_EFER: long mode is left to rules, since the second VM does not leave its own mode.
@@ -128,12 +147,4 @@ impl KernelMsrs for AsGuest {
             _ => self.write_by_reference(index, value),
         }
     }
-}
-
-/// At most [`MOST_REFERENCES`] times for a vCPU.
-fn tell(error: &str) {
-    tracing::warn!(
-        "KVM cannot be asked what it gives to the guest itself, so an access that a plugin \
-         leaves to KVM is a #GP: {error}"
-    );
 }

@@ -230,6 +230,27 @@ impl Reference {
         Ok(written)
     }
 
+    /// Whether KVM takes the guest's write of `value` where the MSR has the value `before`,
+    /// and what a VMM reads of it then. For MSRs whose writes depend on no other one.
+    pub(super) fn would_write(
+        &mut self,
+        index: MsrIndex,
+        value: u64,
+        before: Option<u64>,
+    ) -> Result<Option<Option<u64>>, String> {
+        let own = self.msrs.read(index);
+        if let Some(before) = before {
+            // One that only KVM changes takes no value.
+            let _ = self.msrs.write(index, before);
+        }
+        let taken = self.execute(code::WRMSR, index, value)?;
+        let left = self.msrs.read(index);
+        if let Some(own) = own {
+            let _ = self.msrs.write(index, own);
+        }
+        Ok(taken.then_some(left))
+    }
+
     /// A write of `index` that shows in `changed` alone, which is `before` for the guest.
     fn change(
         &mut self,

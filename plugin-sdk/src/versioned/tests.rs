@@ -3,9 +3,11 @@
 use alloc::string::{String, ToString};
 use alloc::vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::*;
 use crate::native::Host;
-use crate::{Access, Otherwise, Setup};
+use crate::{Access, Follows, Oldest, Otherwise, Setup};
 
 /// Since 0.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
