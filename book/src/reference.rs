@@ -248,7 +248,7 @@ fn type_of(property: &Value, root: &Schema) -> String {
     };
     let words = types.into_iter().filter(|name| *name != "null").map(|name| match name {
         "string" => "text",
-        "integer" => "number",
+        "integer" | "number" => "number",
         "boolean" => "true, false",
         "array" => "list",
         "object" => "table",

@@ -59,6 +59,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),
         Verb::Ps(args) => live::ps(&args),
+        Verb::Metrics(args) => live::metrics(&args),
         Verb::Swap(args) => live::swap(&args),
         Verb::Rollback(args) => live::rollback(&args),
         Verb::Disable(args) => live::disable(&args),

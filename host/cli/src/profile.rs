@@ -13,12 +13,15 @@ use wasmsr_book::reference::kind;
 use wasmsr_engine::toml_file::{self, Reading, Size, TomlError};
 use wasmsr_engine::{Profile, ProfileError, text_file};
 use wasmsr_interface::MAX_VCPUS;
+use wasmsr_stats::{check_name, name_of_profile};
 use wasmsr_vmm::{Boot, BootModule, VmConfig};
 
 /// A VM's description, read and validated; what it names on disk is not yet
 /// opened.
 #[derive(Debug, Clone)]
 pub(crate) struct VmProfile {
+    /// `[vm] name`, or made from the file's
+    pub(crate) name: String,
     /// `[vm]`
     pub(crate) vm: VmConfig,
     /// `[boot]`, with paths relative to the current directory.
@@ -40,10 +43,11 @@ impl VmProfile {
         let directory = path.parent().unwrap_or(Path::new(""));
         let read = || {
             let boot = file.boot.ok_or(FOR_EMBEDDING)?;
-            Ok((file.vm.validate()?, boot.validate(directory)?))
+            let name = file.vm.name.clone().unwrap_or_else(|| name_of_profile(path));
+            Ok((name, file.vm.validate()?, boot.validate(directory)?))
         };
         match read() {
-            Ok((vm, boot)) => Ok(VmProfile { vm, boot, engine }),
+            Ok((name, vm, boot)) => Ok(VmProfile { name, vm, boot, engine }),
             Err(message) => Err(ProfileError::Value { path: path.clone(), message }),
         }
     }
@@ -145,6 +149,9 @@ struct File {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 struct VmTable {
+    /// what operators call the VM: 1 to 63 letters, digits, `-`, `_` and `.`; by default the
+    /// name of the profile's file, without its ending
+    name: Option<String>,
     /// guest memory: at least 1 MiB, a multiple of 4 KiB, no more than the host
     /// has
     #[cfg_attr(test, schemars(with = "kind::Size"))]
@@ -160,7 +167,7 @@ fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
 
 impl Default for VmTable {
     fn default() -> Self {
-        VmTable { memory: Size::of(ByteSize::mib(128), "128MiB"), vcpus: 1 }
+        VmTable { name: None, memory: Size::of(ByteSize::mib(128), "128MiB"), vcpus: 1 }
     }
 }
 
@@ -212,6 +219,9 @@ struct FullModuleTable {
 
 impl VmTable {
     fn validate(self) -> Result<VmConfig, String> {
+        if let Some(name) = &self.name {
+            check_name(name).map_err(|why| format!("[vm] name = {name:?}: {why}"))?;
+        }
         let fits = |bytes: u64| bytes >= 1 << 20 && bytes.is_multiple_of(4096);
         let memory = self.memory.bytes();
         if !fits(memory) {
@@ -320,6 +330,16 @@ mod tests {
         assert_eq!(modules[1].path, Path::new("/m"));
         assert_eq!(modules[1].cmdline, "m x");
         assert_eq!(profile.engine.plugins[0].path, Path::new("dir/p.wasm"));
+    }
+
+    #[test]
+    fn a_vm_has_a_name() {
+        let boot = "[boot]\nguest = \"hello\"\n";
+        assert_eq!(parse(boot).unwrap().name, "vm");
+        assert_eq!(parse(&format!("[vm]\nname = \"web-1\"\n{boot}")).unwrap().name, "web-1");
+        for (name, why) in [("", "1 to 63"), ("a b", "' '"), ("x\u{e9}", "ASCII")] {
+            refused(&format!("[vm]\nname = \"{name}\"\n{boot}"), &["[vm] name", why]);
+        }
     }
 
     #[test]

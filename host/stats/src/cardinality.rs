@@ -9,6 +9,12 @@ use std::sync::Arc;
 use wasmsr_engine::MsrCounts;
 use wasmsr_interface::MsrIndex;
 
+use crate::snapshot::OTHERS;
+
+/// Most plugins with places of their own: a run may see many names, boot after boot and
+/// swap after swap.
+pub(crate) const MOST_PLUGINS: usize = 64;
+
 /// The MSRs that are counted one by one, of each plugin and of the policy.
 pub(crate) struct Cardinality {
     most: usize,
@@ -22,9 +28,16 @@ impl Cardinality {
     }
 
     /// The counts of the MSRs that have a place of their own; after them, without an
-    /// MSR, the sum of the others, one per plugin and one for the policy.
+    /// MSR, the sum of the others, one per plugin and one for the policy. Plugins beyond
+    /// the first [`MOST_PLUGINS`] are one, [`OTHERS`].
     pub(crate) fn bound(&mut self, mut counts: Vec<MsrCounts>) -> Vec<MsrCounts> {
         self.admit(&counts);
+        let others: Arc<str> = OTHERS.into();
+        for counts in &mut counts {
+            if !self.has_plugin(counts.plugin.as_ref()) {
+                counts.plugin = Some(others.clone());
+            }
+        }
         let mut rest: BTreeMap<Option<Arc<str>>, MsrCounts> = BTreeMap::new();
         counts.retain(|counts| {
             let has_own = self.has(counts);
@@ -41,13 +54,35 @@ impl Cardinality {
     fn admit(&mut self, counts: &[MsrCounts]) {
         let mut sorted: Vec<&MsrCounts> = counts.iter().collect();
         sorted.sort_by_key(|counts| Reverse(counts.accesses()));
+        for counts in &sorted {
+            self.admit_plugin(counts.plugin.as_ref());
+        }
         for counts in sorted {
             let Some(index) = counts.index else { continue };
+            if !self.has_plugin(counts.plugin.as_ref()) {
+                continue;
+            }
             let own = self.msrs.entry(counts.plugin.clone()).or_default();
             if own.len() < self.most {
                 own.insert(index);
             }
         }
+    }
+
+    /// Whether a plugin has places of its own, from now on.
+    pub(crate) fn admit_plugin(&mut self, plugin: Option<&Arc<str>>) -> bool {
+        let is_there = self.has_plugin(plugin);
+        let named = self.msrs.keys().flatten().count();
+        if !is_there && named < MOST_PLUGINS {
+            self.msrs.insert(plugin.cloned(), BTreeSet::new());
+            return true;
+        }
+        is_there
+    }
+
+    /// The policy always has.
+    fn has_plugin(&self, plugin: Option<&Arc<str>>) -> bool {
+        plugin.is_none() || self.msrs.contains_key(&plugin.cloned())
     }
 
     fn has(&self, counts: &MsrCounts) -> bool {

@@ -1,5 +1,6 @@
 //! Finds running VMs, and asks one for its statistics.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -72,7 +73,7 @@ pub enum FindError {
     #[error("no VM of this user runs; `wasmsr run` starts one")]
     None,
     /// None was named and there are several.
-    #[error("several VMs run; name one by its process or profile:\n{list}")]
+    #[error("several VMs run; say which one, by name, process or profile:\n{list}")]
     Unnamed {
         /// One line per VM.
         list: String,
@@ -131,24 +132,41 @@ impl Vm {
         self.ask_for(PATIENCE)
     }
 
-    fn ask_for(&self, patience: Duration) -> Result<Snapshot, AskError> {
+    pub(crate) fn ask_for(&self, patience: Duration) -> Result<Snapshot, AskError> {
+        let body = self.get("/stats", patience)?;
+        let snapshot = serde_json::from_slice(&body).map_err(|error| self.strange(&error));
+        snapshot.map(Snapshot::harmless)
+    }
+
+    /// Its metrics, as Prometheus reads them. They are not made harmless.
+    pub(crate) fn metrics(&self, patience: Duration) -> Result<String, AskError> {
+        let text = String::from_utf8(self.get("/metrics", patience)?);
+        text.map_err(|error| self.strange(&error))
+    }
+
+    fn get(&self, path: &str, patience: Duration) -> Result<Vec<u8>, AskError> {
         let asked = UnixStream::connect(&self.socket).map_err(|error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::Gone,
             _ => self.trouble(error),
         });
-        let answer = converse(asked?, b"GET /stats HTTP/1.0\r\n\r\n", Instant::now() + patience);
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let answer = converse(asked?, request.as_bytes(), Instant::now() + patience);
         let answer = answer.map_err(|error| self.trouble(error))?;
         // A socket that closes without an answer belongs to a process that ends.
         if answer.is_empty() {
             return Err(AskError::Gone);
         }
-        let snapshot = understand(&answer).and_then(|answer| match answer.code {
-            200 => serde_json::from_slice(answer.body).map_err(|error| error.to_string()),
-            code => Err(format!("the answer has status {code}")),
-        });
-        snapshot
-            .map(Snapshot::harmless)
-            .map_err(|why| AskError::Answer { socket: self.socket.clone(), why })
+        match understand(&answer) {
+            Ok(Understood { code: 200, body }) => Ok(body.to_owned()),
+            Ok(Understood { code, .. }) => {
+                Err(self.strange(&format_args!("the answer has status {code}")))
+            }
+            Err(why) => Err(self.strange(&why)),
+        }
+    }
+
+    fn strange(&self, why: &dyn fmt::Display) -> AskError {
+        AskError::Answer { socket: self.socket.clone(), why: why.to_string() }
     }
 
     /// Where it listens.
@@ -294,44 +312,53 @@ pub struct Round {
 impl Round {
     /// Asks all of them at the same time, so that a slow one delays no other.
     pub fn ask() -> Self {
-        let mut round = Round { running: Vec::new(), silent: Vec::new() };
-        thread::scope(|scope| {
-            let asked: Vec<_> = directory::sockets()
-                .into_iter()
-                .map(|(process, socket)| {
-                    let vm = Vm { socket };
-                    let asked = vm.clone();
-                    let asking = move || asked.ask();
-                    (process, vm, thread::Builder::new().spawn_scoped(scope, asking))
-                })
-                .collect();
-            for (process, vm, thread) in asked {
-                let answer = match thread.map(thread::ScopedJoinHandle::join) {
-                    Ok(Ok(answer)) => answer,
-                    Ok(Err(_)) => Err(vm.trouble(io::Error::other("the thread panicked"))),
-                    Err(error) => Err(vm.trouble(error)),
-                };
-                match answer {
-                    Ok(snapshot) => round.running.push((vm, snapshot)),
-                    Err(AskError::Gone) => {}
-                    Err(error) => round.silent.push((process, error)),
-                }
-            }
-        });
-        round
+        let (running, silent) = ask_all(&Vm::ask);
+        Round { running, silent }
     }
 
     /// One line per VM.
     fn list(&self) -> String {
         let running = self.running.iter();
-        let running = running.map(|(_, vm)| format!("  {}  {}", vm.pid, vm.profile));
+        let running = running.map(|(_, vm)| format!("  {}  {}  {}", vm.pid, vm.name, vm.profile));
         let silent = self.silent.iter();
         let silent = silent.map(|(process, error)| format!("  {process}  no answer: {error}"));
         running.chain(silent).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// The VM that is meant: by its process, its socket, or its profile; the only one,
+/// The VMs that answer, and the processes of those that do not.
+type Answered<T> = (Vec<(Vm, T)>, Vec<(u32, AskError)>);
+
+/// Asks all VMs of this user at the same time.
+pub(crate) fn ask_all<T: Send>(ask: &(dyn Fn(&Vm) -> Result<T, AskError> + Sync)) -> Answered<T> {
+    let (mut running, mut silent) = (Vec::new(), Vec::new());
+    thread::scope(|scope| {
+        let asked: Vec<_> = directory::sockets()
+            .into_iter()
+            .map(|(process, socket)| {
+                let vm = Vm { socket };
+                let asked = vm.clone();
+                let asking = move || ask(&asked);
+                (process, vm, thread::Builder::new().spawn_scoped(scope, asking))
+            })
+            .collect();
+        for (process, vm, thread) in asked {
+            let answer = match thread.map(thread::ScopedJoinHandle::join) {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) => Err(vm.trouble(io::Error::other("the thread panicked"))),
+                Err(error) => Err(vm.trouble(error)),
+            };
+            match answer {
+                Ok(told) => running.push((vm, told)),
+                Err(AskError::Gone) => {}
+                Err(error) => silent.push((process, error)),
+            }
+        }
+    });
+    (running, silent)
+}
+
+/// The VM that is meant: by its name, its process, its socket, or its profile; the only one,
 /// if nothing is named.
 ///
 /// # Errors
@@ -385,7 +412,12 @@ fn among(round: Round, wanted: &str) -> Result<(Vm, Snapshot), FindError> {
     }
     let (list, wanted_name) = (round.list(), wanted.to_owned());
     let mut found = round.running;
-    found.retain(|(_, snapshot)| is_meant(snapshot, wanted));
+    // A name is chosen for this; a profile may be that of many VMs.
+    let is_named = |(_, snapshot): &(Vm, Snapshot)| snapshot.name == wanted;
+    match found.iter().any(is_named) {
+        true => found.retain(is_named),
+        false => found.retain(|(_, snapshot)| is_meant(snapshot, wanted)),
+    }
     match (found.pop(), found.is_empty()) {
         (Some(found), true) => Ok(found),
         (Some(_), false) => Err(FindError::Ambiguous { wanted: wanted_name, list }),

@@ -40,10 +40,16 @@
 //! Dropping the [`Statistics`] closes its sockets.
 
 mod address;
+mod boot;
+mod boot_counts;
 mod cardinality;
+mod changes;
 mod client;
 pub mod control;
 mod directory;
+mod exporter;
+mod merged;
+mod name;
 pub mod plain;
 mod prometheus;
 mod request;
@@ -58,6 +64,8 @@ pub use address::{Address, AddressError};
 pub use client::{
     AskError, ControlError, FindError, Round, Vm, at_process, find, find_within, process_of,
 };
+pub use exporter::{Exporter, metrics_of_all};
+pub use name::{check_name, name_of_profile};
 pub use snapshot::{Agreement, OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};

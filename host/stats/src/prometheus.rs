@@ -6,6 +6,7 @@ use prometheus::proto::{
 use prometheus::{TEXT_FORMAT, TextEncoder};
 use wasmsr_engine::{MsrCounts, ShadowCounts};
 
+use crate::changes::Changes;
 use crate::sources::Sources;
 use crate::totals::{ShadowKey, Sums};
 
@@ -18,6 +19,7 @@ pub(crate) struct About<'a> {
     pub(crate) started: f64,
     pub(crate) boots: u64,
     pub(crate) current: Option<&'a Sources>,
+    pub(crate) changes: &'a Changes,
 }
 
 /// All of it.
@@ -40,6 +42,10 @@ impl About<'_> {
         let is_there = |(plugin, version): &(String, String)| {
             gauge(labels([("plugin", plugin), ("version", version)]), 1.0)
         };
+        let set = self.current.map(|sources| gauge(labels([("set", &sources.set)]), 1.0));
+        let Changes { generation, swaps, returns } = self.changes;
+        let returned =
+            |(cause, count): (&String, &u64)| counter(labels([("cause", cause)]), *count);
         vec![
             gauges(
                 "wasmsr_build_info",
@@ -61,6 +67,26 @@ impl About<'_> {
                 "wasmsr_plugin_info",
                 "The versions of the plugins of this boot; always 1.",
                 versions.iter().map(is_there).collect(),
+            ),
+            gauges(
+                "wasmsr_set_info",
+                "SHA-256 of the set in charge; always 1.",
+                set.into_iter().collect(),
+            ),
+            gauges(
+                "wasmsr_generation",
+                "The number of the set in charge, from 1 in each boot; 0 between two boots.",
+                vec![gauge(vec![], float(*generation))],
+            ),
+            counters(
+                "wasmsr_swaps_total",
+                "Swaps of the set in charge, without returns and rollbacks.",
+                vec![counter(vec![], *swaps)],
+            ),
+            counters(
+                "wasmsr_returns_total",
+                "Returns to the former set by themselves, by cause.",
+                returns.iter().map(returned).collect(),
             ),
         ]
     }

@@ -33,9 +33,24 @@ pub struct Snapshot {
     pub version: String,
     /// The VM's process.
     pub pid: u32,
+    /// The VM's name; empty if an older version of wasmsr runs it.
+    #[serde(default)]
+    pub name: String,
     /// The path of the profile.
     #[serde(default)]
     pub profile: String,
+    /// SHA-256 of the set in charge, in hex; `null` if it is not known.
+    #[serde(default)]
+    pub set: Option<String>,
+    /// The number of the set in charge, from 1 in each boot; 0 between two.
+    #[serde(default)]
+    pub generation: u64,
+    /// Swaps of the run, without returns and rollbacks.
+    #[serde(default)]
+    pub swaps: u64,
+    /// Returns of the run, by cause; a rollback has the cause `rollback`.
+    #[serde(default)]
+    pub returns: BTreeMap<String, u64>,
     /// Its vCPUs; 0 between two boots.
     #[serde(default)]
     pub vcpus: usize,
@@ -201,10 +216,13 @@ impl Snapshot {
             }
             [&mut shadow.plugin, &mut shadow.version, &mut shadow.of]
         });
-        let names = self.plugins.iter_mut().chain([&mut self.version]);
+        let own = [&mut self.version, &mut self.name].into_iter().chain(&mut self.set);
+        let names = self.plugins.iter_mut().chain(own);
         for text in names.chain(of_rows).chain(of_shadows) {
             *text = plain(text);
         }
+        self.returns =
+            self.returns.into_iter().map(|(cause, count)| (plain(&cause), count)).collect();
         self
     }
 }
@@ -336,6 +354,9 @@ mod tests {
         };
         let snapshot = Snapshot {
             version: hostile.into(),
+            name: hostile.into(),
+            set: Some(hostile.into()),
+            returns: [(hostile.into(), 1)].into(),
             profile: "/a\x1b[2Jb".into(),
             plugins: vec![hostile.into()],
             msrs: vec![row(), row()],

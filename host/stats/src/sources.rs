@@ -9,13 +9,20 @@ pub struct Sources {
     pub(crate) shadows: ShadowTallies,
     /// The plugins in charge, with their versions.
     pub(crate) versions: Vec<(String, String)>,
+    /// SHA-256 of the set, in hex.
+    pub(crate) set: String,
 }
 
 impl Sources {
     /// Those of a set that is in charge of a running VM.
     pub fn of_live(sources: &wasmsr_engine::live::Sources) -> Self {
         let wasmsr_engine::live::Sources { engine, metrics, shadows } = sources;
-        Sources { metrics: metrics.clone(), shadows: shadows.clone(), versions: versions(engine) }
+        Sources {
+            metrics: metrics.clone(),
+            shadows: shadows.clone(),
+            versions: versions(engine),
+            set: engine.digest().to_string(),
+        }
     }
 
     /// Those of an engine that has started its plugins for a boot.
@@ -24,6 +31,7 @@ impl Sources {
             metrics: started.metrics.clone(),
             shadows: started.shadows.clone(),
             versions: versions(engine),
+            set: engine.digest().to_string(),
         }
     }
 }

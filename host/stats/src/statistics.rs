@@ -9,17 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::address::Address;
-use crate::cardinality::Cardinality;
-use crate::control::{self, Asked, Controls, Operations, Routed, Started, route};
+use crate::boot::Boot;
+use crate::changes::Changes;
+use crate::control::{self, Asked, Controls, Operations, Routed, Started, VmInfo, route};
+use crate::name::name_of_profile;
 use crate::request::{Answer, Readers, Request};
 use crate::server::{Listener, Server};
-use crate::snapshot::{Row, Shadow, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::sources::Sources;
 use crate::totals::Totals;
 use crate::{directory, prometheus};
-
-/// Most MSRs with rows of their own, of each plugin and of the policy.
-const MOST_ROWS: usize = 256;
 
 /// Offers a run's statistics while it lives.
 pub struct Statistics {
@@ -96,11 +95,13 @@ impl Statistics {
         self.run.snapshot()
     }
 
-    /// Another set is in charge of the boot.
+    /// Another set is in charge of the boot, or other shadows follow the same one. What
+    /// the set before has counted stays, and it must not count any more.
     pub fn swapped(&self, sources: Sources) {
         let mut state = self.run.lock();
-        if let Some(current) = &mut state.current {
-            current.sources = sources;
+        let State { current, totals, .. } = &mut *state;
+        if let Some(current) = current {
+            current.change(sources, totals);
         }
     }
 
@@ -110,13 +111,12 @@ impl Statistics {
         let mut state = self.run.lock();
         state.boots += 1;
         state.totals.expect(&sources);
-        let rows = Cardinality::new(MOST_ROWS);
-        state.current = Some(Current { sources, rows, since: Instant::now() });
+        state.current = Some(Boot::new(sources));
         RunningBoot(&self.run)
     }
 }
 
-fn not_offered(address: Address, error: io::Error) -> OfferError {
+pub(crate) fn not_offered(address: Address, error: io::Error) -> OfferError {
     match (error.kind(), &address) {
         (io::ErrorKind::AddrInUse, Address::Unix(path)) => match not_a_socket(path) {
             Some(what) => OfferError::Taken { address, what },
@@ -199,15 +199,8 @@ struct Run {
 #[derive(Default)]
 struct State {
     boots: u64,
-    current: Option<Current>,
+    current: Option<Boot>,
     totals: Totals,
-}
-
-struct Current {
-    sources: Sources,
-    /// Which MSRs have rows. A row stays, since rates are differences of rows.
-    rows: Cardinality,
-    since: Instant,
 }
 
 impl Run {
@@ -242,9 +235,33 @@ impl Run {
         }
     }
 
+    /// The VM as its controls tell of it. They may wait for locks of their own, so this
+    /// is asked without that of the state.
+    fn info(&self) -> Option<VmInfo> {
+        self.controls.get().map(|(controls, _)| controls.vm())
+    }
+
+    /// How the set in charge has changed; without controls, as far as it was told.
+    fn changes(info: Option<&VmInfo>, current: Option<&Boot>) -> Changes {
+        match (info, current) {
+            (Some(info), Some(_)) => Changes::of(info),
+            (Some(info), None) => Changes { generation: 0, ..Changes::of(info) },
+            (None, current) => {
+                let generation = current.map_or(0, |boot| boot.generation);
+                Changes { generation, ..Changes::default() }
+            }
+        }
+    }
+
     fn snapshot(&self) -> Snapshot {
+        let info = self.info();
         let mut state = self.lock();
+        let changes = Self::changes(info.as_ref(), state.current.as_ref());
         let mut snapshot = Snapshot {
+            name: info.map_or_else(|| name_of_profile(&self.profile), |info| info.name),
+            generation: changes.generation,
+            swaps: changes.swaps,
+            returns: changes.returns,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
             profile: self.profile.display().to_string(),
@@ -259,29 +276,17 @@ impl Run {
     }
 
     fn metrics(&self) -> String {
+        let info = self.info();
         let mut state = self.lock();
         let State { boots, current, totals } = &mut *state;
+        let changes = Self::changes(info.as_ref(), current.as_ref());
         let current = current.as_ref().map(|current| &current.sources);
-        let about = prometheus::About { started: self.started, boots: *boots, current };
+        let about =
+            prometheus::About { started: self.started, boots: *boots, current, changes: &changes };
         prometheus::text(&about, &totals.with(current))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Current {
-    fn fill(&mut self, snapshot: &mut Snapshot) {
-        let metrics = &self.sources.metrics;
-        snapshot.vcpus = metrics.vcpus();
-        snapshot.boot_uptime = Some(self.since.elapsed().as_secs_f64());
-        for plugin in metrics.plugins() {
-            if !snapshot.plugins.iter().any(|known| **known == **plugin) {
-                snapshot.plugins.push(plugin.to_string());
-            }
-        }
-        snapshot.msrs = self.rows.bound(metrics.msrs()).into_iter().map(Row::of).collect();
-        snapshot.shadows = self.sources.shadows.counts().into_iter().map(Shadow::of).collect();
     }
 }

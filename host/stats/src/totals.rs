@@ -50,16 +50,27 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// A boot begins: the series of its plugins are there from the start.
+    /// A set takes charge: the series of its plugins are there from the start.
     pub(crate) fn expect(&mut self, sources: &Sources) {
         for plugin in sources.metrics.plugins() {
+            if !self.msrs.admit_plugin(Some(plugin)) {
+                continue;
+            }
             self.past.plugins.entry(plugin.to_string()).or_default();
         }
     }
 
     /// A boot has ended.
     pub(crate) fn keep(&mut self, sources: &Sources) {
-        self.past = self.with(Some(sources));
+        self.keep_counts(sources.metrics.msrs(), &sources.shadows.counts());
+    }
+
+    /// These counters and shadows count no more.
+    pub(crate) fn keep_counts(&mut self, msrs: Vec<MsrCounts>, shadows: &[ShadowCounts]) {
+        let mut sums = std::mem::take(&mut self.past);
+        self.add_msrs(&mut sums, msrs);
+        self.add_shadows(&mut sums, shadows);
+        self.past = sums;
     }
 
     /// The counts with those of the boot that runs.

@@ -216,3 +216,52 @@ fn metrics_on_a_unix_socket() -> Outcome {
     assert!(!socket.exists(), "the socket is removed");
     Ok(())
 }
+
+#[apply(test)]
+fn one_exporter_for_all_vms() -> Outcome {
+    let one = World::of(Vm::new().named("web").plugin(&COUNTER), COUNTED, &[])?;
+    let mut others = ["vm.toml", "db.toml"].map(|profile| {
+        let text = std::fs::read_to_string(one.workdir.path().join("vm.toml"));
+        let text = text.expect("it is there");
+        one.workdir.put("db.toml", text.replace("\"web\"", "\"db\""));
+        Running::start(&mut command(&one.workdir, &["run", profile]))
+    });
+    others.iter_mut().for_each(|other| other.wait_for("\nkey ->"));
+    let pid = one.pid();
+    let twin = format!("web:{pid}");
+    let check = |text: &str| {
+        let scrape = scrape(text);
+        for vm in ["db", &twin] {
+            let of = |name, labels: &[(&str, &str)]| {
+                value(&scrape, name, &[&[("vm", vm)], labels].concat())
+            };
+            let read = [("msr", "0x1000"), ("op", "read"), ("plugin", "counter")];
+            assert_eq!(of("wasmsr_msr_accesses_total", &read), Some(100.0), "{vm}:\n{text}");
+            assert_eq!(of("wasmsr_up", &[]), Some(1.0), "{vm}:\n{text}");
+            assert_eq!(of("wasmsr_generation", &[]), Some(1.0), "{vm}:\n{text}");
+        }
+        let all = scrape.samples.iter().all(|sample| sample.labels.get("vm").is_some());
+        assert!(all, "each series says whose it is:\n{text}");
+    };
+    check(&one.asks(&["metrics", "--all"]).exited(0).stdout);
+
+    let serve = ["metrics", "--all", "--listen", "unix:all.sock"];
+    let exporter = Running::start(&mut command(&one.workdir, &serve));
+    let socket = one.workdir.path().join("all.sock");
+    while !exporter.stderr().contains("are offered at") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    check(&metrics(UnixStream::connect(&socket).expect("it listens")));
+    one.running.stop();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let text = metrics(UnixStream::connect(&socket).expect("it listens"));
+    let silent = value(&scrape(&text), "wasmsr_up", &[("vm", &twin)]);
+    assert_eq!(silent, Some(0.0), "a VM that is stopped has a name still:\n{text}");
+    one.running.send(rustix::process::Signal::CONT);
+    exporter.send(rustix::process::Signal::INT);
+    exporter.finish().exited(130);
+    assert!(!socket.exists(), "the socket is removed");
+    one.asks(&["metrics"]).exited(2);
+    one.asks(&["metrics", "--all", "--listen", "0.0.0.0:1"]).exited(2);
+    Ok(())
+}

@@ -4,13 +4,25 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum, ValueHint};
-use wasmsr_stats::control;
+use wasmsr_stats::{Address, control};
 
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
     /// Print a list of JSON objects instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// Those of all running VMs of this user, with the label `vm`
+    #[arg(long, required = true)]
+    pub(crate) all: bool,
+
+    /// Serve them to Prometheus at a loopback address, such as 127.0.0.1:PORT, or at
+    /// unix:/PATH, until Ctrl-C; without it, they are printed once
+    #[arg(long, value_name = "ADDR", value_hint = ValueHint::Other)]
+    pub(crate) listen: Option<Address>,
 }
 
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ use crate::msr_argument::MsrArgument;
 pub(crate) use convert::{
     CloudHypervisor, Convert, ConvertRegisters, Firecracker, RegisterWrite, Vendor,
 };
-pub(crate) use live::{Disable, Enable, InPlace, Log, OneVm, Ps, Record, Rollback, Swap};
+pub(crate) use live::{Disable, Enable, InPlace, Log, Metrics, OneVm, Ps, Record, Rollback, Swap};
 pub(crate) use plugin::{
     Access, Bench, Build, Inspect, New, Pack, Plugin, Scope, ShowManifest, Test,
 };
@@ -104,6 +104,8 @@ pub(crate) enum Verb {
     Stats(Stats),
     /// List the running VMs
     Ps(Ps),
+    /// Offer the metrics of all running VMs to Prometheus
+    Metrics(Metrics),
     /// Put another set of plugins in charge of a running VM
     Swap(Swap),
     /// Put the set of plugins in charge again that a swap has replaced
@@ -278,7 +280,7 @@ pub(crate) struct Replay {
 
 #[derive(Debug, Args)]
 pub(crate) struct Stats {
-    /// The VM: its process, profile or socket; not needed if only one runs
+    /// The VM: its name, process, profile or socket; not needed if only one runs
     #[arg(conflicts_with = "list", value_hint = ValueHint::FilePath)]
     pub(crate) vm: Option<String>,
 
@@ -293,7 +295,7 @@ pub(crate) struct Stats {
 
 #[derive(Debug, Args)]
 pub(crate) struct Top {
-    /// The VM: its process, profile or socket; not needed if only one runs
+    /// The VM: its name, process, profile or socket; not needed if only one runs
     #[arg(value_hint = ValueHint::FilePath)]
     pub(crate) vm: Option<String>,
 

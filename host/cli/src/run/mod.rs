@@ -43,6 +43,7 @@ pub(crate) fn run(args: &args::Run) -> Result<Code, Failure> {
     let options = load_options(&args.cache);
     let source = Source::of(&args.profile);
     let set = Arc::new(source.load(&options).map_err(Failure::input)?);
+    log_record::set_vm(&set.profile.name);
     let (control, events) = wasmsr_vmm::control();
     let running_for_signals: Arc<OnceLock<Weak<Running>>> = Arc::default();
     let wishes = running_for_signals.clone();

@@ -112,7 +112,7 @@ impl Running {
             booted: None,
             is_over: false,
         };
-        let name = now.source.stem();
+        let name = now.set.profile.name.clone();
         Running {
             options,
             statistics,

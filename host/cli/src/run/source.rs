@@ -28,11 +28,6 @@ impl Source {
         &self.profile
     }
 
-    /// The profile's name without its ending.
-    pub(super) fn stem(&self) -> String {
-        self.profile.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
     /// With other files for plugins that `set` has, by their names.
     ///
     /// # Errors

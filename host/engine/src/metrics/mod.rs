@@ -36,6 +36,12 @@ impl Metrics {
         self.plugins.iter()
     }
 
+    /// Whether these are the same counters, not others with the same counts.
+    pub fn are(&self, other: &Metrics) -> bool {
+        let pairs = self.vcpus.iter().zip(&other.vcpus);
+        self.vcpus.len() == other.vcpus.len() && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
     /// The counts so far, summed over vCPUs, by MSR and then plugin; at the end, by
     /// plugin, the counts without an MSR.
     pub fn msrs(&self) -> Vec<MsrCounts> {

@@ -23,6 +23,13 @@ impl ShadowTallies {
     pub fn counts(&self) -> Vec<ShadowCounts> {
         self.0.iter().map(|tally| tally.counts()).collect()
     }
+
+    /// Those that are not among `others`.
+    #[must_use]
+    pub fn without(&self, others: &ShadowTallies) -> ShadowTallies {
+        let is_there = |tally: &&Arc<Tally>| others.0.iter().any(|other| Arc::ptr_eq(other, tally));
+        ShadowTallies(self.0.iter().filter(|tally| !is_there(tally)).cloned().collect())
+    }
 }
 
 /// What a shadow has shown, over all vCPUs.

@@ -290,3 +290,62 @@ pub enum OperationState {
     /// it was refused, and changed nothing
     Failed,
 }
+
+#[cfg(test)]
+mod tests {
+    use schemars::schema_for;
+    use wasmsr_book::generated;
+    use wasmsr_book::reference::Reference;
+
+    use super::*;
+
+    /// the messages of a VM's control socket, each a property
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is made")]
+    struct Messages {
+        vm: VmInfo,
+        swap: Swap,
+        disable: Disable,
+        enable: Enable,
+        record: Record,
+        log: Log,
+        started: Started,
+        operation: Operation,
+    }
+
+    #[test]
+    fn the_reference_is_current() {
+        let page = Reference::<Messages>::of("docs/control.md");
+        page.table::<VmInfo>("vm");
+        page.table::<PluginState>("plugin state");
+        page.table::<Probation>("probation");
+        page.table::<Last>("last");
+        page.table::<Swap>("swap");
+        page.table::<SwapPlugin>("swap plugin");
+        page.table::<ProbationTerms>("probation terms");
+        page.table::<Swapped>("swapped");
+        page.table::<SwappedPlugin>("swapped plugin");
+        page.table::<Disable>("disable");
+        page.values::<Answer>("answer");
+        page.table::<Enable>("enable");
+        page.table::<Record>("record");
+        page.table::<Log>("log");
+        page.table::<Started>("started");
+        page.table::<Operation>("operation");
+        page.values::<OperationState>("operation state");
+    }
+
+    #[test]
+    fn the_schema_is_current() {
+        let schema = serde_json::to_string_pretty(&schema_for!(Messages)).unwrap();
+        generated::hold_file("docs/schemas/control.json", &format!("{schema}\n"));
+    }
+
+    #[test]
+    fn a_reader_passes_over_keys_that_it_does_not_know() {
+        let told = r#"{"id": 3, "state": "done", "result": null, "error": null,
+            "verdict": "kept", "news": [1]}"#;
+        let operation: Operation = serde_json::from_str(told).unwrap();
+        assert_eq!((operation.id, operation.verdict.as_deref()), (3, Some("kept")));
+    }
+}
