@@ -12,6 +12,7 @@ mod exit;
 mod expect;
 mod explain;
 mod help;
+mod horizon;
 mod loaded;
 mod msr_argument;
 mod plugin;
@@ -54,6 +55,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Plugin(verb) => plugin::perform(&verb),
         Verb::Stats(args) => stats::stats(&args),
         Verb::Top(args) => top::top(&args),
+        Verb::Horizon(args) => horizon::horizon(&args),
         Verb::Recording(verb) => recording::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),

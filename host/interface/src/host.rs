@@ -80,7 +80,13 @@ pub trait Host: Send + Sync {
     /// What KVM would do with the guest's own access on `vcpu`, if it held `held` as the
     /// MSR's value; `None`: what it holds. Nothing of the guest changes. No plugin asks
     /// this: it is for kernel shadows.
-    fn ask_kvm(&self, _vcpu: VcpuId, _index: MsrIndex, _op: MsrOp, _held: Option<u64>) -> KvmAnswer {
+    fn ask_kvm(
+        &self,
+        _vcpu: VcpuId,
+        _index: MsrIndex,
+        _op: MsrOp,
+        _held: Option<u64>,
+    ) -> KvmAnswer {
         KvmAnswer::NotComparable
     }
 

@@ -197,8 +197,7 @@ impl Snapshot {
                 .for_each(|example| *example = plain_up_to(example, LONGEST_EXAMPLE));
             for row in &mut shadow.msrs {
                 row.name = row.name.as_deref().map(plain);
-                row.example =
-                    row.example.as_deref().map(|text| plain_up_to(text, LONGEST_EXAMPLE));
+                row.example = row.example.as_deref().map(|text| plain_up_to(text, LONGEST_EXAMPLE));
             }
             [&mut shadow.plugin, &mut shadow.version, &mut shadow.of]
         });

@@ -1,6 +1,7 @@
 //! What a running VM tells of itself: `stats` here, `top`, `run --metrics` and the
 //! server behind them beside it.
 
+mod horizon;
 mod metrics;
 mod server;
 mod top;

@@ -56,7 +56,7 @@ fn engine_of(
 
 /// The profile of a boot, with only those plugins that ran. The recording may come from
 /// a stranger, so a path in it is not enough to run a file: the hash must match.
-fn recorded(boot: &BootLine) -> anyhow::Result<Profile> {
+pub(crate) fn recorded(boot: &BootLine) -> anyhow::Result<Profile> {
     let mut profile = Profile::parse(&boot.profile, &boot.text)?;
     profile.plugins.retain_mut(|plugin| {
         let mut ran = boot.plugins.iter();

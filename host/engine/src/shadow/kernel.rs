@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmsr_interface::{
-    Host, KvmAnswer, MsrAccess, MsrIndex, MsrOp, Outcome, OutcomeKind, VcpuId,
-};
+use wasmsr_interface::{Host, KvmAnswer, MsrAccess, MsrIndex, MsrOp, Outcome, OutcomeKind, VcpuId};
 
 use super::difference::{Occasion, Shown};
 use super::follower::Asked;

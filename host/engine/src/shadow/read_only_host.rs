@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wasmsr_interface::{
-    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrIndex, MsrOp, OutsideMemory, VcpuId, VcpuTimes,
+    ExitList, ExitsCause, ExitsRefused, Host, Initiator, KvmAnswer, MsrIndex, MsrOp, OutsideMemory,
+    VcpuId, VcpuTimes,
 };
 
 /// A host through which nothing can be changed.

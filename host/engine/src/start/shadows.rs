@@ -12,7 +12,8 @@ use crate::msr::SlotId;
 use crate::plugin::Surroundings;
 use crate::record::{LoggingHost, ReplayHost};
 use crate::shadow::{
-    Follower, KernelFollower, KernelShadows, Occasion, ReadOnlyHost, ShadowPlan, Shadows, Tally, beside,
+    Follower, KernelFollower, KernelShadows, Occasion, ReadOnlyHost, ShadowPlan, Shadows, Tally,
+    beside,
 };
 use crate::slots::{SlotPlan, SupervisedInstance};
 
@@ -59,8 +60,10 @@ pub(super) fn kernel_shadows(engine: &Engine, vcpus: u32) -> (Vec<KernelShadows>
     let tallies: Vec<Arc<Tally>> = engine.kernel_shadows.iter().map(tally).collect();
     let of_vcpu = |_| {
         let pairs = engine.kernel_shadows.iter().zip(&tallies);
-        let followers = pairs
-            .map(|(of, tally)| KernelFollower { leaders: leaders(engine, of), tally: tally.clone() });
+        let followers = pairs.map(|(of, tally)| KernelFollower {
+            leaders: leaders(engine, of),
+            tally: tally.clone(),
+        });
         KernelShadows::new(followers.collect())
     };
     ((0..vcpus).map(of_vcpu).collect(), tallies)
