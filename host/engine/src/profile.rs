@@ -252,8 +252,8 @@ struct File {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct PluginTable {
-    /// the `.wasm` file, at most 8 MiB
-    #[cfg_attr(test, schemars(with = "kind::Path"))]
+    /// the `.wasm` file, at most 8 MiB; required, but with `kernel = true`
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     path: Option<PathBuf>,
     /// the plugin's name in this VM: in the log, tables, metrics, recordings and saved
     /// state, and for `shadow-of`; without it, the manifest's

@@ -70,7 +70,7 @@ impl Key {
 }
 
 /// The profile of a set, with only those plugins that ran.
-fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
+pub(crate) fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
     let mut profile = Profile::parse(set.profile, set.text)?;
     profile.plugins.retain_mut(|plugin| {
         let mut ran = set.plugins.iter();
