@@ -28,6 +28,7 @@ mod explain;
 mod fixture;
 mod harness;
 mod hello;
+mod horizon;
 mod hostcalls;
 mod hostile;
 mod inspect;

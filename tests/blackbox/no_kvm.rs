@@ -37,6 +37,13 @@ fn after(mount: &str, arguments: &[&'static str]) -> Run {
 const NO_DEVICES: &str = "mount -t tmpfs none /dev";
 
 #[apply(test)]
+fn the_horizon_is_not_known_without_kvm() -> Outcome {
+    require_mount_namespaces()?;
+    after(NO_DEVICES, &["horizon", "vm.toml"]).exited(12).said(&["/dev/kvm does not exist"]);
+    Ok(())
+}
+
+#[apply(test)]
 fn no_device() -> Outcome {
     require_mount_namespaces()?;
     after(NO_DEVICES, &["run", "vm.toml"]).exited(12).said(&[

@@ -253,6 +253,8 @@ impl Session {
         shell
             .env("PATH", path.expect("the folder of wasmsr has no colon"))
             .env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"))
+            // The page's own VMs and no others.
+            .env("XDG_RUNTIME_DIR", self.folder.path())
             .env("CARGO_TERM_COLOR", "never");
         match self.is_for_cargo(command) {
             true => shell.current_dir(&self.workspace),
@@ -273,7 +275,7 @@ fn words(command: &str) -> impl Iterator<Item = &str> {
 /// Whether this machine has what a command needs.
 fn can_run_here(command: &str) -> Result<(), String> {
     const WITH_KVM: &[&str] =
-        &["wasmsr run", "wasmsr top", "wasmsr doctor", "cargo xtask demo", "cargo run -q -p embed"];
+        &["wasmsr run", "wasmsr swap", "wasmsr ps", "wasmsr top", "wasmsr doctor", "cargo xtask demo", "cargo run -q -p embed"];
     const TOOLS: &[&str] = &["clang", "wat2wasm", "llvm-objcopy"];
     let tool = TOOLS.iter().find(|tool| command.split(' ').next() == Some(tool));
     if let Some(tool) = tool

@@ -92,6 +92,11 @@ pub(crate) const MEANINGS: &[Meaning] = &[
     },
     Meaning {
         codes: Codes::One(Code::DIFFERENT),
+        verbs: Verbs::Only(&["horizon"]),
+        text: "this host's kernel cannot take over every plugin",
+    },
+    Meaning {
+        codes: Codes::One(Code::DIFFERENT),
         verbs: Verbs::Only(&["plugin bench"]),
         text: "the plugin failed at an access",
     },

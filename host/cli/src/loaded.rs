@@ -14,6 +14,7 @@ use wasmsr_kvm::filter::{KvmFilter, PackError};
 use wasmsr_vmm::{Boot, VmConfig};
 
 use crate::args;
+use crate::exit::Failure;
 use crate::profile::{Parts, VmProfile};
 
 /// One set of profile, plugins and filter that belong together.
@@ -92,6 +93,17 @@ impl Checked {
             _ => Err(wrong),
         }
     }
+}
+
+/// Loads a profile's plugins without a look at this host's kernel: none yields.
+pub(crate) fn load_kernel_agnostic(
+    profile: &Profile,
+    options: &LoadOptions,
+) -> Result<Engine, Failure> {
+    let options = LoadOptions { host_kernel: None, ..options.clone() };
+    Engine::load(profile, &options)
+        .with_context(|| format!("profile {}", profile.path.display()))
+        .map_err(Failure::input)
 }
 
 /// Why claims do not fit KVM's filter. If the profile lists them, the remedy is there and

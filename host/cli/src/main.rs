@@ -13,6 +13,7 @@ mod expect;
 mod explain;
 mod help;
 mod live;
+mod horizon;
 mod loaded;
 mod msr_argument;
 mod plugin;
@@ -71,6 +72,7 @@ fn perform(verb: Verb) -> Result<exit::Code, Failure> {
         Verb::Powerdown(args) => live::act(&args, "powerdown"),
         Verb::Record(args) => live::record(&args),
         Verb::Log(args) => live::log(&args),
+        Verb::Horizon(args) => horizon::horizon(&args),
         Verb::Recording(verb) => recording::perform(&verb),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Convert(Convert::Firecracker(args)) => convert::firecracker(&args),

@@ -73,6 +73,15 @@ pub struct PluginConfig {
     pub kernel_from: Option<KernelVersion>,
     /// The plugin beside which this one only runs for comparison.
     pub shadow_of: Option<String>,
+    /// The file that is read in place of `path`: a swap has put it there. No profile says so.
+    pub replaced_by: Option<PathBuf>,
+}
+
+impl PluginConfig {
+    /// The file that is read.
+    pub fn file(&self) -> &Path {
+        self.replaced_by.as_deref().unwrap_or(&self.path)
+    }
 }
 
 /// What becomes of an access when its plugin traps or overruns a limit.
@@ -243,8 +252,8 @@ struct File {
 #[cfg_attr(test, derive(JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct PluginTable {
-    /// the `.wasm` file, at most 8 MiB
-    #[cfg_attr(test, schemars(with = "kind::Path"))]
+    /// the `.wasm` file, at most 8 MiB; required, but with `kernel = true`
+    #[cfg_attr(test, schemars(with = "Option<kind::Path>"))]
     path: Option<PathBuf>,
     /// the plugin's name in this VM: in the log, tables, metrics, recordings and saved
     /// state, and for `shadow-of`; without it, the manifest's
@@ -371,6 +380,7 @@ impl PluginTable {
             fallback: self.fallback,
             kernel_from: self.kernel_from,
             shadow_of: self.shadow_of,
+            replaced_by: None,
         })
     }
 }

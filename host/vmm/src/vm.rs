@@ -197,7 +197,7 @@ impl Vm {
 
 /// Where KVM keeps a page of 1:1 page tables, and three pages of task state
 /// (KVM api 4.35 and 4.36); QEMU and Firecracker use these too.
-const IDENTITY_MAP: u64 = 0xfffb_c000;
+pub(crate) const IDENTITY_MAP: u64 = 0xfffb_c000;
 pub(crate) const TASK_STATE: usize = 0xfffb_d000;
 
 /// COM1's line on PIC and IOAPIC.
@@ -214,7 +214,7 @@ fn sci_of(vm: &Arc<VmFd>) -> impl Fn(Level) + Send + use<> {
     }
 }
 
-fn refused(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> BuildError {
+pub(crate) fn refused(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> BuildError {
     move |error| BuildError::Step(Refused { step, error: error.into() })
 }
 
@@ -228,7 +228,7 @@ fn checked_vcpus(kvm: &Kvm, asked: u32) -> Result<Vec<VcpuId>, BuildError> {
     }
 }
 
-fn supported_cpuid(kvm: &Kvm) -> Result<Vec<CpuidEntry>, BuildError> {
+pub(crate) fn supported_cpuid(kvm: &Kvm) -> Result<Vec<CpuidEntry>, BuildError> {
     let mut entries = wasmsr_kvm::supported_cpuid(kvm)?;
     if kvm.check_extension(Cap::TscDeadlineTimer) {
         cpuid::add_tsc_deadline(&mut entries);
@@ -236,7 +236,7 @@ fn supported_cpuid(kvm: &Kvm) -> Result<Vec<CpuidEntry>, BuildError> {
     Ok(entries)
 }
 
-fn create_vcpu(
+pub(crate) fn create_vcpu(
     vm: &VmFd,
     id: VcpuId,
     leaves: &[CpuidEntry],

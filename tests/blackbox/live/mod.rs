@@ -2,6 +2,7 @@
 //! server behind them beside it.
 
 mod control;
+mod horizon;
 mod metrics;
 mod server;
 mod top;

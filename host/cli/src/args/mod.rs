@@ -130,6 +130,9 @@ pub(crate) enum Verb {
     Log(Log),
     /// Watch a running VM
     Top(Top),
+    /// Say which plugins this host's kernel could take over: whether KVM knows their MSRs
+    /// and answers as they do
+    Horizon(Horizon),
     /// Show, count and compare the recordings that `run --record` writes
     #[command(subcommand)]
     Recording(Recording),
@@ -320,6 +323,26 @@ fn interval(text: &str) -> Result<Duration, String> {
         true => Ok(Duration::from_secs_f64(seconds)),
         false => Err("not between 0.1 and 3600 seconds".to_owned()),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Horizon {
+    /// A profile, or a running VM: its process or socket; without it, the only VM that runs
+    #[arg(value_name = "PROFILE|VM", value_hint = ValueHint::FilePath)]
+    pub(crate) subject: Option<String>,
+
+    /// Hold this kernel's KVM against the answers that plugins gave in this recording; `-` for
+    /// standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "subject",
+          value_hint = ValueHint::FilePath)]
+    pub(crate) recording: Option<PathBuf>,
+
+    /// Print one JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: Cache,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ mod again;
 mod answer;
 mod recorded;
 
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use wasmsr_interface::{MsrIndex, counted};
 pub(crate) use self::again::{Occasion, Ran, Step, load, run};
 pub(crate) use self::answer::{Answer, Deed, differ};
 use self::recorded::RecordedSets;
+pub(crate) use self::recorded::recorded;
 use crate::args;
 use crate::exit::{Code, Failure};
 use crate::loaded::load_options;

@@ -70,13 +70,14 @@ impl Key {
 }
 
 /// The profile of a set, with only those plugins that ran.
-fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
+pub(crate) fn recorded(set: RecordedSet<'_>) -> anyhow::Result<Profile> {
     let mut profile = Profile::parse(set.profile, set.text)?;
     profile.plugins.retain_mut(|plugin| {
         let mut ran = set.plugins.iter();
         let ran = ran.find(|ran| ran.path == plugin.path && plugin.shadow_of.is_none());
         // A text that is not a hash is found below.
         plugin.sha256 = ran.and_then(|ran| ran.sha256.parse().ok());
+        plugin.replaced_by = ran.and_then(|ran| ran.replaced_by.clone());
         plugin.sha256.is_some()
     });
     if profile.plugins.len() != set.plugins.len() {

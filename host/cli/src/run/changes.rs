@@ -172,6 +172,9 @@ fn plugin_keys(config: &PluginConfig) -> BTreeMap<String, String> {
     let mut keys = BTreeMap::new();
     let mut put = |key: &str, value: String| keys.insert(key.to_owned(), value);
     put("path", config.path.display().to_string());
+    if let Some(file) = &config.replaced_by {
+        put("file in its place", file.display().to_string());
+    }
     put("on-failure", config.on_failure.to_string());
     put("fuel", config.fuel.to_string());
     put("memory", ByteSize(config.memory).display().iec().to_string());

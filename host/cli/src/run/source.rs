@@ -45,10 +45,7 @@ impl Source {
                 unknown.push(format!("`{name}`"));
                 continue;
             };
-            let present = &plugin.config.path;
-            let is_it = |(_, new): &(&PathBuf, &PathBuf)| *new == present;
-            let original = self.replaced.iter().find(is_it).map_or(present, |(old, _)| old);
-            source.replaced.insert(original.clone(), file.clone());
+            source.replaced.insert(plugin.config.path.clone(), file.clone());
         }
         if unknown.is_empty() {
             return Ok(source);
@@ -76,7 +73,7 @@ impl Source {
         let mut profile = VmProfile::read(&self.profile)?;
         for plugin in &mut profile.engine.plugins {
             if let Some(file) = self.replaced.get(&plugin.path) {
-                plugin.path.clone_from(file);
+                plugin.replaced_by = Some(file.clone());
                 // The pin is that of the other file.
                 plugin.sha256 = None;
             }

@@ -63,8 +63,8 @@ pub(super) fn with_place(error: ModuleError, profile: &Profile, number: usize) -
 fn locate(profile: &str, number: usize, key: &str) -> Option<Place> {
     let file = DeTable::parse(profile).ok()?;
     let plugins = file.get_ref().get("plugin")?.get_ref().as_array()?;
-    let of_file = plugins.iter().filter(|plugin| !is_kernel_shadow(plugin.get_ref()));
-    let config = of_file.skip(number).next()?.get_ref().as_table()?.get("config")?;
+    let mut of_file = plugins.iter().filter(|plugin| !is_kernel_shadow(plugin.get_ref()));
+    let config = of_file.nth(number)?.get_ref().as_table()?.get("config")?;
     let mut found: &Spanned<DeValue<'_>> = config;
     for part in key.split(['.', '[']) {
         let inner = match part.strip_suffix(']') {

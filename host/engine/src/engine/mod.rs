@@ -83,7 +83,7 @@ impl Engine {
                 Ok(plugin) => plugin,
                 Err(sources) => {
                     let module = |source| LoadError::Module {
-                        path: config.path.clone(),
+                        path: config.file().to_owned(),
                         source: listed::with_place(source, profile, number),
                     };
                     errors.extend(sources.into_iter().map(module));

@@ -30,8 +30,8 @@ pub(super) struct AsideHost {
 pub(super) struct Held {
     pub(super) memory: Vec<(u64, Vec<u8>)>,
     pub(super) msrs: Vec<DueWrite>,
-    /// The last value of each.
-    values: BTreeMap<(u32, MsrIndex), u64>,
+    /// The last value of each, and the one that it had before.
+    values: BTreeMap<(u32, MsrIndex), (u64, Option<u64>)>,
     bytes: usize,
     /// Whether there were more than fit.
     pub(super) overflowed: bool,
@@ -42,9 +42,21 @@ impl AsideHost {
         AsideHost { inner, held: Mutex::default() }
     }
 
-    /// Takes what was held back.
+    /// Takes what was held back. Of an MSR that was written several times the last value
+    /// counts; one that is the same as before is none, since the guest may have changed the
+    /// MSR meanwhile.
     pub(super) fn take(&self) -> Held {
-        std::mem::take(&mut *self.lock())
+        let mut held = std::mem::take(&mut *self.lock());
+        let values = std::mem::take(&mut held.values);
+        let mut last: BTreeMap<(u32, MsrIndex), DueWrite> = BTreeMap::new();
+        for write in held.msrs.drain(..) {
+            last.insert((write.vcpu.0, write.index), write);
+        }
+        let changes = |(key, write): &(&(u32, MsrIndex), &DueWrite)| {
+            values.get(*key).is_none_or(|(_, before)| *before != Some(write.value))
+        };
+        held.msrs = last.iter().filter(changes).map(|(_, write)| *write).collect();
+        held
     }
 
     /// Whether more was written than is held back.
@@ -125,18 +137,21 @@ impl Host for AsideHost {
 
     /// With what the plugin itself has written.
     fn kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, initiator: Initiator) -> Option<u64> {
-        let written = self.lock().values.get(&(vcpu.0, index)).copied();
+        let written = self.lock().values.get(&(vcpu.0, index)).map(|(value, _)| *value);
         written.or_else(|| self.inner.kvm_msr(vcpu, index, initiator))
     }
 
     /// As if KVM took the value: whether it does shows only when the value is set.
     fn set_kvm_msr(&self, vcpu: VcpuId, index: MsrIndex, value: u64, initiator: Initiator) -> bool {
+        let is_first = !self.lock().values.contains_key(&(vcpu.0, index));
+        let before = is_first.then(|| self.inner.kvm_msr(vcpu, index, Initiator::Host)).flatten();
         let mut held = self.lock();
         if held.msrs.len() >= MOST_MSRS {
             held.overflowed = true;
             return false;
         }
-        held.values.insert((vcpu.0, index), value);
+        let known = held.values.entry((vcpu.0, index)).or_insert((value, before));
+        known.0 = value;
         held.msrs.push(DueWrite { vcpu, index, value, initiator });
         true
     }

@@ -62,7 +62,7 @@ impl Compiler {
     /// that is wrong with it.
     fn load(&self, config: &PluginConfig) -> Result<Plugin, Vec<ModuleError>> {
         let one = |error: ModuleError| vec![error];
-        let bytes = read_file(&config.path).map_err(one)?;
+        let bytes = read_file(config.file()).map_err(one)?;
         let sha256 = sha256(&bytes);
         if let Some(pinned) = config.sha256
             && pinned != sha256
@@ -93,7 +93,7 @@ impl Compiler {
             .instantiate_pre(&module)
             .map_err(|error| vec![ModuleError::Compile(format!("{error:#}"))])?;
         let description = Description {
-            path: config.path.clone(),
+            path: config.file().to_owned(),
             size: bytes.len() as u64,
             sha256,
             name: Arc::from(manifest.plugin.name.as_str()),

@@ -86,6 +86,7 @@ pub(crate) fn swap_line(
 fn with_absolute_paths(mut plugins: Vec<BootPlugin>) -> Vec<BootPlugin> {
     for plugin in &mut plugins {
         plugin.path = absolute(&plugin.path);
+        plugin.replaced_by = plugin.replaced_by.as_deref().map(absolute);
     }
     plugins
 }

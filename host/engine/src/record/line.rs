@@ -80,8 +80,11 @@ pub struct BootPlugin {
     pub version: String,
     /// SHA-256 of its file.
     pub sha256: String,
-    /// Its file.
+    /// Its file, as the profile says.
     pub path: PathBuf,
+    /// The file that a swap has put in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<PathBuf>,
 }
 
 /// The plugins were started.

@@ -41,6 +41,7 @@ enum Held {
 }
 
 /// What a comparison has shown.
+#[derive(Clone, Copy)]
 enum Verdict {
     Alike,
     Different(KvmAnswer),

@@ -108,6 +108,7 @@ pub(crate) fn boot_plugins(engine: &Engine) -> Vec<BootPlugin> {
         version: plugin.manifest.plugin.version.to_string(),
         sha256: plugin.sha256.to_string(),
         path: plugin.config.path.clone(),
+        replaced_by: plugin.config.replaced_by.clone(),
     });
     plugins.collect()
 }

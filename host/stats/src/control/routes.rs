@@ -73,6 +73,10 @@ pub(crate) fn route(method: &str, path: &str, body: &[u8]) -> Routed {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, (&'static str, String)> {
+    // The library takes a list for a structure.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(("422 Unprocessable Content", "the body is not a JSON object".to_owned()));
+    }
     serde_json::from_slice(body).map_err(|error| {
         let text: String = error.to_string().chars().take(LONGEST).collect();
         ("422 Unprocessable Content", format!("the body is not what this path takes: {text}"))
@@ -137,6 +141,7 @@ mod tests {
             ("POST", "disable", "{\"plugin\":\"p\",\"answer\":\"stop\"}", "422"),
             ("POST", "pause", "{\"x\":1}", "422"),
             ("POST", "pause", "[[[[[[[[", "422"),
+            ("POST", "swap", " []", "422"),
             ("POST", "record", "{}", "422"),
             ("POST", "record", "{\"off\":true,\"dump\":true}", "422"),
             ("POST", "record", "{\"off\":true,\"limit\":5}", "422"),

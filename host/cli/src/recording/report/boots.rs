@@ -262,6 +262,7 @@ mod tests {
             version: text.to_owned(),
             sha256: number.to_string(),
             path: PathBuf::from(text),
+            replaced_by: None,
         };
         BootLine {
             format: 1,

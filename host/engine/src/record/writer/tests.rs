@@ -156,6 +156,7 @@ fn of_a_state_that_no_line_has_room_for_nothing_is_there() {
         version: "1".into(),
         sha256: String::new(),
         path: "p.wasm".into(),
+        replaced_by: None,
     }];
     let boot = boot_line(1, None, plugins, &profile());
     for state in [Some(vec![0; 5 << 20]), None] {
