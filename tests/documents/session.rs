@@ -274,8 +274,15 @@ fn words(command: &str) -> impl Iterator<Item = &str> {
 
 /// Whether this machine has what a command needs.
 fn can_run_here(command: &str) -> Result<(), String> {
-    const WITH_KVM: &[&str] =
-        &["wasmsr run", "wasmsr swap", "wasmsr ps", "wasmsr top", "wasmsr doctor", "cargo xtask demo", "cargo run -q -p embed"];
+    const WITH_KVM: &[&str] = &[
+        "wasmsr run",
+        "wasmsr swap",
+        "wasmsr ps",
+        "wasmsr top",
+        "wasmsr doctor",
+        "cargo xtask demo",
+        "cargo run -q -p embed",
+    ];
     const TOOLS: &[&str] = &["clang", "wat2wasm", "llvm-objcopy"];
     let tool = TOOLS.iter().find(|tool| command.split(' ').next() == Some(tool));
     if let Some(tool) = tool

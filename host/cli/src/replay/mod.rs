@@ -4,7 +4,6 @@ mod again;
 mod answer;
 mod recorded;
 
-
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
