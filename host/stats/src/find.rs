@@ -159,7 +159,7 @@ pub fn process_of(wanted: &str) -> Option<u32> {
 
 /// The VM of a process, whether or not it answers.
 pub fn at_process(process: u32) -> Option<Vm> {
-    directory::sockets_of(process).pop().map(|socket| Vm::at(socket))
+    directory::sockets_of(process).pop().map(Vm::at)
 }
 
 fn the_only_one(mut round: Round) -> Result<(Vm, Snapshot), FindError> {
