@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
-use crate::client::ask_all;
+use crate::find::ask_all;
 use crate::merged::{Told, merged};
 use crate::prometheus;
 use crate::request::{Answer, Request};

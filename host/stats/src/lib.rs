@@ -48,6 +48,7 @@ mod client;
 pub mod control;
 mod directory;
 mod exporter;
+mod find;
 mod merged;
 mod name;
 pub mod plain;
@@ -61,10 +62,9 @@ mod totals;
 mod wishes;
 
 pub use address::{Address, AddressError};
-pub use client::{
-    AskError, ControlError, FindError, Round, Vm, at_process, find, find_within, process_of,
-};
+pub use client::{AskError, ControlError, Vm};
 pub use exporter::{Exporter, metrics_of_all};
+pub use find::{FindError, Round, at_process, find, find_within, process_of};
 pub use name::{check_name, name_of_profile};
 pub use snapshot::{Agreement, OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;

@@ -244,6 +244,10 @@ impl Run {
     /// How the set in charge has changed; without controls, as far as it was told.
     fn changes(info: Option<&VmInfo>, current: Option<&Boot>) -> Changes {
         match (info, current) {
+            // At its beginning and its end, a boot has counts, but no set to be controlled.
+            (Some(info), Some(boot)) if info.generation == 0 => {
+                Changes { generation: boot.generation, ..Changes::of(info) }
+            }
             (Some(info), Some(_)) => Changes::of(info),
             (Some(info), None) => Changes { generation: 0, ..Changes::of(info) },
             (None, current) => {

@@ -177,9 +177,11 @@ fn boot(
         vcpus.into_iter().map(|vcpu| Box::new(vcpu) as Box<dyn MsrHandler>).collect();
     let statistics = seen.statistics.clone();
     let boot = statistics.boot(Sources::of_live(&live.sources()));
-    running.booted(set.clone(), live);
+    running.booted(set.clone(), live.clone());
     let end = vm.run(handlers, events);
     running.ended();
+    // The set may have changed last when nothing could tell so any more.
+    statistics.swapped(Sources::of_live(&live.sources()));
     seen.counts = seen.statistics.snapshot();
     drop(boot);
     say(&format!("wasmsr: {end}\n{}", tables::accesses(&seen.counts.msrs)));

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::messages::{Disable, Enable, LogLevel, Record, Swap, Swapped, VmInfo};
-use super::operations::Operations;
 
 /// What can be done at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +52,16 @@ pub trait Controls: Send + Sync {
 
 /// Where the verdict of a job goes.
 #[derive(Clone)]
-pub struct Progress {
-    pub(super) operations: Arc<Operations>,
-    pub(super) id: u64,
-}
+pub struct Progress(Arc<dyn Fn(String) + Send + Sync>);
 
 impl Progress {
+    /// Hands a verdict to `told`.
+    pub fn new(told: impl Fn(String) + Send + Sync + 'static) -> Self {
+        Progress(Arc::new(told))
+    }
+
     /// Says how the probation that followed a job has ended.
     pub fn verdict(&self, text: String) {
-        self.operations.verdict(self.id, text);
+        (self.0)(text);
     }
 }
