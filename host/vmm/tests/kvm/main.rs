@@ -20,12 +20,15 @@ use std::time::{Duration, Instant};
 use guests::{ECHO, Guest, MSRS, OUTCOMES, PORTS, RESET, SPIN, WAIT, multiboot_image};
 use libtest_mimic::{Arguments, Trial};
 use tempfile::NamedTempFile;
-use wasmsr_interface::{MsrAccess, MsrHandler, MsrOp, Outcome};
+use wasmsr_interface::{Initiator, KvmAnswer, MsrAccess, MsrHandler, MsrOp, Outcome, VcpuId};
 use wasmsr_kvm::filter::KvmFilter;
-use wasmsr_vmm::{Boot, BuildError, RunEnd, Vm, VmConfig, VmSpec, control, open_kvm};
+use wasmsr_vmm::{
+    Boot, BuildError, Probe, RunEnd, Vm, VmConfig, VmSpec, control, known_msrs, open_kvm,
+};
 
 fn main() -> std::process::ExitCode {
     let tests: &[(&str, fn())] = &[
+        ("a_question_tells_what_an_access_then_does", a_question_tells_what_an_access_then_does),
         ("a_vm_ends_whatever_its_vcpus_do", a_vm_ends_whatever_its_vcpus_do),
         ("a_vm_ends_though_its_console_is_not_read", a_vm_ends_though_its_console_is_not_read),
         ("fifty_boots_leave_nothing_behind", fifty_boots_leave_nothing_behind),
@@ -47,6 +50,41 @@ fn main() -> std::process::ExitCode {
     // They count threads and descriptors of the process.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+/// Of every MSR that KVM lists: first the questions, each with what the last one says that KVM
+/// would hold, which change nothing; then the same accesses for good.
+fn a_question_tells_what_an_access_then_does() {
+    const VALUES: [u64; 6] = [0, 1, 6, 0x0606_0606_0606_0606, 1 << 63, u64::MAX];
+    let probe = Probe::new(&[]).unwrap();
+    let (host, vcpu) = (probe.host(), VcpuId(0));
+    let (mut compared, mut taken) = (0, 0);
+    for index in known_msrs().unwrap() {
+        if probe.ask(index, MsrOp::Read, None) == KvmAnswer::NotComparable {
+            continue;
+        }
+        let before = host.kvm_msr(vcpu, index, Initiator::Host);
+        let mut held = None;
+        let mut asked = Vec::new();
+        for value in VALUES {
+            let write = probe.ask(index, MsrOp::Write(value), held);
+            if let KvmAnswer::Taken(left) = write {
+                held = left;
+            }
+            asked.push((write != KvmAnswer::Fault, probe.ask(index, MsrOp::Read, held)));
+        }
+        assert_eq!(host.kvm_msr(vcpu, index, Initiator::Host), before, "{}", index.described());
+        for (value, (would_take, would_read)) in VALUES.into_iter().zip(asked) {
+            let takes = host.set_kvm_msr(vcpu, index, value, Initiator::Guest);
+            assert_eq!(would_take, takes, "write of {value:#x} to {}", index.described());
+            let read = host.kvm_msr(vcpu, index, Initiator::Guest);
+            let read = read.map_or(KvmAnswer::Fault, KvmAnswer::Value);
+            assert_eq!(would_read, read, "read of {} after {value:#x}", index.described());
+            compared += 1;
+            taken += u32::from(takes);
+        }
+    }
+    assert!(compared > 100 && taken > 20, "{compared} writes, {taken} taken");
 }
 
 fn a_vm_ends_whatever_its_vcpus_do() {
