@@ -9,8 +9,8 @@ use super::cell::Dispatching;
 use super::fate::Fate;
 use super::host::{Role, holding};
 use super::set::{Followers, Set, Site, Watch};
+use crate::dispatch::{OrderLock, VcpuDispatch};
 use crate::manifest::Scope;
-use crate::metrics::Counters;
 use crate::msr::SlotId;
 use crate::shadow::{Follower, ShadowPlan, Shadows, Tally};
 use crate::slots::{Slot, SlotPlan};
@@ -20,11 +20,16 @@ use crate::slots::{Slot, SlotPlan};
 pub(super) struct Retired {
     slots: Vec<Slot>,
     shadows: Vec<Shadows>,
+    dispatches: Vec<VcpuDispatch>,
 }
 
 impl Retired {
     pub(super) fn add(&mut self, slots: impl IntoIterator<Item = Slot>) {
         self.slots.extend(slots);
+    }
+
+    pub(super) fn add_dispatch(&mut self, dispatch: VcpuDispatch) {
+        self.dispatches.push(dispatch);
     }
 
     pub(super) fn add_shadows(&mut self, shadows: Shadows) {
@@ -130,19 +135,18 @@ pub(super) struct Taking<'a> {
 }
 
 impl Taking<'_> {
-    /// Puts slots and shadows in charge of a vCPU. Returns what was there before.
+    /// Puts `dispatch` with these slots in charge of a vCPU, and returns what was.
     pub(super) fn take_charge(
         &self,
         own: &mut Dispatching,
+        mut dispatch: VcpuDispatch,
         slots: Vec<Slot>,
         followers: Followers,
-        counters: Arc<Counters>,
-        order_lock: &crate::dispatch::OrderLock,
-    ) {
-        let vcpu = own.dispatch.chain.vcpu;
-        let mut dispatch = self.set.dispatch(self.site, vcpu, slots, counters);
+        order_lock: &OrderLock,
+    ) -> VcpuDispatch {
+        dispatch.chain.slots = slots.into_boxed_slice();
         dispatch.chain.observers = self.set.observers(self.site, self.watch, order_lock, followers);
-        own.dispatch = dispatch;
+        std::mem::replace(&mut own.dispatch, dispatch)
     }
 
     /// Says to the plugins of the set that they are in charge, and carries out what they

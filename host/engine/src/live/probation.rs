@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::exchange::{Former, Retired, Taking, former_slots, in_order, take_apart};
 use super::fate::Fate;
 use super::host::{Role, holding};
-use super::set::{Followers, Sources, Watch, counters};
+use super::set::{Followers, Sources, Watch};
 use super::swap::{Occasion, handle_back, unused};
 use super::trial::{Trial, Verdict};
 use super::vm::{Live, State, Swapped};
@@ -148,7 +148,7 @@ impl Live {
         let Trial { former, set, fates, sources, .. } = state.trial.take()?;
         let began;
         let generation = state.generation + 1;
-        let (counters, metrics) = counters(&set.engine, self.0.site.vcpus);
+        let (dispatches, metrics) = set.dispatches(&self.0.site);
         let recorder = state.recorder.clone();
         let watch = Watch { recorder: recorder.as_ref(), judge: None, former: &[], generation };
         let order_lock = set.order_lock(&watch);
@@ -162,7 +162,7 @@ impl Live {
             let parts = former.parked.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
             let former =
                 Former { plans: former.plans, tallies: former.tallies, parked: Vec::new() };
-            for ((own, parked), counters) in cells.iter_mut().zip(parts).zip(counters) {
+            for ((own, parked), dispatch) in cells.iter_mut().zip(parts).zip(dispatches) {
                 let (mut new, followed) = take_apart(&state.set, own);
                 let mut old = parked.unwrap_or_default();
                 retired.add_shadows(former_slots(&former, followed.shadows, &mut old));
@@ -170,7 +170,8 @@ impl Live {
                 let kernel = followed.kernel.for_next_set(kernel);
                 let followers = Followers { shadows: Shadows::default(), kernel };
                 let slots = in_order(&set, &mut old, &mut new).unwrap_or_default();
-                taking.take_charge(own, slots, followers, counters, &order_lock);
+                let before = taking.take_charge(own, dispatch, slots, followers, &order_lock);
+                retired.add_dispatch(before);
                 retired.add(new.into_values());
             }
             for (name, host) in &state.set.hosts {

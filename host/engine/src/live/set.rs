@@ -128,21 +128,24 @@ impl Set {
         Ok(Prepared { set: self, slots, shadows, kernel, starts })
     }
 
-    /// What answers `vcpu` with these slots.
-    pub(super) fn dispatch(
-        &self,
-        site: &Site,
-        vcpu: VcpuId,
-        slots: Vec<Slot>,
-        counters: Arc<Counters>,
-    ) -> VcpuDispatch {
+    /// What answers each vCPU once it has its slots, and what that counts.
+    pub(super) fn dispatches(&self, site: &Site) -> (Vec<VcpuDispatch>, Metrics) {
+        let counters = || Arc::new(Counters::new(self.engine.slots.len()));
+        let counters: Vec<_> = (0..site.vcpus).map(|_| counters()).collect();
+        let plugins = self.engine.routes.names.clone();
+        let metrics = Metrics { vcpus: counters.clone(), plugins };
+        let vcpus = (0..site.vcpus).map(VcpuId).zip(counters);
+        (vcpus.map(|(vcpu, counters)| self.dispatch(site, vcpu, counters)).collect(), metrics)
+    }
+
+    fn dispatch(&self, site: &Site, vcpu: VcpuId, counters: Arc<Counters>) -> VcpuDispatch {
         let engine = &self.engine;
         let switches = engine.plugins.iter().any(|plugin| plugin.held.intercept);
         let host: Arc<dyn Host> = site.vm.clone();
         let chain = Chain {
             vcpu,
             routes: engine.routes.clone(),
-            slots: slots.into_boxed_slice(),
+            slots: Box::default(),
             switches: switches.then(|| self.intercepts.clone()),
             policy: engine.policy.clone(),
             unhandled_log: site.unhandled_log.clone(),
@@ -206,14 +209,6 @@ impl Followers {
             kernel: std::mem::take(&mut observers.kernel),
         }
     }
-}
-
-/// Counters for each vCPU, and what reads them.
-pub(super) fn counters(engine: &Engine, vcpus: u32) -> (Vec<Arc<Counters>>, Metrics) {
-    let counters: Vec<_> =
-        (0..vcpus).map(|_| Arc::new(Counters::new(engine.slots.len()))).collect();
-    let metrics = Metrics { vcpus: counters.clone(), plugins: engine.routes.names.clone() };
-    (counters, metrics)
 }
 
 /// How a set and its shadows do.

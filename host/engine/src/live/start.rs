@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Condvar, Mutex};
 
-use wasmsr_interface::{Host, VcpuId};
+use wasmsr_interface::Host;
 
 use super::cell::VcpuCell;
 use super::host::{Role, VmHost};
-use super::set::{Followers, Set, Site, Sources, Watch, counters};
+use super::set::{Followers, Set, Site, Sources, Watch};
 use super::vcpu::LiveVcpu;
 use super::vm::{Live, Shared, State};
 use crate::dispatch::{Reports, Strays, UnhandledLog};
@@ -66,12 +66,12 @@ impl Engine {
         let watch = Watch { recorder, judge: None, former: &[], generation: FIRST };
         let set = prepared.set;
         let order_lock = set.order_lock(&watch);
-        let (counters, metrics) = counters(self, vcpus);
+        let (dispatches, metrics) = set.dispatches(&site);
         let mut shadows = prepared.shadows.vcpus.into_iter().zip(prepared.kernel);
-        let parts = (0..vcpus).map(VcpuId).zip(prepared.slots).zip(counters);
-        let cells = parts.map(|((vcpu, slots), counters)| {
+        let parts = dispatches.into_iter().zip(prepared.slots);
+        let cells = parts.map(|(mut dispatch, slots)| {
             let slots: Vec<Slot> = slots.into_iter().flatten().collect();
-            let mut dispatch = set.dispatch(&site, vcpu, slots, counters);
+            dispatch.chain.slots = slots.into_boxed_slice();
             let (shadows, kernel) = shadows.next().unwrap_or_default();
             let followers = Followers { shadows, kernel: KernelShadows::new(kernel) };
             dispatch.chain.observers = set.observers(&site, &watch, &order_lock, followers);

@@ -14,7 +14,7 @@ use super::exchange::{
 };
 use super::fate::{Fate, fates, same_cpuid};
 use super::host::{Role, preparing};
-use super::set::{Followers, Prepared, Set, Sources, Watch, counters};
+use super::set::{Followers, Prepared, Set, Sources, Watch};
 use super::trial::Trial;
 use super::vm::{Live, State, Swapped};
 use crate::engine::Engine;
@@ -217,7 +217,7 @@ impl Live {
         occasion: Occasion,
         retired: &mut Retired,
     ) -> Result<Swapped, SwapError> {
-        let (counters, metrics) = counters(&prepared.set.engine, self.0.site.vcpus);
+        let (dispatches, metrics) = prepared.set.dispatches(&self.0.site);
         let digest = prepared.set.engine.digest();
         let mut state = self.state();
         if state.ended {
@@ -261,15 +261,16 @@ impl Live {
         tallies.extend(former.tallies.iter().cloned());
         let mut parked = Vec::new();
         let ready = prepared.slots.into_iter().zip(prepared.shadows.vcpus);
-        let ready = ready.zip(prepared.kernel).zip(counters);
-        for (own, (((slots, mut shadows), kernel), counters)) in cells.iter_mut().zip(ready) {
+        let ready = ready.zip(prepared.kernel).zip(dispatches);
+        for (own, (((slots, mut shadows), kernel), dispatch)) in cells.iter_mut().zip(ready) {
             let (mut old, followed) = take_apart(&state.set, own);
             retired.add_shadows(followed.shadows);
             let kernel = followed.kernel.for_next_set(kernel);
             let slots = in_order(next, &mut by_key(next, slots), &mut old).unwrap_or_default();
             shadows.0.extend(followers(next, &former, &mut old));
             let followers = Followers { shadows, kernel };
-            taking.take_charge(own, slots, followers, counters, &order_lock);
+            let before = taking.take_charge(own, dispatch, slots, followers, &order_lock);
+            retired.add_dispatch(before);
             match terms {
                 Some(_) => parked.push(old),
                 None => retired.add(old.into_values()),
