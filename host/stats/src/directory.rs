@@ -132,8 +132,9 @@ fn sweep(directory: &Path) {
         let refused = UnixStream::connect(&path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         if gone && refused {
-            // Another run may have been faster.
+            // Another run may have been faster, and most leave no wishes.
             let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(path.with_extension("disable"));
         }
     }
 }

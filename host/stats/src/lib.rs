@@ -69,4 +69,4 @@ pub use name::{check_name, name_of_profile};
 pub use snapshot::{Agreement, OTHERS, POLICY, Row, Shadow, Snapshot};
 pub use sources::Sources;
 pub use statistics::{OfferError, RunningBoot, Statistics};
-pub use wishes::take_wishes;
+pub use wishes::{take_wishes, takes_wishes};

@@ -19,6 +19,15 @@ fn path(socket: &Path) -> PathBuf {
     socket.with_extension("disable")
 }
 
+/// Whether a process catches SIGUSR1: one that does not would be killed by it.
+pub fn takes_wishes(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The mask begins with signal 1; SIGUSR1 is 10.
+    caught.is_some_and(|mask| mask & 1 << 9 != 0)
+}
+
 /// Leaves a wish, a line, beside the socket of a process. Earlier ones that were not taken
 /// stay.
 pub(crate) fn leave(socket: &Path, line: &str) -> io::Result<PathBuf> {
@@ -53,8 +62,13 @@ fn read(path: &Path) -> io::Result<String> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     let about = file.metadata()?;
-    if !about.is_file() || about.uid() != geteuid().as_raw() || about.len() > MOST {
-        return Err(io::Error::other(format!("{} is not a file of wishes", path.display())));
+    // A file with a second name, or one that others can write, may say what others wish.
+    let is_own = about.uid() == geteuid().as_raw() && about.mode() & 0o022 == 0;
+    if !about.is_file() || !is_own || about.nlink() != 1 || about.len() > MOST {
+        return Err(io::Error::other(format!(
+            "{} is not a plain file of at most 64 KiB that only this user can write",
+            path.display()
+        )));
     }
     let mut text = String::new();
     file.take(MOST).read_to_string(&mut text)?;
@@ -78,6 +92,10 @@ mod tests {
         let link = directory.path().join("8.disable");
         symlink(&file, &link).unwrap();
         assert!(read(&link).is_err());
+        fs::hard_link(&file, directory.path().join("9.disable")).unwrap();
+        assert!(read(&file).is_err());
+        fs::remove_file(directory.path().join("9.disable")).unwrap();
+        assert!(read(&file).is_ok());
         fs::write(&file, vec![b'x'; 70_000]).unwrap();
         assert!(read(&file).is_err());
     }

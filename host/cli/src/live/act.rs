@@ -58,6 +58,10 @@ pub(crate) fn disable(args: &args::Disable) -> Result<Code, Failure> {
 fn by_signal(args: &args::Disable, process: u32, why: &str) -> Result<Code, Failure> {
     let vm = wasmsr_stats::at_process(process);
     let vm = vm.ok_or_else(|| Failure::host(anyhow::anyhow!("process {process} has no socket")))?;
+    if !wasmsr_stats::takes_wishes(process) {
+        let why = format!("process {process} does not answer ({why}), and catches no SIGUSR1");
+        return Err(Failure::host(anyhow::anyhow!(why)));
+    }
     let answer = match args.answer {
         args::InPlace::Kernel => "kernel",
         args::InPlace::Fault => "fault",
