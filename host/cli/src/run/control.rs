@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use bytesize::ByteSize;
 use tracing::level_filters::LevelFilter;
-use wasmsr_engine::live::Verdict;
+use wasmsr_engine::live::{Live, Verdict};
 use wasmsr_engine::profile::OnFailure;
 use wasmsr_engine::{FilterChange, Terms};
 use wasmsr_interface::MsrRange;
@@ -89,8 +89,8 @@ impl Controls for RunControl {
     fn vm(&self) -> VmInfo {
         let running = &self.running;
         let (set, live, history) = (running.set(), running.live(), running.history());
-        let disabled = live.as_ref().map(|live| live.disabled()).unwrap_or_default();
-        let probation = live.as_ref().and_then(|live| live.probation());
+        let disabled = live.as_ref().map(Live::disabled).unwrap_or_default();
+        let probation = live.as_ref().and_then(Live::probation);
         let paused = self.vm.is_paused();
         let plugins: Vec<PluginState> = set
             .engine
@@ -102,7 +102,7 @@ impl Controls for RunControl {
                 disabled: disabled.get(plugin.name).copied().and_then(answer),
             })
             .collect();
-        let failing = live.as_ref().and_then(|live| live.failing());
+        let failing = live.as_ref().and_then(Live::failing);
         let out = plugins.iter().find(|plugin| plugin.disabled.is_some());
         let health = match (&out, failing, &probation) {
             _ if paused => "paused".to_owned(),
@@ -121,7 +121,7 @@ impl Controls for RunControl {
             boot_uptime: running.boot_uptime().map(|time| time.as_secs_f64()),
             vcpus: set.profile.vm.vcpus,
             paused,
-            generation: live.as_ref().map_or(0, |live| live.generation()),
+            generation: live.as_ref().map_or(0, Live::generation),
             set: set.engine.digest().to_string(),
             health,
             plugins,

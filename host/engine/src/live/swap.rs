@@ -349,10 +349,8 @@ pub(super) fn carry_intercepts(old: &Set, next: &Set, fates: &Fates) -> Vec<Arc<
                     handle.move_to(next.id);
                 }
             }
-            Some(Fate::Carried) if plugin.held.intercept => {
-                if next.intercepts.carry(name, old.id) {
-                    lost.push(name.clone());
-                }
+            Some(Fate::Carried) if plugin.held.intercept && next.intercepts.carry(name, old.id) => {
+                lost.push(name.clone());
             }
             _ => {}
         }

@@ -2,11 +2,6 @@
 
 use wasmsr_interface::{MsrIndex, MsrOp};
 
-use super::counts::ShadowCounts;
-
-/// Most MSRs with counts of their own: a guest chooses which it accesses.
-const MOST_MSRS: usize = 1024;
-
 /// How the plugin in charge and KVM agree on one MSR.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MsrAgreement {
@@ -52,20 +47,5 @@ impl MsrAgreement {
             MsrOp::Read => &mut self.other_reads,
             MsrOp::Write(_) => &mut self.other_writes,
         }
-    }
-}
-
-impl ShadowCounts {
-    /// The counts of one MSR; `None` if there is no room for another one.
-    pub(super) fn agreement(&mut self, index: MsrIndex) -> Option<&mut MsrAgreement> {
-        let place = match self.msrs.binary_search_by_key(&index, |row| row.index) {
-            Ok(place) => place,
-            Err(_) if self.msrs.len() >= MOST_MSRS => return None,
-            Err(place) => {
-                self.msrs.insert(place, MsrAgreement::new(index));
-                place
-            }
-        };
-        self.msrs.get_mut(place)
     }
 }

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use wasmsr_interface::MsrIndex;
+
 use super::agreement::MsrAgreement;
+
+/// Most MSRs with counts of their own: a guest chooses which it accesses.
+const MOST_MSRS: usize = 1024;
 
 /// What a shadow has shown so far, over all vCPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,5 +94,18 @@ impl ShadowCounts {
     fn mean_of(&self, time: Duration) -> Option<Duration> {
         let nanos = time.as_nanos().checked_div(self.timed.into())?;
         Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
+    /// The counts of one MSR; `None` if there is no room for another one.
+    pub(super) fn agreement(&mut self, index: MsrIndex) -> Option<&mut MsrAgreement> {
+        let place = match self.msrs.binary_search_by_key(&index, |row| row.index) {
+            Ok(place) => place,
+            Err(_) if self.msrs.len() >= MOST_MSRS => return None,
+            Err(place) => {
+                self.msrs.insert(place, MsrAgreement::new(index));
+                place
+            }
+        };
+        self.msrs.get_mut(place)
     }
 }

@@ -236,9 +236,9 @@ mod tests {
         Judge::new(terms, former, || {})
     }
 
-    fn put(judge: &Judge, index: u32, outcome: Outcome, failed: bool, compared: Option<Compared>) {
+    fn put(judge: &Judge, index: u32, outcome: &Outcome, failed: bool, compared: Option<Compared>) {
         let access = MsrAccess { index: MsrIndex(index), op: MsrOp::Read, reason: Reason::Filter };
-        let answered = Answered { access, faults: outcome == Outcome::Fault, failed };
+        let answered = Answered { access, faults: *outcome == Outcome::Fault, failed };
         judge.answered(answered, Some(&"p".into()), compared);
     }
 
@@ -246,11 +246,11 @@ mod tests {
     fn as_many_differences_as_are_allowed_are_allowed() {
         let judge = judge(&Terms { differences: 2, ..Terms::default() }, (0, 0));
         for _ in 0..2 {
-            put(&judge, 1, Outcome::Value(1), false, OTHER);
-            put(&judge, 1, Outcome::Value(1), false, SAME);
+            put(&judge, 1, &Outcome::Value(1), false, OTHER);
+            put(&judge, 1, &Outcome::Value(1), false, SAME);
         }
         assert_eq!(judge.verdict(), None);
-        put(&judge, 7, Outcome::Value(1), false, OTHER);
+        put(&judge, 7, &Outcome::Value(1), false, OTHER);
         let cause =
             ReturnCause::Differs { plugin: "p".into(), index: Some(MsrIndex(7)), allowed: 2 };
         assert_eq!(judge.verdict(), Some(&cause));
@@ -261,11 +261,11 @@ mod tests {
         let may_differ = vec![MsrIndex(5).into()];
         let judge = judge(&Terms { may_differ, ..Terms::default() }, (0, 0));
         for _ in 0..100 {
-            put(&judge, 5, Outcome::Value(1), false, OTHER);
-            put(&judge, 5, Outcome::Fault, false, OTHER);
+            put(&judge, 5, &Outcome::Value(1), false, OTHER);
+            put(&judge, 5, &Outcome::Fault, false, OTHER);
         }
         assert_eq!(judge.verdict(), None);
-        put(&judge, 5, Outcome::Value(0), true, OTHER);
+        put(&judge, 5, &Outcome::Value(0), true, OTHER);
         assert_eq!(judge.verdict().map(ReturnCause::word), Some("failed"));
     }
 
@@ -273,9 +273,9 @@ mod tests {
     fn a_fault_that_the_former_set_would_not_have_raised_counts() {
         let both = Some(Compared { differs: false, would_fault: true });
         let judge = judge(&Terms::default(), (0, 0));
-        put(&judge, 1, Outcome::Fault, false, both);
+        put(&judge, 1, &Outcome::Fault, false, both);
         assert_eq!(judge.verdict(), None);
-        put(&judge, 1, Outcome::Fault, false, SAME);
+        put(&judge, 1, &Outcome::Fault, false, SAME);
         assert_eq!(judge.verdict().map(ReturnCause::word), Some("faults"));
     }
 
@@ -285,10 +285,10 @@ mod tests {
         let judge = judge(&Terms::default(), (10, 100));
         for number in 0..200 {
             let outcome = if number % 10 == 9 { Outcome::Fault } else { Outcome::Value(0) };
-            put(&judge, 1, outcome, false, None);
+            put(&judge, 1, &outcome, false, None);
         }
         assert_eq!(judge.verdict(), None);
-        put(&judge, 1, Outcome::Fault, false, None);
+        put(&judge, 1, &Outcome::Fault, false, None);
         assert_eq!(judge.verdict().map(ReturnCause::word), Some("faults"));
     }
 
@@ -301,7 +301,7 @@ mod tests {
             counted.fetch_add(1, Relaxed);
         });
         for _ in 0..9 {
-            put(&judge, 1, Outcome::Value(0), false, SAME);
+            put(&judge, 1, &Outcome::Value(0), false, SAME);
         }
         assert!(judge.has_seen_enough() && ends.load(Relaxed) == 1);
     }

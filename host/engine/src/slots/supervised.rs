@@ -183,10 +183,15 @@ impl SupervisedInstance {
         vcpu: VcpuId,
         for_version: Option<&str>,
     ) -> Result<Option<InstanceState>, InstanceError> {
-        let Some(live) = &mut self.live else { return Ok(None) };
+        // One that was disabled has its state all the same.
+        let instance = match &mut self.disabled {
+            Some(disabled) => &mut disabled.waiting,
+            None => &mut self.live,
+        };
+        let Some(live) = instance else { return Ok(None) };
         let written = live.save(vcpu, for_version).inspect_err(|error| {
             if matches!(error, InstanceError::Save(_)) {
-                self.live = None;
+                *instance = None;
             }
         })?;
         Ok(written.map(|Written { version, bytes }| InstanceState {

@@ -344,6 +344,8 @@ fn a_disabled_plugin_is_answered_for_and_goes_on_where_it_was() {
         assert_eq!(read(&mut vm.vcpus[1], 0x10), Outcome::Kernel);
         let failures: u64 = vm.live.sources().metrics.msrs().iter().map(|row| row.failures).sum();
         assert_eq!(failures, 0);
+        // Its state goes along though it is out.
+        vm.live.rehearse(&one("c.wasm", counter("2.0.0", scope), "")).unwrap();
         vm.live.enable("counter").unwrap();
         assert_eq!(read(&mut vm.vcpus[0], 0x10), Outcome::Value(2), "{scope}");
         let error = vm.live.disable("x", OnFailure::Fault).unwrap_err().to_string();

@@ -1,7 +1,7 @@
 //! Recordings of VMs whose sets of plugins change places.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -62,19 +62,25 @@ fn a_recording_says_which_set_answered_each_access_and_replays_across_swaps() {
         let recording = RecordingWriter::begin(file.clone(), u64::MAX).unwrap();
         let Vm { live, vcpus, .. } = start(&sets[0], Some(&recording));
         let stop = AtomicBool::new(false);
+        let reads = AtomicU64::new(0);
         let mut vcpus = vcpus;
         thread::scope(|threads| {
             for vcpu in &mut vcpus {
-                let stop = &stop;
+                let (stop, reads) = (&stop, &reads);
                 threads.spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         assert!(matches!(read(vcpu, 0x10), Outcome::Value(_)));
+                        reads.fetch_add(1, Ordering::Relaxed);
                         // The queue of the recorder must have room.
                         thread::sleep(Duration::from_micros(20));
                     }
                 });
             }
             for round in 1..=40 {
+                let before = reads.load(Ordering::Relaxed);
+                while reads.load(Ordering::Relaxed) < before + 2 {
+                    thread::yield_now();
+                }
                 let terms = (round % 4 == 0).then(Terms::default);
                 let swapped = live.swap(&sets[round % 2], terms.as_ref()).unwrap();
                 if round % 8 == 4 {
