@@ -312,11 +312,16 @@ impl Running {
         }
         let swapped = live.swap(&next.engine, order.terms.as_ref())?;
         let prepared = began.elapsed().saturating_sub(swapped.cut);
-        self.statistics.swapped(Sources::of_live(&live.sources()));
+        let sources = live.sources_of(swapped.generation).unwrap_or_else(|| live.sources());
+        self.statistics.swapped(Sources::of_live(&sources));
         {
             let mut now = self.now();
-            now.former = Some((std::mem::replace(&mut now.source, source), set));
-            now.set = next;
+            let before = std::mem::replace(&mut now.source, source);
+            // A guest that was reset meanwhile has booted with the set before.
+            if now.live.as_ref().is_some_and(|present| present.is(&live)) {
+                now.former = Some((before, set));
+                now.set = next;
+            }
             now.history.swaps += 1;
             now.history.last = Some(Last::of("swap", swapped.generation, None));
         }

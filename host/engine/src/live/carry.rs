@@ -8,8 +8,9 @@ use wasmsr_interface::VcpuId;
 use super::error::SwapError;
 use super::fate::Fate;
 use super::host::holding;
-use super::set::{Prepared, Set};
+use super::set::Prepared;
 use crate::dispatch::VcpuDispatch;
+use crate::engine::Engine;
 use crate::plugin::{InstanceError, Plugin};
 use crate::slots::{Slot, SlotPlan, SupervisedInstance};
 use crate::state::InstanceState;
@@ -26,7 +27,7 @@ pub(super) struct Carried {
 /// Gives each plugin of `next` whose state is carried what the one in charge saves for this
 /// vCPU; what is the VM's, with vCPU 0. The vCPU's lock must be held.
 pub(super) fn carry_vcpu(
-    old: &Set,
+    old: &Engine,
     dispatch: &mut VcpuDispatch,
     next: &mut Prepared,
     fates: &BTreeMap<Arc<str>, Fate>,
@@ -37,7 +38,7 @@ pub(super) fn carry_vcpu(
         return Ok(());
     };
     let plans = &next.set.engine.slots;
-    for (plan, slot) in old.engine.slots.iter().zip(&mut dispatch.chain.slots) {
+    for (plan, slot) in old.slots.iter().zip(&mut dispatch.chain.slots) {
         let name = &plan.plugin.name;
         if fates.get(name) != Some(&Fate::Carried) {
             continue;
@@ -134,7 +135,7 @@ fn take_over_timer(
 }
 
 /// Gives the shadows of a set the state of the plugins that they follow.
-pub(super) fn carry_to_shadows(old: &Set, dispatch: &mut VcpuDispatch, next: &mut Prepared) {
+pub(super) fn carry_to_shadows(old: &Engine, dispatch: &mut VcpuDispatch, next: &mut Prepared) {
     let vcpu = dispatch.chain.vcpu;
     let Some(shadows) =
         usize::try_from(vcpu.0).ok().and_then(|vcpu| next.shadows.vcpus.get_mut(vcpu))
@@ -142,7 +143,7 @@ pub(super) fn carry_to_shadows(old: &Set, dispatch: &mut VcpuDispatch, next: &mu
         return;
     };
     for follower in &mut shadows.0 {
-        for (plan, slot) in old.engine.slots.iter().zip(&mut dispatch.chain.slots) {
+        for (plan, slot) in old.slots.iter().zip(&mut dispatch.chain.slots) {
             if plan.plugin.name != follower.of {
                 continue;
             }

@@ -185,7 +185,8 @@ impl Live {
         }
         let cut = began.elapsed();
         let digest = set.engine.digest();
-        state.sources = Sources { metrics, shadows: ShadowTallies(tallies), ..sources };
+        let next = Sources { metrics, shadows: ShadowTallies(tallies), ..sources };
+        state.past = Some((state.generation, std::mem::replace(&mut state.sources, next)));
         state.set = set;
         state.generation = generation;
         state.former = None;

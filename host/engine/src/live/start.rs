@@ -87,6 +87,7 @@ impl Engine {
         let state = State {
             set,
             sources,
+            past: None,
             generation: FIRST,
             sets: FIRST,
             former: None,

@@ -124,17 +124,22 @@ impl Live {
         fates: &mut Fates,
     ) -> Result<Swapped, SwapError> {
         let mut carried = Carried::default();
-        let state = self.state();
+        // Nothing else changes the set meanwhile: no other operation runs, and no set is on
+        // probation.
+        let (old, generation) = {
+            let state = self.state();
+            (state.set.engine.clone(), state.generation + 1)
+        };
         for cell in &self.0.cells {
             let mut own = cell.lock();
-            carry_vcpu(&state.set, &mut own.dispatch, &mut prepared, fates, &mut carried)?;
+            carry_vcpu(&old, &mut own.dispatch, &mut prepared, fates, &mut carried)?;
         }
         held_back(&prepared.set)?;
         let vm = &*self.0.site.vm;
         let filter = prepared.set.intercepts.check(vm).map_err(SwapError::Filter)?;
         note_fresh(fates, &carried);
         let swapped = Swapped {
-            generation: state.generation + 1,
+            generation,
             digest: prepared.set.engine.digest(),
             plugins: fates.iter().map(|(name, fate)| (name.clone(), *fate)).collect(),
             lost_timers: carried.lost_timers,
@@ -142,7 +147,6 @@ impl Live {
             filter,
             cut: Duration::ZERO,
         };
-        drop(state);
         Ok(swapped)
     }
 
@@ -229,8 +233,8 @@ impl Live {
         let (done, carry_calls) = during(|| {
             cells.iter_mut().try_for_each(|own| {
                 let dispatch = &mut own.dispatch;
-                carry_vcpu(&state.set, dispatch, &mut prepared, fates, &mut carried)?;
-                carry_to_shadows(&state.set, dispatch, &mut prepared);
+                carry_vcpu(&state.set.engine, dispatch, &mut prepared, fates, &mut carried)?;
+                carry_to_shadows(&state.set.engine, dispatch, &mut prepared);
                 Ok::<(), SwapError>(())
             })
         });
@@ -292,6 +296,7 @@ impl Live {
             Sources { engine: next.engine.clone(), metrics, shadows: ShadowTallies(tallies) };
         let old_sources = std::mem::replace(&mut state.sources, sources);
         let old = std::mem::replace(&mut state.set, prepared.set);
+        state.past = Some((state.generation, old_sources.clone()));
         state.generation = generation;
         state.former = Some(old.engine.clone());
         state.trial = judge.map(|judge| {

@@ -39,6 +39,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) set: Set,
     pub(super) sources: Sources,
+    /// The generation before, and what counted for it.
+    pub(super) past: Option<(u64, Sources)>,
     pub(super) generation: u64,
     /// The highest number of a set.
     pub(super) sets: u64,
@@ -71,6 +73,11 @@ pub struct Swapped {
 }
 
 impl Live {
+    /// Whether both are handles of one VM.
+    pub fn is(&self, other: &Live) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The number of the set in charge, from 1 in each boot.
     pub fn generation(&self) -> u64 {
         self.state().generation
@@ -79,6 +86,15 @@ impl Live {
     /// What counts for the set in charge.
     pub fn sources(&self) -> Sources {
         self.state().sources.clone()
+    }
+
+    /// What counts for this generation; `None` if it is neither in charge nor the one before,
+    /// which may have been taken back at once.
+    pub fn sources_of(&self, generation: u64) -> Option<Sources> {
+        let state = self.state();
+        let past = state.past.iter().filter(|(of, _)| *of == generation);
+        let past = past.map(|(_, sources)| sources.clone()).next();
+        if state.generation == generation { Some(state.sources.clone()) } else { past }
     }
 
     /// A plugin that has failed since its set took charge.

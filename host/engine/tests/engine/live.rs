@@ -386,6 +386,50 @@ fn what_plugins_change_before_they_are_in_charge_waits() {
     assert_eq!(read(&mut vm.vcpus[0], 0x10), Outcome::Value(2));
 }
 
+/// Asks the host for the TSC, and then takes its time.
+fn slow(value: u64) -> Arc<Engine> {
+    let body = format!(
+        "(import \"wasmsr\" \"tsc\" (func $tsc (result i64)))
+         (global $n (mut i64) (i64.const 0))
+         (func (export \"rdmsr\") (param i32 i32 i32) (result i64)
+           (drop (call $tsc))
+           (global.set $n (i64.const 0))
+           (loop (global.set $n (i64.add (global.get $n) (i64.const 1)))
+                 (br_if 0 (i64.lt_u (global.get $n) (i64.const 20000000))))
+           (i64.const {value}))
+         (func (export \"wrmsr\") (param i32 i64 i32 i32))"
+    );
+    one("s.wasm", plugin("s", "[[msr]]\nrange = \"0x10\"", &body), "fuel = 1000000000")
+}
+
+#[test]
+fn an_access_that_is_being_answered_is_answered_by_the_set_that_began() {
+    let Vm { live, mut vcpus, host } = start(&slow(1), 2);
+    let next = slow(2);
+    thread::scope(|threads| {
+        let vcpu = &mut vcpus[0];
+        let answering = threads.spawn(|| (read(vcpu, 0x10), read(vcpu, 0x10)));
+        while host.asked.lock().unwrap().is_empty() {
+            thread::yield_now();
+        }
+        live.swap(&next, None).unwrap();
+        let (first, second) = answering.join().unwrap();
+        assert_eq!((first, second), (Outcome::Value(1), Outcome::Value(2)));
+    });
+}
+
+#[test]
+fn a_generation_that_is_taken_back_at_once_still_counts() {
+    let mut vm = start(&differing("(i64.const 1)"), 1);
+    let swapped = vm.live.swap(&differing("unreachable"), Some(&Terms::default())).unwrap();
+    let _ = read(&mut vm.vcpus[0], 0x10);
+    let _ = read(&mut vm.vcpus[0], 0x10);
+    assert_eq!(vm.live.generation(), 3);
+    let of_second = vm.live.sources_of(swapped.generation).unwrap();
+    assert_eq!(of_second.metrics.msrs()[0].failures, 1);
+    assert!(vm.live.sources_of(1).is_none() && vm.live.sources_of(9).is_none());
+}
+
 #[test]
 fn the_digest_is_that_of_what_decides() {
     let constant = constant("k", CLAIM, 1);
