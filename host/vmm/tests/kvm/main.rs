@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 use guests::{ECHO, Guest, MSRS, OUTCOMES, PORTS, RESET, SPIN, WAIT, multiboot_image};
 use libtest_mimic::{Arguments, Trial};
 use tempfile::NamedTempFile;
-use wasmsr_interface::{Initiator, KvmAnswer, MsrAccess, MsrHandler, MsrOp, Outcome, VcpuId};
+use wasmsr_interface::{
+    Initiator, KvmAnswer, MsrAccess, MsrHandler, MsrIndex, MsrOp, Outcome, VcpuId,
+};
 use wasmsr_kvm::filter::KvmFilter;
 use wasmsr_vmm::{
     Boot, BuildError, Probe, RunEnd, Vm, VmConfig, VmSpec, control, known_msrs, open_kvm,
@@ -54,6 +56,9 @@ fn main() -> std::process::ExitCode {
 
 /// Of every MSR that KVM lists: first the questions, each with what the last one says that KVM
 /// would hold, which change nothing; then the same accesses for good.
+const SYSENTER_ESP: MsrIndex = MsrIndex(0x175);
+const SYSENTER_EIP: MsrIndex = MsrIndex(0x176);
+
 fn a_question_tells_what_an_access_then_does() {
     const VALUES: [u64; 6] = [0, 1, 6, 0x0606_0606_0606_0606, 1 << 63, u64::MAX];
     let probe = Probe::new(&[]).unwrap();
@@ -61,6 +66,11 @@ fn a_question_tells_what_an_access_then_does() {
     let (mut compared, mut taken) = (0, 0);
     for index in known_msrs().unwrap() {
         if probe.ask(index, MsrOp::Read, None) == KvmAnswer::NotComparable {
+            continue;
+        }
+        // KVM's code for AMD keeps 32 bits of a write that it sees, as here; a guest's own
+        // write stays with the processor, which keeps 64.
+        if [SYSENTER_ESP, SYSENTER_EIP].contains(&index) {
             continue;
         }
         let before = host.kvm_msr(vcpu, index, Initiator::Host);
