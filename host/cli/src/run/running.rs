@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
-use wasmsr_engine::live::{Fate, Live, Swapped, Verdict};
+use wasmsr_engine::live::{Fate, Live, SwapError, Swapped, Verdict};
 use wasmsr_engine::profile::{OnFailure, Sha256};
 use wasmsr_engine::record::Recorder;
 use wasmsr_engine::{LoadOptions, Terms};
@@ -22,6 +22,9 @@ use crate::loaded::Loaded;
 
 /// How long a swap waits for a guest that is between two boots.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How soon a swap is tried again that has met a reset.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// What a run is doing, shared by its threads.
 pub(super) struct Running {
@@ -288,12 +291,7 @@ impl Running {
             let now = self.now();
             (now.source.clone(), now.set.clone())
         };
-        if let Some(expected) = order.expect {
-            let digest = set.engine.digest();
-            if digest != expected {
-                return Err(anyhow!("the set in charge is {digest}, not {expected}"));
-            }
-        }
+        is_expected(order, &set)?;
         let began = Instant::now();
         let source = order.profile.as_deref().map_or(source, Source::of);
         let source = source.with_plugins(&order.plugins, &set)?;
@@ -306,11 +304,25 @@ impl Running {
             ));
         }
         let changes = changes(&set, &next);
+        let mut live = live;
+        let swapped = loop {
+            let swapped = match order.rehearse {
+                true => live.rehearse(&next.engine),
+                false => live.swap(&next.engine, order.terms.as_ref()),
+            };
+            match swapped {
+                // The guest was reset meanwhile: its next boot takes the set.
+                Err(SwapError::Ended) if Instant::now() < began + PATIENCE => {
+                    thread::sleep(AGAIN);
+                    live = self.wait_for_live()?;
+                    is_expected(order, &self.set())?;
+                }
+                swapped => break swapped?,
+            }
+        };
         if order.rehearse {
-            let swapped = live.rehearse(&next.engine)?;
             return Ok(Done { swapped, changes, prepared: began.elapsed() });
         }
-        let swapped = live.swap(&next.engine, order.terms.as_ref())?;
         let prepared = began.elapsed().saturating_sub(swapped.cut);
         let sources = live.sources_of(swapped.generation).unwrap_or_else(|| live.sources());
         self.statistics.swapped(Sources::of_live(&sources));
@@ -393,6 +405,15 @@ impl Running {
         drop(now);
         tracing::info!("rolled back: generation {}, set {}", swapped.generation, swapped.digest);
         Ok(Done { swapped, changes, prepared })
+    }
+}
+
+/// Refuses if the set in charge is not the one that is expected.
+fn is_expected(order: &Order, set: &Loaded) -> anyhow::Result<()> {
+    let digest = set.engine.digest();
+    match order.expect.filter(|expected| *expected != digest) {
+        Some(expected) => Err(anyhow!("the set in charge is {digest}, not {expected}")),
+        None => Ok(()),
     }
 }
 
