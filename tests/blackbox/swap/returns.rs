@@ -97,12 +97,16 @@ fn a_trap_an_overrun_a_fault_or_a_difference_brings_the_old_set_back() -> Outcom
 
 #[apply(test)]
 fn a_difference_is_brought_back_within_the_next_access_after_the_limit() -> Outcome {
-    let vm = Vm::start(1, "wait 500 repeat 12 0x1000 end wait 500", &[])?;
+    let vm = Vm::start(1, "wait 2000 repeat 12 0x1000 end wait 500", &[])?;
+    // However slow the machine is, the swap comes before the first read.
+    assert_eq!(vm.post("pause", &json!({})).0, 200);
+    vm.wait_until("it is paused", |vm| vm["paused"] == true);
     let file = vm.workdir.path().join("b.wasm");
     let plugins = json!([{ "name": "counter", "file": file }]);
     let probation = json!({ "seconds": 60, "differences": 3 });
     let done = vm.operation("swap", &json!({ "plugins": plugins, "probation": probation }));
     assert_eq!(done["state"], "done", "{done}");
+    assert_eq!(vm.post("resume", &json!({})).0, 200);
     let run = vm.running.finish();
     let seen: Vec<u64> = run
         .stdout
