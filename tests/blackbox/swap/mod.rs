@@ -19,6 +19,12 @@ use crate::fixture::{Run, Running, Skip, Workdir, module_with_manifest, require_
 /// Numbers its reads: of each vCPU's at 0x1000, of the VM's at 0x1001. The lowest bit of a
 /// value is the mark. Saves the number; `more` are further fields of the module.
 fn counter(mark: u64, more: &str) -> Vec<u8> {
+    let answer = format!("(i64.or (i64.shl (global.get $count) (i64.const 1)) (i64.const {mark}))");
+    counting("", &answer, more)
+}
+
+/// Counts its reads in `$count`, which it saves, and then does what `answer` says.
+fn counting(imports: &str, answer: &str, more: &str) -> Vec<u8> {
     let manifest = r#"
 msr = [{ range = "0x1000", access = "rw" }, { range = "0x1001", access = "rw", scope = "vm" }]
 [plugin]
@@ -29,11 +35,12 @@ abi = 1
     let code = format!(
         r#"(import "wasmsr" "save_state" (func $save (param i32 i32) (result i32)))
         (import "wasmsr" "saved_state" (func $saved (param i32 i32) (result i32)))
+        {imports}
         (memory (export "memory") 1) (func (export "wasmsr_abi_v1"))
         (global $count (mut i64) (i64.const 0))
         (reads
             (global.set $count (i64.add (global.get $count) (i64.const 1)))
-            (i64.or (i64.shl (global.get $count) (i64.const 1)) (i64.const {mark})))
+            {answer})
         (writes)
         {more}"#
     );
@@ -174,6 +181,14 @@ fn command(workdir: &Workdir, arguments: &[&str]) -> Command {
     let mut command = wasmsr(arguments);
     command.current_dir(workdir.path()).env("XDG_RUNTIME_DIR", workdir.path());
     command
+}
+
+/// What the guest's first vCPU read at 0x1000, in order. A line that the end of the VM has
+/// cut says nothing.
+fn values_read(run: &Run) -> Vec<u64> {
+    let lines = run.stdout.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let values = lines.filter_map(|line| line.trim().strip_prefix("rdmsr 0x00001000 = 0x"));
+    values.filter_map(|hex| u64::from_str_radix(hex, 16).ok()).collect()
 }
 
 /// How often something is done: fewer times in tests of every day than by hand, where the

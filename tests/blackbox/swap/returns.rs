@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Vm;
-use crate::fixture::{Outcome, apply, module_with_manifest, test};
+use super::{Vm, counting, values_read};
+use crate::fixture::{Outcome, apply, test};
 
 const READS: &str = "repeat forever 0x1000 wait 5 end";
 
@@ -25,35 +25,13 @@ fn verdict(vm: &Vm, id: u64) -> String {
 
 /// Answers as the counter does, but does something else from its 20th read on.
 fn later(what: &str) -> Vec<u8> {
-    let manifest = r#"
-msr = [{ range = "0x1000", access = "rw" }, { range = "0x1001", access = "rw", scope = "vm" }]
-[plugin]
-name = "counter"
-version = "1.0.0"
-abi = 1
-"#;
-    let code = format!(
-        r#"(import "wasmsr" "save_state" (func $save (param i32 i32) (result i32)))
-        (import "wasmsr" "saved_state" (func $saved (param i32 i32) (result i32)))
-        (import "wasmsr" "outcome" (func $outcome (param i32)))
-        (memory (export "memory") 1) (func (export "wasmsr_abi_v1"))
-        (global $count (mut i64) (i64.const 0))
-        (global $own (mut i64) (i64.const 0))
-        (reads
-            (global.set $count (i64.add (global.get $count) (i64.const 1)))
-            (global.set $own (i64.add (global.get $own) (i64.const 1)))
-            (if (i64.ge_u (global.get $own) (i64.const 20)) (then {what}))
-            (i64.shl (global.get $count) (i64.const 1)))
-        (writes)
-        (func (export "save") (result i32)
-            (i64.store (i32.const 0) (global.get $count))
-            (call $save (i32.const 0) (i32.const 8)))
-        (func (export "restore") (result i32)
-            (drop (call $saved (i32.const 0) (i32.const 8)))
-            (global.set $count (i64.load (i32.const 0)))
-            (i32.const 0))"#
+    let imports = r#"(import "wasmsr" "outcome" (func $outcome (param i32)))"#;
+    let answer = format!(
+        "(global.set $own (i64.add (global.get $own) (i64.const 1)))
+        (if (i64.ge_u (global.get $own) (i64.const 20)) (then {what}))
+        (i64.shl (global.get $count) (i64.const 1))"
     );
-    module_with_manifest(manifest, &code)
+    counting(imports, &answer, "(global $own (mut i64) (i64.const 0))")
 }
 
 #[apply(test)]
@@ -81,14 +59,8 @@ fn a_trap_an_overrun_a_fault_or_a_difference_brings_the_old_set_back() -> Outcom
     assert!(run.stderr.contains("is taken back"), "{run}");
     // No number is missing or doubled among those that the guest saw, but for the accesses
     // that went wrong.
-    let seen: Vec<u64> = run
-        .stdout
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("rdmsr 0x00001000 = 0x"))
-        .filter_map(|hex| u64::from_str_radix(hex, 16).ok())
-        .filter(|value| *value != 5)
-        .map(|value| value >> 1)
-        .collect();
+    let seen = values_read(&run).into_iter().filter(|value| *value != 5);
+    let seen: Vec<u64> = seen.map(|value| value >> 1).collect();
     assert!(seen.len() > 60 && seen.windows(2).all(|two| two[1] > two[0]), "{seen:?}");
     let missing = seen.last().unwrap_or(&0) - seen.len() as u64;
     assert!(missing <= 4, "{missing} of {seen:?}");
@@ -108,14 +80,8 @@ fn a_difference_is_brought_back_within_the_next_access_after_the_limit() -> Outc
     assert_eq!(done["state"], "done", "{done}");
     assert_eq!(vm.post("resume", &json!({})).0, 200);
     let run = vm.running.finish();
-    let seen: Vec<u64> = run
-        .stdout
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("rdmsr 0x00001000 = 0x"))
-        .filter_map(|hex| u64::from_str_radix(hex, 16).ok())
-        .collect();
     let expected: Vec<u64> = (1..=12).map(|n| n << 1 | u64::from(n <= 4)).collect();
-    assert_eq!(seen, expected, "{run}");
+    assert_eq!(values_read(&run), expected, "{run}");
     Ok(())
 }
 
