@@ -17,8 +17,8 @@ use crate::state::{InstanceState, SavedState, SavedTimer};
 #[derive(Debug, thiserror::Error)]
 #[error("plugin `{name}`: {why}")]
 pub struct SaveError {
-    name: Arc<str>,
-    why: String,
+    pub(crate) name: Arc<str>,
+    pub(crate) why: String,
 }
 
 /// Why saved state does not come back.
@@ -100,48 +100,20 @@ impl Engine {
         next: Option<&Engine>,
     ) -> Result<SavedState, SaveError> {
         let now = vcpus.first().map_or(0, |vcpu| vcpu.vm.host.monotonic_ns());
-        self.save_at(vcpus.iter_mut(), now, &|_| true, next)
+        self.save_at(vcpus.iter_mut(), &Saving { chosen: &|_| true, next, now })
     }
 
-    /// Saves the plugins that are `chosen` by name, for those of `next`; timers are due after
-    /// `now`.
+    /// Saves the plugins of these vCPUs as `saving` says, and what they have turned on.
     pub(crate) fn save_at<'a>(
         &self,
         vcpus: impl Iterator<Item = &'a mut VcpuDispatch>,
-        now: u64,
-        chosen: &dyn Fn(&str) -> bool,
-        next: Option<&Engine>,
+        saving: &Saving<'_>,
     ) -> Result<SavedState, SaveError> {
         let mut saved = SavedState::default();
         let mut intercepts = None;
         for (position, vcpu) in vcpus.enumerate() {
             intercepts.get_or_insert_with(|| vcpu.vm.intercepts.clone());
-            let served = vcpu.chain.vcpu;
-            for slot in &mut vcpu.chain.slots {
-                let state = slot.with(|instance| {
-                    // The VM's own instances are saved with the first vCPU.
-                    let is_done = instance.scope().is_none() && position > 0;
-                    if is_done || !chosen(instance.name()) {
-                        return Ok(None);
-                    }
-                    let version = next.and_then(|next| next.version_of(instance.name()));
-                    instance.save(served, version.as_deref()).map_err(|error| SaveError {
-                        name: instance.name().clone(),
-                        why: error.to_string(),
-                    })
-                });
-                saved.instances.extend(state?);
-                saved.timers.extend(slot.with(|instance| {
-                    let (thread, at) = instance.pending_timer()?;
-                    let is_due_here = instance.scope().is_some() || position == 0;
-                    (is_due_here && chosen(instance.name())).then(|| SavedTimer {
-                        plugin: instance.name().to_string(),
-                        vcpu: instance.scope().map(|vcpu| vcpu.0),
-                        thread: thread.0,
-                        in_ns: at.saturating_sub(now),
-                    })
-                }));
-            }
+            saving.save(vcpu, position == 0, &mut saved)?;
         }
         if let Some(intercepts) = intercepts {
             // Those of all others are their manifests'.
@@ -150,12 +122,12 @@ impl Engine {
                 plugins.any(|p| *p.name == *name && p.held.intercept)
             };
             saved.intercepts = intercepts.save();
-            saved.intercepts.retain(|it| asks(&it.plugin) && chosen(&it.plugin));
+            saved.intercepts.retain(|it| asks(&it.plugin) && (saving.chosen)(&it.plugin));
         }
         Ok(saved)
     }
 
-    fn version_of(&self, name: &str) -> Option<String> {
+    pub(crate) fn version_of(&self, name: &str) -> Option<String> {
         let plugin = self.plugins.iter().find(|plugin| *plugin.name == *name)?;
         Some(plugin.manifest.plugin.version.to_string())
     }
@@ -203,30 +175,83 @@ impl Engine {
             restore_one(&mut started.vcpus, state)?;
         }
         for timer in &saved.timers {
+            // A plugin that is gone needs none.
             restore_timer(&mut started.vcpus, timer, now);
         }
         Ok(())
     }
 }
 
-/// Sets a timer again. A plugin that is gone needs none.
-fn restore_timer(vcpus: &mut [VcpuDispatch], timer: &SavedTimer, now: u64) {
-    let threads = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
-    let own = usize::try_from(timer.vcpu.unwrap_or(0)).unwrap_or(usize::MAX);
-    let Some(vcpu) = vcpus.get_mut(own) else { return };
-    let scope = timer.vcpu.map(VcpuId);
-    // A smaller VM may lack the thread on which the VM's own instance asked.
-    let thread = VcpuId(if timer.thread < threads { timer.thread } else { 0 });
-    for slot in &mut vcpu.chain.slots {
-        slot.with(|instance| {
-            if **instance.name() == *timer.plugin && instance.scope() == scope {
-                instance.take_over_timer(thread, now.saturating_add(timer.in_ns));
-            }
-        });
+/// Which plugins are saved, and for what.
+pub(crate) struct Saving<'a> {
+    /// Says so by their names.
+    pub(crate) chosen: &'a dyn Fn(&str) -> bool,
+    /// The engine that is to restore them, if it may have older versions.
+    pub(crate) next: Option<&'a Engine>,
+    /// On the host's monotonic clock; timers are due after it.
+    pub(crate) now: u64,
+}
+
+impl Saving<'_> {
+    /// Adds the plugins of a vCPU to what is saved. The VM's own instances are saved with
+    /// the `first` one.
+    pub(crate) fn save(
+        &self,
+        vcpu: &mut VcpuDispatch,
+        first: bool,
+        saved: &mut SavedState,
+    ) -> Result<(), SaveError> {
+        let served = vcpu.chain.vcpu;
+        for slot in &mut vcpu.chain.slots {
+            let own = slot.with(|instance| {
+                let is_here = instance.scope().is_some() || first;
+                if !is_here || !(self.chosen)(instance.name()) {
+                    return Ok((None, None));
+                }
+                let version = self.next.and_then(|next| next.version_of(instance.name()));
+                let state = instance.save(served, version.as_deref()).map_err(|error| {
+                    SaveError { name: instance.name().clone(), why: error.to_string() }
+                })?;
+                let timer = instance.pending_timer().map(|(thread, at)| SavedTimer {
+                    plugin: instance.name().to_string(),
+                    vcpu: instance.scope().map(|vcpu| vcpu.0),
+                    thread: thread.0,
+                    in_ns: at.saturating_sub(self.now),
+                });
+                Ok((state, timer))
+            });
+            let (state, timer) = own?;
+            saved.instances.extend(state);
+            saved.timers.extend(timer);
+        }
+        Ok(())
     }
 }
 
-fn restore_one(vcpus: &mut [VcpuDispatch], state: &InstanceState) -> Result<(), RestoreError> {
+/// Sets a timer again. Says whether there is an instance that waits for one then.
+pub(crate) fn restore_timer(vcpus: &mut [VcpuDispatch], timer: &SavedTimer, now: u64) -> bool {
+    let threads = u32::try_from(vcpus.len()).unwrap_or(u32::MAX);
+    let own = usize::try_from(timer.vcpu.unwrap_or(0)).unwrap_or(usize::MAX);
+    let scope = timer.vcpu.map(VcpuId);
+    // A smaller VM may lack the thread on which the VM's own instance asked.
+    let thread = VcpuId(if timer.thread < threads { timer.thread } else { 0 });
+    let mut slots = vcpus.get_mut(own).into_iter().flat_map(|vcpu| &mut vcpu.chain.slots);
+    slots.any(|slot| {
+        slot.with(|instance| {
+            let is_its = **instance.name() == *timer.plugin && instance.scope() == scope;
+            if is_its {
+                instance.take_over_timer(thread, now.saturating_add(timer.in_ns));
+            }
+            is_its && instance.pending_timer().is_some()
+        })
+    })
+}
+
+/// Gives a state to the instance that it is of.
+pub(crate) fn restore_one(
+    vcpus: &mut [VcpuDispatch],
+    state: &InstanceState,
+) -> Result<(), RestoreError> {
     let name = &state.plugin;
     let count = vcpus.len();
     let vcpu = usize::try_from(state.vcpu.unwrap_or(0)).unwrap_or(usize::MAX);

@@ -1,19 +1,29 @@
 //! Carries the state of plugins from one set to the next.
 
-use std::collections::BTreeMap;
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use wasmsr_interface::VcpuId;
 
+use super::cell::Dispatching;
 use super::error::SwapError;
-use super::fate::Fate;
-use super::host::holding;
-use super::set::Prepared;
+use super::fate::{Fate, Fates};
+use super::set::{Prepared, Set};
 use crate::dispatch::VcpuDispatch;
 use crate::engine::Engine;
-use crate::plugin::{InstanceError, Plugin};
-use crate::slots::{Slot, SlotPlan, SupervisedInstance};
-use crate::state::InstanceState;
+use crate::save::{RestoreError, Saving, restore_one, restore_timer};
+use crate::slots::SupervisedInstance;
+use crate::start::Followers;
+use crate::state::{InstanceState, SavedState};
+
+/// A set whose state is carried to another.
+pub(super) struct Carrying<'a> {
+    pub(super) old: &'a Engine,
+    pub(super) next: &'a Engine,
+    pub(super) fates: &'a Fates,
+    /// On the host's monotonic clock.
+    pub(super) now: u64,
+}
 
 /// What was carried, and what could not be.
 #[derive(Debug, Default)]
@@ -24,141 +34,99 @@ pub(super) struct Carried {
     pub(super) lost_timers: Vec<Arc<str>>,
 }
 
-/// Gives each plugin of `next` whose state is carried what the one in charge saves for this
-/// vCPU; what is the VM's, with vCPU 0. The vCPU's lock must be held.
-pub(super) fn carry_vcpu(
-    old: &Engine,
-    dispatch: &mut VcpuDispatch,
-    next: &mut Prepared,
-    fates: &BTreeMap<Arc<str>, Fate>,
-    carried: &mut Carried,
-) -> Result<(), SwapError> {
-    let vcpu = dispatch.chain.vcpu;
-    let Some(slots) = usize::try_from(vcpu.0).ok().and_then(|vcpu| next.slots.get_mut(vcpu)) else {
-        return Ok(());
-    };
-    let plans = &next.set.engine.slots;
-    for (plan, slot) in old.slots.iter().zip(&mut dispatch.chain.slots) {
-        let name = &plan.plugin.name;
-        if fates.get(name) != Some(&Fate::Carried) {
-            continue;
-        }
-        let Some(new) = plans.iter().find(|plan| plan.plugin.name == *name) else { continue };
-        let (state, timer) = holding(|| save(slot, vcpu, &plan.plugin, &new.plugin))?;
-        if let Some(state) = state {
-            let restored = holding(|| restore(plans, slots, &state, vcpu));
-            restored.map_err(|why| SwapError::Restore {
-                plugin: name.clone(),
-                version: version(&new.plugin),
-                from: state.version.clone(),
-                why,
-            })?;
-            if !carried.saved.contains(name) {
-                carried.saved.push(name.clone());
-            }
-        }
-        if let Some((thread, at)) = timer
-            && !take_over_timer(plans, slots, plan, (thread, at))
-            && !carried.lost_timers.contains(name)
-        {
-            carried.lost_timers.push(name.clone());
-        }
-    }
-    Ok(())
-}
-
-type Timer = Option<(VcpuId, u64)>;
-
-/// What an instance saves for the new version, and the timer for which it waits.
-fn save(
-    slot: &mut Slot,
-    vcpu: VcpuId,
-    old: &Plugin,
-    new: &Plugin,
-) -> Result<(Option<InstanceState>, Timer), SwapError> {
-    let becomes = version(new);
-    slot.with(|instance| {
-        if instance.scope().is_none() && vcpu != VcpuId(0) {
-            return Ok((None, None));
-        }
-        let timer = instance.pending_timer();
-        match instance.save(vcpu, Some(&becomes)) {
-            Ok(state) => Ok((state, timer)),
-            Err(error) => Err(SwapError::Save {
-                plugin: instance.name().clone(),
-                version: version(old),
-                why: error.to_string(),
-            }),
-        }
-    })
-}
-
-/// Gives a state to the instance of its scope.
-fn restore(
-    plans: &[SlotPlan],
-    slots: &mut [Option<Slot>],
-    state: &InstanceState,
-    vcpu: VcpuId,
-) -> Result<(), String> {
-    let scope = state.vcpu.map(VcpuId);
-    for (plan, slot) in plans.iter().zip(slots) {
-        let Some(slot) = slot.as_mut().filter(|_| *plan.plugin.name == *state.plugin) else {
-            continue;
-        };
-        let restored: Option<Result<(), InstanceError>> = slot
-            .with(|instance| (instance.scope() == scope).then(|| instance.restore(state, vcpu)));
-        if let Some(restored) = restored {
-            return restored.map_err(|error| error.to_string());
-        }
-    }
-    let scope = if scope.is_some() { "vcpu" } else { "vm" };
-    Err(format!("it claims no MSR with scope \"{scope}\", whose state that is"))
-}
-
-/// Has the new instance of a slot called when the old one would have been; `false` if it
-/// cannot have timers.
-fn take_over_timer(
-    plans: &[SlotPlan],
-    slots: &mut [Option<Slot>],
-    old: &SlotPlan,
-    (thread, at): (VcpuId, u64),
-) -> bool {
-    let mut new = plans.iter().zip(slots).filter_map(|(plan, slot)| {
-        (plan.plugin.name == old.plugin.name && plan.scope == old.scope).then_some(slot.as_mut()?)
-    });
-    new.next().is_some_and(|slot| {
-        slot.with(|instance| {
-            instance.take_over_timer(thread, at);
-            instance.pending_timer().is_some()
+impl Carrying<'_> {
+    /// Adds what the plugins of a vCPU in charge save for the next set to `saved`. The
+    /// vCPU's lock must be held.
+    pub(super) fn save(
+        &self,
+        own: &mut VcpuDispatch,
+        saved: &mut SavedState,
+    ) -> Result<(), SwapError> {
+        let chosen = |name: &str| self.fates.get(name) == Some(&Fate::Carried);
+        let saving = Saving { chosen: &chosen, next: Some(self.next), now: self.now };
+        let first = own.chain.vcpu == VcpuId(0);
+        saving.save(own, first, saved).map_err(|error| SwapError::Save {
+            version: self.old.version_of(&error.name).unwrap_or_default(),
+            plugin: error.name,
+            why: error.why,
         })
-    })
+    }
 }
 
-/// Gives the shadows of a set the state of the plugins that they follow.
-pub(super) fn carry_to_shadows(old: &Engine, dispatch: &mut VcpuDispatch, next: &mut Prepared) {
-    let vcpu = dispatch.chain.vcpu;
-    let Some(shadows) =
-        usize::try_from(vcpu.0).ok().and_then(|vcpu| next.shadows.vcpus.get_mut(vcpu))
-    else {
-        return;
-    };
-    for follower in &mut shadows.0 {
-        for (plan, slot) in old.slots.iter().zip(&mut dispatch.chain.slots) {
-            if plan.plugin.name != follower.of {
-                continue;
-            }
-            let state = slot.with(|instance| {
-                let is_here = instance.scope().is_some() || vcpu == VcpuId(0);
-                is_here.then(|| holding(|| instance.save(vcpu, None)).ok().flatten()).flatten()
-            });
-            let Some(state) = state else { continue };
+/// Gives the plugins of `next` what those in charge save. The locks of all vCPUs must be
+/// held.
+pub(super) fn carry(
+    old: &Engine,
+    cells: &mut [impl DerefMut<Target = Dispatching>],
+    next: &mut Prepared,
+    fates: &Fates,
+    now: u64,
+) -> Result<Carried, SwapError> {
+    let mut saved = SavedState::default();
+    let carrying = Carrying { old, next: &next.set.engine, fates, now };
+    for own in cells {
+        carrying.save(&mut own.dispatch, &mut saved)?;
+    }
+    restore(next, &saved, now)
+}
+
+/// Gives the plugins of the next set what was saved for them at `now`.
+pub(super) fn restore(
+    next: &mut Prepared,
+    saved: &SavedState,
+    now: u64,
+) -> Result<Carried, SwapError> {
+    let mut carried = Carried::default();
+    let vcpus = &mut next.started.vcpus;
+    for state in &saved.instances {
+        restore_one(vcpus, state).map_err(|error| SwapError::Restore {
+            plugin: state.plugin.as_str().into(),
+            version: next.set.engine.version_of(&state.plugin).unwrap_or_default(),
+            from: state.version.clone(),
+            why: refusal(error, state),
+        })?;
+        add(&mut carried.saved, &state.plugin);
+    }
+    for timer in &saved.timers {
+        if !restore_timer(vcpus, timer, now) {
+            add(&mut carried.lost_timers, &timer.plugin);
+        }
+    }
+    Ok(carried)
+}
+
+fn add(names: &mut Vec<Arc<str>>, name: &str) {
+    if !names.iter().any(|known| **known == *name) {
+        names.push(name.into());
+    }
+}
+
+fn refusal(error: RestoreError, state: &InstanceState) -> String {
+    match error {
+        RestoreError::Refused { why, .. } => why,
+        _ => {
+            let scope = if state.vcpu.is_some() { "vcpu" } else { "vm" };
+            format!("it claims no MSR with scope \"{scope}\", whose state that is")
+        }
+    }
+}
+
+/// Gives the shadows that will follow a vCPU the state of the plugins that they follow.
+pub(super) fn to_shadows(own: &mut VcpuDispatch, shadows: &mut Followers) {
+    let vcpu = own.chain.vcpu;
+    for follower in &mut shadows.shadows.0 {
+        let mut saved = SavedState::default();
+        let leader = |name: &str| *name == *follower.of;
+        let saving = Saving { chosen: &leader, next: None, now: 0 };
+        // A leader that does not save has a shadow that starts afresh.
+        let _ = saving.save(own, vcpu == VcpuId(0), &mut saved);
+        for state in &saved.instances {
             let scope = state.vcpu.map(VcpuId);
-            for own in &mut follower.slots {
-                let restore = |instance: &mut SupervisedInstance| {
-                    let is_its = instance.scope() == scope;
-                    is_its.then(|| holding(|| instance.restore(&state, vcpu)))
-                };
-                if let Some(Err(error)) = own.with(restore) {
+            let restore = |instance: &mut SupervisedInstance| {
+                (instance.scope() == scope).then(|| instance.restore(state, vcpu))
+            };
+            for slot in &mut follower.slots {
+                if let Some(Err(error)) = slot.with(restore) {
                     tracing::warn!(
                         "the shadow of {} starts afresh: it does not take the state of the \
                          plugin in charge: {error}",
@@ -170,6 +138,29 @@ pub(super) fn carry_to_shadows(old: &Engine, dispatch: &mut VcpuDispatch, next: 
     }
 }
 
-pub(super) fn version(plugin: &Plugin) -> String {
-    plugin.manifest.plugin.version.to_string()
+/// Gives the plugins of `next` what those of `old` have turned on. Names those that lose
+/// some of it.
+pub(super) fn carry_intercepts(old: &Set, next: &Set, fates: &Fates) -> Vec<Arc<str>> {
+    keep_intercepts(old, next, fates);
+    let mut lost = Vec::new();
+    for plugin in &next.engine.plugins {
+        let name = &plugin.name;
+        let is_carried = fates.get(name) == Some(&Fate::Carried) && plugin.held.intercept;
+        if is_carried && next.intercepts.carry(name, old.id) {
+            lost.push(name.clone());
+        }
+    }
+    lost
+}
+
+/// Leaves to the plugins that go on in `next` what they have turned on in `old`.
+pub(super) fn keep_intercepts(old: &Set, next: &Set, fates: &Fates) {
+    for (name, fate) in fates {
+        if *fate == Fate::Kept {
+            next.intercepts.carry(name, old.id);
+            if let Some(handle) = next.handles.get(name) {
+                handle.move_to(next.id);
+            }
+        }
+    }
 }

@@ -1,19 +1,21 @@
 //! The cut: with the locks of all vCPUs held, the slots of one set become those of another.
 
 use std::collections::BTreeMap;
+use std::mem;
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use wasmsr_interface::{Host, VcpuId};
 
 use super::cell::Dispatching;
-use super::fate::Fate;
+use super::fate::{Fate, Fates};
 use super::host::{Role, holding};
-use super::set::{Followers, Set, Site, Watch};
-use crate::dispatch::{OrderLock, VcpuDispatch};
+use super::set::{Set, Site};
+use crate::dispatch::VcpuDispatch;
 use crate::manifest::Scope;
-use crate::msr::SlotId;
 use crate::shadow::{Follower, ShadowPlan, Shadows, Tally};
 use crate::slots::{Slot, SlotPlan};
+use crate::start::{Followers, Watch, leaders};
 
 /// What is no longer used, to be dropped when vCPUs run again: that takes the kernel long.
 #[derive(Default)]
@@ -55,7 +57,7 @@ fn key(plan: &SlotPlan) -> (Arc<str>, bool) {
 }
 
 /// Plans of shadows for the plugins of `old` that changed.
-pub(super) fn former(old: &Set, fates: &BTreeMap<Arc<str>, Fate>) -> Former {
+pub(super) fn former(old: &Set, fates: &Fates) -> Former {
     let mut former = Former::default();
     for plugin in &old.engine.plugins {
         if matches!(fates.get(&plugin.name), Some(Fate::Carried | Fate::Fresh)) {
@@ -69,9 +71,13 @@ pub(super) fn former(old: &Set, fates: &BTreeMap<Arc<str>, Fate>) -> Former {
 
 /// Takes all slots out of a vCPU's dispatch, and what follows it.
 pub(super) fn take_apart(set: &Set, own: &mut Dispatching) -> (Parked, Followers) {
-    let slots = std::mem::take(&mut own.dispatch.chain.slots).into_vec();
-    let slots = set.engine.slots.iter().map(key).zip(slots).collect();
+    let slots = by_key(&set.engine.slots, mem::take(&mut own.dispatch.chain.slots));
     (slots, Followers::take(&mut own.dispatch.chain.observers))
+}
+
+/// The slots of these plans by plugin and scope.
+pub(super) fn by_key(plans: &[SlotPlan], slots: impl IntoIterator<Item = Slot>) -> Parked {
+    plans.iter().map(key).zip(slots).collect()
 }
 
 /// The former plugins of a vCPU as shadows of those that came after them.
@@ -80,36 +86,28 @@ pub(super) fn followers(
     former: &Former,
     old: &mut Parked,
 ) -> impl Iterator<Item = Follower> {
-    let followers: Vec<Follower> = former
-        .plans
-        .iter()
-        .zip(&former.tallies)
-        .filter_map(|(plan, tally)| {
-            let slots: Option<Vec<Slot>> =
-                plan.slots.iter().map(|slot| old.remove(&key(slot))).collect();
-            let leaders = (0..).map(SlotId).zip(next.engine.routes.names.iter());
-            let leaders = leaders.filter(|(_, name)| **name == plan.of).map(|(slot, _)| slot);
-            Some(Follower {
-                of: plan.of.clone(),
-                scope: plan.scope(),
-                leaders: leaders.collect(),
-                routes: plan.routes.clone(),
-                slots: slots?.into_boxed_slice(),
-                tally: tally.clone(),
-                is_former: true,
-            })
+    former.plans.iter().zip(&former.tallies).filter_map(|(plan, tally)| {
+        let slots: Option<Box<[Slot]>> =
+            plan.slots.iter().map(|slot| old.remove(&key(slot))).collect();
+        Some(Follower {
+            of: plan.of.clone(),
+            scope: plan.scope(),
+            leaders: leaders(&next.engine, &plan.of),
+            routes: plan.routes.clone(),
+            slots: slots?,
+            tally: tally.clone(),
+            is_former: true,
         })
-        .collect();
-    followers.into_iter()
+    })
 }
 
 /// Puts former plugins that were shadows back to the other slots.
-pub(super) fn former_slots(former: &Former, shadows: Shadows, slots: &mut Parked) -> Shadows {
+pub(super) fn former_slots(plans: &[ShadowPlan], shadows: Shadows, slots: &mut Parked) -> Shadows {
     let (back, rest): (Vec<_>, Vec<_>) = shadows.0.into_iter().partition(|one| one.is_former);
     for follower in back {
-        let plan = former.plans.iter().find(|plan| plan.of == follower.of);
+        let plan = plans.iter().find(|plan| plan.of == follower.of);
         let plans = plan.map(|plan| plan.slots.as_slice()).unwrap_or_default();
-        slots.extend(plans.iter().map(key).zip(follower.slots.into_vec()));
+        slots.extend(by_key(plans, follower.slots));
     }
     Shadows(rest)
 }
@@ -121,17 +119,11 @@ pub(super) fn in_order(set: &Set, own: &mut Parked, going_on: &mut Parked) -> Op
     plans.map(|plan| own.remove(&key(plan)).or_else(|| going_on.remove(&key(plan)))).collect()
 }
 
-/// The prepared slots of a vCPU by plugin and scope.
-pub(super) fn by_key(set: &Set, slots: Vec<Option<Slot>>) -> Parked {
-    let slots = set.engine.slots.iter().map(key).zip(slots);
-    slots.filter_map(|(key, slot)| Some((key, slot?))).collect()
-}
-
 /// What a vCPU gets when a set takes charge.
 pub(super) struct Taking<'a> {
     pub(super) set: &'a Set,
     pub(super) site: &'a Site,
-    pub(super) watch: &'a Watch<'a>,
+    pub(super) watch: &'a Watch,
 }
 
 impl Taking<'_> {
@@ -142,16 +134,15 @@ impl Taking<'_> {
         mut dispatch: VcpuDispatch,
         slots: Vec<Slot>,
         followers: Followers,
-        order_lock: &OrderLock,
     ) -> VcpuDispatch {
         dispatch.chain.slots = slots.into_boxed_slice();
-        dispatch.chain.observers = self.set.observers(self.site, self.watch, order_lock, followers);
-        std::mem::replace(&mut own.dispatch, dispatch)
+        dispatch.chain.observers = self.watch.observers(followers);
+        mem::replace(&mut own.dispatch, dispatch)
     }
 
     /// Says to the plugins of the set that they are in charge, and carries out what they
     /// changed before.
-    pub(super) fn announce(&self, cells: &mut [impl std::ops::DerefMut<Target = Dispatching>]) {
+    pub(super) fn announce(&self, cells: &mut [impl DerefMut<Target = Dispatching>]) {
         for (name, host) in &self.set.hosts {
             host.set_role(Role::InCharge);
             let held = host.held.take();

@@ -23,6 +23,9 @@ pub enum Fate {
     Gone,
 }
 
+/// The fates of all plugins, by name.
+pub(super) type Fates = BTreeMap<Arc<str>, Fate>;
+
 impl Fate {
     /// In one word.
     pub fn word(self) -> &'static str {
@@ -36,9 +39,9 @@ impl Fate {
     }
 }
 
-/// The fates by name, as far as they can be known before the old plugins have saved.
-pub(super) fn fates(old: &Engine, new: &Engine) -> BTreeMap<Arc<str>, Fate> {
-    let mut fates = BTreeMap::new();
+/// The fates as far as they can be known before the old plugins have saved.
+pub(super) fn fates(old: &Engine, new: &Engine) -> Fates {
+    let mut fates = Fates::new();
     for plugin in &new.plugins {
         let fate = match old.plugins.iter().find(|other| other.name == plugin.name) {
             None => Fate::New,

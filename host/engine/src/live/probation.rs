@@ -3,17 +3,15 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use super::exchange::{Former, Retired, Taking, former_slots, in_order, take_apart};
-use super::fate::Fate;
-use super::host::{Role, holding};
-use super::set::{Followers, Sources, Watch};
-use super::swap::{Occasion, handle_back, unused};
+use super::carry::keep_intercepts;
+use super::exchange::{Former, Parked, Retired, Taking, former_slots, in_order, take_apart};
+use super::host::holding;
+use super::set::Sources;
 use super::trial::{Trial, Verdict};
 use super::vm::{Live, State, Swapped};
-use crate::intercepts::FilterChange;
-use crate::record::CallLog;
+use crate::record::{CallLog, SwapCause};
 use crate::shadow::{ShadowTallies, Shadows};
-use crate::start::kernel_shadows;
+use crate::start::{Followers, Watchers, kernel_shadows};
 
 impl Live {
     /// Whether a set is on probation, its number, and the accesses that it has answered.
@@ -81,21 +79,19 @@ impl Live {
         let Some(trial) = state.trial.take_if(|trial| trial.judge.verdict().is_none()) else {
             return;
         };
-        let recorder = state.recorder.clone();
-        let watch = Watch { recorder: recorder.as_ref(), judge: None, former: &[], generation };
-        let order_lock = state.set.order_lock(&watch);
+        let watchers = Watchers { recorder: state.recorder.as_ref(), ..Watchers::default() };
+        let watch = state.set.watch(&self.0.site, generation, &watchers);
         for own in &mut self.hold_all() {
-            let Followers { shadows, kernel } = Followers::take(&mut own.dispatch.chain.observers);
+            let observers = &mut own.dispatch.chain.observers;
+            let Followers { shadows, kernel } = Followers::take(observers);
             let (former, rest): (Vec<_>, Vec<_>) =
                 shadows.0.into_iter().partition(|one| one.is_former);
             retired.add_shadows(Shadows(former));
-            let rest = Followers { shadows: Shadows(rest), kernel };
-            own.dispatch.chain.observers =
-                state.set.observers(&self.0.site, &watch, &order_lock, rest);
+            *observers = watch.observers(Followers { shadows: Shadows(rest), kernel });
         }
         let tallies = &mut state.sources.shadows.0;
         tallies.truncate(tallies.len().saturating_sub(trial.former.tallies.len()));
-        retired.add(unused(trial.former.parked));
+        retired.add(trial.former.parked.into_iter().flat_map(Parked::into_values));
         state.verdict = Some((generation, Verdict::Kept));
         drop(state);
         drop(retired);
@@ -110,7 +106,7 @@ impl Live {
         let Some(cause) = verdict else { return };
         let generation = state.generation;
         let mut retired = Retired::default();
-        if self.go_back(&mut state, Occasion::Return, &mut retired).is_some() {
+        if self.go_back(&mut state, SwapCause::Return, &mut retired).is_some() {
             tracing::warn!(
                 "generation {generation} is taken back: {cause}; generation {} is the set before \
                  it",
@@ -128,7 +124,7 @@ impl Live {
         let mut state = self.state();
         let generation = state.generation;
         let mut retired = Retired::default();
-        let swapped = self.go_back(&mut state, Occasion::Rollback, &mut retired);
+        let swapped = self.go_back(&mut state, SwapCause::Rollback, &mut retired);
         if swapped.is_some() {
             state.verdict = Some((generation, Verdict::RolledBack));
         }
@@ -142,63 +138,47 @@ impl Live {
     fn go_back(
         &self,
         state: &mut State,
-        occasion: Occasion,
+        cause: SwapCause,
         retired: &mut Retired,
     ) -> Option<Swapped> {
-        let Trial { former, set, fates, sources, .. } = state.trial.take()?;
-        let began;
-        let generation = state.generation + 1;
-        let (dispatches, metrics) = set.dispatches(&self.0.site);
-        let recorder = state.recorder.clone();
-        let watch = Watch { recorder: recorder.as_ref(), judge: None, former: &[], generation };
-        let order_lock = set.order_lock(&watch);
-        let (kernel, tallies) = kernel_shadows(&set.engine, self.0.site.vcpus);
-        let mut kernel = kernel.into_iter();
-        let taking = Taking { set: &set, site: &self.0.site, watch: &watch };
-        {
-            let mut cells = self.hold_all();
-            began = Instant::now();
-            handle_back(&set, &state.set, &fates);
-            let parts = former.parked.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-            let former =
-                Former { plans: former.plans, tallies: former.tallies, parked: Vec::new() };
-            for ((own, parked), dispatch) in cells.iter_mut().zip(parts).zip(dispatches) {
-                let (mut new, followed) = take_apart(&state.set, own);
-                let mut old = parked.unwrap_or_default();
-                retired.add_shadows(former_slots(&former, followed.shadows, &mut old));
-                let kernel = kernel.next().unwrap_or_default();
-                let kernel = followed.kernel.for_next_set(kernel);
-                let followers = Followers { shadows: Shadows::default(), kernel };
-                let slots = in_order(&set, &mut old, &mut new).unwrap_or_default();
-                let before = taking.take_charge(own, dispatch, slots, followers, &order_lock);
-                retired.add_dispatch(before);
-                retired.add(new.into_values());
-            }
-            for (name, host) in &state.set.hosts {
-                if fates.get(name) != Some(&Fate::Kept) {
-                    host.set_role(Role::Shadow);
-                }
-            }
-            set.intercepts.take_charge();
-            holding(|| taking.announce(&mut cells));
-            self.note_swap(state, &set, occasion, &fates, CallLog::default());
+        let Trial { former, set, fates, .. } = state.trial.take()?;
+        let site = &self.0.site;
+        let digest = set.engine.digest();
+        let swapped = Swapped::new(state.generation + 1, digest, &fates);
+        let noted = state.swap_to_note(&set.engine, digest, cause, &fates);
+        let (dispatches, metrics) = set.dispatches(site);
+        let (kernel, tallies) = kernel_shadows(&set.engine, site.vcpus);
+        let watchers = Watchers { recorder: state.recorder.as_ref(), ..Watchers::default() };
+        let watch = set.watch(site, swapped.generation, &watchers);
+        let taking = Taking { set: &set, site, watch: &watch };
+        let Former { plans, parked, .. } = former;
+
+        let mut cells = self.hold_all();
+        let began = Instant::now();
+        keep_intercepts(&state.set, &set, &fates);
+        let ready = dispatches.into_iter().zip(kernel).zip(parked);
+        for (own, ((dispatch, kernel), mut old)) in cells.iter_mut().zip(ready) {
+            let (mut new, followed) = take_apart(&state.set, own);
+            retired.add_shadows(former_slots(&plans, followed.shadows, &mut old));
+            let kernel = followed.kernel.for_next_set(kernel);
+            let followers = Followers { shadows: Shadows::default(), kernel };
+            let slots = in_order(&set, &mut old, &mut new).unwrap_or_default();
+            retired.add_dispatch(taking.take_charge(own, dispatch, slots, followers));
+            retired.add(new.into_values());
+        }
+        state.set.step_down(&fates);
+        set.intercepts.take_charge();
+        holding(|| taking.announce(&mut cells));
+        if let Some((recorder, line)) = noted {
+            recorder.swap(line, CallLog::default());
         }
         let cut = began.elapsed();
-        let digest = set.engine.digest();
-        let next = Sources { metrics, shadows: ShadowTallies(tallies), ..sources };
-        state.past = Some((state.generation, std::mem::replace(&mut state.sources, next)));
-        state.set = set;
-        state.generation = generation;
+        drop(cells);
+
+        let shadows = ShadowTallies(tallies);
+        let sources = Sources { engine: set.engine.clone(), metrics, shadows };
+        self.install(state, set, sources);
         state.former = None;
-        self.rename(state);
-        Some(Swapped {
-            generation,
-            digest,
-            plugins: fates.iter().map(|(name, fate)| (name.clone(), *fate)).collect(),
-            lost_timers: Vec::new(),
-            lost_intercepts: Vec::new(),
-            filter: FilterChange::Unchanged,
-            cut,
-        })
+        Some(Swapped { cut, ..swapped })
     }
 }

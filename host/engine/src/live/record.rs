@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use wasmsr_interface::Host;
 
-use super::fate::Fate;
+use super::fate::{Fate, Fates};
 use super::host::holding;
-use super::set::{Followers, Set, Watch};
-use super::swap::{Fates, Occasion};
 use super::vm::{Live, State};
-use crate::record::{CallLog, Recorder, SwapCause, swap_line};
-use crate::save::{Running, SaveError};
-use crate::start::boot_plugins;
+use crate::engine::Engine;
+use crate::profile::Sha256;
+use crate::record::{Recorder, SwapCause, SwapLine, swap_line};
+use crate::save::{Running, SaveError, Saving};
+use crate::start::{Followers, Watchers, boot_plugins};
 
 impl Live {
     /// Records all accesses from now on with `recorder`, in place of one that recorded
@@ -28,7 +28,8 @@ impl Live {
         if let Some(recorder) = recorder {
             let now = self.0.site.vm.monotonic_ns();
             let vcpus = cells.iter_mut().map(|own| &mut own.dispatch);
-            let saved = holding(|| engine.save_at(vcpus, now, &|_| true, None))?;
+            let saving = Saving { chosen: &|_| true, next: None, now };
+            let saved = holding(|| engine.save_at(vcpus, &saving))?;
             let is_saved = |name: &str| saved.instances.iter().any(|one| one.plugin == name);
             let names = engine.plugins.iter().map(|plugin| plugin.name.to_string());
             let unsaved = names.filter(|name| !is_saved(name)).collect();
@@ -46,42 +47,34 @@ impl Live {
             before.end();
         }
         let trial = state.trial.as_ref();
-        let watch = Watch {
+        let watchers = Watchers {
             recorder,
             judge: trial.map(|trial| &trial.judge),
             former: trial.map(|trial| trial.former.plans.as_slice()).unwrap_or_default(),
-            generation: state.generation,
         };
-        let order_lock = state.set.order_lock(&watch);
+        let watch = state.set.watch(&self.0.site, state.generation, &watchers);
         for own in &mut cells {
-            let followers = Followers::take(&mut own.dispatch.chain.observers);
-            own.dispatch.chain.observers =
-                state.set.observers(&self.0.site, &watch, &order_lock, followers);
+            let observers = &mut own.dispatch.chain.observers;
+            *observers = watch.observers(Followers::take(observers));
         }
         Ok(())
     }
+}
 
-    /// Tells the recorder that `next` takes charge, with the locks of all vCPUs held.
-    pub(super) fn note_swap(
+impl State {
+    /// What a recording will say of the swap to `next`, and the recorder, if there is one.
+    pub(super) fn swap_to_note(
         &self,
-        state: &State,
-        next: &Set,
-        occasion: Occasion,
+        next: &Engine,
+        digest: Sha256,
+        cause: SwapCause,
         fates: &Fates,
-        calls: CallLog,
-    ) {
-        let Some(recorder) = &state.recorder else { return };
-        let cause = match occasion {
-            Occasion::Swap => SwapCause::Swap,
-            Occasion::Return => SwapCause::Return,
-            Occasion::Rollback => SwapCause::Rollback,
-        };
-        let engine = &next.engine;
+    ) -> Option<(Recorder, SwapLine)> {
+        let recorder = self.recorder.clone()?;
         let kept = fates.iter().filter(|(_, fate)| **fate == Fate::Kept);
         let kept = kept.map(|(name, _): (&Arc<str>, _)| name.to_string()).collect();
-        let (digest, plugins) = (engine.digest().to_string(), boot_plugins(engine));
-        let generation = state.generation + 1;
-        let line = swap_line(generation, cause, digest, plugins, kept, &engine.profile);
-        recorder.swap(line, calls);
+        let (digest, plugins) = (digest.to_string(), boot_plugins(next));
+        let generation = self.generation + 1;
+        Some((recorder, swap_line(generation, cause, digest, plugins, kept, &next.profile)))
     }
 }

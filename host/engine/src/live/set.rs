@@ -1,22 +1,24 @@
 //! A set of plugins of a running VM, and how one is made ready.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use wasmsr_interface::{Host, VcpuId};
+use wasmsr_interface::Host;
 
-use super::fate::Fate;
+use super::fate::{Fate, Fates};
 use super::host::{PluginHost, Role, VmHost};
-use crate::dispatch::{Chain, Observers, OrderLock, Reports, Strays, UnhandledLog, VcpuDispatch};
+use crate::dispatch::{Reports, Strays, UnhandledLog, VcpuDispatch};
 use crate::engine::Engine;
 use crate::intercepts::Intercepts;
-use crate::manifest::Scope;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::Metrics;
 use crate::plugin::Surroundings;
-use crate::record::{ENGINE, LoggingHost, Recorder, during};
-use crate::shadow::{Judge, KernelFollower, KernelShadows, ShadowPlan, ShadowTallies, Shadows};
-use crate::slots::{Slot, SlotPlan, SupervisedInstance};
-use crate::start::{StartCalls, StartError, StartedShadows, kernel_shadows, start_shadows};
+use crate::record::{ENGINE, LoggingHost};
+use crate::shadow::ShadowTallies;
+use crate::slots::SlotPlan;
+use crate::start::{
+    Common, Followers, StartCalls, StartError, Started, Watch, Watchers, dispatches, start_shadows,
+    start_slots,
+};
 
 /// A set of plugins of a running VM.
 pub(super) struct Set {
@@ -32,11 +34,12 @@ pub(super) struct Set {
 /// A set whose plugins have started, and are not in charge yet.
 pub(super) struct Prepared {
     pub(super) set: Set,
-    /// Of each vCPU; `None` for a plugin that goes on from the set in charge.
-    pub(super) slots: Vec<Vec<Option<Slot>>>,
-    pub(super) shadows: StartedShadows,
+    /// Its slots but those that go on from the set in charge.
+    pub(super) plans: Vec<SlotPlan>,
+    /// With these slots alone.
+    pub(super) started: Started,
     /// Of each vCPU.
-    pub(super) kernel: Vec<Vec<KernelFollower>>,
+    pub(super) followers: Vec<Followers>,
     pub(super) starts: StartCalls,
 }
 
@@ -47,15 +50,6 @@ pub(super) struct Site {
     pub(super) reports: Reports,
     pub(super) unhandled_log: UnhandledLog,
     pub(super) strays: Strays,
-}
-
-/// Who watches the accesses of a set.
-pub(super) struct Watch<'a> {
-    pub(super) recorder: Option<&'a Recorder>,
-    pub(super) judge: Option<&'a Arc<Judge>>,
-    /// Former plugins, as shadows.
-    pub(super) former: &'a [ShadowPlan],
-    pub(super) generation: u64,
 }
 
 impl Set {
@@ -89,125 +83,50 @@ impl Set {
     }
 
     /// Starts all plugins but those that go on, and the set's shadows.
-    pub(super) fn start(
-        self,
-        site: &Site,
-        fates: &BTreeMap<Arc<str>, Fate>,
-    ) -> Result<Prepared, StartError> {
-        let goes_on = |plan: &SlotPlan| fates.get(&plan.plugin.name) == Some(&Fate::Kept);
-        let mut starts = StartCalls::default();
-        let mut new_instance = |plan: &SlotPlan, scope| {
-            let vm = self.surroundings(site, &plan.plugin.name);
-            let (instance, calls) = during(|| SupervisedInstance::new(&plan.plugin, &vm, scope));
-            starts.add(scope, calls);
-            instance.map_err(|error| StartError::of(&plan.plugin, &error))
-        };
-        let plans = &self.engine.slots;
-        let mut shared = Vec::new();
-        for plan in plans {
-            let is_shared = plan.scope == Scope::Vm && !goes_on(plan);
-            let instance = is_shared.then(|| new_instance(plan, None)).transpose()?;
-            shared.push(instance.map(|instance| Arc::new(Mutex::new(instance))));
-        }
-        let mut slots = Vec::new();
-        for vcpu in (0..site.vcpus).map(VcpuId) {
-            let mut own = Vec::new();
-            for (plan, shared) in plans.iter().zip(&shared) {
-                own.push(match (shared, goes_on(plan)) {
-                    (_, true) => None,
-                    (Some(shared), _) => Some(Slot::Shared(shared.clone())),
-                    (None, _) => Some(Slot::Own(new_instance(plan, Some(vcpu))?)),
-                });
-            }
-            slots.push(own);
-        }
+    pub(super) fn start(self, site: &Site, fates: &Fates) -> Result<Prepared, StartError> {
+        let is_new = |plan: &&SlotPlan| fates.get(&plan.plugin.name) != Some(&Fate::Kept);
+        let plans: Vec<SlotPlan> = self.engine.slots.iter().filter(is_new).cloned().collect();
+        let surroundings = |name: &Arc<str>| self.surroundings(site, name);
+        let (mut started, starts) =
+            start_slots(&self.engine, &plans, self.common(site), &surroundings)?;
         let vm: Arc<dyn Host> = site.vm.clone();
-        let mut shadows = start_shadows(&self.engine, &vm, site.vcpus, &starts);
-        let (kernel, tallies) = kernel_shadows(&self.engine, site.vcpus);
-        shadows.tallies.extend(tallies);
-        Ok(Prepared { set: self, slots, shadows, kernel, starts })
+        let shadows = start_shadows(&self.engine, &vm, site.vcpus, &starts);
+        shadows.warn_of_absent();
+        started.shadows = shadows.tallies;
+        Ok(Prepared { set: self, plans, started, followers: shadows.vcpus, starts })
     }
 
     /// What answers each vCPU once it has its slots, and what that counts.
     pub(super) fn dispatches(&self, site: &Site) -> (Vec<VcpuDispatch>, Metrics) {
-        let counters = || Arc::new(Counters::new(self.engine.slots.len()));
-        let counters: Vec<_> = (0..site.vcpus).map(|_| counters()).collect();
-        let plugins = self.engine.routes.names.clone();
-        let metrics = Metrics { vcpus: counters.clone(), plugins };
-        let vcpus = (0..site.vcpus).map(VcpuId).zip(counters);
-        (vcpus.map(|(vcpu, counters)| self.dispatch(site, vcpu, counters)).collect(), metrics)
+        dispatches(&self.engine, &self.common(site))
     }
 
-    fn dispatch(&self, site: &Site, vcpu: VcpuId, counters: Arc<Counters>) -> VcpuDispatch {
-        let engine = &self.engine;
-        let switches = engine.plugins.iter().any(|plugin| plugin.held.intercept);
-        let host: Arc<dyn Host> = site.vm.clone();
-        let chain = Chain {
-            vcpu,
-            routes: engine.routes.clone(),
-            slots: Box::default(),
-            switches: switches.then(|| self.intercepts.clone()),
-            policy: engine.policy.clone(),
+    /// Another set takes charge: plugins that do not go on there change nothing any more.
+    pub(super) fn step_down(&self, fates: &Fates) {
+        for (name, host) in &self.hosts {
+            if fates.get(name) != Some(&Fate::Kept) {
+                host.set_role(Role::Shadow);
+            }
+        }
+    }
+
+    fn common(&self, site: &Site) -> Common {
+        let vm: Arc<dyn Host> = site.vm.clone();
+        Common {
+            vm: Surroundings {
+                host: Arc::new(LoggingHost::new(vm, ENGINE.into())),
+                intercepts: self.intercepts.clone(),
+                vcpus: site.vcpus,
+            },
+            reports: site.reports.clone(),
             unhandled_log: site.unhandled_log.clone(),
-            observers: None,
             strays: Some(site.strays.clone()),
-        };
-        let vm = Surroundings {
-            host: Arc::new(LoggingHost::new(host, ENGINE.into())),
-            intercepts: self.intercepts.clone(),
-            vcpus: site.vcpus,
-        };
-        VcpuDispatch { chain, counters, vm, reports: site.reports.clone() }
-    }
-
-    /// What orders the accesses that are watched.
-    pub(super) fn order_lock(&self, watch: &Watch<'_>) -> OrderLock {
-        let plans: Vec<ShadowPlan> =
-            self.engine.shadows.iter().chain(watch.former).cloned().collect();
-        OrderLock::new(&self.engine.slots, &plans, watch.recorder)
-    }
-
-    /// The observers of a vCPU, if it has any.
-    pub(super) fn observers(
-        &self,
-        site: &Site,
-        watch: &Watch<'_>,
-        order_lock: &OrderLock,
-        Followers { shadows, kernel }: Followers,
-    ) -> Option<Box<Observers>> {
-        let is_followed = !shadows.0.is_empty() || !kernel.is_empty();
-        if watch.recorder.is_none() && watch.judge.is_none() && !is_followed {
-            return None;
         }
-        Some(Box::new(Observers {
-            recorder: watch.recorder.cloned(),
-            order_lock: order_lock.clone(),
-            shadows: Some(shadows).filter(|shadows| !shadows.0.is_empty()),
-            kernel,
-            host: site.vm.clone(),
-            names: self.engine.routes.names.clone(),
-            asked: Vec::new(),
-            generation: watch.generation,
-            judge: watch.judge.cloned(),
-        }))
     }
-}
 
-/// What follows the accesses of a vCPU.
-#[derive(Default)]
-pub(super) struct Followers {
-    pub(super) shadows: Shadows,
-    pub(super) kernel: KernelShadows,
-}
-
-impl Followers {
-    /// Takes those of a vCPU.
-    pub(super) fn take(observers: &mut Option<Box<Observers>>) -> Self {
-        let Some(observers) = observers else { return Followers::default() };
-        Followers {
-            shadows: observers.shadows.take().unwrap_or_default(),
-            kernel: std::mem::take(&mut observers.kernel),
-        }
+    /// What observes the accesses of the vCPUs of this set.
+    pub(super) fn watch(&self, site: &Site, generation: u64, watchers: &Watchers<'_>) -> Watch {
+        Watch::new(&self.engine, site.vm.clone(), generation, watchers)
     }
 }
 

@@ -1,22 +1,20 @@
 //! Starts the first set of a VM.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Condvar, Mutex};
 
 use wasmsr_interface::Host;
 
 use super::cell::VcpuCell;
+use super::fate::Fates;
 use super::host::{Role, VmHost};
-use super::set::{Followers, Set, Site, Sources, Watch};
+use super::set::{Prepared, Set, Site, Sources};
 use super::vcpu::LiveVcpu;
 use super::vm::{Live, Shared, State};
 use crate::dispatch::{Reports, Strays, UnhandledLog};
 use crate::engine::{Engine, intercepts};
-use crate::record::{Recorder, boot_line};
-use crate::shadow::{KernelShadows, ShadowTallies};
-use crate::slots::Slot;
-use crate::start::{StartError, boot_plugins};
+use crate::record::Recorder;
+use crate::start::{StartError, Watchers, boot_line_of};
 
 /// The number of a VM's first set.
 const FIRST: u64 = 1;
@@ -54,36 +52,21 @@ impl Engine {
         };
         let exits = intercepts(&self.plugins, &self.policy);
         let set = Set::new(&site, self, (FIRST, exits), Role::InCharge, |_| None);
-        let mut prepared = set.start(&site, &BTreeMap::new())?;
-        for error in &prepared.shadows.absent {
-            tracing::warn!("{error}; the VM runs without this shadow");
-        }
+        let Prepared { set, started, followers, starts, .. } = set.start(&site, &Fates::new())?;
         if let Some(recorder) = recorder {
-            let kernel = self.host_kernel.map(|kernel| kernel.to_string());
-            recorder.boot(boot_line(vcpus, kernel, boot_plugins(self), &self.profile));
-            recorder.start(std::mem::take(&mut prepared.starts.all));
+            recorder.boot(boot_line_of(self, vcpus));
+            recorder.start(starts.all);
         }
-        let watch = Watch { recorder, judge: None, former: &[], generation: FIRST };
-        let set = prepared.set;
-        let order_lock = set.order_lock(&watch);
-        let (dispatches, metrics) = set.dispatches(&site);
-        let mut shadows = prepared.shadows.vcpus.into_iter().zip(prepared.kernel);
-        let parts = dispatches.into_iter().zip(prepared.slots);
-        let cells = parts.map(|(mut dispatch, slots)| {
-            let slots: Vec<Slot> = slots.into_iter().flatten().collect();
-            dispatch.chain.slots = slots.into_boxed_slice();
-            let (shadows, kernel) = shadows.next().unwrap_or_default();
-            let followers = Followers { shadows, kernel: KernelShadows::new(kernel) };
-            dispatch.chain.observers = set.observers(&site, &watch, &order_lock, followers);
+        let watchers = Watchers { recorder, ..Watchers::default() };
+        let watch = set.watch(&site, FIRST, &watchers);
+        let cells = started.vcpus.into_iter().zip(followers).map(|(mut dispatch, followers)| {
+            dispatch.chain.observers = watch.observers(followers);
             Arc::new(VcpuCell::new(dispatch))
         });
         let cells: Box<[_]> = cells.collect();
         site.vm.connect(&cells);
-        let sources = Sources {
-            engine: self.clone(),
-            metrics,
-            shadows: ShadowTallies(prepared.shadows.tallies),
-        };
+        let sources =
+            Sources { engine: self.clone(), metrics: started.metrics, shadows: started.shadows };
         let state = State {
             set,
             sources,
@@ -96,7 +79,6 @@ impl Engine {
             recorder: recorder.cloned(),
             ended: false,
         };
-        let reports = site.reports.clone();
         let live = Live(Arc::new(Shared {
             site,
             cells,
@@ -111,6 +93,6 @@ impl Engine {
         let vcpu =
             |cell: &Arc<VcpuCell>| LiveVcpu { cell: cell.clone(), live: live.clone(), heeded: 0 };
         let vcpus = live.0.cells.iter().map(vcpu).collect();
-        Ok(LiveStart { live, vcpus, reports })
+        Ok(LiveStart { live, vcpus, reports: started.reports })
     }
 }

@@ -1,37 +1,31 @@
 //! Puts another set in charge of a running VM, or shows what would come of it.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::MutexGuard;
+use std::mem;
 use std::sync::atomic::Ordering::Release;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
-use super::carry::{Carried, carry_to_shadows, carry_vcpu};
+use wasmsr_interface::Host as _;
+
+use super::carry::{Carried, Carrying, carry, carry_intercepts, restore, to_shadows};
 use super::cell::Dispatching;
 use super::error::SwapError;
 use super::exchange::{
-    Former, Parked, Retired, Taking, by_key, followers, former, in_order, take_apart,
+    Former, Retired, Taking, by_key, followers as followers_of, former, in_order, take_apart,
 };
-use super::fate::{Fate, fates, same_cpuid};
-use super::host::{Role, preparing};
-use super::set::{Followers, Prepared, Set, Sources, Watch};
+use super::fate::{Fate, Fates, fates, same_cpuid};
+use super::host::{Role, holding, preparing};
+use super::set::{Prepared, Set, Sources};
 use super::trial::Trial;
-use super::vm::{Live, State, Swapped};
+use super::vm::{Live, Swapped};
 use crate::engine::Engine;
-use crate::intercepts::{FilterChange, Intercepts};
+use crate::intercepts::FilterChange;
 use crate::metrics::Metrics;
-use crate::record::during;
-use crate::shadow::{Judge, ShadowTallies, Terms};
+use crate::record::{SwapCause, during};
+use crate::shadow::{Judge, Terms};
+use crate::start::{Followers, Watchers};
+use crate::state::SavedState;
 
-/// Why a set comes into charge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occasion {
-    Swap,
-    Return,
-    Rollback,
-}
-
-pub(super) type Fates = BTreeMap<Arc<str>, Fate>;
 type Guards<'a> = Vec<MutexGuard<'a, Dispatching>>;
 
 impl Live {
@@ -58,7 +52,7 @@ impl Live {
     /// [`SwapError`]; the set in charge then goes on untouched.
     pub fn swap(&self, next: &Arc<Engine>, terms: Option<&Terms>) -> Result<Swapped, SwapError> {
         let _operation = self.operation();
-        self.put_in_charge(next, terms, Occasion::Swap)
+        self.put_in_charge(next, terms, SwapCause::Swap)
     }
 
     /// Puts the set in charge that was so before, with the state of the present one, as far
@@ -72,7 +66,7 @@ impl Live {
             return Ok(swapped);
         }
         let former = self.state().former.clone().ok_or(SwapError::NoFormer)?;
-        self.put_in_charge(&former, None, Occasion::Rollback)
+        self.put_in_charge(&former, None, SwapCause::Rollback)
     }
 
     /// Starts the plugins of `next` beside those in charge.
@@ -123,38 +117,33 @@ impl Live {
         mut prepared: Prepared,
         fates: &mut Fates,
     ) -> Result<Swapped, SwapError> {
-        let mut carried = Carried::default();
+        let vm = &*self.0.site.vm;
         // Nothing else changes the set meanwhile: no other operation runs, and no set is on
         // probation.
         let (old, generation) = {
             let state = self.state();
             (state.set.engine.clone(), state.generation + 1)
         };
+        let now = vm.monotonic_ns();
+        let mut saved = SavedState::default();
+        let carrying = Carrying { old: &old, next: &prepared.set.engine, fates, now };
         for cell in &self.0.cells {
             let mut own = cell.lock();
-            carry_vcpu(&old, &mut own.dispatch, &mut prepared, fates, &mut carried)?;
+            holding(|| carrying.save(&mut own.dispatch, &mut saved))?;
         }
+        let carried = preparing(|| restore(&mut prepared, &saved, now))?;
         held_back(&prepared.set)?;
-        let vm = &*self.0.site.vm;
         let filter = prepared.set.intercepts.check(vm).map_err(SwapError::Filter)?;
         note_fresh(fates, &carried);
-        let swapped = Swapped {
-            generation,
-            digest: prepared.set.engine.digest(),
-            plugins: fates.iter().map(|(name, fate)| (name.clone(), *fate)).collect(),
-            lost_timers: carried.lost_timers,
-            lost_intercepts: Vec::new(),
-            filter,
-            cut: Duration::ZERO,
-        };
-        Ok(swapped)
+        let swapped = Swapped::new(generation, prepared.set.engine.digest(), fates);
+        Ok(Swapped { lost_timers: carried.lost_timers, filter, ..swapped })
     }
 
     fn put_in_charge(
         &self,
         next: &Arc<Engine>,
         terms: Option<&Terms>,
-        occasion: Occasion,
+        cause: SwapCause,
     ) -> Result<Swapped, SwapError> {
         let vm = &*self.0.site.vm;
         let (prepared, mut fates) = self.prepare(next)?;
@@ -163,7 +152,7 @@ impl Live {
         let widened = exits.widen(vm).map_err(SwapError::Filter);
         let done = widened.and_then(|widened| {
             let mut retired = Retired::default();
-            let cut = self.cut(prepared, &mut fates, terms, occasion, &mut retired);
+            let cut = self.cut(prepared, &mut fates, terms, cause, &mut retired);
             // Freeing instances takes long, and no lock is held here.
             drop(retired);
             Ok((cut?, widened))
@@ -180,16 +169,7 @@ impl Live {
                 Ok(swapped)
             }
             Err(error) => {
-                let state = self.state();
-                let in_charge = state.set.intercepts.clone();
-                drop(state);
-                exits.forget();
-                if let Err(refused) = in_charge.narrow(vm) {
-                    tracing::warn!(
-                        "what exits stays wider than the set in charge needs: {refused}"
-                    );
-                }
-                self.0.two_sets.store(false, Release);
+                self.leave_alone();
                 Err(error)
             }
         }
@@ -218,105 +198,83 @@ impl Live {
         mut prepared: Prepared,
         fates: &mut Fates,
         terms: Option<&Terms>,
-        occasion: Occasion,
+        cause: SwapCause,
         retired: &mut Retired,
     ) -> Result<Swapped, SwapError> {
-        let (dispatches, metrics) = prepared.set.dispatches(&self.0.site);
-        let digest = prepared.set.engine.digest();
+        let site = &self.0.site;
         let mut state = self.state();
         if state.ended {
             return Err(SwapError::Ended);
         }
+        // What can be made before is made here: vCPUs wait from `hold_all` on.
+        let generation = state.generation + 1;
+        let digest = prepared.set.engine.digest();
+        let noted = state.swap_to_note(&prepared.set.engine, digest, cause, fates);
+        let former = terms.map(|_| former(&state.set, fates)).unwrap_or_default();
+        let judge = terms.map(|terms| Arc::new(self.judge(terms, &state.sources.metrics)));
+        let recorder = state.recorder.as_ref();
+        let watchers = Watchers { recorder, judge: judge.as_ref(), former: &former.plans };
+        let watch = prepared.set.watch(site, generation, &watchers);
+        let now = site.vm.monotonic_ns();
+
         let mut cells = self.hold_all();
         let began = Instant::now();
-        let mut carried = Carried::default();
-        let (done, carry_calls) = during(|| {
-            cells.iter_mut().try_for_each(|own| {
-                let dispatch = &mut own.dispatch;
-                carry_vcpu(&state.set.engine, dispatch, &mut prepared, fates, &mut carried)?;
-                carry_to_shadows(&state.set.engine, dispatch, &mut prepared);
-                Ok::<(), SwapError>(())
-            })
-        });
-        done?;
+        let (carried, carry_calls) =
+            during(|| holding(|| carry(&state.set.engine, &mut cells, &mut prepared, fates, now)));
+        let carried = carried?;
+        for (own, followers) in cells.iter_mut().zip(&mut prepared.followers) {
+            holding(|| to_shadows(&mut own.dispatch, followers));
+        }
         held_back(&prepared.set)?;
-        note_fresh(fates, &carried);
 
         // From here on nothing fails.
-        let generation = state.generation + 1;
-        let mut calls = prepared.starts.all;
-        let next = &prepared.set;
-        let lost_intercepts = carry_intercepts(&state.set, next, fates);
-        let former = match terms {
-            Some(_) => former(&state.set, fates),
-            None => Former::default(),
-        };
-        let judge = terms.map(|terms| Arc::new(self.judge(terms, &state.sources.metrics)));
-        let recorder = state.recorder.clone();
-        let watch = Watch {
-            recorder: recorder.as_ref(),
-            judge: judge.as_ref(),
-            former: &former.plans,
-            generation,
-        };
-        let order_lock = next.order_lock(&watch);
-        let taking = Taking { set: next, site: &self.0.site, watch: &watch };
-        let mut tallies = prepared.shadows.tallies;
-        tallies.extend(former.tallies.iter().cloned());
+        note_fresh(fates, &carried);
+        let Prepared { set: next, plans, started, followers, starts } = prepared;
+        let lost_intercepts = carry_intercepts(&state.set, &next, fates);
+        let taking = Taking { set: &next, site, watch: &watch };
         let mut parked = Vec::new();
-        let ready = prepared.slots.into_iter().zip(prepared.shadows.vcpus);
-        let ready = ready.zip(prepared.kernel).zip(dispatches);
-        for (own, (((slots, mut shadows), kernel), dispatch)) in cells.iter_mut().zip(ready) {
+        let ready = started.vcpus.into_iter().zip(followers);
+        for (own, (mut dispatch, following)) in cells.iter_mut().zip(ready) {
             let (mut old, followed) = take_apart(&state.set, own);
             retired.add_shadows(followed.shadows);
+            let mut new = by_key(&plans, mem::take(&mut dispatch.chain.slots));
+            let slots = in_order(&next, &mut new, &mut old).unwrap_or_default();
+            let Followers { mut shadows, kernel } = following;
+            shadows.0.extend(followers_of(&next, &former, &mut old));
             let kernel = followed.kernel.for_next_set(kernel);
-            let slots = in_order(next, &mut by_key(next, slots), &mut old).unwrap_or_default();
-            shadows.0.extend(followers(next, &former, &mut old));
-            let followers = Followers { shadows, kernel };
-            let before = taking.take_charge(own, dispatch, slots, followers, &order_lock);
+            let before = taking.take_charge(own, dispatch, slots, Followers { shadows, kernel });
             retired.add_dispatch(before);
             match terms {
                 Some(_) => parked.push(old),
                 None => retired.add(old.into_values()),
             }
         }
-        for (name, host) in &state.set.hosts {
-            if fates.get(name) != Some(&Fate::Kept) {
-                host.set_role(Role::Shadow);
-            }
-        }
+        state.set.step_down(fates);
         next.intercepts.take_charge();
         taking.announce(&mut cells);
-        calls.append(carry_calls);
-        self.note_swap(&state, next, occasion, fates, calls);
+        if let Some((recorder, line)) = noted {
+            let mut calls = starts.all;
+            calls.append(carry_calls);
+            recorder.swap(line, calls);
+        }
         let cut = began.elapsed();
         drop(cells);
 
-        let sources =
-            Sources { engine: next.engine.clone(), metrics, shadows: ShadowTallies(tallies) };
-        let old_sources = std::mem::replace(&mut state.sources, sources);
-        let old = std::mem::replace(&mut state.set, prepared.set);
-        state.past = Some((state.generation, old_sources.clone()));
-        state.generation = generation;
+        let mut shadows = started.shadows;
+        shadows.0.extend(former.tallies.iter().cloned());
+        let sources = Sources { engine: next.engine.clone(), metrics: started.metrics, shadows };
+        let old = self.install(&mut state, next, sources);
         state.former = Some(old.engine.clone());
         state.trial = judge.map(|judge| {
             let former = Former { parked, ..former };
-            Trial { judge, former, set: old, fates: fates.clone(), sources: old_sources }
+            Trial { judge, former, set: old, fates: fates.clone() }
         });
-        self.rename(&state);
         drop(state);
         self.0.changed.notify_all();
         let changed = fates.iter().filter(|(_, fate)| **fate != Fate::Kept);
         self.forget_disabled(changed.map(|(name, _)| name.clone()));
-        Ok(Swapped {
-            generation,
-            digest,
-            plugins: fates.iter().map(|(name, fate)| (name.clone(), *fate)).collect(),
-            lost_timers: carried.lost_timers,
-            lost_intercepts,
-            filter: FilterChange::Unchanged,
-            cut,
-        })
+        let swapped = Swapped::new(generation, digest, fates);
+        Ok(Swapped { lost_timers: carried.lost_timers, lost_intercepts, cut, ..swapped })
     }
 
     /// A judge that has vCPUs look before their next access when it is over.
@@ -333,34 +291,6 @@ impl Live {
             }
         })
     }
-
-    pub(super) fn rename(&self, state: &State) {
-        let names = state.set.engine.plugins.iter().map(|plugin| plugin.name.clone());
-        let mut own = self.0.names.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *own = names.collect();
-    }
-}
-
-/// Gives the plugins of `next` what those of `old` have turned on. Names those that lose
-/// some of it.
-pub(super) fn carry_intercepts(old: &Set, next: &Set, fates: &Fates) -> Vec<Arc<str>> {
-    let mut lost = Vec::new();
-    for plugin in &next.engine.plugins {
-        let name = &plugin.name;
-        match fates.get(name) {
-            Some(Fate::Kept) => {
-                next.intercepts.carry(name, old.id);
-                if let Some(handle) = next.handles.get(name) {
-                    handle.move_to(next.id);
-                }
-            }
-            Some(Fate::Carried) if plugin.held.intercept && next.intercepts.carry(name, old.id) => {
-                lost.push(name.clone());
-            }
-            _ => {}
-        }
-    }
-    lost
 }
 
 /// Refuses a set whose plugins write more than is held back.
@@ -374,22 +304,6 @@ fn note_fresh(fates: &mut Fates, carried: &Carried) {
     for (name, fate) in fates {
         if *fate == Fate::Carried && !carried.saved.contains(name) {
             *fate = Fate::Fresh;
-        }
-    }
-}
-
-/// The slots of former plugins that are nobody's shadow.
-pub(super) fn unused(parked: Vec<Parked>) -> impl Iterator<Item = crate::slots::Slot> {
-    parked.into_iter().flat_map(BTreeMap::into_values)
-}
-
-pub(super) fn handle_back(old: &Set, from: &Set, fates: &Fates) {
-    for (name, fate) in fates {
-        if *fate == Fate::Kept {
-            old.intercepts.carry(name, from.id);
-            if let Some(handle) = old.handles.get(name) {
-                Intercepts::move_to(handle, old.id);
-            }
         }
     }
 }

@@ -1,11 +1,10 @@
 //! A set on probation, and how that ends.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::exchange::Former;
-use super::fate::Fate;
-use super::set::{Set, Sources};
+use super::fate::Fates;
+use super::set::Set;
 use crate::shadow::{Judge, ReturnCause};
 
 /// A set on probation, with the one that it replaced.
@@ -13,8 +12,7 @@ pub(super) struct Trial {
     pub(super) judge: Arc<Judge>,
     pub(super) former: Former,
     pub(super) set: Set,
-    pub(super) fates: BTreeMap<Arc<str>, Fate>,
-    pub(super) sources: Sources,
+    pub(super) fates: Fates,
 }
 
 /// How a probation ended.

@@ -1,12 +1,13 @@
 //! What a running VM has in common: the set in charge, and the locks of its vCPUs.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::cell::VcpuCell;
-use super::fate::Fate;
+use super::fate::{Fate, Fates};
 use super::set::{Set, Site, Sources};
 use super::trial::{Trial, Verdict};
 use crate::engine::Engine;
@@ -68,8 +69,23 @@ pub struct Swapped {
     pub lost_intercepts: Vec<Arc<str>>,
     /// Whether other accesses exit than before.
     pub filter: FilterChange,
-    /// How long the locks of the vCPUs were held; zero for a rehearsal.
+    /// How long the locks of all vCPUs were held; zero for a rehearsal.
     pub cut: Duration,
+}
+
+impl Swapped {
+    /// One that lost nothing and took no time.
+    pub(super) fn new(generation: u64, digest: Sha256, fates: &Fates) -> Self {
+        Swapped {
+            generation,
+            digest,
+            plugins: fates.iter().map(|(name, fate)| (name.clone(), *fate)).collect(),
+            lost_timers: Vec::new(),
+            lost_intercepts: Vec::new(),
+            filter: FilterChange::Unchanged,
+            cut: Duration::ZERO,
+        }
+    }
 }
 
 impl Live {
@@ -109,6 +125,16 @@ impl Live {
 
     pub(super) fn operation(&self) -> MutexGuard<'_, ()> {
         self.0.operation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `set` is in charge from now on. Returns the one before it.
+    pub(super) fn install(&self, state: &mut State, set: Set, sources: Sources) -> Set {
+        let names = set.engine.plugins.iter().map(|plugin| plugin.name.clone()).collect();
+        *self.0.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        let sources = mem::replace(&mut state.sources, sources);
+        state.past = Some((state.generation, sources));
+        state.generation += 1;
+        mem::replace(&mut state.set, set)
     }
 
     /// A vCPU runs no more.

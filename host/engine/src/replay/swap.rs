@@ -8,6 +8,7 @@ use super::files::Moved;
 use super::{Replay, ReplayError, replaying_host};
 use crate::engine::Engine;
 use crate::record::{CallLog, SwapLine, during, replaying, swap_line};
+use crate::save::Saving;
 use crate::slots::Slot;
 use crate::start::{Started, boot_plugins, start_plugins};
 
@@ -40,8 +41,8 @@ impl Replay {
             let now = host.monotonic_ns();
             let stays = |name: &str| engine.plugins.iter().any(|new| *new.name == *name);
             let chosen = |name: &str| stays(name) && !is_kept(name);
-            let (saved, saves) =
-                during(|| before.save_at(old.vcpus.iter_mut(), now, &chosen, Some(&engine)));
+            let saving = Saving { chosen: &chosen, next: Some(&engine), now };
+            let (saved, saves) = during(|| before.save_at(old.vcpus.iter_mut(), &saving));
             let saved = saved?;
             let (restored, restores) = during(|| engine.restore_at(&mut new, &*host, &saved, now));
             restored?;

@@ -7,11 +7,9 @@ use std::sync::Arc;
 use wasmsr_interface::Host;
 
 use crate::engine::Engine;
-use crate::record::{
-    CallLog, ENGINE, Hex, HostCall, LoggedCall, LoggingHost, Recorder, boot_line, during,
-};
+use crate::record::{CallLog, ENGINE, Hex, HostCall, LoggedCall, LoggingHost, Recorder, during};
 use crate::shadow::ReadOnlyHost;
-use crate::start::{boot_plugins, start_plugins};
+use crate::start::{boot_line_of, start_plugins};
 use crate::state::SavedState;
 
 /// What is known of a running VM when its recording begins.
@@ -38,8 +36,7 @@ impl Engine {
         running: Running<'_>,
     ) {
         let Running { vcpus, generation, saved, now, unsaved } = running;
-        let kernel = self.host_kernel.map(|kernel| kernel.to_string());
-        let boot = boot_line(vcpus, kernel, boot_plugins(self), &self.profile);
+        let boot = boot_line_of(self, vcpus);
         // More than fits a file of saved state does not fit a line either.
         let boot = boot.in_running_vm(generation, saved.to_bytes().ok(), unsaved);
         let is_known = boot.state.is_some();

@@ -53,9 +53,9 @@ impl KernelShadows {
         KernelShadows { followers, ..KernelShadows::default() }
     }
 
-    /// The same for another set of plugins that takes over in a running VM.
-    pub(crate) fn for_next_set(self, followers: Vec<KernelFollower>) -> Self {
-        KernelShadows { followers, ..self }
+    /// Those of the `next` set of plugins, which takes over in a running VM.
+    pub(crate) fn for_next_set(self, next: KernelShadows) -> Self {
+        KernelShadows { followers: next.followers, ..self }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use wasmsr_interface::{Host, NoGuest, VcpuId};
 
-use super::all;
 use super::error::StartError;
+use super::with_shadows;
 use crate::engine::{Engine, intercepts};
 use crate::manifest::Scope;
 use crate::plugin::Surroundings;
@@ -51,8 +51,8 @@ impl Engine {
             }
         }
         if errors.is_empty() && !self.shadows.is_empty() {
-            match all(self, &host, vcpus, None) {
-                Ok((_, absent)) => errors.extend(absent),
+            match with_shadows(self, &host, vcpus) {
+                Ok((.., shadows)) => errors.extend(shadows.absent),
                 Err(error) => errors.push(error),
             }
         }

@@ -1,24 +1,26 @@
 //! Starts a profile's plugins for a VM, with their observers.
 
+mod dispatches;
 mod dry_run;
 mod error;
 mod plugins;
 mod shadows;
 mod slots;
 mod started;
+mod watch;
 
 use std::sync::Arc;
 
+pub(crate) use dispatches::{Common, dispatches};
 pub use error::StartError;
-pub(crate) use plugins::{StartCalls, start_plugins};
-pub(crate) use shadows::{StartedShadows, kernel_shadows, start as start_shadows};
+pub(crate) use plugins::{StartCalls, start_plugins, start_slots};
+pub(crate) use shadows::{StartedShadows, kernel_shadows, leaders, start as start_shadows};
 pub use started::Started;
 use wasmsr_interface::Host;
+pub(crate) use watch::{Followers, Watch, Watchers};
 
-use crate::dispatch::{Observers, OrderLock};
 use crate::engine::Engine;
-use crate::record::{BootPlugin, LoggingHost, Recorder, boot_line};
-use crate::shadow::{KernelShadows, ShadowTallies};
+use crate::record::{BootLine, BootPlugin, LoggingHost, Recorder, boot_line};
 
 impl Engine {
     /// Brings every plugin to life for a VM of `vcpus` vCPUs. A shadow that does
@@ -54,51 +56,43 @@ fn observed(
     vcpus: u32,
     recorder: Option<&Recorder>,
 ) -> Result<Started, StartError> {
-    let (started, absent) = all(engine, host, vcpus, recorder)?;
-    for error in absent {
-        tracing::warn!("{error}; the VM runs without this shadow");
+    if recorder.is_none() && engine.shadows.is_empty() && engine.kernel_shadows.is_empty() {
+        let (started, _) = start_plugins(engine, &|_| host.clone(), vcpus)?;
+        return Ok(started);
+    }
+    let (mut started, starts, shadows) = with_shadows(engine, host, vcpus)?;
+    shadows.warn_of_absent();
+    if let Some(recorder) = recorder {
+        recorder.boot(boot_line_of(engine, vcpus));
+        recorder.start(starts.all);
+    }
+    started.shadows = shadows.tallies;
+    let watchers = Watchers { recorder, ..Watchers::default() };
+    let watch = Watch::new(engine, host.clone(), 1, &watchers);
+    for (vcpu, followers) in started.vcpus.iter_mut().zip(shadows.vcpus) {
+        vcpu.chain.observers = watch.observers(followers);
     }
     Ok(started)
 }
 
-/// Starts everything. Says why shadows did not start.
-fn all(
+/// Starts the plugins and, beside them, their shadows.
+fn with_shadows(
     engine: &Engine,
     host: &Arc<dyn Host>,
     vcpus: u32,
-    recorder: Option<&Recorder>,
-) -> Result<(Started, Vec<StartError>), StartError> {
-    if recorder.is_none() && engine.shadows.is_empty() && engine.kernel_shadows.is_empty() {
-        let (started, _) = start_plugins(engine, &|_| host.clone(), vcpus)?;
-        return Ok((started, Vec::new()));
-    }
+) -> Result<(Started, StartCalls, StartedShadows), StartError> {
     let logging = |name: &Arc<str>| -> Arc<dyn Host> {
         Arc::new(LoggingHost::new(host.clone(), name.clone()))
     };
-    let (mut started, starts) = start_plugins(engine, &logging, vcpus)?;
-    let mut shadows = shadows::start(engine, host, vcpus, &starts);
-    let (mut kernel, tallies) = shadows::kernel_shadows(engine, vcpus);
-    started.shadows = ShadowTallies([shadows.tallies, tallies].concat());
-    if let Some(recorder) = recorder {
-        let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
-        recorder.boot(boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile));
-        recorder.start(starts.all);
-    }
-    let order_lock = OrderLock::new(&engine.slots, &engine.shadows, recorder);
-    for vcpu in started.vcpus.iter_mut().rev() {
-        vcpu.chain.observers = Some(Box::new(Observers {
-            recorder: recorder.cloned(),
-            order_lock: order_lock.clone(),
-            shadows: shadows.vcpus.pop().filter(|shadows| !shadows.0.is_empty()),
-            kernel: KernelShadows::new(kernel.pop().unwrap_or_default()),
-            host: host.clone(),
-            names: engine.routes.names.clone(),
-            asked: Vec::new(),
-            generation: 1,
-            judge: None,
-        }));
-    }
-    Ok((started, shadows.absent))
+    let (started, starts) = start_plugins(engine, &logging, vcpus)?;
+    let shadows = shadows::start(engine, host, vcpus, &starts);
+    Ok((started, starts, shadows))
+}
+
+/// The first line of a recording of these plugins.
+pub(crate) fn boot_line_of(engine: &Engine, vcpus: u32) -> BootLine {
+    let kernel = engine.host_kernel.map(|kernel| kernel.to_string());
+    boot_line(vcpus, kernel, boot_plugins(engine), &engine.profile)
 }
 
 /// What a recording says of the plugins.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use wasmsr_interface::{Host, VcpuId};
 
+use super::dispatches::{Common, dispatches};
 use super::error::StartError;
 use super::slots::{shared_slots, slots_of};
 use super::started::Started;
-use crate::dispatch::{Chain, Reports, UnhandledLog, VcpuDispatch};
+use crate::dispatch::{Reports, UnhandledLog, VcpuDispatch};
 use crate::engine::{Engine, intercepts};
-use crate::metrics::{Counters, Metrics};
 use crate::plugin::Surroundings;
 use crate::record::{CallLog, ENGINE, during};
 use crate::shadow::ShadowTallies;
@@ -61,6 +61,20 @@ pub(crate) fn start_plugins(
         intercepts: intercepts.clone(),
         vcpus,
     };
+    let vm = surroundings(&ENGINE.into());
+    let unhandled_log = UnhandledLog::new(vm.host.clone());
+    let common = Common { vm, reports: Reports::default(), unhandled_log, strays: None };
+    start_slots(engine, &engine.slots, common, &surroundings)
+}
+
+/// Starts the plugins of `plans` alone, each with what is around it by its name. All other
+/// slots of the engine stay away.
+pub(crate) fn start_slots(
+    engine: &Engine,
+    plans: &[SlotPlan],
+    common: Common,
+    surroundings: &dyn Fn(&Arc<str>) -> Surroundings,
+) -> Result<(Started, StartCalls), StartError> {
     let mut starts = StartCalls::default();
     let mut new_instance = |plan: &SlotPlan, scope| {
         let vm = surroundings(&plan.plugin.name);
@@ -68,33 +82,11 @@ pub(crate) fn start_plugins(
         starts.add(scope, calls);
         instance.map_err(|error| StartError::of(&plan.plugin, &error))
     };
-    let shared = shared_slots(&engine.slots, &mut new_instance)?;
-    let own = surroundings(&ENGINE.into());
-    let switches =
-        engine.plugins.iter().any(|plugin| plugin.held.intercept).then(|| intercepts.clone());
-    let unhandled_log = UnhandledLog::new(own.host.clone());
-    let metrics = Metrics { vcpus: Vec::new(), plugins: engine.routes.names.clone() };
-    let mut started = Started {
-        vcpus: Vec::new(),
-        metrics,
-        reports: Reports::default(),
-        shadows: ShadowTallies::default(),
-    };
-    for vcpu in (0..vcpus).map(VcpuId) {
-        let counters = Arc::new(Counters::new(engine.slots.len()));
-        started.metrics.vcpus.push(counters.clone());
-        let chain = Chain {
-            vcpu,
-            routes: engine.routes.clone(),
-            slots: slots_of(vcpu, &engine.slots, &shared, &mut new_instance)?,
-            switches: switches.clone(),
-            policy: engine.policy.clone(),
-            unhandled_log: unhandled_log.clone(),
-            observers: None,
-            strays: None,
-        };
-        let (vm, reports) = (own.clone(), started.reports.clone());
-        started.vcpus.push(VcpuDispatch { chain, counters, vm, reports });
+    let shared = shared_slots(plans, &mut new_instance)?;
+    let (mut vcpus, metrics) = dispatches(engine, &common);
+    for VcpuDispatch { chain, .. } in &mut vcpus {
+        chain.slots = slots_of(chain.vcpu, plans, &shared, &mut new_instance)?;
     }
-    Ok((started, starts))
+    let shadows = ShadowTallies::default();
+    Ok((Started { vcpus, metrics, reports: common.reports, shadows }, starts))
 }

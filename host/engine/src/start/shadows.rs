@@ -7,22 +7,33 @@ use wasmsr_interface::{Host, VcpuId};
 use super::error::StartError;
 use super::plugins::StartCalls;
 use super::slots::{shared_slots, slots_of};
+use super::watch::Followers;
 use crate::engine::{Engine, intercepts};
 use crate::msr::SlotId;
 use crate::plugin::Surroundings;
 use crate::record::{LoggingHost, ReplayHost};
 use crate::shadow::{
-    Follower, KernelFollower, Occasion, ReadOnlyHost, ShadowPlan, Shadows, Tally, beside,
+    Follower, KernelFollower, KernelShadows, Occasion, ReadOnlyHost, ShadowPlan, ShadowTallies,
+    Shadows, Tally, beside,
 };
 use crate::slots::{SlotPlan, SupervisedInstance};
 
-/// The shadows of a boot.
+/// The shadows of a boot, those that are the kernel's too.
 pub(crate) struct StartedShadows {
     /// Of each vCPU.
-    pub(crate) vcpus: Vec<Shadows>,
-    pub(crate) tallies: Vec<Arc<Tally>>,
+    pub(crate) vcpus: Vec<Followers>,
+    pub(crate) tallies: ShadowTallies,
     /// Why others did not start.
     pub(crate) absent: Vec<StartError>,
+}
+
+impl StartedShadows {
+    /// Says in the log why others did not start.
+    pub(crate) fn warn_of_absent(&self) {
+        for error in &self.absent {
+            tracing::warn!("{error}; the VM runs without this shadow");
+        }
+    }
 }
 
 /// Starts the shadows, each with the replies that the plugin in charge got.
@@ -32,16 +43,21 @@ pub(crate) fn start(
     vcpus: u32,
     starts: &StartCalls,
 ) -> StartedShadows {
-    let mut started = StartedShadows { vcpus: Vec::new(), tallies: Vec::new(), absent: Vec::new() };
-    started.vcpus.resize_with(usize::try_from(vcpus).unwrap_or(usize::MAX), || Shadows(Vec::new()));
+    let (kernel, kernel_tallies) = kernel_shadows(engine, vcpus);
+    let followers = |kernel| Followers { shadows: Shadows::default(), kernel };
+    let mut started = StartedShadows {
+        vcpus: kernel.into_iter().map(followers).collect(),
+        tallies: ShadowTallies::default(),
+        absent: Vec::new(),
+    };
     for plan in &engine.shadows {
         let tally = Arc::new(Tally::new(plan));
-        started.tallies.push(tally.clone());
+        started.tallies.0.push(tally.clone());
         let vm = shadow_surroundings(engine, plan, host, vcpus);
         match start_shadow(engine, plan, &tally, &vm, starts) {
             Ok(followers) => {
-                for (shadows, follower) in started.vcpus.iter_mut().zip(followers) {
-                    shadows.0.push(follower);
+                for (own, follower) in started.vcpus.iter_mut().zip(followers) {
+                    own.shadows.0.push(follower);
                 }
             }
             Err(error) => {
@@ -50,14 +66,12 @@ pub(crate) fn start(
             }
         }
     }
+    started.tallies.0.extend(kernel_tallies);
     started
 }
 
 /// The kernel shadows of each vCPU, and what they count.
-pub(crate) fn kernel_shadows(
-    engine: &Engine,
-    vcpus: u32,
-) -> (Vec<Vec<KernelFollower>>, Vec<Arc<Tally>>) {
+pub(crate) fn kernel_shadows(engine: &Engine, vcpus: u32) -> (Vec<KernelShadows>, Vec<Arc<Tally>>) {
     let tally = |of: &Arc<str>| Arc::new(Tally::kernel(of.clone(), engine.host_kernel));
     let tallies: Vec<Arc<Tally>> = engine.kernel_shadows.iter().map(tally).collect();
     let of_vcpu = |_| {
@@ -66,13 +80,13 @@ pub(crate) fn kernel_shadows(
             leaders: leaders(engine, of),
             tally: tally.clone(),
         });
-        followers.collect()
+        KernelShadows::new(followers.collect())
     };
     ((0..vcpus).map(of_vcpu).collect(), tallies)
 }
 
 /// The slots of a plugin in charge.
-fn leaders(engine: &Engine, of: &str) -> Vec<SlotId> {
+pub(crate) fn leaders(engine: &Engine, of: &str) -> Vec<SlotId> {
     let slots = (0..).map(SlotId).zip(engine.routes.names.iter());
     slots.filter(|(_, name)| ***name == *of).map(|(slot, _)| slot).collect()
 }
